@@ -1,0 +1,342 @@
+"""Every field of a config: its type, range, unit and meaning.
+
+A field that is None is absent: its `default` is filled in by `rbjax.config.resolve` where the
+field applies (`only` lists the names it belongs to), and it stays absent where it does not.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Field(NamedTuple):
+    """One field of the config."""
+
+    kind: type
+    default: Any
+    meaning: str
+    low: float | None = None
+    high: float | None = None
+    above: float | None = None
+    """An open lower bound."""
+    unit: str = ""
+    choices: tuple[str, ...] | None = None
+    only: tuple[str, ...] | None = None
+    """The names in its group that the field belongs to; None is all of them."""
+    optional: bool = False
+    """Whether it may stay absent where it applies."""
+
+
+EPSILON = "radius of the perturbation; at most 1 in linf, any positive size in l2"
+_ADVERSARIAL = ("pgd", "universal")
+_CYCLICAL = ("triangular", "triangular2", "exp_range")
+
+TOP: dict[str, Field] = {
+    "task": Field(str, "train", "what to do", choices=("train", "evaluate", "score")),
+    "seed": Field(int, 0, "every random number follows from it", low=0, high=2**31 - 1),
+    "batch_size": Field(int, 128, "examples a step, over all devices", low=1),
+    "num_epochs": Field(int, 10, "passes over the training set", low=1),
+    "workdir": Field(str, None, "the run directory; runs/<config name>", optional=True),
+    "data_dir": Field(str, None, "where TFDS keeps its datasets; TFDS's default", optional=True),
+}
+
+DATASET: dict[str, Field] = {
+    "name": Field(str, "digits", "the dataset"),
+    "validation_fraction": Field(
+        float, 0.0, "share of train held out, stratified by class", low=0.0, high=0.9
+    ),
+    "flip_horizontal": Field(bool, False, "mirror each image left to right half of the time"),
+    "flip_vertical": Field(bool, False, "mirror each image top to bottom half of the time"),
+    "rotation_degrees": Field(
+        float, 0.0, "largest rotation either way", low=0.0, high=180.0, unit="degrees"
+    ),
+    "crop_padding": Field(int, 0, "zeros padded before a random crop", low=0, unit="pixels"),
+    "max_train_examples": Field(int, None, "keep only so many of train", low=1, optional=True),
+    "max_test_examples": Field(int, None, "keep only so many of test", low=1, optional=True),
+}
+
+IMBALANCE: dict[str, Field] = {
+    "name": Field(str, "balanced", "the profile of the training set's class counts"),
+    "imbalance_ratio": Field(
+        float,
+        None,
+        "largest class count over the smallest",
+        low=1.0,
+        only=("exponential", "linear", "step"),
+        optional=True,
+    ),
+    "decay": Field(
+        float,
+        None,
+        "lambda of P1, n_i = n_max * lambda**i, in place of the ratio",
+        above=0.0,
+        high=1.0,
+        only=("exponential",),
+        optional=True,
+    ),
+    "num_max": Field(
+        int,
+        None,
+        "count of the largest class; what there is of the scarcest",
+        low=1,
+        only=("balanced", "exponential", "linear", "step"),
+        optional=True,
+    ),
+    "minority_fraction": Field(
+        float, 0.5, "share of the classes that are small", low=0.0, high=1.0, only=("step",)
+    ),
+    "target_class": Field(int, 0, "the class that differs", low=0, only=("target",)),
+    "target_count": Field(
+        int, None, "examples of that class; all", low=1, only=("target",), optional=True
+    ),
+    "other_count": Field(
+        int, None, "examples of each other class; all", low=1, only=("target",), optional=True
+    ),
+    "seed": Field(int, 0, "which examples stay", low=0, high=2**31 - 1),
+    "apply_to_test": Field(bool, False, "whether validation and test follow the profile too"),
+}
+
+MODEL: dict[str, Field] = {
+    "name": Field(str, "simple_cnn", "the architecture"),
+    "dtype": Field(
+        str, "float32", "what it computes in; logits are float32", choices=("float32", "bfloat16")
+    ),
+    "batch_norm": Field(
+        str,
+        "synchronized",
+        "over what training statistics are averaged",
+        choices=("synchronized", "per_device"),
+    ),
+}
+
+METHOD: dict[str, Field] = {
+    "name": Field(str, "standard", "the training method"),
+    "epsilon": Field(
+        float, 8 / 255, EPSILON, above=0.0, unit="pixels in [0, 1]", only=_ADVERSARIAL
+    ),
+    "norm": Field(str, "linf", "the ball's norm", choices=("linf", "l2"), only=_ADVERSARIAL),
+    "step_size": Field(
+        float,
+        None,
+        "length of one step; a quarter of epsilon for pgd, epsilon for universal",
+        above=0.0,
+        unit="pixels in [0, 1]",
+        only=_ADVERSARIAL,
+        optional=True,
+    ),
+    "num_steps": Field(int, 10, "steps of the attack", low=1, only=("pgd",)),
+    "random_start": Field(bool, True, "start at a random point of the ball", only=("pgd",)),
+    "attack_batch_norm": Field(
+        str,
+        "eval",
+        "batch norm while crafting: running statistics, or the batch's own",
+        choices=("eval", "train"),
+        only=("pgd",),
+    ),
+    "form": Field(
+        str,
+        "simultaneous",
+        "both gradients from one pass, or the perturbation's after the weights' step",
+        choices=("simultaneous", "alternating"),
+        only=("universal",),
+    ),
+    "loss_clip": Field(
+        float,
+        None,
+        "the perturbation climbs min(loss, loss_clip); the plain loss",
+        above=0.0,
+        only=("universal",),
+        optional=True,
+    ),
+}
+
+LOSS: dict[str, Field] = {
+    "name": Field(str, "cross_entropy", "the training loss"),
+    "label_smoothing": Field(
+        float, 0.0, "mass given to all classes alike", low=0.0, high=1.0, only=("cross_entropy",)
+    ),
+    "beta": Field(
+        float,
+        0.9999,
+        "of the effective number of samples (Cui et al. 2019)",
+        low=0.0,
+        high=1.0,
+        only=("class_balanced",),
+    ),
+}
+
+OPTIMIZER: dict[str, Field] = {
+    "name": Field(str, "adam", "the optimizer"),
+    "momentum": Field(float, 0.9, "of the velocity", low=0.0, high=1.0, only=("sgd",)),
+    "nesterov": Field(bool, False, "Nesterov's form", only=("sgd",)),
+    "decay": Field(
+        float, 0.0, "rate / (1 + decay * t), as Keras 2.0 has it", low=0.0, only=("rmsprop",)
+    ),
+    "weight_decay": Field(
+        float, 0.0, "of kernels; decoupled in adamw, else added to the gradient", low=0.0
+    ),
+    "gradient_clip": Field(
+        float, None, "largest global norm of the gradient", above=0.0, optional=True
+    ),
+    "ema_decay": Field(
+        float,
+        None,
+        "evaluate an exponential moving average of the weights",
+        low=0.0,
+        high=1.0,
+        optional=True,
+    ),
+}
+
+SCHEDULE: dict[str, Field] = {
+    "name": Field(str, "constant", "the learning rate's course"),
+    "learning_rate": Field(float, 1e-3, "the rate; a cycle's lowest", above=0.0),
+    "warmup_epochs": Field(float, 0.0, "linear rise from 0", low=0.0, only=("cosine",)),
+    "final_learning_rate": Field(float, 0.0, "the rate at the end", low=0.0, only=("cosine",)),
+    "gamma": Field(
+        float,
+        None,
+        "factor of each step (0.1), or of each update in exp_range (0.99994)",
+        above=0.0,
+        high=1.0,
+        only=("step", "exp_range"),
+        optional=True,
+    ),
+    "epochs_per_step": Field(
+        float, None, "a step every so many epochs", above=0.0, only=("step",), optional=True
+    ),
+    "milestones": Field(
+        tuple,
+        None,
+        "epochs at which a step is taken, such as (75, 90)",
+        only=("step",),
+        optional=True,
+    ),
+    "max_learning_rate": Field(
+        float,
+        None,
+        "a cycle's highest rate; 6 times the lowest",
+        above=0.0,
+        only=_CYCLICAL,
+        optional=True,
+    ),
+    "half_cycle_epochs": Field(float, 2.0, "from lowest to highest", above=0.0, only=_CYCLICAL),
+}
+
+_GRADIENT = ("fgsm", "iterative_gradient_sign", "pgd")
+_ITERATIVE = ("iterative_gradient_sign", "pgd")
+
+ATTACK: dict[str, Field] = {
+    "name": Field(str, None, "the attack"),
+    "epsilon": Field(
+        float, 8 / 255, f"{EPSILON}; the method's own", low=0.0, unit="pixels in [0, 1]"
+    ),
+    "norm": Field(str, "linf", "the ball's norm; the method's own", choices=("linf", "l2")),
+    "step_size": Field(
+        float,
+        None,
+        "length of one step; a quarter of epsilon",
+        above=0.0,
+        unit="pixels in [0, 1]",
+        only=("iterative_gradient_sign", "pgd", "universal"),
+        optional=True,
+    ),
+    "num_steps": Field(int, 10, "steps", low=1, only=_ITERATIVE),
+    "direction": Field(
+        str,
+        "ascent",
+        "up or down the loss",
+        choices=("ascent", "descent"),
+        only=("fgsm", "iterative_gradient_sign"),
+    ),
+    "projected": Field(
+        bool,
+        True,
+        "stay in the ball; if not, each step adds its length (P5)",
+        only=("iterative_gradient_sign",),
+    ),
+    "num_restarts": Field(int, 1, "random starts", low=1, only=("pgd",)),
+    "random_start": Field(bool, True, "start at a random point of the ball", only=("pgd",)),
+    "num_epochs": Field(int, 5, "passes over the crafting set", low=1, only=("universal",)),
+    "loss_clip": Field(
+        float,
+        None,
+        "climb min(loss, loss_clip); the plain loss",
+        above=0.0,
+        only=("universal",),
+        optional=True,
+    ),
+    "max_examples": Field(
+        int, None, "craft on so many of train; all", low=1, only=("universal",), optional=True
+    ),
+}
+
+SCORE: dict[str, Field] = {
+    "perturbation": Field(str, "random_pixels", "the random perturbation"),
+    "max_steps": Field(int, 250, "draws a datapoint; 0 leaves the scoring out", low=0),
+    "max_pixels": Field(
+        int,
+        None,
+        "pixels altered at most; the square root of their number",
+        low=1,
+        only=("random_pixels",),
+        optional=True,
+    ),
+    "exactly": Field(
+        bool, False, "so many pixels, rather than at most so many", only=("random_pixels",)
+    ),
+    "replace": Field(bool, False, "whether a pixel may be drawn twice", only=("random_pixels",)),
+    "values": Field(
+        str,
+        "uniform",
+        "law of a new value",
+        choices=("uniform", "binary", "byte"),
+        only=("random_pixels",),
+    ),
+    "sigma": Field(
+        float,
+        0.1,
+        "standard deviation",
+        above=0.0,
+        unit="pixels in [0, 1]",
+        only=("gaussian_noise",),
+    ),
+    "epsilon": Field(
+        float,
+        0.1,
+        "half the width",
+        above=0.0,
+        high=1.0,
+        unit="pixels in [0, 1]",
+        only=("uniform_noise",),
+    ),
+    "split": Field(str, "test", "which split", choices=("train", "test")),
+    "batch_size": Field(
+        int,
+        None,
+        "datapoints drawn for at once, on each device; by their number",
+        low=1,
+        optional=True,
+    ),
+}
+
+CHECKPOINT: dict[str, Field] = {
+    "every_epochs": Field(int, 1, "save every so many epochs", low=1),
+    "keep": Field(int, 2, "newest checkpoints kept", low=1),
+}
+
+GROUPS: dict[str, dict[str, Field]] = {
+    "dataset": DATASET,
+    "imbalance": IMBALANCE,
+    "model": MODEL,
+    "method": METHOD,
+    "loss": LOSS,
+    "optimizer": OPTIMIZER,
+    "schedule": SCHEDULE,
+    "score": SCORE,
+    "checkpoint": CHECKPOINT,
+}
+"""`attacks` is a group of groups: a label of one's own, and then ATTACK's fields."""
+
+SELECTOR = {"score": "perturbation"}
+"""The field that names what a group is about, where it is not `name`."""

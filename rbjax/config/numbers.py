@@ -1,0 +1,36 @@
+"""Numbers as people write them: 0.1, 1e-3, 8/255."""
+
+from __future__ import annotations
+
+import math
+
+
+def parse_fraction(text: str | float) -> float:
+    """Returns the number that a text such as "8/255" stands for.
+
+    Args:
+        text: a number, or two with a slash between them.
+
+    Returns:
+        A finite float.
+
+    Raises:
+        ValueError: if it is neither, divides by zero or is not finite.
+    """
+    message = f"{text!r} is not a number: write 0.03, 1e-3 or 8/255"
+    try:
+        parts = [float(part) for part in str(text).split("/")]
+    except ValueError:
+        raise ValueError(message) from None
+    if len(parts) > 2 or not all(map(math.isfinite, parts)) or 0.0 in parts[1:]:
+        raise ValueError(message)
+    return parts[0] / parts[1] if len(parts) == 2 else parts[0]
+
+
+def parse_optional_fraction(text: str | float) -> float | None:
+    """Returns the number a text stands for, or None for "none" (an absent field).
+
+    Raises:
+        ValueError: as `parse_fraction`.
+    """
+    return None if str(text).strip().lower() == "none" else parse_fraction(text)

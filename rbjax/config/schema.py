@@ -1,0 +1,342 @@
+"""Making a config, and checking one: all mistakes together, each with what is allowed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ml_collections import config_dict
+
+from rbjax.config.fields import ATTACK, GROUPS, SELECTOR, TOP, Field
+from rbjax.config.numbers import parse_fraction
+from rbjax.tables import nearest
+
+Names = Mapping[str, Iterable[str]]
+"""The known names of each group: {"model": ("simple_cnn", ...), "attack": (...), ...}."""
+
+
+class ConfigError(ValueError):
+    """What is wrong with a config, one line a mistake."""
+
+
+def default() -> config_dict.ConfigDict:
+    """Returns a config with every field: its default, or None where it is absent.
+
+    Returns:
+        An unlocked ConfigDict with the groups of `fields.GROUPS` and an empty `attacks`.
+    """
+    config = config_dict.ConfigDict()
+    for name, field in TOP.items():
+        config[name] = _initial(field)
+    for group, fields in GROUPS.items():
+        config[group] = config_dict.ConfigDict({k: _initial(f) for k, f in fields.items()})
+    config.attacks = config_dict.ConfigDict()
+    return config
+
+
+def attack(name: str, **fields: Any) -> config_dict.ConfigDict:
+    """Returns the config of one attack, for `config.attacks.<label>`.
+
+    Args:
+        name: the attack, for example "pgd".
+        **fields: its fields; those not given stay absent.
+
+    Returns:
+        A ConfigDict with every field of an attack.
+
+    Raises:
+        ConfigError: if a field is unknown.
+    """
+    unknown = set(fields) - set(ATTACK)
+    if unknown:
+        raise ConfigError(_unknown(f"attack {name}", sorted(unknown)[0], ATTACK))
+    group = config_dict.ConfigDict(
+        {key: config_dict.placeholder(field.kind) for key, field in ATTACK.items()}
+    )
+    group.update(name=name, **fields)
+    return group
+
+
+def vary(
+    config: config_dict.ConfigDict,
+    variant: str,
+    **variants: Callable[[config_dict.ConfigDict], None],
+) -> config_dict.ConfigDict:
+    """Applies the variant asked for by `--config=<file>:<variant>`.
+
+    Args:
+        config: the config, changed in place.
+        variant: its name, or "" for the config as it is.
+        **variants: what each variant changes.
+
+    Returns:
+        The config.
+
+    Raises:
+        ConfigError: if there is no such variant.
+    """
+    if variant and variant not in variants:
+        allowed = ", ".join(variants)
+        raise ConfigError(
+            f"variant {variant!r} is unknown; allowed: {allowed}{nearest(variant, variants)}"
+        )
+    if variant:
+        variants[variant](config)
+    return config
+
+
+def resolve(config: Mapping[str, Any], names: Names) -> config_dict.ConfigDict:
+    """Checks a whole config and fills in what is absent.
+
+    Args:
+        config: as `default()` makes it; of a plain dict, missing fields count as absent.
+        names: the known names of each group, and of "attack" and "perturbation".
+
+    Returns:
+        A new, locked config: every field that applies has a value (optional ones may be None);
+        those that do not apply are gone.
+
+    Raises:
+        ConfigError: listing every mistake.
+    """
+    given = config.to_dict() if isinstance(config, config_dict.ConfigDict) else dict(config)
+    mistakes: list[str] = []
+    mistakes += [_unknown("", k, [*TOP, *GROUPS, "attacks"]) for k in _strangers(given)]
+    resolved = _resolve_group("", TOP, given, None, mistakes)
+    for group, fields in GROUPS.items():
+        values, selector = given.get(group) or {}, SELECTOR.get(group, "name")
+        if selector not in fields:
+            resolved[group] = _resolve_group(group, fields, values, None, mistakes)
+            continue
+        known = names[group if selector == "name" else selector]
+        resolved[group] = _resolve_named(group, fields, values, selector, known, mistakes)
+    _check_ball("method", resolved["method"], mistakes)
+    # An attack has the ball the model was trained for, unless it says otherwise.
+    method_is_wrong = any(mistake.startswith("method.") for mistake in mistakes)
+    ball = (
+        {}
+        if method_is_wrong
+        else {k: resolved["method"][k] for k in ("epsilon", "norm") if k in resolved["method"]}
+    )
+    resolved["attacks"] = {
+        label: _resolve_named(
+            f"attacks.{label}",
+            ATTACK,
+            {**ball, **{k: v for k, v in value.items() if v is not None}},
+            "name",
+            names["attack"],
+            mistakes,
+        )
+        for label, value in (given.get("attacks") or {}).items()
+    }
+    _check_together(resolved, mistakes)
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
+    return config_dict.ConfigDict(resolved).lock()
+
+
+_FREE_TO_CHANGE = ("task", "workdir", "data_dir", "batch_size", "attacks", "score")
+
+
+def of_run(given: Mapping[str, Any], run: Mapping[str, Any], workdir: str) -> dict[str, Any]:
+    """Returns a run's config with what an evaluation may change.
+
+    Args:
+        given: the config given, as a plain dict.
+        run: the run's own.
+        workdir: the run directory, for the message.
+
+    Returns:
+        The run's config, with task, paths, batch size, attacks, score and
+        `dataset.max_test_examples` as given.
+
+    Raises:
+        ConfigError: if another field is given, and given differently than the run has it.
+    """
+    merged = {key: dict(value) if isinstance(value, dict) else value for key, value in run.items()}
+    defaults = default().to_dict()
+    for key in _FREE_TO_CHANGE:
+        if given[key] != defaults[key] or key not in run:
+            merged[key] = given[key]
+    mistakes = []
+    for group, fields in given.items():
+        if group in _FREE_TO_CHANGE:
+            continue
+        pairs = fields.items() if isinstance(fields, dict) else [(None, fields)]
+        for name, value in pairs:
+            default_value = defaults[group] if name is None else defaults[group].get(name)
+            there = run.get(group) if name is None else (run.get(group) or {}).get(name)
+            if (group, name) == ("dataset", "max_test_examples") and value is not None:
+                merged[group][name] = value
+            elif value not in (default_value, there):
+                where = group if name is None else f"{group}.{name}"
+                mistakes.append(
+                    f"{where} = {value!r}: the run in {workdir} has {there!r}, and evaluating it "
+                    "takes that; leave the field out"
+                )
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
+    return merged
+
+
+def describe() -> str:
+    """Returns a table of every field: type, default, range and meaning."""
+    lines = [_describe("", name, field) for name, field in TOP.items()]
+    for group, fields in {**GROUPS, "attacks.<label>": ATTACK}.items():
+        lines += ["", *(_describe(f"{group}.", name, field) for name, field in fields.items())]
+    return "\n".join(lines)
+
+
+def _initial(field: Field) -> Any:
+    absent = field.default is None or field.only is not None
+    return config_dict.placeholder(field.kind) if absent else field.default
+
+
+def _strangers(given: Mapping[str, Any]) -> list[str]:
+    return [key for key in given if key not in TOP and key not in GROUPS and key != "attacks"]
+
+
+def _unknown(where: str, name: str, known: Iterable[str]) -> str:
+    known = list(known)
+    where = f"{where}: " if where else ""
+    return f"{where}unknown field {name!r}{nearest(name, known)} (known: {', '.join(known)})"
+
+
+def _resolve_named(
+    where: str,
+    fields: Mapping[str, Field],
+    given: Mapping[str, Any],
+    selector: str,
+    known: Iterable[str],
+    mistakes: list[str],
+) -> dict[str, Any]:
+    """Resolves a group whose fields depend on the name it gives."""
+    known = list(known)
+    name = given.get(selector)
+    name = fields[selector].default if name is None else name
+    if name not in known:
+        hint = f"allowed: {', '.join(known)}{nearest(name, known)}"
+        mistakes.append(f"{where}.{selector} = {name!r}: unknown; {hint}")
+        return {}
+    return _resolve_group(where, fields, given, name, mistakes)
+
+
+def _resolve_group(
+    where: str,
+    fields: Mapping[str, Field],
+    given: Mapping[str, Any],
+    name: str | None,
+    mistakes: list[str],
+) -> dict[str, Any]:
+    prefix = f"{where}." if where else ""
+    if where:
+        mistakes += [_unknown(where, key, fields) for key in given if key not in fields]
+    resolved: dict[str, Any] = {}
+    for key, field in fields.items():
+        value = given.get(key)
+        if field.only is not None and name not in field.only:
+            if value is not None:
+                mine = ", ".join(k for k, f in fields.items() if f.only is None or name in f.only)
+                mistakes.append(
+                    f"{prefix}{key} = {value!r}: not a field of {name!r} (its fields: {mine}); "
+                    f"leave it out, or --config.{prefix}{key}=none"
+                )
+            continue
+        if value is None:
+            resolved[key] = field.default
+            if field.default is None and not field.optional:
+                mistakes.append(f"{prefix}{key} is missing: {field.meaning}")
+            continue
+        resolved[key], mistake = _checked(value, field)
+        if mistake:
+            mistakes.append(f"{prefix}{key} = {value!r}: {mistake}")
+    return resolved
+
+
+def _checked(value: Any, field: Field) -> tuple[Any, str]:
+    """Returns the value in the field's type, and what is wrong with it or ""."""
+    if field.kind is float and isinstance(value, str | int) and not isinstance(value, bool):
+        try:
+            value = parse_fraction(value)
+        except ValueError as error:
+            return value, str(error)
+    if field.kind is int and isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if field.kind is tuple and isinstance(value, list):
+        value = tuple(value)
+    if type(value) is not field.kind:
+        return value, f"must be {_article(field)}, it is of type {type(value).__name__}"
+    if field.choices is not None and value not in field.choices:
+        return value, f"allowed: {', '.join(field.choices)}{nearest(value, field.choices)}"
+    if field.kind in (int, float) and not _in_range(value, field):
+        return value, f"must be {_range(field)}: {field.meaning}"
+    return value, ""
+
+
+def _in_range(value: float, field: Field) -> bool:
+    return (
+        math.isfinite(value)
+        and (field.low is None or value >= field.low)
+        and (field.high is None or value <= field.high)
+        and (field.above is None or value > field.above)
+    )
+
+
+def _article(field: Field) -> str:
+    names = {int: "a whole number", float: "a number", str: "text", tuple: "a tuple of numbers"}
+    return names.get(field.kind, "true or false")
+
+
+def _range(field: Field) -> str:
+    parts = ["finite"]
+    parts += [f"above {field.above:g}"] if field.above is not None else []
+    parts += [f"at least {field.low:g}"] if field.low is not None else []
+    parts += [f"at most {field.high:g}"] if field.high is not None else []
+    return ", ".join(parts) + (f" ({field.unit})" if field.unit else "")
+
+
+def _check_together(resolved: Mapping[str, Any], mistakes: list[str]) -> None:
+    """What one field alone does not show."""
+    for label, group in resolved["attacks"].items():
+        _check_ball(f"attacks.{label}", group, mistakes)
+    imbalance = resolved["imbalance"]
+    if imbalance.get("decay") is not None and imbalance.get("imbalance_ratio") is not None:
+        mistakes.append("imbalance.decay and imbalance.imbalance_ratio: give one of the two")
+    schedule = resolved["schedule"]
+    if schedule.get("milestones") is not None and schedule.get("epochs_per_step") is not None:
+        mistakes.append("schedule.milestones and schedule.epochs_per_step: give one of the two")
+    low, high = schedule.get("learning_rate"), schedule.get("max_learning_rate")
+    if low is not None and high is not None and high < low:
+        mistakes.append(
+            f"schedule.max_learning_rate = {high:g}: must be at least schedule.learning_rate "
+            f"= {low:g}"
+        )
+
+
+def _check_ball(where: str, group: Mapping[str, Any], mistakes: list[str]) -> None:
+    epsilon = group.get("epsilon")
+    if group.get("norm", "linf") == "linf" and isinstance(epsilon, float) and epsilon > 1.0:
+        mistakes.append(
+            f"{where}.epsilon = {epsilon:g}: must be at most 1 in linf, since images are "
+            f"in [0, 1]{_as_pixels(epsilon)}"
+        )
+
+
+def _as_pixels(epsilon: float) -> str:
+    return f"; did you mean {epsilon:g}/255?" if epsilon <= 255 else ""
+
+
+def _describe(prefix: str, name: str, field: Field) -> str:
+    allowed = "|".join(field.choices) if field.choices else field.kind.__name__
+    value = "absent" if field.default is None else _short(field.default)
+    notes = [f"in {field.unit}"] if field.unit else []
+    bounded = (field.low, field.high, field.above) != (None, None, None)
+    notes += [_range(field._replace(unit="")).removeprefix("finite, ")] if bounded else []
+    notes += [f"only {', '.join(field.only)}"] if field.only else []
+    tail = f" ({'; '.join(notes)})" if notes else ""
+    return f"  {prefix + name:<32} {allowed:<12} {value:<14} {field.meaning}{tail}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

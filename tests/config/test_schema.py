@@ -1,0 +1,178 @@
+import json
+
+import pytest
+from ml_collections import ConfigDict
+
+from rbjax import config as schema
+
+NAMES = {
+    "dataset": ("digits", "cifar10"),
+    "imbalance": ("balanced", "exponential", "linear", "step", "target"),
+    "model": ("simple_cnn", "resnet18"),
+    "method": ("standard", "pgd", "universal"),
+    "loss": ("cross_entropy", "class_balanced"),
+    "optimizer": ("sgd", "adam"),
+    "schedule": ("constant", "step", "triangular"),
+    "attack": ("fgsm", "pgd", "universal"),
+    "perturbation": ("random_pixels", "gaussian_noise"),
+}
+
+
+def mistakes(**changes) -> list[str]:
+    """The lines `resolve` raises for `group__field=value` changes of a universal config."""
+    config = schema.default()
+    config.method.name = "universal"
+    config.attacks.pgd = schema.attack("pgd")
+    for path, value in changes.items():
+        *groups, field = path.split("__")
+        node = config
+        for group in groups:
+            node = node[group]
+        with node.ignore_type():
+            node[field] = value
+    with pytest.raises(schema.ConfigError) as caught:
+        schema.resolve(config, NAMES)
+    return str(caught.value).splitlines()
+
+
+def test_default_resolves_and_fills_in_what_applies():
+    config = schema.default()
+    config.method.name = "universal"
+    resolved = schema.resolve(config, NAMES)
+    assert resolved.method.epsilon == 8 / 255
+    assert resolved.method.form == "simultaneous"
+    assert "num_steps" not in resolved.method
+    assert resolved.score.max_steps == 250
+    json.dumps(resolved.to_dict())
+    assert schema.resolve(resolved, NAMES).to_dict() == resolved.to_dict()
+
+
+def test_attacks_take_the_ball_of_the_method():
+    config = schema.default()
+    config.method.update(name="pgd", epsilon=0.5, norm="l2")
+    config.attacks.own = schema.attack("pgd", epsilon=0.25)
+    config.attacks.same = schema.attack("pgd")
+    resolved = schema.resolve(config, NAMES)
+    assert (resolved.attacks.own.epsilon, resolved.attacks.own.norm) == (0.25, "l2")
+    assert (resolved.attacks.same.epsilon, resolved.attacks.same.norm) == (0.5, "l2")
+
+
+def test_fractions_count_as_numbers():
+    config = schema.default()
+    config.method = ConfigDict({"name": "pgd", "epsilon": "4/255"})
+    assert schema.resolve(config, NAMES).method.epsilon == 4 / 255
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"dataset__name": "cifar01"}, ("dataset.name", "'cifar01'", "did you mean 'cifar10'")),
+        ({"model__name": "resnet"}, ("model.name", "'resnet'", "did you mean 'resnet18'")),
+        ({"method__name": "universl"}, ("method.name", "did you mean 'universal'")),
+        ({"attacks__pgd__name": "pdg"}, ("attacks.pgd.name", "'pdg'", "did you mean 'pgd'")),
+        ({"method__epsilon": -0.1}, ("method.epsilon = -0.1", "above 0")),
+        ({"method__epsilon": float("nan")}, ("method.epsilon = nan", "finite")),
+        ({"method__epsilon": 8.0}, ("method.epsilon = 8", "at most 1", "did you mean 8/255")),
+        ({"attacks__pgd__epsilon": -1.0}, ("attacks.pgd.epsilon = -1.0", "at least 0")),
+        ({"method__form": "both"}, ("method.form", "simultaneous, alternating")),
+        ({"method__num_steps": 3}, ("method.num_steps", "not a field of 'universal'", "none")),
+        ({"batch_size": 0}, ("batch_size = 0", "at least 1")),
+        ({"batch_size": 12.5}, ("batch_size = 12.5", "whole number")),
+        ({"seed": True}, ("seed", "whole number")),
+        ({"task": "trian"}, ("task", "did you mean 'train'")),
+        ({"dataset__flip_vertical": "yes"}, ("dataset.flip_vertical", "true or false")),
+        ({"imbalance__name": "step", "imbalance__decay": 0.5}, ("imbalance.decay", "'step'")),
+        (
+            {"schedule__name": "triangular", "schedule__max_learning_rate": 1e-5},
+            ("schedule.max_learning_rate", "at least schedule.learning_rate"),
+        ),
+        (
+            {
+                "imbalance__name": "exponential",
+                "imbalance__decay": 0.5,
+                "imbalance__imbalance_ratio": 10.0,
+            },
+            ("imbalance.decay", "one of the two"),
+        ),
+    ],
+)
+def test_each_mistake_is_one_line_that_names_field_and_allowed(changes, parts):
+    lines = mistakes(**changes)
+    assert len(lines) == 1
+    for part in parts:
+        assert part in lines[0]
+
+
+def test_all_mistakes_are_listed_together():
+    lines = mistakes(dataset__name="cifar1", batch_size=-1, method__epsilon=2.0)
+    assert len(lines) == 3
+
+
+def test_l2_epsilon_may_be_any_positive_size():
+    config = schema.default()
+    config.method.update(name="pgd", epsilon=12.0, norm="l2")
+    assert schema.resolve(config, NAMES).method.epsilon == 12.0
+
+
+def test_unknown_fields_of_a_plain_dict_are_named():
+    with pytest.raises(schema.ConfigError, match="unknown field 'epsilom'.*did you mean 'epsilon'"):
+        schema.resolve({"method": {"name": "pgd", "epsilom": 0.1}}, NAMES)
+    with pytest.raises(schema.ConfigError, match="unknown field 'datset'.*did you mean 'dataset'"):
+        schema.resolve({"datset": {}}, NAMES)
+
+
+def test_attack_refuses_unknown_fields():
+    with pytest.raises(schema.ConfigError, match="unknown field 'steps'"):
+        schema.attack("pgd", steps=3)
+
+
+def test_variants():
+    config = schema.default()
+    assert schema.vary(config, "", smoke=lambda c: None) is config
+    schema.vary(config, "smoke", smoke=lambda c: c.update(num_epochs=1))
+    assert config.num_epochs == 1
+    with pytest.raises(schema.ConfigError, match="'smok'.*did you mean 'smoke'"):
+        schema.vary(config, "smok", smoke=lambda c: None)
+
+
+class TestOfRun:
+    def run(self) -> dict:
+        config = schema.default()
+        config.dataset.name = "cifar10"
+        config.method.update(name="pgd", epsilon=0.1)
+        return schema.resolve(config, NAMES).to_dict()
+
+    def test_takes_the_runs_fields_and_the_given_attacks(self):
+        given = schema.default()
+        given.task = "evaluate"
+        given.batch_size = 7
+        given.dataset.max_test_examples = 5
+        given.attacks.fgsm = schema.attack("fgsm")
+        merged = schema.resolve(schema.of_run(given.to_dict(), self.run(), "runs/x"), NAMES)
+        assert merged.dataset.name == "cifar10"
+        assert merged.method.epsilon == 0.1
+        assert merged.attacks.fgsm.epsilon == 0.1
+        assert (merged.task, merged.batch_size) == ("evaluate", 7)
+        assert merged.dataset.max_test_examples == 5
+
+    def test_refuses_what_contradicts_the_run(self):
+        given = schema.default()
+        given.model.name = "resnet18"
+        with pytest.raises(schema.ConfigError, match="model.name = 'resnet18'.*'simple_cnn'"):
+            schema.of_run(given.to_dict(), self.run(), "runs/x")
+
+
+def test_describe_names_every_field():
+    text = schema.describe()
+    for name in schema.TOP:
+        assert f"  {name} " in text
+    for group, fields in schema.GROUPS.items():
+        for name in fields:
+            assert f"{group}.{name} " in text
+
+
+def test_every_field_says_what_it_means():
+    for fields in (schema.TOP, schema.ATTACK, *schema.GROUPS.values()):
+        for name, field in fields.items():
+            assert field.meaning, name
+            assert field.default is None or type(field.default) is field.kind, name
