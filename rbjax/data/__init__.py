@@ -1,0 +1,38 @@
+"""Datasets, class imbalance, augmentation and batches.
+
+    train, validation = load_train("cifar10", validation_fraction=0.1)
+    counts = imbalance.exponential(num_max=5000, num_classes=10, imbalance_ratio=100)
+
+Nothing here imports TensorFlow but the one function that has TFDS prepare a dataset for the first
+time; TFDS and scikit-learn are imported when one of their datasets is asked for.
+"""
+
+from __future__ import annotations
+
+from rbjax.data import augment, imbalance, pipeline
+from rbjax.data.datasets import DATASETS, DatasetInfo, info
+from rbjax.data.loading import (
+    Dataset,
+    from_arrays,
+    load,
+    load_train,
+    split_validation,
+    subsample,
+)
+from rbjax.data.prepare import DatasetNotFoundError
+
+__all__ = [
+    "DATASETS",
+    "Dataset",
+    "DatasetInfo",
+    "DatasetNotFoundError",
+    "augment",
+    "from_arrays",
+    "imbalance",
+    "info",
+    "load",
+    "load_train",
+    "pipeline",
+    "split_validation",
+    "subsample",
+]

@@ -1,0 +1,331 @@
+"""Class counts of a long tail, and which examples stay.
+
+A profile gives the number of examples of each class; `select` picks them.  Class 0 is the head.
+Cui et al. (2019, arXiv:1901.05555), Cao et al. (2019, arXiv:1906.07413) and Buda et al. (2018,
+arXiv:1710.05381) define the exponential, step and linear profiles.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from rbjax.data.datasets import unknown
+from rbjax.data.order import priorities
+
+# Counts that are whole in exact arithmetic stay whole in floating point.
+_SLACK = 1e-6
+
+
+def balanced(*, num_max: int, num_classes: int) -> np.ndarray:
+    """Returns equal class counts.
+
+    Args:
+        num_max: examples of each class, at least 1.
+        num_classes: K, at least 2.
+
+    Returns:
+        (K,) int64.
+
+    Raises:
+        ValueError: if an argument is out of range.
+    """
+    _check_size(num_max, num_classes)
+    return np.full(num_classes, num_max, np.int64)
+
+
+def exponential(
+    *,
+    num_max: int,
+    num_classes: int,
+    imbalance_ratio: float | None = None,
+    decay: float | None = None,
+) -> np.ndarray:
+    """Returns class counts that fall exponentially.
+
+    n_i = floor(num_max * decay**i + 1e-6) for class i.  `decay` is the lambda of P1; with the
+    ratio given instead, decay = imbalance_ratio**(-1 / (K - 1)).  Both give the same counts.
+
+    Args:
+        num_max: examples of class 0, at least 1.
+        num_classes: K, at least 2.
+        imbalance_ratio: count of class 0 over that of class K - 1, at least 1.
+        decay: in (0, 1].  Give one of the two.
+
+    Returns:
+        (K,) int64.
+
+    Raises:
+        ValueError: if an argument is out of range, or a class would be left empty.
+
+    Source:
+        Cui et al., 2019, arXiv:1901.05555 (long-tailed CIFAR).
+    """
+    _check_size(num_max, num_classes)
+    decay = _decay(num_classes, imbalance_ratio, decay)
+    return _filled(num_max * decay ** np.arange(num_classes) + _SLACK)
+
+
+def linear(*, num_max: int, num_classes: int, imbalance_ratio: float) -> np.ndarray:
+    """Returns class counts that fall linearly.
+
+    n_i = floor(n_max - (n_max - n_min) i / (K - 1) + 1/2), n_min = n_max / imbalance_ratio.
+
+    Args:
+        num_max: examples of class 0, at least 1.
+        num_classes: K, at least 2.
+        imbalance_ratio: count of class 0 over that of class K - 1, at least 1.
+
+    Returns:
+        (K,) int64.
+
+    Raises:
+        ValueError: if an argument is out of range, or a class would be left empty.
+
+    Source:
+        Buda et al., 2018, arXiv:1710.05381 (linear imbalance).
+    """
+    _check_size(num_max, num_classes)
+    num_min = num_max / _checked_ratio(imbalance_ratio)
+    steps = np.arange(num_classes) / (num_classes - 1)
+    return _filled(num_max - (num_max - num_min) * steps + 0.5 + _SLACK)
+
+
+def step(
+    *, num_max: int, num_classes: int, imbalance_ratio: float, minority_fraction: float = 0.5
+) -> np.ndarray:
+    """Returns class counts of two sizes.
+
+    The first floor(K (1 - minority_fraction)) classes have n_max, the others
+    floor(n_max / imbalance_ratio).
+
+    Args:
+        num_max: examples of each large class, at least 1.
+        num_classes: K, at least 2.
+        imbalance_ratio: a large class over a small one, at least 1.
+        minority_fraction: share of the classes that are small, in [0, 1].
+
+    Returns:
+        (K,) int64.
+
+    Raises:
+        ValueError: if an argument is out of range, or a class would be left empty.
+
+    Source:
+        Buda et al., 2018, arXiv:1710.05381 (step imbalance); with half of the classes small,
+        Cao et al., 2019, arXiv:1906.07413.
+    """
+    _check_size(num_max, num_classes)
+    ratio = _checked_ratio(imbalance_ratio)
+    if not _number(minority_fraction) or not 0.0 <= minority_fraction <= 1.0:
+        raise ValueError(f"minority_fraction = {minority_fraction!r}: must be in [0, 1]")
+    num_large = math.floor(num_classes * (1.0 - minority_fraction) + _SLACK)
+    large = np.arange(num_classes) < num_large
+    return _filled(np.where(large, float(num_max), num_max / ratio) + _SLACK)
+
+
+def target(
+    *, num_classes: int, target_class: int, target_count: int, other_count: int
+) -> np.ndarray:
+    """Returns class counts that are equal but for one class.
+
+    P5 under-samples a class of CIFAR-10 to 1,000 of 5,000, or over-samples it by cutting every
+    other class to 1,000.
+
+    Args:
+        num_classes: K, at least 2.
+        target_class: the class that differs, in [0, K).
+        target_count: its examples, at least 1.
+        other_count: the examples of each other class, at least 1.
+
+    Returns:
+        (K,) int64.
+
+    Raises:
+        ValueError: if an argument is out of range.
+
+    Source:
+        Possas and Zhou, "Effectiveness of adversarial learning on class-imbalanced convolutional
+        neural networks", section 3.2.
+    """
+    _check_size(other_count, num_classes, "other_count")
+    _check_size(target_count, num_classes, "target_count")
+    _check_class(target_class, num_classes)
+    counts = np.full(num_classes, other_count, np.int64)
+    counts[target_class] = target_count
+    return counts
+
+
+def create(name: str, *, class_counts: np.ndarray, **options: Any) -> np.ndarray:
+    """Returns a profile's class counts for a dataset.
+
+    Args:
+        name: one of PROFILES.
+        class_counts: (K,) the examples there are of each class.
+        **options: the profile's own; one that is None counts as not given.  `num_max` is then the
+            count of the scarcest class, and for "balanced" every class keeps all it has;
+            `target_count` and `other_count` are all there is.
+
+    Returns:
+        (K,) int64, at most `class_counts`.
+
+    Raises:
+        ValueError: if the name or an option is unknown, a value is out of range, or a class has
+            fewer examples than asked for.
+    """
+    if name not in PROFILES:
+        raise ValueError(unknown("imbalance profile", name, PROFILES))
+    class_counts = np.asarray(class_counts, np.int64)
+    allowed = dict.fromkeys(inspect.signature(PROFILES[name]).parameters)
+    del allowed["num_classes"]
+    for key in options:
+        if key not in allowed:
+            raise ValueError(unknown(f"option of the imbalance profile {name!r},", key, allowed))
+    options = {key: value for key, value in options.items() if value is not None}
+    if name == "target":
+        counts = _target_of(class_counts, **options)
+    elif name == "balanced" and "num_max" not in options:
+        counts = class_counts.copy()
+    else:
+        options.setdefault("num_max", int(class_counts.min()))
+        _require(name, options, PROFILES[name])
+        counts = PROFILES[name](num_classes=len(class_counts), **options)
+    _check_available(counts, class_counts)
+    return counts
+
+
+def select(
+    labels: np.ndarray,
+    example_ids: np.ndarray,
+    class_counts: np.ndarray,
+    *,
+    seed: int = 0,
+    name: str = "imbalance",
+) -> np.ndarray:
+    """Picks so many examples of each class.
+
+    Each class is ordered by a random number that depends on the seed and the example's id; the
+    first `class_counts[c]` of class c stay.  The same examples are picked however the split is
+    stored, and smaller counts pick a subset of what larger ones do.
+
+    Args:
+        labels: (N,) integers in [0, K).
+        example_ids: (N,) integers, an example's rank in its split.
+        class_counts: (K,) how many to pick of each class.
+        seed: an integer >= 0.
+        name: the stream of random numbers.
+
+    Returns:
+        (sum of class_counts,) int64 row numbers, ascending.
+
+    Raises:
+        ValueError: if a class has fewer examples than asked for, or the seed is negative.
+    """
+    class_counts = np.asarray(class_counts, np.int64)
+    _check_available(class_counts, np.bincount(labels, minlength=len(class_counts)))
+    order = np.argsort(priorities(example_ids, seed=seed, name=name), kind="stable")
+    picked = [order[labels[order] == label][:count] for label, count in enumerate(class_counts)]
+    return np.sort(np.concatenate(picked)).astype(np.int64)
+
+
+PROFILES: dict[str, Callable[..., np.ndarray]] = {
+    "balanced": balanced,
+    "exponential": exponential,
+    "linear": linear,
+    "step": step,
+    "target": target,
+}
+
+
+def _target_of(
+    class_counts: np.ndarray,
+    *,
+    target_class: int = 0,
+    target_count: int | None = None,
+    other_count: int | None = None,
+) -> np.ndarray:
+    """`target`, where a count that is not given is all there is of each class."""
+    num_classes = len(class_counts)
+    _check_class(target_class, num_classes)
+    counts = class_counts.copy()
+    if other_count is not None:
+        _check_size(other_count, num_classes, "other_count")
+        counts[:] = other_count
+        counts[target_class] = class_counts[target_class]
+    if target_count is not None:
+        _check_size(target_count, num_classes, "target_count")
+        counts[target_class] = target_count
+    return counts
+
+
+def _decay(num_classes: int, imbalance_ratio: float | None, decay: float | None) -> float:
+    """Returns the one that is given, as a decay."""
+    if imbalance_ratio is not None and decay is not None:
+        raise ValueError("give imbalance_ratio or decay, one of the two; both given")
+    if imbalance_ratio is not None:
+        return _checked_ratio(imbalance_ratio) ** (-1.0 / (num_classes - 1))
+    if decay is None:
+        raise ValueError("give imbalance_ratio or decay, one of the two; none given")
+    if not _number(decay) or not 0.0 < decay <= 1.0:
+        raise ValueError(f"decay = {decay!r}: must be above 0 and at most 1")
+    return float(decay)
+
+
+def _number(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        return False
+    return math.isfinite(value)
+
+
+def _check_size(count: int, num_classes: int, name: str = "num_max") -> None:
+    for field, value, low in ((name, count, 1), ("num_classes", num_classes, 2)):
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not whole or value < low:
+            raise ValueError(f"{field} = {value!r}: must be an integer of at least {low}")
+
+
+def _check_class(target_class: int, num_classes: int) -> None:
+    whole = isinstance(target_class, int | np.integer) and not isinstance(target_class, bool)
+    if not whole or not 0 <= target_class < num_classes:
+        raise ValueError(f"target_class = {target_class!r}: must be in 0..{num_classes - 1}")
+
+
+def _checked_ratio(imbalance_ratio: float) -> float:
+    if not _number(imbalance_ratio) or imbalance_ratio < 1.0:
+        raise ValueError(f"imbalance_ratio = {imbalance_ratio!r}: must be finite and at least 1")
+    return float(imbalance_ratio)
+
+
+def _filled(counts: np.ndarray) -> np.ndarray:
+    """Rounds down, and refuses a class with nothing in it."""
+    counts = np.floor(counts).astype(np.int64)
+    if counts.min() < 1:
+        empty = int(np.argmin(counts >= 1))
+        raise ValueError(
+            f"class {empty} would have no examples, with {counts[0]} of class 0; "
+            "lower the imbalance or raise num_max"
+        )
+    return counts
+
+
+def _require(name: str, options: dict[str, Any], profile: Callable[..., np.ndarray]) -> None:
+    for key, parameter in inspect.signature(profile).parameters.items():
+        if key != "num_classes" and parameter.default is parameter.empty and key not in options:
+            raise ValueError(f"the imbalance profile {name!r} needs {key}")
+
+
+def _check_available(asked: np.ndarray, available: np.ndarray) -> None:
+    if len(asked) != len(available):
+        raise ValueError(f"class_counts has {len(asked)} classes, the labels have {len(available)}")
+    if np.any(asked < 0):
+        raise ValueError(f"class_counts = {asked.tolist()}: must be at least 0")
+    short = np.flatnonzero(asked > available)
+    if len(short):
+        label = int(short[0])
+        raise ValueError(
+            f"class {label}: {asked[label]} examples asked for, {available[label]} available"
+        )

@@ -1,0 +1,216 @@
+"""Datasets in memory: a split, its labels, and the two numbers of each example."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from rbjax.data import order, storage
+from rbjax.data.datasets import DatasetInfo, info, unknown
+from rbjax.data.digits import load_digits
+from rbjax.data.imbalance import select
+
+Profile = Callable[[np.ndarray], np.ndarray]
+"""(K,) examples there are of each class -> (K,) examples to keep."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """Examples of one split, in the order of their ids."""
+
+    info: DatasetInfo
+    split: str
+    images: np.ndarray
+    """(N, H, W, C) uint8."""
+    labels: np.ndarray
+    """(N,) int32."""
+    index: np.ndarray
+    """(N,) int64, the row in the split as stored."""
+    example_ids: np.ndarray
+    """(N,) int32, the rank in the split by digest of label and pixels; ascending."""
+
+    @property
+    def num_examples(self) -> int:
+        """The number of examples, N."""
+        return len(self.labels)
+
+    @property
+    def class_counts(self) -> np.ndarray:
+        """(K,) int64, the examples of each class."""
+        return np.bincount(self.labels, minlength=self.info.num_classes).astype(np.int64)
+
+    def take(self, rows: np.ndarray) -> Dataset:
+        """Returns the examples of some rows; their numbers stay.
+
+        Args:
+            rows: (M,) integers in [0, N).
+
+        Returns:
+            A Dataset of M examples, in the order of `rows`.
+        """
+        return dataclasses.replace(
+            self,
+            images=self.images[rows],
+            labels=self.labels[rows],
+            index=self.index[rows],
+            example_ids=self.example_ids[rows],
+        )
+
+
+def load(name: str, split: str, *, data_dir: str | Path | None = None) -> Dataset:
+    """Loads a whole split; has TFDS download and prepare it where that was not done yet.
+
+    Args:
+        name: one of `datasets.DATASETS`.
+        split: "train" or "test".
+        data_dir: where TFDS keeps its datasets; $TFDS_DATA_DIR or ~/tensorflow_datasets.
+
+    Returns:
+        A Dataset in the order of `example_ids`, which does not depend on how the split is stored.
+
+    Raises:
+        ValueError: if the name or the split is unknown.
+        DatasetNotFoundError: (a ValueError) if it is not on the machine and cannot be prepared.
+    """
+    dataset_info = info(name)
+    if split not in dataset_info.num_examples:
+        raise ValueError(unknown(f"{name} split", split, dataset_info.num_examples))
+    if dataset_info.embedded:
+        images, labels = load_digits(split)
+    else:
+        images, labels = storage.read(name, split, data_dir)
+    return from_arrays(dataset_info, split, images, labels)
+
+
+def from_arrays(
+    dataset_info: DatasetInfo, split: str, images: np.ndarray, labels: np.ndarray
+) -> Dataset:
+    """Makes a Dataset of arrays: gives each example its two numbers, and orders them by id.
+
+    Args:
+        dataset_info: of the dataset.
+        split: its name.
+        images: (N, H, W, C) uint8, as stored.
+        labels: (N,) integers in [0, K).
+
+    Returns:
+        A Dataset; `index` is the row in `images`.
+
+    Raises:
+        ValueError: if the arrays do not fit each other or the info.
+    """
+    _check(dataset_info, split, images, labels)
+    ranks = order.example_ids(images, labels)
+    index = np.argsort(ranks)
+    return Dataset(
+        info=dataset_info,
+        split=split,
+        images=images[index],
+        labels=labels[index].astype(np.int32),
+        index=index.astype(np.int64),
+        example_ids=ranks[index],
+    )
+
+
+def load_train(
+    name: str,
+    *,
+    data_dir: str | Path | None = None,
+    validation_fraction: float = 0.0,
+    imbalance: Profile | None = None,
+    apply_to_validation: bool = False,
+    seed: int = 0,
+) -> tuple[Dataset, Dataset | None]:
+    """Loads train: the validation split is taken first, the imbalance acts on what remains.
+
+    Args:
+        name: one of `datasets.DATASETS`.
+        data_dir: where TFDS keeps its datasets; $TFDS_DATA_DIR or ~/tensorflow_datasets.
+        validation_fraction: share of each class held out, in [0, 1); rounded to whole examples.
+        imbalance: from the class counts there are to those to keep, for example
+            `lambda counts: imbalance.create("step", class_counts=counts, imbalance_ratio=10)`.
+        apply_to_validation: whether the validation split follows the profile too.
+        seed: which examples are held out and which stay, an integer >= 0.
+
+    Returns:
+        train, and validation (None where `validation_fraction` is 0).
+
+    Raises:
+        ValueError: as `load`, `split_validation` and `subsample`.
+    """
+    train = load(name, "train", data_dir=data_dir)
+    train, validation = split_validation(train, validation_fraction, seed=seed)
+    if imbalance is not None:
+        train = subsample(train, imbalance, seed=seed)
+        if apply_to_validation and validation is not None:
+            validation = subsample(validation, imbalance, seed=seed)
+    return train, validation
+
+
+def split_validation(
+    dataset: Dataset, fraction: float, *, seed: int = 0
+) -> tuple[Dataset, Dataset | None]:
+    """Holds out the same share of every class.
+
+    Args:
+        dataset: a whole training split.
+        fraction: in [0, 1); floor(fraction * n_c + 1/2) examples of class c.
+        seed: which ones, an integer >= 0.
+
+    Returns:
+        What remains, and what is held out (None where the fraction is 0).
+
+    Raises:
+        ValueError: if the fraction is out of range, or nothing would be held out or remain.
+    """
+    if not 0.0 <= fraction < 1.0:
+        raise ValueError(f"validation_fraction = {fraction!r}: must be at least 0 and below 1")
+    if fraction == 0.0:
+        return dataset, None
+    counts = np.floor(dataset.class_counts * fraction + 0.5).astype(np.int64)
+    rows = select(dataset.labels, dataset.example_ids, counts, seed=seed, name="validation")
+    if not 0 < len(rows) < dataset.num_examples:
+        raise ValueError(
+            f"validation_fraction = {fraction!r}: would hold out {len(rows)} of the "
+            f"{dataset.num_examples} examples of {dataset.info.name}"
+        )
+    remaining = np.setdiff1d(np.arange(dataset.num_examples), rows)
+    held_out = dataclasses.replace(dataset.take(rows), split="validation")
+    return dataset.take(remaining), held_out
+
+
+def subsample(dataset: Dataset, imbalance: Profile, *, seed: int = 0) -> Dataset:
+    """Keeps so many examples of each class as a profile says.
+
+    Args:
+        dataset: of N examples.
+        imbalance: from the class counts there are to those to keep.
+        seed: which examples stay, an integer >= 0.
+
+    Returns:
+        A Dataset with those class counts.
+
+    Raises:
+        ValueError: if a class has fewer examples than asked for.
+    """
+    counts = imbalance(dataset.class_counts)
+    return dataset.take(select(dataset.labels, dataset.example_ids, counts, seed=seed))
+
+
+def _check(dataset_info: DatasetInfo, split: str, images: np.ndarray, labels: np.ndarray) -> None:
+    where = f"{dataset_info.name} {split}"
+    if images.dtype != np.uint8 or images.shape[1:] != dataset_info.image_shape:
+        raise ValueError(
+            f"{where}: images are {images.dtype} {images.shape}; "
+            f"must be uint8 (N, {', '.join(map(str, dataset_info.image_shape))})"
+        )
+    if labels.shape != images.shape[:1]:
+        raise ValueError(f"{where}: labels are {labels.shape} for {len(images)} images")
+    if len(labels) and not 0 <= labels.min() <= labels.max() < dataset_info.num_classes:
+        raise ValueError(
+            f"{where}: labels are in {labels.min()}..{labels.max()}; "
+            f"must be in 0..{dataset_info.num_classes - 1}"
+        )

@@ -1,0 +1,276 @@
+"""TFDS datasets on disk: where they lie, in which format, and a copy that is quick to read.
+
+`tfds.data_source` reads ArrayRecord without TensorFlow.  What `tfds.load` wrote earlier as TFRecord
+is copied to ArrayRecord once; what was decoded once is kept as arrays.  Both go to a folder of our
+own, `<data_dir>/rbjax`, or under ~/.cache/rbjax where data_dir cannot be written to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import struct
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rbjax.data.prepare import DatasetNotFoundError, prepare
+
+_INFO = "dataset_info.json"
+_CACHE_FORMAT = 1
+_BLOCK = 1000
+
+
+def default_data_dir() -> Path:
+    """Returns where TFDS keeps its datasets: $TFDS_DATA_DIR or ~/tensorflow_datasets."""
+    return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def find(name: str, data_dir: str | Path | None = None) -> Path | None:
+    """Returns the folder of a prepared dataset's newest version.
+
+    Args:
+        name: its name in TFDS.
+        data_dir: where to look; `default_data_dir()`.
+
+    Returns:
+        For example ~/tensorflow_datasets/mnist/3.0.1, or None if there is none.
+    """
+    versions = {
+        tuple(map(int, path.parent.name.split("."))): path.parent
+        for path in (_folder(data_dir) / name).glob(f"*/{_INFO}")
+        if re.fullmatch(r"\d+\.\d+\.\d+", path.parent.name)
+    }
+    return versions[max(versions)] if versions else None
+
+
+def read(
+    name: str, split: str, data_dir: str | Path | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Reads a whole split, prepared first where it is not there.
+
+    Args:
+        name: its name in TFDS.
+        split: "train" or "test".
+        data_dir: where to look and prepare; `default_data_dir()`.
+
+    Returns:
+        images (N, H, W, C) uint8 and labels (N,) int32, in the stored order.
+
+    Raises:
+        DatasetNotFoundError: if it is not there and cannot be prepared, or files are missing.
+    """
+    data_dir = _folder(data_dir)
+    folder = find(name, data_dir)
+    if folder is None:
+        prepare(name, data_dir)
+        folder = find(name, data_dir)
+    if folder is None:
+        raise DatasetNotFoundError(f"TFDS prepared {name}, but it is not in {data_dir}")
+    path = own_folder(data_dir) / "decoded" / f"{name}-{folder.name}-{split}.npz"
+    key = _fingerprint(folder, split)
+    arrays = _read_cache(path, key)
+    if arrays is None:
+        arrays = decode(as_array_record(folder, data_dir), split)
+        _write_cache(path, key, *arrays)
+    return arrays
+
+
+def decode(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Decodes a split of a dataset that TFDS wrote as ArrayRecord.
+
+    Args:
+        folder: with dataset_info.json and the ArrayRecord files.
+        split: its name.
+
+    Returns:
+        images (N, H, W, C) uint8 and labels (N,) int32, in the stored order.
+    """
+    import tensorflow_datasets as tfds
+    from PIL import Image
+
+    # Its decorators hide its types.
+    builder: Any = tfds.builder_from_directory(folder, file_format="array_record")
+    decoders = {"image": tfds.decode.SkipDecoding()}  # TFDS's own is slower, and asks for OpenCV
+    source = builder.as_data_source(split=split, decoders=decoders)
+    images = np.empty((len(source), *builder.info.features["image"].shape), np.uint8)
+    labels = np.empty(len(source), np.int32)
+    for start in range(0, len(source), _BLOCK):
+        rows = range(start, min(start + _BLOCK, len(source)))
+        for row, example in zip(rows, source.__getitems__(list(rows)), strict=True):
+            image = np.asarray(Image.open(io.BytesIO(example["image"])))
+            images[row] = image.reshape(images.shape[1:])
+            labels[row] = example["label"]
+    return images, labels
+
+
+def as_array_record(folder: Path, data_dir: Path) -> Path:
+    """Returns a dataset's folder in ArrayRecord format: itself, or a copy that is made once.
+
+    TFDS's own converter needs Apache Beam, and TensorFlow to read; the records are only copied.
+
+    Args:
+        folder: of one version of a dataset, with dataset_info.json.
+        data_dir: the TFDS folder it belongs to.
+
+    Returns:
+        The folder to read.
+
+    Raises:
+        DatasetNotFoundError: if it is in a third format, or incomplete.
+    """
+    info = _info(folder)
+    stored = stored_format(info)
+    if stored == "array_record":
+        return folder
+    if stored != "tfrecord":
+        raise DatasetNotFoundError(
+            f"{folder} holds {info['name']} as {stored}; rbjax reads array_record and tfrecord: "
+            "name another data_dir, and it is prepared there"
+        )
+    converted = own_folder(data_dir) / "array_record" / info["name"] / folder.name
+    if not (converted / _INFO).exists():
+        converted.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=converted.parent) as temporary:
+            _convert(folder, Path(temporary) / "new", info)
+            try:
+                (Path(temporary) / "new").rename(converted)
+            except OSError:  # another process was quicker
+                if not (converted / _INFO).exists():
+                    raise
+    return converted
+
+
+def own_folder(data_dir: Path) -> Path:
+    """Returns the folder for what rbjax derives from a TFDS folder; it may not exist yet.
+
+    Args:
+        data_dir: a TFDS folder.
+
+    Returns:
+        `<data_dir>/rbjax`, or one under the user's cache folder where that cannot be written to.
+    """
+    if os.access(data_dir, os.W_OK):
+        return data_dir / "rbjax"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return cache / "rbjax" / hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:16]
+
+
+def stored_format(info: dict) -> str:
+    """Returns the format of a dataset's files, "array_record" if that is one of several.
+
+    Args:
+        info: the contents of dataset_info.json; early ones do not say, and are TFRecord.
+
+    Returns:
+        For example "tfrecord".
+    """
+    first = info.get("fileFormat", "tfrecord")
+    return "array_record" if "array_record" in info.get("alternativeFileFormats", ()) else first
+
+
+def _info(folder: Path) -> dict:
+    return json.loads((folder / _INFO).read_text())
+
+
+def _folder(data_dir: str | Path | None) -> Path:
+    if data_dir is None:
+        return default_data_dir()
+    if "://" in str(data_dir):
+        raise ValueError(f"data_dir = {str(data_dir)!r}: must be a folder of this machine")
+    return Path(data_dir).expanduser()
+
+
+def _convert(folder: Path, new: Path, info: dict) -> None:
+    """Copies every record of every shard, and the files that describe them."""
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    new.mkdir()
+    for split, shards in _shards(folder, info, "tfrecord").items():
+        for path, num_records in shards:
+            # TFDS's own setting: each record on its own, for random access.
+            target = new / path.name.replace(".tfrecord-", ".array_record-")
+            writer = ArrayRecordWriter(str(target), "group_size:1")
+            count = 0
+            for record in _tfrecords(path):
+                writer.write(record)
+                count += 1
+            writer.close()
+            if count != num_records:
+                raise DatasetNotFoundError(
+                    f"{path} holds {count} of the {num_records} records of {info['name']} {split}: "
+                    f"delete {folder} or copy it again"
+                )
+    for path in folder.iterdir():
+        if path.suffix in (".json", ".txt") and path.name != _INFO:
+            shutil.copyfile(path, new / path.name)
+    (new / _INFO).write_text(json.dumps({**info, "fileFormat": "array_record"}, indent=2))
+
+
+def _shards(folder: Path, info: dict, file_format: str) -> dict[str, list[tuple[Path, int]]]:
+    """Returns each split's files and their numbers of records, none of them missing."""
+    shards: dict[str, list[tuple[Path, int]]] = {}
+    for split in info["splits"]:
+        lengths = [int(length) for length in split.get("shardLengths", ())]
+        stem = f"{info['name']}-{split['name']}.{file_format}"
+        paths = [folder / f"{stem}-{i:05d}-of-{len(lengths):05d}" for i in range(len(lengths))]
+        for path in paths:
+            if not path.exists():
+                raise DatasetNotFoundError(
+                    f"{folder} is incomplete: {path.name} is missing; delete the folder, and it "
+                    "is prepared anew, or copy it again"
+                )
+        shards[split["name"]] = list(zip(paths, lengths, strict=True))
+    return shards
+
+
+def _tfrecords(path: Path) -> Iterator[bytes]:
+    """Yields a TFRecord file's records: length, its checksum, data, its checksum."""
+    with path.open("rb") as file:
+        while len(header := file.read(12)) == 12:
+            (length,) = struct.unpack("<Q", header[:8])
+            record = file.read(length)
+            if len(record) != length or len(file.read(4)) != 4:
+                return
+            yield record
+
+
+def _fingerprint(folder: Path, split: str) -> str:
+    """Returns what the decoded arrays depend on: the split's files, and how they are kept."""
+    info = _info(folder)
+    shards = _shards(folder, info, stored_format(info))
+    if split not in shards:
+        raise DatasetNotFoundError(f"{folder} has no split {split!r}; it has {', '.join(shards)}")
+    files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path, _ in shards[split]]
+    return json.dumps([_CACHE_FORMAT, info["version"], files])
+
+
+def _read_cache(path: Path, key: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Returns what was kept under this key; None if nothing was, or it cannot be read."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
+            if kept["key"].item() == key:
+                return kept["images"], kept["labels"]  # the archive's checksums are verified
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        pass
+    return None
+
+
+def _write_cache(path: Path, key: str, images: np.ndarray, labels: np.ndarray) -> None:
+    """Keeps decoded arrays; where nothing can be written they are decoded again next time."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as temporary:
+            new = Path(temporary) / path.name
+            np.savez(new, key=np.array(key), images=images, labels=labels)
+            new.replace(path)
+    except OSError:
+        pass

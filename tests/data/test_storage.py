@@ -1,0 +1,190 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from rbjax.data import DatasetNotFoundError, load, storage
+
+# TFDS itself writes MNIST's first images, once as `tfds.load` does and once by way of `prepare`.
+_PREPARE = """
+import pathlib, sys
+import numpy as np
+import tensorflow_datasets as tfds
+from rbjax.data import prepare
+
+folder = pathlib.Path(sys.argv[1])
+rng = np.random.default_rng(0)
+
+def examples(count):
+    for row in range(count):
+        yield row, {"image": rng.integers(0, 256, (28, 28, 1), np.uint8), "label": row % 10}
+
+tfds.builder_cls("mnist")._split_generators = lambda self, manager: {
+    "train": examples(50), "test": examples(20)}
+prepare.reachable = lambda url: True
+prepare.prepare("mnist", folder / "array_record")
+rng = np.random.default_rng(0)
+tfds.builder("mnist", data_dir=folder / "tfrecord").download_and_prepare()
+data = tfds.load("mnist", data_dir=folder / "tfrecord", split="train")
+images, labels = zip(*((e["image"], e["label"]) for e in data.as_numpy_iterator()))
+np.savez(folder / "expected.npz", images=images, labels=labels)
+"""
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tfds")
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    subprocess.run(
+        [sys.executable, "-c", _PREPARE, str(folder)],
+        check=True,
+        capture_output=True,
+        env=environment,
+    )
+    return folder
+
+
+@pytest.fixture
+def tfrecord(prepared, tmp_path):
+    shutil.copytree(prepared / "tfrecord", tmp_path / "tfrecord")
+    return tmp_path / "tfrecord"
+
+
+@pytest.fixture
+def array_record(prepared, tmp_path):
+    shutil.copytree(prepared / "array_record" / "mnist", tmp_path / "ours" / "mnist")
+    return tmp_path / "ours"
+
+
+@pytest.fixture
+def decodings(monkeypatch):
+    """Counts how often a split is decoded."""
+    calls = []
+    decode = storage.decode
+    monkeypatch.setattr(storage, "decode", lambda *args: calls.append(args) or decode(*args))
+    return calls
+
+
+def test_a_first_preparation_is_array_record(array_record):
+    info = json.loads((array_record / "mnist/3.0.1/dataset_info.json").read_text())
+    assert info["fileFormat"] == "array_record"
+    images, labels = storage.read("mnist", "train", array_record)
+    assert images.shape == (50, 28, 28, 1)
+    assert np.bincount(labels).tolist() == [5] * 10
+
+
+def test_a_tfrecord_copy_is_converted_once_and_reads_the_same(tfrecord, prepared):
+    folder = tfrecord / "mnist" / "3.0.1"
+    before = sorted(path.name for path in folder.iterdir())
+    images, labels = storage.read("mnist", "train", tfrecord)
+    with np.load(prepared / "expected.npz") as expected:
+        np.testing.assert_array_equal(images, expected["images"])
+        np.testing.assert_array_equal(labels, expected["labels"])
+    converted = tfrecord / "rbjax/array_record/mnist/3.0.1"
+    assert {p.name for p in converted.iterdir()} >= {
+        "dataset_info.json",
+        "features.json",
+        "mnist-test.array_record-00000-of-00001",
+        "mnist-train.array_record-00000-of-00001",
+    }
+    assert sorted(path.name for path in folder.iterdir()) == before
+    written = converted.stat().st_mtime_ns
+    assert storage.as_array_record(folder, tfrecord) == converted
+    assert converted.stat().st_mtime_ns == written
+    assert len(list(converted.parent.iterdir())) == 1  # nothing temporary is left
+
+
+def test_both_preparations_give_the_same_dataset(tfrecord, array_record):
+    one, two = (
+        load("mnist", "test", data_dir=tfrecord),
+        load("mnist", "test", data_dir=array_record),
+    )
+    np.testing.assert_array_equal(one.example_ids, two.example_ids)
+    assert one.images.shape == two.images.shape == (20, 28, 28, 1)
+
+
+def test_a_truncated_tfrecord_is_refused_and_nothing_is_left(tfrecord):
+    path = tfrecord / "mnist/3.0.1/mnist-test.tfrecord-00000-of-00001"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(DatasetNotFoundError, match="holds 19 of the 20 records of mnist test"):
+        storage.read("mnist", "test", tfrecord)
+    assert list((tfrecord / "rbjax/array_record/mnist").iterdir()) == []
+
+
+def test_a_missing_file_is_named(array_record):
+    (array_record / "mnist/3.0.1/mnist-test.array_record-00000-of-00001").unlink()
+    with pytest.raises(
+        DatasetNotFoundError, match=r"is incomplete: mnist-test\.array_record-00000"
+    ):
+        storage.read("mnist", "test", array_record)
+
+
+def test_another_format_is_refused(array_record):
+    path = array_record / "mnist/3.0.1/dataset_info.json"
+    path.write_text(path.read_text().replace("array_record", "riegeli"))
+    with pytest.raises(DatasetNotFoundError, match="holds mnist as riegeli"):
+        storage.as_array_record(path.parent, array_record)
+
+
+def test_the_newest_version_is_used(array_record):
+    folder = array_record / "mnist"
+    for version in ("3.0.0", "3.0.10", "incomplete.ABC_4.0.0"):
+        shutil.copytree(folder / "3.0.1", folder / version)
+    (folder / "5.0.0").mkdir()
+    assert storage.find("mnist", array_record) == folder / "3.0.10"
+    assert storage.find("cifar10", array_record) is None
+
+
+def test_a_split_is_decoded_once(array_record, decodings):
+    first = storage.read("mnist", "test", array_record)
+    second = storage.read("mnist", "test", array_record)
+    assert len(decodings) == 1
+    for one, two in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, two)
+        assert one.dtype == two.dtype
+    assert len(list((array_record / "rbjax/decoded").iterdir())) == 1
+
+
+def test_changed_files_are_decoded_again(array_record, decodings):
+    storage.read("mnist", "test", array_record)
+    os.utime(array_record / "mnist/3.0.1/mnist-test.array_record-00000-of-00001", ns=(1, 1))
+    storage.read("mnist", "test", array_record)
+    assert len(decodings) == 2
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "empty"])
+def test_a_damaged_copy_is_decoded_again(array_record, decodings, damage):
+    first, _ = storage.read("mnist", "test", array_record)
+    (path,) = (array_record / "rbjax/decoded").iterdir()
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes({"cut": content[:-50], "flip": content, "empty": b""}[damage])
+    again, _ = storage.read("mnist", "test", array_record)
+    np.testing.assert_array_equal(again, first)
+    assert len(decodings) == 2
+
+
+def test_a_read_only_folder_is_left_alone(tfrecord, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    images, _ = storage.read("mnist", "test", tfrecord)
+    assert images.shape == (20, 28, 28, 1)
+    assert not (tfrecord / "rbjax").exists()
+    assert len(list((tmp_path / "cache/rbjax").glob("*/decoded/*.npz"))) == 1
+
+
+def test_where_nothing_can_be_written_it_is_decoded_each_time(array_record, decodings):
+    (array_record / "rbjax").write_text("a file where the folder would be")
+    for _ in range(2):
+        images, _ = storage.read("mnist", "test", array_record)
+        assert images.shape == (20, 28, 28, 1)
+    assert len(decodings) == 2
+
+
+def test_a_bucket_is_not_a_folder():
+    with pytest.raises(ValueError, match=r"data_dir = 'gs://bucket/tfds': must be a folder"):
+        storage.find("mnist", "gs://bucket/tfds")
