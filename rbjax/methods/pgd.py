@@ -1,0 +1,52 @@
+"""Adversarial training on the images that PGD finds."""
+
+from __future__ import annotations
+
+from rbjax import attacks
+from rbjax.methods.standard import standard
+from rbjax.training.state import Method, MethodState
+from rbjax.typing import Array, Key, LogitsFn
+
+
+def pgd(
+    *,
+    epsilon: float,
+    step_size: float | None = None,
+    num_steps: int = 10,
+    norm: str = "linf",
+    random_start: bool = True,
+    attack_batch_norm: str = "eval",
+) -> Method:
+    """Returns PGD adversarial training.
+
+    min_w E max_{|d| <= epsilon} loss(f_w(x + d), y), the maximum by projected gradient ascent.
+
+    Args:
+        epsilon: radius of the ball, in pixels in [0, 1].
+        step_size: length of one step; epsilon / 4, as in 8/255 and 2/255.
+        num_steps: steps of the attack.
+        norm: "linf" or "l2".
+        random_start: whether the attack starts at a random point of the ball.
+        attack_batch_norm: batch norm while crafting, "eval" or "train".
+
+    Returns:
+        The method; it remembers nothing between steps.
+
+    Source:
+        Madry et al. 2018, arXiv:1706.06083, equation 2.1.
+    """
+    attack = attacks.pgd(
+        epsilon=epsilon,
+        step_size=epsilon / 4 if step_size is None else step_size,
+        num_steps=num_steps,
+        norm=norm,
+        random_start=random_start,
+    )
+
+    def perturb(
+        logits_fn: LogitsFn, keys: Key, state: MethodState, images: Array, labels: Array
+    ) -> Array:
+        del state
+        return attack(logits_fn, keys, images, labels).images
+
+    return standard()._replace(perturb=perturb, attack_batch_norm=attack_batch_norm)

@@ -1,0 +1,74 @@
+"""Universal adversarial training: one perturbation for all images, learnt beside the weights."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from rbjax.attacks.norms import project, steepest
+from rbjax.training.state import Method, MethodState
+from rbjax.typing import Array, Key, LogitsFn
+
+
+def universal(
+    *,
+    epsilon: float,
+    step_size: float | None = None,
+    norm: str = "linf",
+    form: str = "simultaneous",
+    loss_clip: float | None = None,
+) -> Method:
+    """Returns universal adversarial training.
+
+    min_w max_{|delta| <= epsilon} E loss(f_w(clip(x + delta)), y).  The weights descend the loss;
+    then delta <- project(delta + step_size * steepest(E grad loss)), with the gradient averaged
+    over the whole batch before its sign is taken.  delta lives through all of training.
+
+    The network sees clip(x + delta, 0, 1), and the gradient is taken at that clipped image: a
+    pixel at the edge of the box still moves delta.
+
+    Args:
+        epsilon: radius of the ball, in pixels in [0, 1].
+        step_size: length of delta's step; epsilon, as in the paper.
+        norm: "linf" or "l2".
+        form: "simultaneous" takes both gradients from one pass (algorithm 4, no dearer than
+            standard training); "alternating" takes delta's after the weights' step (algorithm 3).
+        loss_clip: delta climbs min(loss, loss_clip), so that examples already lost stop counting;
+            None is the plain loss, as the paper trains with.
+
+    Returns:
+        The method; its state is delta, (H, W, C).
+
+    Source:
+        Shafahi et al. 2020, arXiv:1811.11304, algorithms 3 and 4.
+    """
+    length = epsilon if step_size is None else step_size
+
+    def gradient(input_gradient: Array, losses: Array) -> Array:
+        if loss_clip is not None:
+            kept = (losses < loss_clip)[:, None, None, None]
+            input_gradient = jnp.where(kept, input_gradient, 0.0)
+        return jnp.sum(input_gradient, axis=0)
+
+    def update(state: MethodState, mean_gradient: Array) -> MethodState:
+        delta = state.replicated + length * steepest(mean_gradient[None], norm)[0]
+        return state._replace(replicated=project(delta[None], epsilon, norm)[0])
+
+    return Method(
+        init=_init,
+        perturb=_perturb,
+        gradient=gradient,
+        update=update,
+        alternating=form == "alternating",
+    )
+
+
+def _init(key: Key, image_shape: tuple[int, ...], num_rows: int) -> MethodState:
+    del key, num_rows
+    return MethodState(replicated=jnp.zeros(image_shape, jnp.float32), per_row=())
+
+
+def _perturb(
+    logits_fn: LogitsFn, keys: Key, state: MethodState, images: Array, labels: Array
+) -> Array:
+    del logits_fn, keys, labels
+    return jnp.clip(images + state.replicated, 0.0, 1.0)

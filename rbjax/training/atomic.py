@@ -1,0 +1,102 @@
+"""Files that are either the old ones or the new ones, whenever the process dies."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import uuid
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+TEMPORARY = ".partial"
+"""How the name of a file that is not finished ends."""
+
+
+@contextlib.contextmanager
+def replace(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """Writes a file under a temporary name, and renames it when all of it is on the disk.
+
+    Args:
+        path: the file; its folder must exist.
+
+    Yields:
+        A binary file; if the body raises, `path` stays as it was.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{TEMPORARY}")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+def sync(path: str | os.PathLike[str]) -> None:
+    """Forces a file, or a folder's entries, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Writes JSON, keys sorted.
+
+    Args:
+        path: the file.
+        value: of what `plain` takes.
+    """
+    text = json.dumps(plain(value), indent=2, sort_keys=True, allow_nan=False)
+    with replace(path) as file:
+        file.write(f"{text}\n".encode())
+
+
+def write_npz(path: str | os.PathLike[str], /, **arrays: Any) -> None:
+    """Writes named arrays, compressed, for `numpy.load`.
+
+    Args:
+        path: the file, ending in .npz.
+        **arrays: arrays of any shape and of numpy's own dtypes.
+    """
+    # Not by `numpy.savez_compressed`, where no array can be called "file".
+    with replace(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
+
+
+def plain(value: Any) -> Any:
+    """Returns a value as JSON has it.
+
+    Args:
+        value: numbers, text, None, arrays, and mappings and sequences of them.
+
+    Returns:
+        dict, list, str, bool, int, float and None; a float that is not finite becomes None.
+
+    Raises:
+        TypeError: for anything else.
+    """
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if hasattr(value, "__array__"):
+        return plain(np.asarray(value).tolist())
+    raise TypeError(f"{value!r} of type {type(value).__name__} has no form in JSON")

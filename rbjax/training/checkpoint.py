@@ -1,0 +1,282 @@
+"""Checkpoints: Orbax writes them, a manifest of SHA-256 digests says whether they are intact.
+
+Orbax commits a step by renaming its folder, and does not look at what it later reads: a flipped
+bit loads in silence.  So a step counts only once its manifest, with the digest of every file,
+stands in it; an older step is deleted only after that.  A run killed at any moment therefore finds
+the step before.  Leaves are stored by name as host arrays, so that a checkpoint of any number of
+devices is restored on any other, and part of a state (the weights alone) can be read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging as python_logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+from jax.experimental import multihost_utils
+
+from rbjax import checks
+from rbjax.training import atomic
+
+PyTree = Any
+
+MANIFEST = "sha256.json"
+
+
+class Restored(NamedTuple):
+    """What `Checkpoints.restore_latest` returns."""
+
+    step: int
+    state: PyTree
+    """In the structure, dtypes and placement of the template."""
+    extra: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+        directory: their folder; made by the first `save`.
+        keep: how many of the newest steps stay, >= 1.
+
+    Raises:
+        ValueError: if `keep` is below 1.
+    """
+
+    directory: Path
+    keep: int = 2
+
+    def __post_init__(self) -> None:
+        checks.integer("checkpoint.keep", self.keep, low=1)
+        # Orbax fails late on a relative path, and leaves a temporary folder.
+        object.__setattr__(self, "directory", Path(self.directory).resolve())
+
+    def save(self, step: int, state: PyTree, *, extra: Mapping[str, Any] | None = None) -> None:
+        """Writes one checkpoint; when it returns, the checkpoint is on the disk.
+
+        Damaged and unfinished steps that stand in the way are replaced.  With several processes,
+        all of them call it.
+
+        Args:
+            step: updates made, >= 0; newer than every intact step there is.
+            state: a tree of arrays and numbers of any dtype, on any devices.
+            extra: what JSON can hold, for example the position in the data.
+
+        Raises:
+            ValueError: if the step is not newer, or a leaf is a typed key.
+        """
+        _quiet_orbax()
+        path = self.directory / str(int(step))
+        arrays = {name: _on_host(name, leaf) for name, leaf in _named_leaves(state).items()}
+        if jax.process_index() == 0:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._clear_the_way(int(step))
+        _wait_for_all_processes("checkpoint cleared")
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+            checkpointer.save(
+                path,
+                args=ocp.args.Composite(
+                    # Orbax refuses arrays of no elements; the template says all about them.
+                    state=ocp.args.StandardSave({k: v for k, v in arrays.items() if v.size}),
+                    extra=ocp.args.JsonSave(atomic.plain(extra or {})),
+                ),
+            )
+        if jax.process_index() == 0:
+            _write_manifest(path)
+            self._delete_old()
+        _wait_for_all_processes("checkpoint written")
+
+    def restore_latest(self, template: PyTree, *, partial: bool = False) -> Restored | None:
+        """Reads the newest intact checkpoint, and warns of every newer one that is not.
+
+        Args:
+            template: a state, or `jax.ShapeDtypeStruct`s, of the shapes and dtypes to expect.  A
+                leaf that is on devices (or names a sharding) is restored there, any other as
+                numpy.
+            partial: whether the checkpoint may hold more than the template, for example
+                `{"variables": ...}` of a whole training state.
+
+        Returns:
+            Step, state and extra; None if there is no checkpoint at all.  No file is changed.
+
+        Raises:
+            ValueError: if there are checkpoints and none is intact, or the newest intact one
+                holds other names, shapes or dtypes than the template.
+        """
+        _quiet_orbax()
+        damages: list[str] = []
+        for step in self.steps():
+            damage = _damage(self.directory / str(step))
+            if damage is None:
+                return _restore(self.directory / str(step), template, partial)
+            damages.append(f"step {step}: {damage}")
+            logging.warning("checkpoint of step %d is left out, %s", step, damage)
+        if not damages:
+            return None
+        raise ValueError(
+            f"none of the checkpoints in {self.directory} is intact ({'; '.join(damages)}); "
+            "put a copy of one back, or delete the folder to begin anew"
+        )
+
+    def steps(self) -> list[int]:
+        """Returns the steps that have a folder, intact or not, newest first."""
+        if not self.directory.is_dir():
+            return []
+        names = [p.name for p in self.directory.iterdir() if p.is_dir()]
+        return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
+
+    def _clear_the_way(self, step: int) -> None:
+        """Deletes what a killed run left, and newer steps that a fall-back went behind."""
+        for newer in (s for s in self.steps() if s >= step):
+            if _damage(self.directory / str(newer)) is None:
+                raise ValueError(
+                    f"step {step} cannot be saved: {self.directory} already holds an intact "
+                    f"step {newer}"
+                )
+            _delete(self.directory / str(newer))
+        for leftover in self.directory.glob("*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(leftover)
+
+    def _delete_old(self) -> None:
+        """Keeps the newest finished steps, and nothing else."""
+        steps = self.steps()
+        finished = [s for s in steps if (self.directory / str(s) / MANIFEST).exists()]
+        for step in set(steps) - set(finished[: self.keep]):
+            _delete(self.directory / str(step))
+
+
+def _restore(path: Path, template: PyTree, partial: bool) -> Restored:
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        stored = checkpointer.restore(
+            path,
+            args=ocp.args.Composite(state=ocp.args.StandardRestore(), extra=ocp.args.JsonRestore()),
+        )
+    expected = _named_leaves(template)
+    arrays = {k: np.zeros(v.shape, v.dtype) for k, v in expected.items() if not np.size(v)}
+    arrays |= stored.state
+    _check_fits(path, arrays, expected, partial)
+    leaves = [_placed_like(arrays[name], leaf) for name, leaf in expected.items()]
+    state = jax.tree.unflatten(jax.tree.structure(template), leaves)
+    return Restored(int(path.name), state, stored.extra)
+
+
+def _check_fits(
+    path: Path, stored: Mapping[str, Any], expected: Mapping[str, Any], partial: bool
+) -> None:
+    """Compares what a checkpoint holds with what the template asks for."""
+    wrong = [f"it lacks {name}" for name in expected if name not in stored]
+    if not partial:
+        wrong += [f"it holds {name}, which is not asked for" for name in stored.keys() - expected]
+    for name in expected.keys() & stored.keys():
+        there, here = _form(stored[name]), _form(expected[name])
+        if there != here:
+            wrong.append(f"its {name} is {there}, not {here}")
+    if wrong:
+        more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise ValueError(
+            f"checkpoint {path} is of another model, optimizer or method: "
+            f"{'; '.join(sorted(wrong)[:3])}{more}"
+        )
+
+
+def _named_leaves(tree: PyTree) -> dict[str, Any]:
+    """Leaves by dotted name, the same for a key of a dict and a field of a NamedTuple."""
+    leaves: dict[str, Any] = {}
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        if name in leaves:
+            raise ValueError(f"two leaves of the state are called {name!r}")
+        leaves[name] = leaf
+    return leaves
+
+
+def _on_host(name: str, leaf: Any) -> np.ndarray:
+    """The whole of a leaf as numpy, gathered from other processes where they hold parts of it."""
+    if isinstance(leaf, jax.Array):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            raise ValueError(f"{name} is a typed key: keys are derived from the seed, not stored")
+        if not (leaf.is_fully_addressable or leaf.is_fully_replicated):
+            leaf = multihost_utils.process_allgather(leaf, tiled=True)
+    return np.asarray(leaf)
+
+
+def _placed_like(array: np.ndarray, leaf: Any) -> Any:
+    sharding = getattr(leaf, "sharding", None)
+    if sharding is None:
+        return array
+    if sharding.is_fully_addressable:
+        # Copied: on CPU a device array may share numpy's buffer, and the state is donated.
+        return jax.device_put(array, sharding, may_alias=False)
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def _form(leaf: Any) -> str:
+    dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
+    return f"{dtype}{list(np.shape(leaf))}"
+
+
+def _delete(path: Path) -> None:
+    # The manifest first: what is left of a deletion cut short is then no checkpoint any more.
+    (path / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(path)
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(p for p in path.rglob("*") if p.is_file() and p.name != MANIFEST)
+
+
+def _write_manifest(path: Path) -> None:
+    digests = {}
+    for file in _files(path):
+        atomic.sync(file)
+        digests[file.relative_to(path).as_posix()] = _digest(file)
+    atomic.write_json(path / MANIFEST, digests)
+    atomic.sync(path.parent)
+
+
+def _damage(path: Path) -> str | None:
+    """Says what is wrong with a step, or None if every file is what was written."""
+    try:
+        digests = json.loads((path / MANIFEST).read_text())
+    except FileNotFoundError:
+        return f"unfinished, it has no {MANIFEST}"
+    except ValueError:
+        return f"{MANIFEST} is damaged"
+    if not isinstance(digests, dict) or not digests:
+        return f"{MANIFEST} is damaged"
+    for name, digest in digests.items():
+        if not (path / name).is_file():
+            return f"{name} is missing"
+        if _digest(path / name) != digest:
+            return f"{name} is damaged"
+    return None
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _wait_for_all_processes(what: str) -> None:
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)
+
+
+def _quiet_orbax() -> None:
+    """Keeps Orbax's progress out of the log: some forty lines a checkpoint."""
+    python_logging.getLogger("absl").addFilter(_is_not_orbax_chatter)
+
+
+def _is_not_orbax_chatter(record: python_logging.LogRecord) -> bool:
+    return record.levelno >= python_logging.WARNING or "orbax" not in Path(record.pathname).parts

@@ -1,0 +1,134 @@
+"""From a resolved config to its parts: data, model, optimizer, and a run's trained weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from rbjax import data, losses, models
+from rbjax.data import Dataset, DatasetInfo, augment, imbalance
+from rbjax.training import optimizers, schedules
+from rbjax.training.checkpoint import Checkpoints
+from rbjax.training.state import AXIS
+from rbjax.typing import LossFn, Perturbation
+
+NOT_OF_THE_WEIGHTS = ("task", "workdir", "data_dir", "attacks", "score")
+"""Fields that leave the trained weights as they are."""
+
+
+def load_train(config: ConfigDict) -> tuple[Dataset, Dataset | None]:
+    """Returns the training set, after imbalance, and the validation set or None."""
+    train, validation = data.load_train(
+        config.dataset.name,
+        data_dir=config.data_dir,
+        validation_fraction=config.dataset.validation_fraction,
+        imbalance=_profile(config),
+        apply_to_validation=config.imbalance.apply_to_test,
+        seed=config.imbalance.seed,
+    )
+    return first(train, config.dataset.max_train_examples), validation
+
+
+def load_test(config: ConfigDict) -> Dataset:
+    """Returns the test set; it follows the imbalance profile only where the config says so."""
+    test = data.load(config.dataset.name, "test", data_dir=config.data_dir)
+    if config.imbalance.apply_to_test:
+        test = data.subsample(test, _profile(config), seed=config.imbalance.seed)
+    return first(test, config.dataset.max_test_examples)
+
+
+def first(dataset: Dataset, num_examples: int | None) -> Dataset:
+    """Returns the first examples by id, which is a random order; all of them for None."""
+    if num_examples is None:
+        return dataset
+    return dataset.take(np.arange(min(num_examples, dataset.num_examples)))
+
+
+def create_model(config: ConfigDict, info: DatasetInfo) -> models.Model:
+    """Returns the model of a config for a dataset."""
+    synchronized = config.model.batch_norm == "synchronized"
+    return models.create(
+        config.model.name,
+        num_classes=info.num_classes,
+        image_shape=info.image_shape,
+        mean=info.mean,
+        std=info.std,
+        dtype=config.model.dtype,
+        axis_name=AXIS if synchronized else None,
+    )
+
+
+def create_augment(config: ConfigDict) -> Perturbation:
+    """Returns the training images' augmentation."""
+    return augment.create(
+        flip_horizontal=config.dataset.flip_horizontal,
+        flip_vertical=config.dataset.flip_vertical,
+        rotation_degrees=config.dataset.rotation_degrees,
+        crop_padding=config.dataset.crop_padding,
+    )
+
+
+def create_loss(config: ConfigDict, class_counts: np.ndarray) -> LossFn:
+    """Returns the training loss; `class_counts` are those of the training set."""
+    return losses.create(config.loss.name, class_counts=class_counts, **options(config.loss))
+
+
+def create_optimizer(config: ConfigDict, *, steps_per_epoch: int) -> optax.GradientTransformation:
+    """Returns the optimizer with its schedule."""
+    schedule = schedules.create(
+        config.schedule.name,
+        num_steps=steps_per_epoch * config.num_epochs,
+        steps_per_epoch=steps_per_epoch,
+        **options(config.schedule),
+    )
+    keywords = options(config.optimizer)
+    keywords.pop("ema_decay", None)  # the training step's, not the optimizer's
+    return optimizers.create(config.optimizer.name, schedule, **keywords)
+
+
+def checkpoints(workdir: str, *, keep: int = 1) -> Checkpoints:
+    """Returns the checkpoints of a run directory."""
+    return Checkpoints(Path(workdir) / "checkpoints", keep)
+
+
+def trained_variables(config: ConfigDict, workdir: str, model: models.Model) -> tuple[int, Any]:
+    """Returns a run's newest weights, the ones it is judged by.
+
+    Args:
+        config: the run's config.
+        workdir: the run directory.
+        model: its model.
+
+    Returns:
+        The step they are of, and the variables as numpy arrays.
+
+    Raises:
+        ValueError: if the run directory holds no checkpoint, or only damaged ones.
+    """
+    images = jax.ShapeDtypeStruct((1, *model.image_shape), np.float32)
+    template = dict(jax.eval_shape(model.init, jax.random.key(0), images))
+    name = "variables" if config.optimizer.ema_decay is None else "ema"
+    restored = checkpoints(workdir).restore_latest({name: template}, partial=True)
+    if restored is None:
+        raise ValueError(
+            f"workdir = {workdir!r}: holds no checkpoint; train into it first (--config.task=train)"
+        )
+    return restored.step, restored.state[name]
+
+
+def options(group: ConfigDict) -> dict[str, Any]:
+    """Returns a group's fields as keywords: without its name and without what is absent."""
+    fields = group.to_dict()
+    return {k: v for k, v in fields.items() if k != "name" and v is not None}
+
+
+def _profile(config: ConfigDict) -> Callable[[np.ndarray], np.ndarray]:
+    fields = options(config.imbalance)
+    keywords = {k: v for k, v in fields.items() if k not in ("seed", "apply_to_test")}
+    return lambda counts: imbalance.create(config.imbalance.name, class_counts=counts, **keywords)

@@ -1,0 +1,193 @@
+"""The compiled training step: `jax.pmap` over the axis "data".
+
+Every collective of rbjax's own stands here: the averages of the weights' gradient and of a
+method's shared gradient, and the sums of the metrics.  (Batch norm averages its statistics itself,
+over the axis it was given.)  The state goes in and comes out replicated, with no device axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from rbjax import prng
+from rbjax.convolution import loop_safe
+from rbjax.data.pipeline import gather
+from rbjax.models import Model
+from rbjax.training.optimizers import ema_update
+from rbjax.training.state import AXIS, Method, MethodState, TrainState
+from rbjax.typing import Array, Batch, Key, LogitsFn, LossFn, Perturbation
+
+TrainStep = Callable[..., tuple[TrainState, "StepMetrics"]]
+
+
+class Recipe(NamedTuple):
+    """What a training step is made of."""
+
+    model: Model
+    method: Method
+    loss_fn: LossFn
+    optimizer: optax.GradientTransformation
+    augment: Perturbation
+    steps_per_epoch: int
+    ema_decay: float | None = None
+
+
+class StepMetrics(NamedTuple):
+    """Sums over one step's batch, over all devices; (K,) for K steps a dispatch."""
+
+    loss: Array
+    """Mean loss on the inputs trained on."""
+    correct: Array
+    """Inputs classified right."""
+    examples: Array
+    gradient_norm: Array
+
+
+class _StepKeys(NamedTuple):
+    augment: Key
+    model: Key
+    method: Key
+
+
+def make_train_step(
+    recipe: Recipe, key: Key, *, num_steps: int = 1, devices: Sequence[jax.Device] | None = None
+) -> TrainStep:
+    """Compiles K training steps into one dispatch.
+
+    Args:
+        recipe: model, method, loss, optimizer and augmentation.
+        key: the run's key; an example's random numbers are `fold_in(fold_in(stream, id), epoch)`.
+        num_steps: K.
+        devices: the local devices; all of them.
+
+    Returns:
+        `train_step(state, images, labels, example_ids, rows) -> (state, StepMetrics of (K,))`:
+        the whole split (uint8, replicated) and `rows` (devices, K, B / devices).  `state` is
+        donated.
+    """
+
+    def steps(
+        state: TrainState, images: Array, labels: Array, example_ids: Array, rows: Array
+    ) -> tuple[TrainState, StepMetrics]:
+        def body(state: TrainState, rows: Array) -> tuple[TrainState, StepMetrics]:
+            batch = gather(images, labels, example_ids, rows)
+            return _one_step(recipe, key, state, batch)
+
+        if num_steps == 1:
+            state, metrics = body(state, rows[0])
+            return state, jax.tree.map(lambda x: x[None], metrics)
+        return jax.lax.scan(body, state, rows)
+
+    axes = TrainState(None, None, None, None, MethodState(None, 0))  # type: ignore[arg-type]
+    return jax.pmap(
+        steps,
+        axis_name=AXIS,
+        in_axes=(axes, None, None, None, 0),
+        out_axes=(axes, None),
+        donate_argnums=0,
+        devices=devices,
+    )
+
+
+def _one_step(
+    recipe: Recipe, key: Key, state: TrainState, batch: Batch
+) -> tuple[TrainState, StepMetrics]:
+    keys = _step_keys(key, batch.example_ids, state.step // recipe.steps_per_epoch)
+    images = jax.vmap(recipe.augment)(keys.augment, batch.images)
+    inputs = recipe.method.perturb(
+        _crafting_logits(recipe, state.variables, keys.model),
+        keys.method,
+        state.method_state,
+        images,
+        batch.labels,
+    )
+    inputs = jax.lax.stop_gradient(inputs)
+    loss = partial(_loss, recipe, state.variables, batch.labels, keys.model)
+    learns = recipe.method.gradient is not None
+    value_and_grad = jax.value_and_grad(
+        loss, argnums=(0, 1) if learns and not recipe.method.alternating else 0, has_aux=True
+    )
+    (value, aux), gradients = value_and_grad(state.variables["params"], inputs)
+    gradient, input_gradient = gradients if isinstance(gradients, tuple) else (gradients, None)
+    gradient = jax.lax.pmean(gradient, AXIS)
+    updates, opt_state = recipe.optimizer.update(
+        gradient, state.opt_state, state.variables["params"]
+    )
+    params = optax.apply_updates(state.variables["params"], updates)
+    if learns and recipe.method.alternating:
+        input_gradient, aux_after = jax.grad(loss, argnums=1, has_aux=True)(params, inputs)
+        losses = aux_after.losses
+    else:
+        losses = aux.losses
+    variables = {**state.variables, "params": params}
+    if aux.batch_stats:
+        # Equal on every device where batch norm is synchronised; averaged where it is not.
+        variables["batch_stats"] = jax.lax.pmean(aux.batch_stats, AXIS)
+    ema = state.ema
+    if recipe.ema_decay is not None:
+        ema = ema_update(state.ema, variables, state.step, recipe.ema_decay)
+    new_state = TrainState(
+        step=state.step + 1,
+        variables=variables,
+        opt_state=opt_state,
+        ema=ema,
+        method_state=_updated(recipe.method, state.method_state, input_gradient, losses),
+    )
+    return new_state, _metrics(value, aux, batch.labels, gradient)
+
+
+class _Aux(NamedTuple):
+    logits: Array
+    losses: Array
+    batch_stats: Any
+
+
+def _loss(
+    recipe: Recipe, variables: Any, labels: Array, keys: Key, params: Any, inputs: Array
+) -> tuple[Array, _Aux]:
+    """The mean loss as a function of the weights and of what the network sees."""
+    logits, batch_stats = loop_safe(recipe.model.apply_train)(
+        {**variables, "params": params}, inputs, keys
+    )
+    losses = recipe.loss_fn(logits, labels)
+    return jnp.mean(losses), _Aux(logits, losses, batch_stats)
+
+
+def _step_keys(key: Key, example_ids: Array, epoch: Array) -> _StepKeys:
+    """An example's keys in an epoch, whatever its batch, row and device."""
+
+    def stream(name: str) -> Key:
+        return prng.per_draw(prng.per_example(prng.named(key, name), example_ids), epoch)
+
+    return _StepKeys(stream("augment"), stream("model"), stream("method"))
+
+
+def _crafting_logits(recipe: Recipe, variables: Any, keys: Key) -> LogitsFn:
+    if recipe.method.attack_batch_norm == "eval":
+        return jax.tree_util.Partial(recipe.model.apply, variables)
+    return lambda inputs: recipe.model.apply_train(variables, inputs, keys)[0]
+
+
+def _updated(
+    method: Method, state: MethodState, input_gradient: Array | None, losses: Array
+) -> MethodState:
+    if method.gradient is None or method.update is None or input_gradient is None:
+        return state
+    shared = jax.lax.pmean(method.gradient(input_gradient, losses), AXIS)
+    return method.update(state, shared)
+
+
+def _metrics(value: Array, aux: _Aux, labels: Array, gradient: Any) -> StepMetrics:
+    correct = jnp.sum(jnp.argmax(aux.logits, axis=-1) == labels)
+    return StepMetrics(
+        loss=jax.lax.pmean(value, AXIS),
+        correct=jax.lax.psum(correct, AXIS),
+        examples=jax.lax.psum(jnp.asarray(labels.shape[0]), AXIS),
+        gradient_norm=optax.tree.norm(gradient),
+    )

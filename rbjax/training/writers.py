@@ -1,0 +1,177 @@
+"""A run's metrics: JSON lines are the truth, TensorBoard events and a CSV file show the same.
+
+A resumed run cuts its log back to the step of the checkpoint, so that the log of a run that was
+killed and continued equals that of an unbroken one.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jax
+from absl import logging
+
+from rbjax.training import atomic
+
+METRICS_FILE = "metrics.jsonl"
+CSV_FILE = "metrics.csv"
+TENSORBOARD_FOLDER = "tensorboard"
+
+
+class MetricsWriter:
+    """Appends records to metrics.jsonl and to TensorBoard's events; process 0 alone writes.
+
+    A record is one line, {"step": 100, "train/loss": 0.3, ...}, handed to the operating system
+    before `write` returns: it outlives a killed process.  Write a step's records before its
+    checkpoint, or a run killed between the two lacks them for good.
+
+    Args:
+        workdir: the run directory.
+        step: the step of the checkpoint the run continues from: records after it are dropped;
+            None begins the log anew.
+        tensorboard: whether to write TensorBoard events too.
+
+    Raises:
+        ValueError: if an existing metrics.jsonl is damaged.
+    """
+
+    def __init__(
+        self, workdir: str | os.PathLike[str], *, step: int | None, tensorboard: bool = True
+    ) -> None:
+        self._file: io.TextIOWrapper | None = None
+        self._events: Any = None
+        if jax.process_index() != 0:
+            return
+        workdir = Path(workdir)
+        first = 0 if step is None else step + 1
+        _drop_from(workdir / METRICS_FILE, first)
+        self._file = (workdir / METRICS_FILE).open("a", encoding="utf-8")
+        if tensorboard:
+            from tensorboardX import SummaryWriter
+
+            # TensorBoard hides what an earlier process wrote from `purge_step` on.
+            self._events = SummaryWriter(str(workdir / TENSORBOARD_FOLDER), purge_step=first)
+
+    def write(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Appends one record.
+
+        Args:
+            step: updates made, >= 0.
+            metrics: numbers, text, or (nested) lists and arrays of numbers, by name; what is not
+                finite becomes null.
+
+        Raises:
+            ValueError: if a metric is called "step".
+        """
+        if "step" in metrics:
+            raise ValueError("a metric is called 'step'; that name is the record's own")
+        if self._file is None:
+            return
+        record = {"step": int(step), **atomic.plain(metrics)}
+        self._file.write(json.dumps(record, allow_nan=False) + "\n")
+        self._file.flush()
+        if self._events is not None:
+            for name, value in _columns(record):
+                if name != "step" and isinstance(value, int | float):
+                    self._events.add_scalar(name, value, int(step))
+
+    def close(self) -> None:
+        """Finishes the files; a closed writer writes no more."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        if self._events is not None:
+            self._events.close()
+            self._events = None
+
+    def __enter__(self) -> MetricsWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def read_metrics(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Reads the records of a run.
+
+    Args:
+        workdir: the run directory.
+
+    Returns:
+        The records in the order they were written; none if there is no log yet.  A last line that
+        a killed process did not finish is left out.
+
+    Raises:
+        ValueError: if another line is not a record.
+    """
+    return [record for _, record in _read(Path(workdir) / METRICS_FILE)]
+
+
+def write_csv(workdir: str | os.PathLike[str]) -> Path:
+    """Writes the records of a run as metrics.csv, one row a record.
+
+    Args:
+        workdir: the run directory.
+
+    Returns:
+        The path of the file.  Its columns are in the order the log first names them; a list
+        becomes one column an entry, `recall/0`, `recall/1`, ...; what is absent or null is empty.
+    """
+    rows = [dict(_columns(record)) for record in read_metrics(workdir)]
+    names = dict.fromkeys(name for row in rows for name in row)
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, names or ["step"], lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    path = Path(workdir) / CSV_FILE
+    with atomic.replace(path) as file:
+        file.write(text.getvalue().encode())
+    return path
+
+
+def _drop_from(path: Path, step: int) -> None:
+    """Cuts a log back to the records before a step."""
+    if not path.exists():
+        return
+    kept = [line for line, record in _read(path) if record["step"] < step]
+    with atomic.replace(path) as file:
+        file.write("".join(kept).encode())
+
+
+def _read(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields each line and its record."""
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    for number, line in enumerate(lines, start=1):
+        if not line.endswith("\n"):
+            logging.warning("%s: line %d is unfinished and left out", path, number)
+            return
+        try:
+            record = json.loads(line)
+            record["step"] += 0  # a number, or it is not a record
+        except (ValueError, TypeError, KeyError):
+            raise ValueError(f"{path}: line {number} is not a record of metrics") from None
+        yield line, record
+
+
+def _columns(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Names and values of a record, lists and groups taken apart."""
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, item in items:
+            yield from _columns(item, f"{name}/{key}" if name else str(key))
+    else:
+        yield name, value

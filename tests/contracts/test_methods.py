@@ -1,0 +1,112 @@
+"""Every training method, by its table: one step learns, and remembers only what it declares."""
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from rbjax import losses, methods, models
+from rbjax.training.state import create_state, on_host, place
+from rbjax.training.step import Recipe, make_train_step
+
+OPTIONS = {
+    "standard": {},
+    "pgd": {"epsilon": 0.1, "num_steps": 2},
+    "universal": {"epsilon": 0.1},
+}
+BATCH = 8
+
+
+def one_step(method, *, num_steps: int = 1, learning_rate: float = 0.1):
+    model = models.create(
+        "simple_cnn", num_classes=3, image_shape=(8, 8, 1), mean=(0.5,), std=(0.25,), widths=(2, 3)
+    )
+    recipe = Recipe(
+        model=model,
+        method=method,
+        loss_fn=losses.create("cross_entropy"),
+        optimizer=optax.sgd(learning_rate),
+        augment=lambda key, image: image,
+        steps_per_epoch=100,
+    )
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (BATCH, 8, 8, 1), dtype=np.uint8)
+    labels = np.arange(BATCH, dtype=np.int32) % 3
+    ids = np.arange(BATCH, dtype=np.int32)
+    devices = jax.devices()[:1]
+    first = on_host(
+        create_state(jax.random.key(0), model, method, recipe.optimizer, num_rows=BATCH)
+    )
+    step = make_train_step(recipe, jax.random.key(1), devices=devices)
+    state, history = place(first, devices), []
+    for _ in range(num_steps):
+        state, metrics = step(state, images, labels, ids, ids.reshape(1, 1, BATCH))
+        history.append(jax.device_get(metrics))
+    return first, on_host(state), history
+
+
+def test_every_method_is_covered():
+    assert set(OPTIONS) == set(methods.METHODS)
+
+
+@pytest.mark.parametrize("name", methods.METHODS)
+def test_a_few_steps_lower_the_loss_and_keep_the_state_whole(name):
+    first, last, history = one_step(methods.create(name, **OPTIONS[name]), num_steps=5)
+    assert history[-1].loss[0] < history[0].loss[0]
+    assert jax.tree.structure(first) == jax.tree.structure(last)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(last.variables))
+    assert history[0].examples[0] == BATCH
+    assert last.step == 5
+
+
+def test_pgd_of_radius_0_is_standard_training():
+    pgd = methods.create("pgd", epsilon=0.0, step_size=0.1, num_steps=2)
+    _, standard, _ = one_step(methods.create("standard"))
+    _, robust, _ = one_step(pgd)
+    for a, b in zip(
+        jax.tree.leaves(standard.variables), jax.tree.leaves(robust.variables), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_pgd_trains_on_harder_images():
+    _, _, standard = one_step(methods.create("standard"))
+    _, _, robust = one_step(methods.create("pgd", epsilon=0.3, num_steps=5))
+    assert robust[0].loss[0] > standard[0].loss[0]
+
+
+@pytest.mark.parametrize("form", ["simultaneous", "alternating"])
+def test_universal_steps_by_the_sign_of_the_mean_gradient(form):
+    """From delta = 0 the first step is epsilon times a sign, where the gradient is not 0."""
+    _, last, _ = one_step(methods.create("universal", epsilon=0.1, form=form))
+    delta = last.method_state.replicated
+    assert delta.shape == (8, 8, 1)
+    moved = delta[delta != 0]
+    assert len(moved) > 32
+    np.testing.assert_allclose(np.abs(moved), 0.1, rtol=1e-6)
+
+
+def test_both_forms_of_universal_agree_as_the_learning_rate_goes_to_0():
+    """The forms differ only in whose weights delta's gradient is taken at."""
+    options = {"epsilon": 0.1, "norm": "l2", "step_size": 0.05}
+    deltas = {}
+    for rate in (1e-6, 1.0):
+        deltas[rate] = [
+            one_step(
+                methods.create("universal", form=form, **options), num_steps=2, learning_rate=rate
+            )[1].method_state.replicated
+            for form in ("simultaneous", "alternating")
+        ]
+    np.testing.assert_allclose(*deltas[1e-6], atol=1e-5)
+    assert np.abs(deltas[1.0][0] - deltas[1.0][1]).max() > 1e-4
+
+
+def test_clipped_loss_leaves_lost_examples_out():
+    """All losses lie above the clip: nothing climbs, delta stays 0."""
+    _, last, _ = one_step(methods.create("universal", epsilon=0.1, loss_clip=1e-3))
+    np.testing.assert_array_equal(last.method_state.replicated, 0.0)
+
+
+def test_unknown_method_names_the_nearest():
+    with pytest.raises(ValueError, match="'univrsal'.*did you mean 'universal'"):
+        methods.create("univrsal")
