@@ -1,0 +1,179 @@
+"""The command line: from `--config=...` to a checked config and a run directory.
+
+`ml_collections.config_flags` parses; around it stands what makes each mistake one clear line.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import config_dict, config_flags
+
+from rbjax.config import ConfigError, of_run, parse_fraction
+from rbjax.config import resolve as schema_resolve
+from rbjax.tables import nearest
+
+
+def parse(argv: Sequence[str]) -> tuple[config_dict.ConfigDict, str]:
+    """Parses a command line.
+
+    Args:
+        argv: the program's name, then its arguments.
+
+    Returns:
+        The config as given, not yet resolved, and the run directory.
+
+    Raises:
+        ValueError: for whatever was given wrong; each line names it and what is allowed.
+        flags.Error: likewise, from absl.
+    """
+    path, others = _config_path(argv[1:])
+    file, _, variant = path.partition(":")
+    config = _load(file, variant)
+    _check_overrides(config, others)
+    _register_parsers()
+    values, arguments = flags.FlagValues(), [argv[0], *others]
+    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=arguments)
+    flags.DEFINE_string("workdir", None, "the run directory", flag_values=values)
+    rest = values(arguments)[1:]
+    if rest:
+        raise ConfigError(
+            f"argument {rest[0]!r} is not understood; fields are given as "
+            "--config.group.field=value (see --help)"
+        )
+    config = values["config"].value
+    default = str(Path("runs") / Path(file).stem) + (f"_{variant}" if variant else "")
+    return config, values["workdir"].value or config.workdir or default
+
+
+def resolve(config: config_dict.ConfigDict, workdir: str) -> config_dict.ConfigDict:
+    """Checks a config against rbjax's tables of names.
+
+    Evaluating takes dataset, model and weights from the run directory: what the config says of
+    them must be what the run says, or nothing.
+
+    Args:
+        config: as given.
+        workdir: the run directory.
+
+    Returns:
+        The resolved config.
+
+    Raises:
+        ValueError: listing every mistake.
+    """
+    # Imported here: the tables bring JAX along, and a typo above should not wait for it.
+    from rbjax import attacks, data, losses, methods, models, perturbations
+    from rbjax.data import imbalance
+    from rbjax.training import optimizers, run_directory, schedules
+
+    names = {
+        "dataset": data.DATASETS,
+        "imbalance": imbalance.PROFILES,
+        "model": models.MODELS,
+        "method": methods.METHODS,
+        "loss": losses.LOSSES,
+        "optimizer": optimizers.OPTIMIZERS,
+        "schedule": schedules.SCHEDULES,
+        "attack": [*attacks.ATTACKS, "universal"],
+        "perturbation": perturbations.PERTURBATIONS,
+    }
+    given = config.to_dict()
+    if config.task == "evaluate":
+        given = of_run(given, run_directory.read_config(workdir), workdir)
+    return schema_resolve(given, names)
+
+
+def _config_path(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """Returns what `--config` was given, and the other arguments."""
+    for position, argument in enumerate(arguments):
+        name, equals, path = argument.partition("=")
+        if name in ("--config", "-config"):
+            width = 1 if equals else 2
+            path = path or "".join(arguments[position + 1 : position + width])
+            return path, [*arguments[:position], *arguments[position + width :]]
+    found = ", ".join(_configs(Path("configs")))
+    raise ConfigError(f"--config=FILE is missing; there are {found or 'no files in configs/'}")
+
+
+def _configs(folder: Path) -> list[str]:
+    return sorted(str(file) for file in folder.glob("*.py") if not file.name.startswith("_"))
+
+
+def _load(file: str, variant: str) -> config_dict.ConfigDict:
+    """Runs a config file, so that what is wrong with it is said before absl wraps it."""
+    if not Path(file).is_file():
+        known = _configs(Path(file).parent) or _configs(Path("configs"))
+        raise ConfigError(
+            f"--config={file}: no such file (from the current folder); there are "
+            f"{', '.join(known) or 'no config files here'}{nearest(file, known)}"
+        )
+    spec = importlib.util.spec_from_file_location("_rbjax_config", file)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"--config={file}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise ConfigError(f"--config={file}: it has no function get_config(variant)")
+    return module.get_config(variant)
+
+
+def _check_overrides(config: config_dict.ConfigDict, arguments: Sequence[str]) -> None:
+    mistakes = []
+    for argument in arguments:
+        name = argument.partition("=")[0].lstrip("-")
+        if argument.startswith("-") and name.startswith("config."):
+            mistakes += _unknown_part(config, name.removeprefix("config."))
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
+
+
+def _unknown_part(config: config_dict.ConfigDict, path: str) -> list[str]:
+    node: Any = config
+    for depth, part in enumerate(path.split(".")):
+        known = list(node.keys()) if isinstance(node, config_dict.ConfigDict) else []
+        if part not in known:
+            where = ".".join(path.split(".")[:depth])
+            inside = f" in {where}" if where else ""
+            return [
+                f"--config.{path}: no field {part!r}{inside}{nearest(part, known)} "
+                f"(known: {', '.join(known) or 'none'})"
+            ]
+        node = (
+            node.get_ref(part).get()
+            if not isinstance(node[part], config_dict.ConfigDict)
+            else node[part]
+        )
+    return []
+
+
+class _Optional(flags.ArgumentParser):
+    """A value or "none", which leaves the field absent."""
+
+    def __init__(self, kind: type) -> None:
+        self._kind = kind
+        self.syntactic_help = f"{kind.__name__}, or none"
+
+    def parse(self, argument: Any) -> Any:
+        if argument is None or str(argument).lower() == "none":
+            return None
+        if self._kind is float:
+            return parse_fraction(argument)
+        if self._kind is int:
+            value = parse_fraction(argument)
+            if not value.is_integer():
+                raise ValueError(f"{argument!r} is not a whole number")
+            return int(value)
+        return str(argument)
+
+    def flag_type(self) -> str:
+        return self._kind.__name__
+
+
+def _register_parsers() -> None:
+    for kind in (float, int, str):
+        config_flags.register_flag_parser_for_type(kind, _Optional(kind))

@@ -1,0 +1,257 @@
+"""Training: the whole job, top to bottom."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from rbjax import methods, metrics, prng
+from rbjax.data import pipeline
+from rbjax.errors import TrainingStoppedError
+from rbjax.training import optimizers, run_directory, setup
+from rbjax.training.checkpoint import Checkpoints
+from rbjax.training.predict import predict
+from rbjax.training.state import create_state, evaluation_variables, on_host, place
+from rbjax.training.step import Recipe, StepMetrics, TrainStep, make_train_step
+from rbjax.training.writers import MetricsWriter, write_csv
+
+
+def train(config: ConfigDict, workdir: str) -> None:
+    """Trains a model, or goes on from the newest checkpoint of the run directory.
+
+    Args:
+        config: a resolved config.
+        workdir: the run directory; made if need be.
+
+    Raises:
+        ValueError: if the directory belongs to another config, or the batch does not fit the
+            devices or the dataset.
+        TrainingStoppedError: if the loss stops being finite (the last good checkpoint is kept), or
+            after SIGTERM (once the state is saved).
+    """
+    # ------------------------------------------------------------------ data and recipe
+    devices = jax.local_devices()
+    train_set, validation_set = setup.load_train(config)
+    steps_per_epoch = _steps_per_epoch(config, train_set.num_examples, len(devices))
+    run_directory.prepare(workdir, config.to_dict(), ignored=setup.NOT_OF_THE_WEIGHTS)
+    model = setup.create_model(config, train_set.info)
+    recipe = Recipe(
+        model=model,
+        method=methods.create(config.method.name, **setup.options(config.method)),
+        loss_fn=setup.create_loss(config, train_set.class_counts),
+        optimizer=setup.create_optimizer(config, steps_per_epoch=steps_per_epoch),
+        augment=setup.create_augment(config),
+        steps_per_epoch=steps_per_epoch,
+        ema_decay=config.optimizer.ema_decay,
+    )
+
+    # ------------------------------------------------------------------ state, or the checkpoint
+    key = jax.random.key(config.seed)
+    checkpoints = setup.checkpoints(workdir, keep=config.checkpoint.keep)
+    state = on_host(
+        create_state(
+            prng.named(key, "init"),
+            model,
+            recipe.method,
+            recipe.optimizer,
+            num_rows=config.batch_size,
+            ema=config.optimizer.ema_decay is not None,
+        )
+    )
+    restored = checkpoints.restore_latest(state)
+    step, sums = 0, _Sums()
+    if restored is not None:
+        step, state, sums = restored.step, restored.state, _Sums(**restored.extra["epoch_sums"])
+    num_steps = steps_per_epoch * config.num_epochs
+    if step == num_steps:
+        print(f"{workdir}: trained already, {num_steps} steps")
+        return
+    print(f"{workdir}: training from step {step} of {num_steps} on {_describe(devices)}")
+
+    # ------------------------------------------------------------------ the loop
+    saved, state = step, place(state, devices)
+    split = pipeline.replicate(train_set)
+    dispatch = _Dispatch(recipe, prng.named(key, "train"), devices)
+    with MetricsWriter(workdir, step=step) as writer, _stop_requests() as stop_requested:
+        while step < num_steps:
+            epoch, position = divmod(step, steps_per_epoch)
+            order = pipeline.epoch_order(
+                train_set.num_examples, seed=config.seed, epoch=epoch, batch_size=config.batch_size
+            )
+            started, first, pending = 0.0, 0, None
+            title = f"epoch {epoch + 1}/{config.num_epochs}"
+            with tqdm(
+                order, title, initial=position, unit="step", leave=False, disable=None
+            ) as bar:
+                while position < steps_per_epoch and not stop_requested():
+                    rows = order[position : position + dispatch.steps]
+                    state, step_metrics = dispatch(state, split, rows)
+                    # Read one dispatch late: the device is never waited for.
+                    sums = sums.plus(pending)
+                    pending = step_metrics
+                    position += len(rows)
+                    bar.update(len(rows))
+                    if not started:  # the first dispatch may have compiled
+                        started, first = time.perf_counter(), position
+            sums = sums.plus(pending)
+            step = epoch * steps_per_epoch + position
+            _check_finite(sums, step, checkpoints)
+            if position == steps_per_epoch:
+                seconds = time.perf_counter() - started
+                record = {
+                    "epoch": epoch + 1,
+                    **sums.means(),
+                    "learning_rate": float(optimizers.learning_rate(state.opt_state)),
+                    "images_per_second": (position - first) * config.batch_size / seconds,
+                }
+                if validation_set is not None:
+                    logits_fn = jax.tree_util.Partial(model.apply, evaluation_variables(state))
+                    predictions = predict(logits_fn, validation_set)
+                    record |= _validation(validation_set.labels, predictions, model.num_classes)
+                writer.write(step, record)
+                print(_line(title, record))
+                sums = _Sums()
+            due = step == num_steps or (epoch + 1) % config.checkpoint.every_epochs == 0
+            if step > saved and (due or stop_requested()):
+                saved = step
+                extra = {"epoch_sums": sums._asdict()}
+                checkpoints.save(step, on_host(state), extra=extra)
+            if stop_requested() and step < num_steps:
+                raise TrainingStoppedError(
+                    f"stopped at step {step} of {num_steps} and saved; the same command goes on"
+                )
+    write_csv(workdir)
+
+
+def is_trained(workdir: str) -> bool:
+    """Returns whether a run directory holds a checkpoint."""
+    return bool(setup.checkpoints(workdir).steps())
+
+
+class _Sums(NamedTuple):
+    """What an epoch's log line is made of; a checkpoint inside an epoch keeps it."""
+
+    loss: float = 0.0
+    correct: int = 0
+    examples: int = 0
+    steps: int = 0
+    finite: bool = True
+
+    def plus(self, step_metrics: StepMetrics | None) -> _Sums:
+        if step_metrics is None:
+            return self
+        loss, correct, examples, norm = jax.device_get(step_metrics)
+        return _Sums(
+            loss=self.loss + float(np.sum(loss, dtype=np.float64)),
+            correct=self.correct + int(np.sum(correct)),
+            examples=self.examples + int(np.sum(examples)),
+            steps=self.steps + len(loss),
+            finite=self.finite and bool(np.all(np.isfinite(loss)) and np.all(np.isfinite(norm))),
+        )
+
+    def means(self) -> dict[str, float]:
+        return {
+            "train/loss": self.loss / self.steps,
+            "train/accuracy": self.correct / self.examples,
+        }
+
+
+class _Dispatch:
+    """Compiled steps by how many of them one call makes."""
+
+    def __init__(self, recipe: Recipe, key: jax.Array, devices: list[jax.Device]) -> None:
+        self.steps = STEPS_PER_DISPATCH.get(devices[0].platform, 1)
+        self._make = lambda count: make_train_step(recipe, key, num_steps=count, devices=devices)
+        self._num_devices = len(devices)
+        self._compiled: dict[int, TrainStep] = {}
+
+    def __call__(
+        self, state: Any, split: pipeline.DeviceDataset, rows: np.ndarray
+    ) -> tuple[Any, StepMetrics]:
+        count, batch_size = rows.shape
+        if count not in self._compiled:
+            self._compiled[count] = self._make(count)
+        # (K, B) -> (devices, K, B / devices)
+        rows = rows.reshape(count, self._num_devices, batch_size // self._num_devices)
+        return self._compiled[count](state, *split, rows.swapaxes(0, 1))
+
+
+STEPS_PER_DISPATCH = {"gpu": 8, "tpu": 8}
+"""Steps scanned in one dispatch, by platform; elsewhere one."""
+
+
+def _steps_per_epoch(config: ConfigDict, num_examples: int, num_devices: int) -> int:
+    batch_size = config.batch_size
+    if batch_size % num_devices:
+        low = batch_size // num_devices * num_devices
+        near = " or ".join(str(size) for size in (low, low + num_devices) if size)
+        raise ValueError(
+            f"batch_size = {batch_size}: must be divisible by the {num_devices} local devices; "
+            f"nearest: {near}"
+        )
+    if batch_size > num_examples:
+        raise ValueError(
+            f"batch_size = {batch_size}: must be at most {num_examples}, the training examples "
+            f"of {config.dataset.name} after validation and imbalance"
+        )
+    return num_examples // batch_size
+
+
+def _check_finite(sums: _Sums, step: int, checkpoints: Checkpoints) -> None:
+    if sums.finite:
+        return
+    kept = checkpoints.steps()
+    where = f"the checkpoint of step {kept[0]} is kept" if kept else "there was no checkpoint yet"
+    raise TrainingStoppedError(
+        f"the loss or its gradient stopped being finite in the steps before {step}; {where}; "
+        "try a smaller schedule.learning_rate, or set optimizer.gradient_clip"
+    )
+
+
+def _validation(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> dict[str, Any]:
+    matrix = metrics.confusion_matrix(labels, predictions, num_classes=num_classes)
+    summary = metrics.summarize(matrix)
+    return {
+        "validation/accuracy": summary["accuracy"],
+        "validation/balanced_accuracy": summary["balanced_accuracy"],
+        "validation/worst_class_accuracy": summary["worst_class_accuracy"],
+        "validation/recall": metrics.from_confusion(matrix).recall,
+    }
+
+
+def _line(title: str, record: dict[str, Any]) -> str:
+    parts = [f"{title:<14}", f"loss {record['train/loss']:.4f}"]
+    parts.append(f"train {record['train/accuracy']:7.2%}")
+    if "validation/accuracy" in record:
+        parts.append(f"validation {record['validation/accuracy']:7.2%}")
+    parts.append(f"rate {record['learning_rate']:.2e}")
+    parts.append(f"{record['images_per_second']:,.0f} images/s")
+    return "  ".join(parts)
+
+
+def _describe(devices: list[jax.Device]) -> str:
+    kind = devices[0].device_kind
+    return f"{len(devices)} {kind} device{'s' if len(devices) > 1 else ''}, jax {jax.__version__}"
+
+
+@contextlib.contextmanager
+def _stop_requests() -> Iterator[Callable[[], bool]]:
+    """Yields a function that says whether SIGTERM has come (a scheduler wants the machine)."""
+    requested: list[int] = []
+    try:
+        previous = signal.signal(signal.SIGTERM, lambda number, frame: requested.append(number))
+    except ValueError:  # not the main thread: signals are somebody else's there
+        yield lambda: False
+        return
+    try:
+        yield lambda: bool(requested)
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,74 @@
+"""Evaluating and scoring a run directory, and what they write."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rbjax import command_line
+from rbjax.evaluate import evaluate
+from rbjax.score import score
+from rbjax.train import train
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("runs") / "run")
+
+
+@pytest.fixture
+def config(job, workdir):
+    config = command_line.resolve(job(num_epochs=2), workdir)
+    train(config, workdir)  # at once where it is trained already
+    return config
+
+
+def test_evaluate_counts_every_test_image_under_every_attack(config, workdir):
+    evaluate(config, workdir)
+    report = json.loads(Path(workdir, "report.json").read_text())
+    examples = np.load(f"{workdir}/report.npz")
+    assert list(report["results"]) == sorted(["clean", "fgsm", "universal"])
+    for label, result in report["results"].items():
+        matrix = np.array(result["confusion"])
+        assert matrix.sum() == 40
+        np.testing.assert_array_equal(
+            matrix.sum(axis=1), np.bincount(examples["labels"], minlength=10)
+        )
+        right = np.mean(examples[label] == examples["labels"])
+        assert result["summary"]["accuracy"] == pytest.approx(right)
+    assert report["results"]["fgsm"]["attack"]["epsilon"] == 0.1
+    assert examples["universal/perturbation"].shape == (16, 16, 1)
+    assert 0 < np.abs(examples["universal/perturbation"]).max() <= 0.1 + 1e-7
+    accuracy = {k: v["summary"]["accuracy"] for k, v in report["results"].items()}
+    assert accuracy["fgsm"] < accuracy["clean"]
+
+
+def test_evaluation_does_not_depend_on_the_batch_size(config, workdir):
+    reports = []
+    for batch_size in (8, 64):
+        with config.unlocked():
+            config.batch_size = batch_size
+        config.attacks.universal.num_epochs = 1
+        reports.append(evaluate(config, workdir)["results"]["fgsm"]["confusion"])
+    np.testing.assert_array_equal(*reports)
+
+
+def test_score_writes_ratios_curves_and_flags(config, workdir):
+    report = score(config, workdir)
+    examples = np.load(f"{workdir}/rpr.npz")
+    assert len(examples["first_failure"]) == 40
+    robust = examples["first_failure"] > 5
+    np.testing.assert_array_equal(robust, examples["robust"])
+    assert report["all"]["robust_ratio"] == pytest.approx(robust.mean())
+    clean = examples["clean_correct"]
+    assert report["classified_right"]["robust_ratio"] == pytest.approx(robust[clean].mean())
+    needed = np.minimum(examples["first_failure"], 5).sum()
+    assert report["forward_passes_needed"] == needed <= report["forward_passes_run"]
+    assert report["all"]["survival"][0] == 1.0
+    assert report["all"]["survival"][-1] == report["all"]["robust_ratio"]
+
+
+def test_an_untrained_directory_cannot_be_evaluated(config, tmp_path):
+    with pytest.raises(ValueError, match="holds no checkpoint; train into it first"):
+        evaluate(config, str(tmp_path))

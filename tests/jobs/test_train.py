@@ -1,0 +1,164 @@
+"""Training as a job: killed, stopped, diverged, resumed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from rbjax import command_line
+from rbjax.errors import TrainingStoppedError
+from rbjax.train import _Dispatch, train
+from rbjax.training import setup
+from rbjax.training.run_directory import read_config
+from rbjax.training.writers import read_metrics
+
+PROGRAM = """
+import json, sys
+from rbjax import command_line
+from rbjax.train import train
+from ml_collections import ConfigDict
+config, workdir = ConfigDict(json.loads(sys.argv[1])), sys.argv[2]
+train(command_line.resolve(config, workdir), workdir)
+"""
+
+
+def run(config, workdir) -> None:
+    train(command_line.resolve(config, str(workdir)), str(workdir))
+
+
+def weights(config, workdir):
+    config = command_line.resolve(config, str(workdir))
+    model = setup.create_model(config, setup.load_test(config).info)
+    return setup.trained_variables(config, str(workdir), model)
+
+
+def records(workdir):
+    """The log without what depends on the clock."""
+    return [
+        {key: value for key, value in record.items() if key != "images_per_second"}
+        for record in read_metrics(workdir)
+    ]
+
+
+def assert_same_run(config, one, other):
+    (step, first), (other_step, second) = weights(config, one), weights(config, other)
+    assert step == other_step
+    for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert records(one) == records(other)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """A folder for the run that nobody disturbs; the first test that needs it trains it."""
+    return tmp_path_factory.mktemp("runs") / "unbroken"
+
+
+def ensure(config, workdir):
+    if not workdir.exists():
+        run(config, workdir)
+
+
+def test_a_run_writes_config_log_and_checkpoints(job, unbroken):
+    ensure(job(), unbroken)
+    assert read_config(unbroken)["method"]["name"] == "universal"
+    log = read_metrics(unbroken)
+    assert [record["epoch"] for record in log] == [1, 2, 3]
+    assert log[-1]["train/loss"] < log[0]["train/loss"]
+    assert len(log[-1]["validation/recall"]) == 10
+    assert (unbroken / "metrics.csv").read_text().startswith("step,epoch,")
+    assert list((unbroken / "tensorboard").iterdir())
+    assert setup.checkpoints(str(unbroken)).steps() == [12, 8]
+
+
+def test_a_finished_run_is_left_as_it_is(job, unbroken, capsys):
+    ensure(job(), unbroken)
+    before = {p: p.stat().st_mtime_ns for p in unbroken.rglob("*") if p.is_file()}
+    run(job(), unbroken)
+    assert "trained already" in capsys.readouterr().out
+    assert before == {p: p.stat().st_mtime_ns for p in unbroken.rglob("*") if p.is_file()}
+
+
+def test_a_killed_run_goes_on_bit_for_bit(job, unbroken, tmp_path):
+    ensure(job(), unbroken)
+    workdir = tmp_path / "killed"
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, json.dumps(job().to_dict()), str(workdir)],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 300
+        while not (workdir / "checkpoints/4/sha256.json").exists():
+            assert process.poll() is None, "the run ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
+    assert setup.checkpoints(str(workdir)).steps()[0] < 12, "it was done before it was killed"
+    run(job(), workdir)
+    assert_same_run(job(), unbroken, workdir)
+
+
+def test_sigterm_inside_an_epoch_saves_and_the_run_goes_on_bit_for_bit(
+    job, unbroken, tmp_path, monkeypatch
+):
+    ensure(job(), unbroken)
+    calls, dispatch = [], _Dispatch.__call__
+
+    def stopping(self, *args):
+        calls.append(1)
+        if len(calls) == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return dispatch(self, *args)
+
+    workdir = tmp_path / "stopped"
+    monkeypatch.setattr(_Dispatch, "__call__", stopping)
+    with pytest.raises(TrainingStoppedError, match="stopped at step 6 of 12 and saved"):
+        run(job(), workdir)
+    monkeypatch.undo()
+    run(job(), workdir)
+    assert_same_run(job(), unbroken, workdir)
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
+    job, tmp_path, monkeypatch
+):
+    calls, dispatch = [], _Dispatch.__call__
+
+    def diverging(self, *args):
+        calls.append(1)
+        state, metrics = dispatch(self, *args)
+        if len(calls) == 6:
+            metrics = metrics._replace(gradient_norm=np.array([np.nan]))
+        return state, metrics
+
+    monkeypatch.setattr(_Dispatch, "__call__", diverging)
+    with pytest.raises(TrainingStoppedError, match="the checkpoint of step 4 is kept"):
+        run(job(), tmp_path / "run")
+    assert setup.checkpoints(str(tmp_path / "run")).steps() == [4]
+
+
+def test_batches_that_do_not_fit_are_refused_before_anything_is_written(job, tmp_path):
+    with pytest.raises(ValueError, match="batch_size = 60.*divisible by the 8.*56 or 64"):
+        run(job(batch_size=60), tmp_path / "run")
+    with pytest.raises(ValueError, match="batch_size = 512: must be at most 256"):
+        run(job(batch_size=512), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_directory_of_another_config_is_refused(job, unbroken):
+    ensure(job(), unbroken)
+    before = (unbroken / "config.json").read_bytes()
+    with pytest.raises(ValueError, match="method.epsilon = 0.1 there, 0.2 here"):
+        run(job(method__epsilon=0.2), unbroken)
+    assert (unbroken / "config.json").read_bytes() == before
