@@ -1,0 +1,288 @@
+"""Plots of a run as PNG: per-class bars, training curves, survival curves, and all in one.
+
+Figures are drawn by objects, without pyplot's global state, so that a plot never opens a window,
+never leaks and may be drawn in any thread.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from numpy.typing import ArrayLike
+
+from rbjax.metrics import wilson_interval
+from rbjax.training import atomic
+
+Columns = Mapping[str, ArrayLike]
+PathLike = str | os.PathLike[str]
+
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
+"""Told apart by colour-blind people too (Okabe and Ito 2008); the last two are no good as lines."""
+
+_MARKERS = "osD^vP*X"
+_LINES = ("-", "--", ":")
+_MANY = 20
+"""More classes than this get points in place of bars, and grey lines in place of coloured ones."""
+_DPI = 150
+
+
+def plot_classwise(
+    path: PathLike,
+    columns: Columns,
+    *,
+    class_names: Sequence[str],
+    counts: ArrayLike | None = None,
+) -> None:
+    """Draws a group of bars per class, or of points where there are many classes.
+
+    Args:
+        path: the PNG.
+        columns: label -> (K,) ratios in [0, 1], one bar each: clean, and under each attack.
+        class_names: K names.
+        counts: (K,) examples of each class, for 95 % Wilson intervals; None draws none.
+
+    Many classes are sorted by the first column, the highest first.
+    """
+    many = len(class_names) > _MANY
+    width = min(5.0 + 0.14 * len(class_names) * (1 if many else 0.75 + len(columns)), 20)
+    figure = Figure(figsize=(width, 4.6), layout="constrained")
+    axes = figure.add_subplot()
+    draw_classwise(axes, columns, class_names=class_names, counts=counts)
+    _save(figure, path)
+
+
+def plot_training(path: PathLike, records: Sequence[Mapping[str, Any]]) -> None:
+    """Draws loss, accuracy and learning rate over the epochs, or over the steps.
+
+    Args:
+        path: the PNG.
+        records: of metrics.jsonl, each {"step": ..., "epoch": ..., "train/loss": ...}; what ends in
+            "loss" goes into the first panel, in "accuracy" into the second, in "learning_rate" into
+            the third.
+
+    Raises:
+        ValueError: if no record has any of them.
+    """
+    names = dict.fromkeys(name for record in records for name in record)
+    panels = {
+        ending: [name for name in names if name.endswith(ending)]
+        for ending in ("loss", "accuracy", "learning_rate")
+    }
+    panels = {ending: found for ending, found in panels.items() if found}
+    if not panels:
+        raise ValueError("the records hold no loss, accuracy or learning rate to plot")
+    figure = Figure(figsize=(4.2 * len(panels), 3.4), layout="constrained")
+    for i, (ending, found) in enumerate(panels.items()):
+        axes = figure.add_subplot(1, len(panels), i + 1)
+        _draw_curves(axes, records, found)
+        axes.set_title(ending.replace("_", " ").capitalize())
+        if ending == "accuracy":
+            axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    _save(figure, path)
+
+
+def plot_survival(
+    path: PathLike,
+    overall: ArrayLike,
+    classes: ArrayLike | None = None,
+    *,
+    class_names: Sequence[str] = (),
+) -> None:
+    """Draws RPR's survival curves: the share of images still robust after each number of draws.
+
+    Args:
+        path: the PNG.
+        overall: (max_steps + 1,) share of all images, from 0 draws on.
+        classes: (K, max_steps + 1) share of each class, NaN for a class without images; None draws
+            none.
+        class_names: K names, if there are classes.
+    """
+    figure = Figure(figsize=(7.6, 4.6), layout="constrained")
+    axes = figure.add_subplot()
+    draw_survival(axes, overall, classes, class_names=class_names)
+    _save(figure, path)
+
+
+def plot_overview(
+    path: PathLike,
+    columns: Columns,
+    *,
+    class_names: Sequence[str],
+    counts: ArrayLike | None = None,
+    survival: ArrayLike | None = None,
+    class_survival: ArrayLike | None = None,
+    perturbation: ArrayLike | None = None,
+    title: str = "",
+) -> None:
+    """Draws a run in one picture: bars per class, survival curves, the universal perturbation.
+
+    Args:
+        path: the PNG.
+        columns: as for `plot_classwise`.
+        class_names: K names.
+        counts: as for `plot_classwise`.
+        survival: (max_steps + 1,) as for `plot_survival`; None leaves the panel out.
+        class_survival: (K, max_steps + 1).
+        perturbation: (H, W, C) in [-epsilon, epsilon]; None leaves the panel out.
+        title: what stands above.
+    """
+    panels: list[tuple[float, Callable[[Axes], None]]] = []
+    if survival is not None:
+        draw = functools.partial(draw_survival, overall=survival, classes=class_survival)
+        panels.append((2.0, functools.partial(draw, class_names=class_names)))
+    if perturbation is not None:
+        panels.append((1.0, functools.partial(draw_perturbation, perturbation=perturbation)))
+    width = 11 if len(class_names) <= _MANY else 18
+    figure = Figure(figsize=(width, 7.6 if panels else 4), layout="constrained")
+    widths = [ratio for ratio, _ in panels] or [1.0]
+    grid = figure.add_gridspec(2 if panels else 1, len(widths), width_ratios=widths)
+    draw_classwise(figure.add_subplot(grid[0, :]), columns, class_names=class_names, counts=counts)
+    for i, (_, draw_panel) in enumerate(panels):
+        draw_panel(figure.add_subplot(grid[1, i]))
+    if title:
+        figure.suptitle(title, fontweight="bold")
+    _save(figure, path)
+
+
+def draw_classwise(
+    axes: Axes,
+    columns: Columns,
+    *,
+    class_names: Sequence[str],
+    counts: ArrayLike | None = None,
+) -> None:
+    """Draws what `plot_classwise` says into axes."""
+    values = {name: np.asarray(column, np.float64) for name, column in columns.items()}
+    order = np.arange(len(class_names))
+    many = len(class_names) > _MANY
+    if many:
+        order = np.argsort(-np.nan_to_num(next(iter(values.values()))), kind="stable")
+    bar = 0.8 / len(values)
+    for i, (name, column) in enumerate(values.items()):
+        column, colour = column[order], COLOURS[i % len(COLOURS)]
+        errors = None if counts is None else _errors(column, np.asarray(counts)[order])
+        whiskers: Any = {"yerr": errors, "elinewidth": 0.8}
+        if many:
+            marker = _MARKERS[i % len(_MARKERS)]
+            whiskers |= {"fmt": marker, "ms": 4, "color": colour, "label": name, "alpha": 0.9}
+            axes.errorbar(np.arange(len(order)), column, **whiskers)
+        else:
+            offset = (i - (len(values) - 1) / 2) * bar
+            axes.bar(order + offset, column, bar, color=colour, label=name)
+            whiskers |= {"fmt": "none", "ecolor": "#333333", "capsize": 1.5}
+            axes.errorbar(order + offset, column, **whiskers)
+    _name_classes(axes, [str(class_names[i]) for i in order.tolist()])
+    axes.set_title("Accuracy of each class")
+    axes.set_ylabel("accuracy")
+    axes.legend(loc="lower left", bbox_to_anchor=(1.0, 0.0), frameon=False)
+
+
+def draw_survival(
+    axes: Axes,
+    overall: ArrayLike,
+    classes: ArrayLike | None = None,
+    *,
+    class_names: Sequence[str] = (),
+) -> None:
+    """Draws what `plot_survival` says into axes; of many classes, the outermost six are named."""
+    overall = np.asarray(overall, np.float64)
+    curves = np.empty((0, len(overall))) if classes is None else np.asarray(classes, np.float64)
+    present = np.flatnonzero(~np.isnan(curves).any(axis=1))
+    ranked = present[np.argsort(-curves[present, -1], kind="stable")]
+    named = ranked if len(ranked) <= _MANY else np.concatenate([ranked[:3], ranked[-3:]])
+    draws = np.arange(len(overall))
+    axes.plot(
+        draws, overall, color="black", linewidth=2.6, label=f"all  {overall[-1]:.0%}", zorder=3
+    )
+    for label in np.setdiff1d(ranked, named):
+        axes.plot(draws, curves[label], color="#BBBBBB", linewidth=0.6)
+    styles = [(line, colour) for line in _LINES for colour in COLOURS[:-2]]
+    for label, (line, colour) in zip(named.tolist(), styles, strict=False):
+        text = f"{class_names[label]}  {curves[label, -1]:.0%}"
+        axes.plot(draws, curves[label], line, color=colour, linewidth=1.4, label=text)
+    _percent(axes)
+    axes.set_title("Images that withstand every random draw so far")
+    axes.set_xlim(0, len(overall) - 1)
+    axes.set_xlabel("random draws of an image")
+    axes.set_ylabel("still robust")
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9)
+
+
+def draw_perturbation(axes: Axes, perturbation: ArrayLike) -> None:
+    """Draws a universal perturbation (H, W, C), grey where it is 0, its largest value full."""
+    delta = np.asarray(perturbation, np.float64)
+    largest = float(np.abs(delta).max())
+    shown = 0.5 + delta / (2 * largest) if largest else np.full_like(delta, 0.5)
+    if shown.shape[-1] == 3:
+        axes.imshow(shown, interpolation="nearest")
+    else:
+        axes.imshow(shown.mean(axis=-1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.set_axis_off()
+    axes.set_title(f"Universal perturbation\nlargest value {255 * largest:.3g}/255")
+
+
+def _draw_curves(axes: Axes, records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
+    unit = "epoch" if all("epoch" in record for record in records) else "step"
+    for i, name in enumerate(names):
+        points = [(r[unit], r[name]) for r in records if r.get(name) is not None]
+        if points:
+            marker = "o" if len(points) <= 30 else None
+            x, y = zip(*points, strict=True)
+            axes.plot(
+                x, y, color=COLOURS[i % len(COLOURS)], marker=marker, ms=3, label=_spoken(name)
+            )
+    axes.set_xlabel(unit)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(color="#DDDDDD", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    if len(names) > 1 or "/" in names[0]:
+        axes.legend(frameon=False, fontsize=9)
+
+
+def _spoken(name: str) -> str:
+    return name.replace("/", " ").replace("_", " ")
+
+
+def _errors(ratios: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Returns how far a ratio's 95 % interval reaches down and up, (2, K)."""
+    known = ~np.isnan(ratios) & (counts > 0)
+    trials = np.where(known, counts, 0)
+    successes = np.rint(np.where(known, ratios, 0) * trials)
+    low, high = wilson_interval(successes, trials)
+    reach = np.stack([ratios - low, high - ratios])
+    return np.where(known, np.maximum(reach, 0), 0)
+
+
+def _name_classes(axes: Axes, names: Sequence[str]) -> None:
+    many = len(names) > _MANY
+    turned = many or max(map(len, names)) > 9
+    size = 6 if many else 9
+    axes.set_xticks(range(len(names)), names, fontsize=size, rotation=90 if many else 30 * turned)
+    if turned and not many:
+        for text in axes.get_xticklabels():
+            text.set(ha="right", rotation_mode="anchor")
+    axes.set_xlim(-0.7, len(names) - 0.3)
+    _percent(axes)
+
+
+def _percent(axes: Axes) -> None:
+    axes.set_ylim(0, 1.02)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.set_axisbelow(True)
+    axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _save(figure: Figure, path: PathLike) -> None:
+    FigureCanvasAgg(figure)
+    with atomic.replace(Path(path)) as file:
+        figure.savefig(file, format="png", dpi=_DPI)

@@ -1,0 +1,131 @@
+"""Tables with one row per class: text for the terminal, CSV for what reads it later."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from rbjax.training import atomic
+
+_GAP = "  "
+
+
+def format_classwise(
+    columns: Mapping[str, ArrayLike],
+    *,
+    class_names: Sequence[str],
+    counts: ArrayLike,
+    totals: Mapping[str, float] | None = None,
+    train_counts: ArrayLike | None = None,
+) -> str:
+    """Returns a table of ratios, one row per class, in per cent.
+
+    Args:
+        columns: heading -> (K,) ratios in [0, 1], such as clean recall, precision, F1, recall under
+            each attack, robust ratio; NaN is shown as "-".
+        class_names: K names.
+        counts: (K,) examples of each class; a class without any has "-" in every column.
+        totals: heading -> ratio among all examples, in a row of their own; None leaves it out.
+        train_counts: (K,) examples of each class that the model was trained on; None leaves the
+            column out.
+
+    Returns:
+        Lines without a last newline: headings, a row per class, a row "all" of the totals, and the
+        rows "mean", "worst" (the lowest) and "spread" (the highest less the lowest) over the
+        classes that have a value.
+
+    Raises:
+        ValueError: if a column has not one value per class.
+    """
+    counts, values = _checked(columns, class_names, counts)
+    shown = {name: np.where(counts > 0, column, np.nan) for name, column in values.items()}
+    sizes = {} if train_counts is None else {"train": np.asarray(train_counts)}
+    sizes["count"] = counts
+    rows = [
+        [
+            str(name),
+            *(f"{size[i]:,}" for size in sizes.values()),
+            *(_per_cent(column[i]) for column in shown.values()),
+        ]
+        for i, name in enumerate(class_names)
+    ]
+    if totals is not None:
+        cells = [_per_cent(totals[name]) if name in totals else "" for name in shown]
+        rows.append(["all", *(f"{size.sum():,}" for size in sizes.values()), *cells])
+    summary = {"mean": np.mean, "worst": np.min, "spread": np.ptp}
+    for label, function in summary.items():
+        present = [column[~np.isnan(column)] for column in shown.values()]
+        cells = [_per_cent(function(c) if c.size else np.nan) for c in present]
+        rows.append([label, *[""] * len(sizes), *cells])
+    return _align(["class", *sizes, *columns], rows, rule_before=len(class_names))
+
+
+def write_csv(
+    path: str | os.PathLike[str],
+    columns: Mapping[str, ArrayLike],
+    *,
+    class_names: Sequence[str],
+    counts: ArrayLike,
+) -> None:
+    """Writes the ratios of `format_classwise` as CSV, as fractions with all their digits.
+
+    Args:
+        path: the file; it is replaced as a whole or not at all.
+        columns: heading -> (K,) ratios; NaN becomes an empty field.
+        class_names: K names.
+        counts: (K,) examples of each class.
+
+    Raises:
+        ValueError: if a column has not one value per class.
+    """
+    counts, values = _checked(columns, class_names, counts)
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["class", "name", "count", *values])
+    for i, (name, count) in enumerate(zip(class_names, counts, strict=True)):
+        row = [float(column[i]) for column in values.values()]
+        table.writerow([i, name, count, *("" if np.isnan(value) else repr(value) for value in row)])
+    with atomic.replace(Path(path)) as file:
+        file.write(text.getvalue().encode())
+
+
+def _checked(
+    columns: Mapping[str, ArrayLike], class_names: Sequence[str], counts: ArrayLike
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Returns counts (K,) as int64 and columns (K,) as float64."""
+    num_classes = len(class_names)
+    values = {name: np.asarray(column, np.float64) for name, column in columns.items()}
+    number = np.asarray(counts).astype(np.int64)
+    for name, column in {"counts": number, **values}.items():
+        if column.shape != (num_classes,):
+            raise ValueError(
+                f"column {name!r} has shape {column.shape}; allowed: ({num_classes},), "
+                "one value per class name"
+            )
+    return number, values
+
+
+def _per_cent(ratio: float) -> str:
+    return "-" if np.isnan(ratio) else f"{100 * ratio:.1f}"
+
+
+def _align(headings: list[str], rows: list[list[str]], *, rule_before: int) -> str:
+    """Joins cells into lines: the first column to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in [headings, *rows]) for i in range(len(headings))]
+
+    def line(cells: list[str]) -> str:
+        padded = [cells[0].ljust(widths[0])]
+        padded += [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
+        return _GAP.join(padded).rstrip()
+
+    rule = _GAP.join("-" * width for width in widths)
+    body = [line(row) for row in rows]
+    if rule_before < len(rows):
+        body.insert(rule_before, rule)
+    return "\n".join([line(headings), rule, *body])

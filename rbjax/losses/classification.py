@@ -1,0 +1,56 @@
+"""Losses of classifiers, one number per example, in float32."""
+
+from __future__ import annotations
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from rbjax.checks import real
+from rbjax.typing import Array, LossFn
+
+
+def softmax_cross_entropy(logits: Array, labels: Array) -> Array:
+    """Returns the cross-entropy of each example.
+
+    `-log softmax(z)_y = log sum_j exp(z_j) - z_y`
+
+    Args:
+        logits: (B, K) of any float dtype; computed in float32.
+        labels: (B,) integers in [0, K); another gives NaN.
+
+    Returns:
+        (B,) float32, at least 0.
+    """
+    chex.assert_rank([logits, labels], [2, 1])
+    log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32))
+    return -jnp.take_along_axis(log_probabilities, labels[:, None], axis=1, mode="fill")[:, 0]
+
+
+def cross_entropy(*, label_smoothing: float = 0.0) -> LossFn:
+    """Returns the cross-entropy with part of the mass given to all classes alike.
+
+    `(1 - s) (-log p_y) + s (1/K) sum_j (-log p_j)`, `p = softmax(z)`.
+
+    Args:
+        label_smoothing: s, in [0, 1].
+
+    Returns:
+        (logits (B, K), labels (B,)) -> (B,) float32.
+
+    Raises:
+        ValueError: if `label_smoothing` is out of its range.
+
+    Source: Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", 2015,
+    arXiv:1512.00567, section 7.
+    """
+    smoothing = real("label_smoothing", label_smoothing, high=1.0)
+
+    def loss(logits: Array, labels: Array) -> Array:
+        hard = softmax_cross_entropy(logits, labels)
+        if smoothing == 0:
+            return hard
+        log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32))
+        return (1 - smoothing) * hard - smoothing * jnp.mean(log_probabilities, axis=1)
+
+    return loss

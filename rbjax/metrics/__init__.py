@@ -1,0 +1,15 @@
+"""Metrics of classifiers, per class always: counts, and what follows from them."""
+
+from rbjax.metrics.classwise import ClasswiseMetrics, classwise, from_confusion, summarize
+from rbjax.metrics.counts import confusion_matrix
+from rbjax.metrics.intervals import clopper_pearson_interval, wilson_interval
+
+__all__ = [
+    "ClasswiseMetrics",
+    "classwise",
+    "clopper_pearson_interval",
+    "confusion_matrix",
+    "from_confusion",
+    "summarize",
+    "wilson_interval",
+]

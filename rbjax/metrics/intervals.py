@@ -1,0 +1,93 @@
+"""Confidence intervals of a proportion."""
+
+from __future__ import annotations
+
+import statistics
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from rbjax.checks import real
+
+Interval = tuple[np.ndarray, np.ndarray]
+
+
+def wilson_interval(successes: ArrayLike, trials: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Returns Wilson's score interval of a proportion.
+
+    `(p + z²/2n ± z sqrt(p (1 - p)/n + z²/4n²)) / (1 + z²/n)`, `p = successes / n`: the proportions
+    that a normal test at this level would not reject. Its coverage is the confidence on average.
+
+    Args:
+        successes: counts of any shape, in [0, trials].
+        trials: counts n of a shape that broadcasts; 0 gives (0, 1).
+        confidence: in (0, 1).
+
+    Returns:
+        (low, high), float64 in [0, 1].
+
+    Raises:
+        ValueError: for a count or a confidence out of its range.
+
+    Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927,
+    Journal of the American Statistical Association 22.
+    """
+    successes, trials, confidence = _checked(successes, trials, confidence)
+    z = statistics.NormalDist().inv_cdf((1 + confidence) / 2)
+    n = np.where(trials == 0, 1, trials)
+    p = successes / n
+    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z * np.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2) / (1 + z**2 / n)
+    low = np.where(successes == 0, 0.0, centre - half)
+    high = np.where(successes == trials, 1.0, centre + half)
+    return low, high
+
+
+def clopper_pearson_interval(
+    successes: ArrayLike, trials: ArrayLike, confidence: float = 0.95
+) -> Interval:
+    """Returns the exact interval of a proportion.
+
+    `low = B(a/2; s, n - s + 1)`, `high = B(1 - a/2; s + 1, n - s)`, B the quantile of the beta
+    distribution, `a = 1 - confidence`. Its coverage is the confidence or more.
+
+    Args:
+        successes: counts s of any shape, in [0, trials].
+        trials: counts n of a shape that broadcasts; 0 gives (0, 1).
+        confidence: in (0, 1).
+
+    Returns:
+        (low, high), float64 in [0, 1].
+
+    Raises:
+        ValueError: for a count or a confidence out of its range.
+
+    Source: Clopper and Pearson, "The Use of Confidence or Fiducial Limits Illustrated in the Case
+    of the Binomial", 1934, Biometrika 26.
+    """
+    from scipy.special import betaincinv
+
+    successes, trials, confidence = _checked(successes, trials, confidence)
+    failures, tail = trials - successes, (1 - confidence) / 2
+    at_zero, at_all = successes == 0, failures == 0
+    low = betaincinv(np.where(at_zero, 1, successes), failures + 1, tail)
+    high = betaincinv(successes + 1, np.where(at_all, 1, failures), 1 - tail)
+    return np.where(at_zero, 0.0, low), np.where(at_all, 1.0, high)
+
+
+def _checked(
+    successes: ArrayLike, trials: ArrayLike, confidence: float
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Returns both counts as float64 of one shape, and the confidence."""
+    confidence = real("confidence", confidence, high=1.0)
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}; it must be above 0 and below 1")
+    s, n = np.broadcast_arrays(
+        np.asarray(successes, dtype=np.float64), np.asarray(trials, dtype=np.float64)
+    )
+    wrong = ~((s >= 0) & (s <= n) & np.isfinite(n))
+    if wrong.any():
+        raise ValueError(
+            f"successes is {s[wrong][0]:g} of {n[wrong][0]:g} trials; it must be from 0 to trials"
+        )
+    return s, n, confidence

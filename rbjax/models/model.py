@@ -1,0 +1,103 @@
+"""A model: pure functions around a Flax module, with normalisation inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import flax.linen as nn
+import jax.numpy as jnp
+
+from rbjax.typing import Array, Key
+
+Variables = dict[str, Any]
+"""{"params": ..., and "batch_stats": ... where the model has batch norm}."""
+
+
+class Model(NamedTuple):
+    """Pure functions of one architecture; images are float32 (B, H, W, C) in [0, 1].
+
+    `jax.tree_util.Partial(model.apply, variables)` is a logits function that goes through jit as
+    an argument: other weights do not trace again.
+    """
+
+    name: str
+    num_classes: int
+    image_shape: tuple[int, int, int]
+    """(H, W, C)."""
+    init: Callable[[Key, Array], Variables]
+    """(key, images) -> variables; of the images only the shape matters."""
+    apply: Callable[[Variables, Array], Array]
+    """(variables, images) -> logits (B, K) float32; running statistics, nothing random."""
+    apply_train: Callable[[Variables, Array, Key], tuple[Array, Any]]
+    """(variables, images, keys (B,)) -> (logits, batch_stats); the batch's statistics, dropout
+    from each example's key; batch_stats is {} in a model without batch norm."""
+    features: Callable[[Variables, Array], Array]
+    """(variables, images) -> the penultimate layer (B, F) float32."""
+
+
+class Classifier(nn.Module):
+    """Normalisation, a backbone and a dense head: `logits = W f((x - mean) / std) + b`.
+
+    The backbone computes in its own dtype, normalisation and head in float32.
+    """
+
+    backbone: nn.Module
+    num_classes: int
+    mean: tuple[float, ...]
+    """Per channel, in [0, 1] units."""
+    std: tuple[float, ...]
+    """Per channel, in [0, 1] units."""
+    dtype: jnp.dtype
+
+    def setup(self) -> None:
+        """Makes the head."""
+        self.head = nn.Dense(self.num_classes, dtype=jnp.float32)
+
+    def __call__(self, images: Array, keys: Key | None = None, *, train: bool = False) -> Array:
+        """Returns the logits (B, K) of images (B, H, W, C) in [0, 1]."""
+        return self.head(self.features(images, keys, train=train))
+
+    def features(self, images: Array, keys: Key | None = None, *, train: bool = False) -> Array:
+        """Returns the penultimate layer (B, F) of images (B, H, W, C) in [0, 1]."""
+        x = (images.astype(jnp.float32) - jnp.asarray(self.mean)) / jnp.asarray(self.std)
+        return self.backbone(x.astype(self.dtype), keys, train=train).astype(jnp.float32)
+
+
+def from_module(name: str, module: Classifier, image_shape: tuple[int, int, int]) -> Model:
+    """Returns the pure functions of a classifier.
+
+    Args:
+        name: the architecture's name.
+        module: the classifier.
+        image_shape: (H, W, C).
+
+    Returns:
+        The model; its functions are equal to themselves only, so make each model once.
+    """
+
+    def check(images: Array) -> None:
+        chex.assert_shape(images, (None, *image_shape))
+
+    def init(key: Key, images: Array) -> Variables:
+        check(images)
+        return dict(module.init(key, images[:1]))
+
+    def apply(variables: Variables, images: Array) -> Array:
+        check(images)
+        logits: Any = module.apply(variables, images)
+        return logits
+
+    def apply_train(variables: Variables, images: Array, keys: Key) -> tuple[Array, Any]:
+        check(images)
+        chex.assert_shape(keys, (images.shape[0],))
+        logits, updated = module.apply(variables, images, keys, train=True, mutable=["batch_stats"])
+        return logits, updated.get("batch_stats", {})
+
+    def features(variables: Variables, images: Array) -> Array:
+        check(images)
+        penultimate: Any = module.apply(variables, images, method="features")
+        return penultimate
+
+    return Model(name, module.num_classes, image_shape, init, apply, apply_train, features)

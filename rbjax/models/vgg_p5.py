@@ -1,0 +1,58 @@
+"""The small VGG of P5."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from rbjax.models.dropout import Dropout
+from rbjax.typing import Array, Key
+
+ACTIVATIONS = ("author", "paper")
+_BLOCKS = ((32, 32), (64, 64, 64), (128, 128, 128))
+
+
+class VGGP5(nn.Module):
+    """Convolutions 2 x 32 - pool - 3 x 64 - pool - 3 x 128 - pool - dense 512; the head follows.
+
+    Convolutions are 3x3 with "same" padding, pools 2x2; dropout of 0.25 follows each pool and of
+    0.5 the dense layer. 1,525,738 parameters on 32x32x3 images of 10 classes.
+
+    Source: Possas and Zhou, "Effectiveness of adversarial learning on class-imbalanced
+    convolutional neural networks", 2017, section 3.1; widths and dropout are the authors' code's.
+    """
+
+    min_size: ClassVar[int] = 8
+
+    activation: str = "author"
+    """"author": in the second and third block a ReLU follows only the last convolution, as in the
+    code that made the published numbers; "paper": one follows every convolution."""
+    dtype: jnp.dtype = jnp.dtype("float32")
+
+    def __post_init__(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(
+                f"activation is {self.activation!r}; allowed: {', '.join(ACTIVATIONS)}"
+            )
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: Array, keys: Key | None = None, *, train: bool = False) -> Array:
+        """Returns the dense layer (B, 512) of normalised images `x` (B, H, W, C)."""
+        for block, widths in enumerate(_BLOCKS):
+            for layer, width in enumerate(widths):
+                x = nn.Conv(width, (3, 3), dtype=self.dtype)(x)
+                is_last = layer == len(widths) - 1
+                if block == 0 or is_last or self.activation == "paper":
+                    x = nn.relu(x)
+                if self.dtype == jnp.bfloat16:
+                    # XLA for CPU (jaxlib 0.12.0) merges padded bfloat16 convolutions into one
+                    # kernel that returns uninitialised memory.
+                    x = jax.lax.optimization_barrier(x)
+            x = nn.max_pool(x, (2, 2), strides=(2, 2))
+            x = Dropout(0.25, layer=block)(x, keys)
+        x = nn.relu(nn.Dense(512, dtype=self.dtype)(x.reshape(x.shape[0], -1)))
+        return Dropout(0.5, layer=len(_BLOCKS))(x, keys)

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from rbjax.analysis import plots
+from rbjax.metrics import wilson_interval
+
+RNG = np.random.default_rng(0)
+
+
+def ratios(num_classes: int) -> dict[str, np.ndarray]:
+    return {name: RNG.random(num_classes) for name in ("clean", "PGD")}
+
+
+def names(num_classes: int) -> list[str]:
+    return [f"class number {i}" for i in range(num_classes)]
+
+
+def survival(num_classes: int) -> np.ndarray:
+    curves = np.exp(-np.linspace(0, 1, num_classes)[:, None] * np.arange(21) / 10)
+    curves[0] = np.nan  # a class without images
+    return curves
+
+
+def axes_of(draw: Callable[..., None], *arguments: Any, **keywords: Any) -> Any:
+    axes: Any = Figure().add_subplot()
+    draw(axes, *arguments, **keywords)
+    return axes
+
+
+def assert_png(path: Path, low: int = 300) -> None:
+    image = matplotlib.image.imread(path)
+    assert min(image.shape[:2]) > low
+    assert image[..., :3].std() > 0.01  # something is drawn
+    assert [file.name for file in path.parent.iterdir()] == [path.name]  # nothing temporary
+
+
+@pytest.mark.parametrize("num_classes", [3, 100])
+def test_every_plot_is_written(tmp_path: Path, num_classes: int):
+    curves = survival(num_classes)
+    keywords: dict[str, Any] = {
+        "class_names": names(num_classes),
+        "counts": np.arange(num_classes),
+    }
+    path = tmp_path / "plot.png"
+    plots.plot_classwise(path, ratios(num_classes), **keywords)
+    assert_png(path)
+    plots.plot_survival(path, np.nanmean(curves, 0), curves, class_names=names(num_classes))
+    assert_png(path)
+    plots.plot_overview(
+        path,
+        ratios(num_classes),
+        **keywords,
+        survival=np.nanmean(curves, 0),
+        class_survival=curves,
+        perturbation=RNG.uniform(-0.1, 0.1, (8, 8, 1)),
+        title="a run",
+    )
+    assert_png(path)
+
+
+def test_overview_needs_bars_alone(tmp_path: Path):
+    plots.plot_overview(tmp_path / "plot.png", ratios(3), class_names=names(3))
+    assert_png(tmp_path / "plot.png")
+
+
+def test_bars_have_their_heights_and_intervals():
+    columns = {"clean": np.array([0.5, 0.9]), "PGD": np.array([0.1, 0.0])}
+    axes = axes_of(plots.draw_classwise, columns, class_names=["a", "b"], counts=np.array([10, 20]))
+    heights = [bar.get_height() for bar in axes.patches]
+    np.testing.assert_allclose(heights, [0.5, 0.9, 0.1, 0.0])
+    segments = np.concatenate([lines.get_segments() for lines in axes.collections])
+    expected = [wilson_interval(s, n) for s, n in ((5, 10), (18, 20), (1, 10), (0, 20))]
+    np.testing.assert_allclose(segments[:, :, 1], expected, atol=1e-12)
+
+
+def test_many_classes_are_sorted_by_the_first_column():
+    columns = ratios(40)
+    axes = axes_of(plots.draw_classwise, columns, class_names=[str(i) for i in range(40)])
+    order = np.argsort(-columns["clean"])
+    assert [text.get_text() for text in axes.get_xticklabels()] == [str(i) for i in order]
+    np.testing.assert_allclose(axes.lines[1].get_ydata(), columns["PGD"][order])
+
+
+def test_survival_legend_ranks_the_classes():
+    curves = np.array([[1, 0.2], [1, 0.7], [np.nan, np.nan]])
+    axes = axes_of(plots.draw_survival, [1, 0.45], curves, class_names=["a", "b", "c"])
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["all  45%", "b  70%", "a  20%"]
+
+
+def test_of_many_classes_the_outermost_are_named():
+    axes = axes_of(plots.draw_survival, np.ones(21), survival(50), class_names=names(50))
+    legend = axes.get_legend()
+    assert legend is not None
+    assert len(legend.get_texts()) == 1 + 3 + 3
+    assert len(axes.lines) == 1 + 49
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("scale", [0.0, 0.1])
+def test_zero_perturbation_is_grey(channels: int, scale: float):
+    delta = np.zeros((4, 4, channels))
+    delta[0, 0] = scale
+    delta[1, 1] = -scale
+    axes = axes_of(plots.draw_perturbation, delta)
+    shown = np.asarray(axes.images[0].get_array(), np.float64).reshape(4, 4, -1)
+    np.testing.assert_allclose(shown[3, 3], 0.5, atol=0.01)
+    if scale:
+        np.testing.assert_allclose(shown[0, 0], 1, atol=0.01)
+        np.testing.assert_allclose(shown[1, 1], 0, atol=0.01)
+
+
+def test_training_curves_leave_out_what_is_null(tmp_path: Path):
+    records = [
+        {"step": 10, "epoch": 1, "train/loss": 2.0, "validation/accuracy": None},
+        {"step": 20, "epoch": 2, "train/loss": None, "validation/accuracy": 0.5},
+    ]
+    plots.plot_training(tmp_path / "training.png", records)
+    assert_png(tmp_path / "training.png")
+    with pytest.raises(ValueError, match="no loss, accuracy or learning rate"):
+        plots.plot_training(tmp_path / "empty.png", [{"step": 1, "images_per_second": 3.0}])
+
+
+def test_pyplot_is_not_imported():
+    import subprocess
+    import sys
+
+    code = "import sys, rbjax.analysis.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

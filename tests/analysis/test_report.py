@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rbjax import analysis, metrics
+from rbjax.training import atomic
+
+MATRICES = {"clean": np.array([[8, 2], [1, 9]]), "pgd": np.array([[2, 8], [10, 0]])}
+
+
+def evaluation() -> dict[str, Any]:
+    results = {
+        label: {
+            "summary": metrics.summarize(matrix),
+            "classwise": {
+                name: value.tolist()
+                for name, value in metrics.from_confusion(matrix)._asdict().items()
+            },
+        }
+        for label, matrix in MATRICES.items()
+    }
+    return {
+        "dataset": "digits",
+        "split": "test",
+        "class_names": ["zero", "one"],
+        "class_counts": [10, 10],
+        "train_class_counts": [50, 5],
+        "order": ["clean", "pgd"],
+        "results": results,
+    }
+
+
+def scores(split: str = "test") -> dict[str, Any]:
+    part = {
+        "class_counts": [10, 10],
+        "class_robust": [5, 1],
+        "survival": [1.0, 0.5, 0.3],
+        "class_survival": [[1.0, 0.6, 0.5], [None, None, None]],
+    }
+    right = {**part, "class_counts": [8, 0], "class_robust": [5, 0]}
+    return {
+        "dataset": "digits",
+        "split": split,
+        "class_names": ["zero", "one"],
+        "all": part,
+        "classified_right": right,
+    }
+
+
+def write(folder: Path, name: str, value: Any) -> None:
+    (folder / name).write_text(json.dumps(value) + "\n", encoding="utf-8")
+
+
+def test_whole_run(tmp_path: Path):
+    write(tmp_path, "report.json", evaluation())
+    write(tmp_path, "rpr.json", scores())
+    write(tmp_path, "metrics.jsonl", {"step": 1, "epoch": 1, "train/loss": 0.1})
+    atomic.write_npz(tmp_path / "report.npz", **{"universal/perturbation": np.ones((4, 4, 1))})
+    lines = analysis.report(tmp_path).split("\n")
+    assert lines[0] == "digits test, per cent:"
+    cells = {line.split()[0]: line.split()[1:] for line in lines}
+    assert cells["class"] == [
+        "train",
+        "count",
+        "clean",
+        "precision",
+        "f1",
+        "pgd",
+        "RPR",
+        "RPR",
+        "of",
+        "right",
+    ]
+    assert cells["zero"] == ["50", "10", "80.0", "88.9", "84.2", "20.0", "50.0", "62.5"]
+    assert cells["one"] == ["5", "10", "90.0", "81.8", "85.7", "0.0", "10.0", "-"]
+    assert cells["all"] == ["55", "20", "85.0", "84.9", "10.0", "30.0", "62.5"]
+    for name in ("classwise.csv", *(f"{p}.png" for p in ("training", "survival", "classwise"))):
+        assert name in lines[-1]
+        assert (tmp_path / name).stat().st_size > 50
+    assert (tmp_path / "overview.png").exists()
+
+
+def test_scores_alone(tmp_path: Path):
+    write(tmp_path, "rpr.json", scores("train"))
+    text = analysis.report(tmp_path)
+    assert text.startswith("digits train, per cent:")
+    assert "overview.png" not in text
+
+
+def test_scores_of_another_split_say_so(tmp_path: Path):
+    write(tmp_path, "report.json", evaluation())
+    write(tmp_path, "rpr.json", scores("train"))
+    assert "RPR train  RPR train of right" in analysis.report(tmp_path)
+
+
+def test_training_alone(tmp_path: Path):
+    write(tmp_path, "metrics.jsonl", {"step": 1, "train/loss": 0.1})
+    assert analysis.report(tmp_path) == "written: training.png"
+
+
+def test_nothing_to_report(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"holds no report\.json"):
+        analysis.report(tmp_path)

@@ -1,0 +1,182 @@
+"""What every architecture keeps to."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rbjax import models
+from rbjax.prng import per_example
+
+NUM_CLASSES = 3
+SHAPES = {name: (25, 25, 1) if name.startswith("lenet") else (8, 8, 3) for name in models.MODELS}
+WITH_BATCH_NORM = ["lenet_modern", "resnet18"]
+WITH_DROPOUT = ["lenet_modern", "lenet_no_dropout", "vgg_p5"]
+IDS = jnp.array([5, 2, 9, 4])
+
+
+def create(name: str, **options: Any) -> models.Model:
+    channels = SHAPES[name][2]
+    return models.create(
+        name,
+        num_classes=NUM_CLASSES,
+        image_shape=SHAPES[name],
+        mean=(0.4,) * channels,
+        std=(0.3,) * channels,
+        **options,
+    )
+
+
+@functools.cache
+def setting(name: str):
+    """A model, its variables, four images, and its functions compiled once."""
+    model = create(name)
+    images = jax.random.uniform(jax.random.key(1), (4, *SHAPES[name]))
+    variables = model.init(jax.random.key(0), images)
+    return model, variables, images, jax.jit(model.apply), jax.jit(model.apply_train)
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+class TestModel:
+    def test_shapes_and_dtypes(self, name: str):
+        model, variables, images, apply, apply_train = setting(name)
+        chex.assert_tree_all_finite(variables)
+        assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+        logits = apply(variables, images)
+        trained, batch_stats = apply_train(variables, images, per_example(jax.random.key(2), IDS))
+        for values in (logits, trained):
+            assert values.shape == (4, NUM_CLASSES)
+            assert values.dtype == jnp.float32
+        features = jax.eval_shape(model.features, variables, images)
+        kernel = variables["params"]["head"]["kernel"]
+        assert features.shape == (4, kernel.shape[0])
+        assert features.dtype == jnp.float32
+        chex.assert_trees_all_equal_shapes(batch_stats, variables.get("batch_stats", {}))
+        np.testing.assert_array_equal(apply(variables, images), logits)
+
+    def test_logits_are_the_head_of_the_features(self, name: str):
+        model, variables, images, apply, _ = setting(name)
+        head = variables["params"]["head"]
+        features = jax.jit(model.features)(variables, images)
+        expected = features @ head["kernel"] + head["bias"]
+        np.testing.assert_allclose(apply(variables, images), expected, atol=1e-4)
+
+    def test_example_has_the_same_logits_in_any_batch(self, name: str):
+        _, variables, images, apply, _ = setting(name)
+        together = apply(variables, images)
+        alone = jnp.concatenate([apply(variables, images[i : i + 1]) for i in (3, 1)])
+        np.testing.assert_allclose(together[jnp.array([3, 1])], alone, atol=1e-5)
+
+    def test_bfloat16_is_close_to_float32(self, name: str):
+        _, variables, images, apply, _ = setting(name)
+        logits = jax.jit(create(name, dtype="bfloat16").apply)(variables, images)
+        assert logits.dtype == jnp.float32
+        scale = float(jnp.abs(apply(variables, images)).max())
+        np.testing.assert_allclose(logits, apply(variables, images), atol=0.05 * scale)
+        assert not np.array_equal(logits, apply(variables, images))
+
+    def test_same_arguments_give_the_same_object(self, name: str):
+        model, *_ = setting(name)
+        channels = SHAPES[name][2]
+        again = models.create(
+            name,
+            num_classes=NUM_CLASSES,
+            image_shape=list(SHAPES[name]),
+            mean=[0.4] * channels,
+            std=[0.3] * channels,
+            **models.options_of(name),
+        )
+        assert again is model
+        assert hash(again) == hash(model)
+
+
+def test_other_weights_do_not_trace_again():
+    model, variables, images, *_ = setting("simple_cnn")
+
+    @jax.jit
+    @chex.assert_max_traces(1)
+    def predict(logits_fn, images):
+        return logits_fn(images)
+
+    outputs = []
+    for scale in (1.0, 2.0, 3.0):
+        scaled = jax.tree.map(lambda leaf, scale=scale: scale * leaf, variables)
+        outputs.append(predict(jax.tree_util.Partial(model.apply, scaled), images))
+    assert not np.allclose(outputs[0], outputs[1])
+
+
+@pytest.mark.parametrize("name", WITH_DROPOUT)
+def test_dropout_mask_belongs_to_the_example(name: str):
+    """In a batch of one example, batch norm aside, and in another order."""
+    _, variables, images, _, apply_train = setting(name)
+    keys = per_example(jax.random.key(3), IDS)
+    logits, _ = apply_train(variables, images, keys)
+    order = jnp.array([2, 0, 3, 1])
+    shuffled, _ = apply_train(variables, images[order], keys[order])
+    np.testing.assert_allclose(shuffled, logits[order], atol=1e-4)  # batch norm of 4 examples
+    other, _ = apply_train(variables, images, per_example(jax.random.key(4), IDS))
+    assert np.abs(other - logits).max() > 1e-3
+    if "batch_stats" not in variables:
+        alone, _ = apply_train(variables, images[:1], keys[:1])
+        np.testing.assert_allclose(alone, logits[:1], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["simple_cnn", "resnet18"])
+def test_keys_do_not_matter_without_dropout(name: str):
+    _, variables, images, _, apply_train = setting(name)
+    one, _ = apply_train(variables, images, per_example(jax.random.key(3), IDS))
+    other, _ = apply_train(variables, images, per_example(jax.random.key(4), IDS))
+    np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("name", WITH_BATCH_NORM)
+def test_running_statistics_move_in_training_by_a_tenth(name: str):
+    _, variables, images, _, apply_train = setting(name)
+    _, batch_stats = apply_train(variables, images, per_example(jax.random.key(3), IDS))
+    batch = [jnp.abs(leaf).max() for leaf in jax.tree.leaves(batch_stats)]
+    assert min(batch) > 0
+    once = variables["batch_stats"]
+    _, twice = apply_train(
+        {**variables, "batch_stats": batch_stats}, images, per_example(jax.random.key(3), IDS)
+    )
+    # r' = 0.9 r + 0.1 b, whatever r is: two steps on one batch differ by 0.9 of what one moved.
+    moved = jax.tree.map(lambda a, b: a - b, batch_stats, once)
+    again = jax.tree.map(lambda a, b: a - b, twice, batch_stats)
+    chex.assert_trees_all_close(again, jax.tree.map(lambda m: 0.9 * m, moved), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", WITH_BATCH_NORM)
+def test_batch_statistics_span_the_named_axis(name: str):
+    """Two devices of two examples and one device of four give the same."""
+    _, variables, images, _, apply_train = setting(name)
+    synchronized = create(name, axis_name="data")
+    keys = per_example(jax.random.key(3), IDS)
+    split = jax.pmap(
+        synchronized.apply_train, axis_name="data", in_axes=(None, 0, 0), devices=jax.devices()[:2]
+    )
+    logits, batch_stats = split(variables, images.reshape(2, 2, *SHAPES[name]), keys.reshape(2, 2))
+    expected, expected_stats = apply_train(variables, images, keys)
+    np.testing.assert_allclose(logits.reshape(4, -1), expected, atol=1e-3)
+    for device in range(2):
+        shard = jax.tree.map(lambda leaf, device=device: leaf[device], batch_stats)
+        chex.assert_trees_all_close(shard, expected_stats, atol=1e-4, rtol=1e-4)
+    jax.eval_shape(synchronized.init, jax.random.key(0), images)  # no axis while initialising
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_too_small_an_image_is_refused(name: str):
+    smallest = models.MODELS[name]().min_size  # pyright: ignore[reportAttributeAccessIssue]
+    for size in (smallest, smallest - 1):
+        keywords = {"num_classes": 2, "image_shape": (size, size, 1), "mean": (0,), "std": (1,)}
+        if size == smallest:
+            model = models.create(name, **keywords)
+            jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, size, size, 1)))
+        else:
+            with pytest.raises(ValueError, match=f"image_shape is .* model {name} needs"):
+                models.create(name, **keywords)

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rbjax import models
+
+GREY = {"num_classes": 10, "image_shape": (28, 28, 1), "mean": (0.1,), "std": (0.3,)}
+COLOUR = {"num_classes": 10, "image_shape": (32, 32, 3), "mean": (0.5,) * 3, "std": (0.2,) * 3}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("simple_cnn", {"widths": (8, 16)}, 24_298),
+        ("simple_cnn", {"widths": (16, 32)}, 50_890),
+        ("simple_cnn", {}, 110_986),
+        ("lenet_modern", {}, 198_314),
+        ("lenet_no_dropout", {}, 198_314),
+        ("lenet_average_pool", {}, 198_314),
+        ("lenet_no_batch_norm", {}, 197_482),
+        ("lenet_conv_pool", {}, 326_410),
+        ("vgg_p5", {}, 1_525_738),
+        ("vgg_p5", {"activation": "paper"}, 1_525_738),
+        ("resnet18", {}, 11_173_962),
+    ],
+)
+def test_number_of_parameters(name: str, options: dict[str, Any], expected: int):
+    base = COLOUR if name in ("vgg_p5", "resnet18") else GREY
+    model = models.create(name, **base, **options)
+    images = jnp.zeros((1, *model.image_shape))
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == expected
+
+
+def test_normalisation_is_inside():
+    """(x - m) / s of one model is what the other, without normalisation, gets."""
+    base = {"num_classes": 3, "image_shape": (6, 6, 2), "widths": (4, 4)}
+    plain = models.create("simple_cnn", **base, mean=(0, 0), std=(1, 1))
+    normalised = models.create("simple_cnn", **base, mean=(0.2, 0.7), std=(0.5, 0.1))
+    images = jax.random.uniform(jax.random.key(0), (2, 6, 6, 2))
+    variables = plain.init(jax.random.key(1), images)
+    expected = plain.apply(variables, (images - jnp.array([0.2, 0.7])) / jnp.array([0.5, 0.1]))
+    np.testing.assert_allclose(normalised.apply(variables, images), expected, rtol=1e-5)
+
+
+def test_wrong_image_shape_is_refused():
+    model = models.create("simple_cnn", **GREY)
+    with pytest.raises(AssertionError):
+        jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 28, 28, 3)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "resnet20"}, "did you mean 'resnet18'"),
+        ({"width": (8, 16)}, "no option 'width'; allowed: widths; did you mean 'widths'"),
+        ({"name": "resnet18", "widths": (8, 16)}, "no option 'widths'; allowed: none"),
+        ({"name": "lenet_conv_pool", "pooling": "max"}, "no option 'pooling'"),
+        ({"widths": (8, 0)}, "widths is"),
+        ({"widths": (8,)}, "widths is"),
+        ({"widths": 8}, "widths is 8"),
+        ({"name": "lenet_modern", "pooling": "mean"}, "pooling is 'mean'; allowed: max, average"),
+        ({"name": "vgg_p5", "activation": "relu"}, "activation is 'relu'; allowed: author, paper"),
+        ({"num_classes": 1}, "num_classes is 1"),
+        ({"image_shape": (28, 28)}, "image_shape is"),
+        ({"image_shape": (28, 0, 1)}, "image_shape is"),
+        ({"mean": (0.1, 0.2)}, "mean has 2 values; allowed: one per channel, 1"),
+        ({"mean": (float("nan"),)}, "mean is"),
+        ({"std": (0.0,)}, "std is"),
+        ({"dtype": "float16"}, "dtype is 'float16'; allowed: float32, bfloat16"),
+    ],
+)
+def test_wrong_arguments_are_named(changes: dict[str, Any], message: str):
+    arguments: dict[str, Any] = {"name": "simple_cnn", **GREY, **changes}
+    with pytest.raises(ValueError, match=message.replace("(", r"\(")):
+        models.create(**arguments)
+
+
+@pytest.mark.parametrize(("activation", "expected"), [("author", 5), ("paper", 9)])
+def test_number_of_activations(activation: str, expected: int):
+    """The authors' code leaves the first two convolutions of the last two blocks linear."""
+    model = models.create("vgg_p5", **COLOUR, activation=activation)
+    images = jnp.zeros((1, 32, 32, 3))
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    equations = jax.make_jaxpr(model.apply)(variables, images).eqns
+    relus = [equation for equation in equations if equation.primitive.name == "custom_jvp_call"]
+    assert len(relus) == expected
+
+
+def test_lenet_takes_other_sizes():
+    model = models.create("lenet_modern", **{**GREY, "image_shape": (32, 32, 1)})
+    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 1)))
+    features = jax.eval_shape(model.features, variables, jnp.zeros((5, 32, 32, 1)))
+    assert features.shape == (5, 2 * 2 * 128)
