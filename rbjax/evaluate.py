@@ -74,6 +74,7 @@ def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
         "class_counts": test.class_counts,
         "train_class_counts": setup.load_train(config)[0].class_counts,
         "results": results,
+        "order": list(results),
         "versions": {"rbjax": rbjax.__version__, "jax": jax.__version__},
         "device": jax.devices()[0].device_kind,
     }

@@ -101,6 +101,16 @@ MODEL: dict[str, Field] = {
     "dtype": Field(
         str, "float32", "what it computes in; logits are float32", choices=("float32", "bfloat16")
     ),
+    "widths": Field(
+        tuple, None, "channels of the two convolutions, (32, 64)", only=("simple_cnn",), optional=True
+    ),
+    "activation": Field(
+        str,
+        "author",
+        "ReLU after the last convolution of a block, or after each",
+        choices=("author", "paper"),
+        only=("vgg_p5",),
+    ),
     "batch_norm": Field(
         str,
         "synchronized",

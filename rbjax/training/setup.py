@@ -52,15 +52,16 @@ def first(dataset: Dataset, num_examples: int | None) -> Dataset:
 
 def create_model(config: ConfigDict, info: DatasetInfo) -> models.Model:
     """Returns the model of a config for a dataset."""
-    synchronized = config.model.batch_norm == "synchronized"
+    fields = options(config.model)
+    synchronized = fields.pop("batch_norm") == "synchronized"
     return models.create(
         config.model.name,
         num_classes=info.num_classes,
         image_shape=info.image_shape,
         mean=info.mean,
         std=info.std,
-        dtype=config.model.dtype,
         axis_name=AXIS if synchronized else None,
+        **fields,
     )
 
 

@@ -13,5 +13,5 @@ def test_fractions(text, value):
 
 @pytest.mark.parametrize("text", ["", "eight", "8/0", "1/2/3", "nan", "inf", "8/", "1/inf"])
 def test_what_is_no_number_says_how_to_write_one(text):
-    with pytest.raises(ValueError, match="8/255"):
+    with pytest.raises(ValueError, match=r"8/255"):
         parse_fraction(text)

@@ -115,14 +115,14 @@ def test_l2_epsilon_may_be_any_positive_size():
 
 
 def test_unknown_fields_of_a_plain_dict_are_named():
-    with pytest.raises(schema.ConfigError, match="unknown field 'epsilom'.*did you mean 'epsilon'"):
+    with pytest.raises(schema.ConfigError, match=r"field 'epsilom'.*did you mean 'epsilon'"):
         schema.resolve({"method": {"name": "pgd", "epsilom": 0.1}}, NAMES)
-    with pytest.raises(schema.ConfigError, match="unknown field 'datset'.*did you mean 'dataset'"):
+    with pytest.raises(schema.ConfigError, match=r"unknown field 'datset'.*did you mean 'dataset'"):
         schema.resolve({"datset": {}}, NAMES)
 
 
 def test_attack_refuses_unknown_fields():
-    with pytest.raises(schema.ConfigError, match="unknown field 'steps'"):
+    with pytest.raises(schema.ConfigError, match=r"unknown field 'steps'"):
         schema.attack("pgd", steps=3)
 
 
@@ -131,7 +131,7 @@ def test_variants():
     assert schema.vary(config, "", smoke=lambda c: None) is config
     schema.vary(config, "smoke", smoke=lambda c: c.update(num_epochs=1))
     assert config.num_epochs == 1
-    with pytest.raises(schema.ConfigError, match="'smok'.*did you mean 'smoke'"):
+    with pytest.raises(schema.ConfigError, match=r"'smok'.*did you mean 'smoke'"):
         schema.vary(config, "smok", smoke=lambda c: None)
 
 
@@ -158,7 +158,7 @@ class TestOfRun:
     def test_refuses_what_contradicts_the_run(self):
         given = schema.default()
         given.model.name = "resnet18"
-        with pytest.raises(schema.ConfigError, match="model.name = 'resnet18'.*'simple_cnn'"):
+        with pytest.raises(schema.ConfigError, match=r"model.name = 'resnet18'.*'simple_cnn'"):
             schema.of_run(given.to_dict(), self.run(), "runs/x")
 
 

@@ -108,5 +108,5 @@ def test_clipped_loss_leaves_lost_examples_out():
 
 
 def test_unknown_method_names_the_nearest():
-    with pytest.raises(ValueError, match="'univrsal'.*did you mean 'universal'"):
+    with pytest.raises(ValueError, match=r"'univrsal'.*did you mean 'universal'"):
         methods.create("univrsal")

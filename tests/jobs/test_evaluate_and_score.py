@@ -70,5 +70,5 @@ def test_score_writes_ratios_curves_and_flags(config, workdir):
 
 
 def test_an_untrained_directory_cannot_be_evaluated(config, tmp_path):
-    with pytest.raises(ValueError, match="holds no checkpoint; train into it first"):
+    with pytest.raises(ValueError, match=r"holds no checkpoint; train into it first"):
         evaluate(config, str(tmp_path))

@@ -96,7 +96,7 @@ def test_the_whole_job_then_another_config_then_an_evaluation(capsys, tmp_path):
     before = (workdir / "config.json").read_bytes()
     line = refused(capsys, *small, "--config.method.epsilon=4/255")
     assert "belongs to another config" in line
-    assert "method.epsilon = 0.2 there" in line
+    assert "method.epsilon = 0.1 there" in line
     assert (workdir / "config.json").read_bytes() == before
 
     evaluation = [
@@ -107,7 +107,7 @@ def test_the_whole_job_then_another_config_then_an_evaluation(capsys, tmp_path):
     assert main(["rbjax", *evaluation]) == 0
     results = json.loads((workdir / "report.json").read_text())["results"]
     assert set(results) == {"clean", "fgsm", "iterative", "pgd", "pgd_l2", "universal"}
-    assert results["fgsm"]["attack"]["epsilon"] == 0.2
+    assert results["fgsm"]["attack"]["epsilon"] == 0.1
     line = refused(capsys, *evaluation, "--config.dataset.name=mnist")
     assert "dataset.name = 'mnist': the run in" in line
 

@@ -123,7 +123,7 @@ def test_sigterm_inside_an_epoch_saves_and_the_run_goes_on_bit_for_bit(
 
     workdir = tmp_path / "stopped"
     monkeypatch.setattr(_Dispatch, "__call__", stopping)
-    with pytest.raises(TrainingStoppedError, match="stopped at step 6 of 12 and saved"):
+    with pytest.raises(TrainingStoppedError, match=r"stopped at step 6 of 12 and saved"):
         run(job(), workdir)
     monkeypatch.undo()
     run(job(), workdir)
@@ -143,15 +143,15 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
         return state, metrics
 
     monkeypatch.setattr(_Dispatch, "__call__", diverging)
-    with pytest.raises(TrainingStoppedError, match="the checkpoint of step 4 is kept"):
+    with pytest.raises(TrainingStoppedError, match=r"the checkpoint of step 4 is kept"):
         run(job(), tmp_path / "run")
     assert setup.checkpoints(str(tmp_path / "run")).steps() == [4]
 
 
 def test_batches_that_do_not_fit_are_refused_before_anything_is_written(job, tmp_path):
-    with pytest.raises(ValueError, match="batch_size = 60.*divisible by the 8.*56 or 64"):
+    with pytest.raises(ValueError, match=r"batch_size = 60.*divisible by the 8.*56 or 64"):
         run(job(batch_size=60), tmp_path / "run")
-    with pytest.raises(ValueError, match="batch_size = 512: must be at most 256"):
+    with pytest.raises(ValueError, match=r"batch_size = 512: must be at most 256"):
         run(job(batch_size=512), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -159,6 +159,6 @@ def test_batches_that_do_not_fit_are_refused_before_anything_is_written(job, tmp
 def test_the_directory_of_another_config_is_refused(job, unbroken):
     ensure(job(), unbroken)
     before = (unbroken / "config.json").read_bytes()
-    with pytest.raises(ValueError, match="method.epsilon = 0.1 there, 0.2 here"):
+    with pytest.raises(ValueError, match=r"method.epsilon = 0.1 there, 0.2 here"):
         run(job(method__epsilon=0.2), unbroken)
     assert (unbroken / "config.json").read_bytes() == before
