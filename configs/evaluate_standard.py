@@ -6,12 +6,10 @@ epsilon is left out has the run's: `--config.attacks.pgd.epsilon=4/255` gives it
 Variant: `:smoke`, fewer steps.
 """
 
-from ml_collections import ConfigDict
-
 from rbjax import config as schema
 
 
-def get_config(variant: str = "") -> ConfigDict:
+def get_config(variant: str = "") -> schema.Config:
     config = schema.default()
     config.task = "evaluate"
     config.attacks.fgsm = schema.attack("fgsm")
@@ -22,7 +20,7 @@ def get_config(variant: str = "") -> ConfigDict:
     return schema.vary(config, variant, smoke=_smoke)
 
 
-def _smoke(config: ConfigDict) -> None:
+def _smoke(config: schema.Config) -> None:
     config.attacks.pgd.num_steps = 2
     config.attacks.pgd_l2.num_steps = 2
     config.attacks.universal.num_epochs = 1

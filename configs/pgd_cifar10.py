@@ -7,12 +7,10 @@ by 10 at epochs 75 and 90 of 100, pad-and-crop by 4 and horizontal flips.  2 % o
 Variant: `:smoke`, about a minute on two CPU cores.
 """
 
-from ml_collections import ConfigDict
-
 from rbjax import config as schema
 
 
-def get_config(variant: str = "") -> ConfigDict:
+def get_config(variant: str = "") -> schema.Config:
     config = schema.default()
     config.batch_size = 128
     config.num_epochs = 100
@@ -36,7 +34,7 @@ def get_config(variant: str = "") -> ConfigDict:
     return schema.vary(config, variant, smoke=_smoke)
 
 
-def _smoke(config: ConfigDict) -> None:
+def _smoke(config: schema.Config) -> None:
     config.batch_size = 32
     config.num_epochs = 1
     config.dataset.max_train_examples = 160

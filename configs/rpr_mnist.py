@@ -7,12 +7,10 @@ config takes: widths 32 and 64, batches of 128, 6 epochs.
 Variant: `:smoke`, about a minute on two CPU cores.
 """
 
-from ml_collections import ConfigDict
-
 from rbjax import config as schema
 
 
-def get_config(variant: str = "") -> ConfigDict:
+def get_config(variant: str = "") -> schema.Config:
     config = schema.default()
     config.task = "score"
     config.batch_size = 128
@@ -27,7 +25,7 @@ def get_config(variant: str = "") -> ConfigDict:
     return schema.vary(config, variant, smoke=_smoke)
 
 
-def _smoke(config: ConfigDict) -> None:
+def _smoke(config: schema.Config) -> None:
     config.num_epochs = 1
     config.dataset.max_train_examples = 12800
     config.dataset.max_test_examples = 500

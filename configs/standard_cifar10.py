@@ -9,12 +9,10 @@ Variants: `:long_tailed`, an exponential profile of ratio 100; `:smoke`, a minut
 One epoch alone: --config.num_epochs=1.
 """
 
-from ml_collections import ConfigDict
-
 from rbjax import config as schema
 
 
-def get_config(variant: str = "") -> ConfigDict:
+def get_config(variant: str = "") -> schema.Config:
     config = schema.default()
     config.batch_size = 32
     config.num_epochs = 200
@@ -33,12 +31,12 @@ def get_config(variant: str = "") -> ConfigDict:
     return schema.vary(config, variant, smoke=_smoke, long_tailed=_long_tailed)
 
 
-def _long_tailed(config: ConfigDict) -> None:
+def _long_tailed(config: schema.Config) -> None:
     config.imbalance.name = "exponential"
     config.imbalance.imbalance_ratio = 100.0
 
 
-def _smoke(config: ConfigDict) -> None:
+def _smoke(config: schema.Config) -> None:
     config.num_epochs = 1
     config.dataset.max_train_examples = 3200
     config.dataset.max_test_examples = 500

@@ -5,12 +5,10 @@ Trains, attacks (FGSM, PGD-20, a universal perturbation crafted anew), scores ev
 RPR and prints one table per class.
 """
 
-from ml_collections import ConfigDict
-
 from rbjax import config as schema
 
 
-def get_config(variant: str = "") -> ConfigDict:
+def get_config(variant: str = "") -> schema.Config:
     config = schema.default()
     config.batch_size = 64
     config.num_epochs = 30
@@ -32,7 +30,7 @@ def get_config(variant: str = "") -> ConfigDict:
     return schema.vary(config, variant, smoke=_smoke)
 
 
-def _smoke(config: ConfigDict) -> None:
+def _smoke(config: schema.Config) -> None:
     config.num_epochs = 2
     config.schedule.half_cycle_epochs = 1.0
     config.attacks.pgd20.num_steps = 5

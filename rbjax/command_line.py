@@ -13,12 +13,12 @@ from typing import Any
 from absl import flags
 from ml_collections import config_dict, config_flags
 
-from rbjax.config import ConfigError, of_run, parse_fraction
+from rbjax.config import Config, ConfigError, of_run, parse_fraction
 from rbjax.config import resolve as schema_resolve
 from rbjax.tables import nearest
 
 
-def parse(argv: Sequence[str]) -> tuple[config_dict.ConfigDict, str]:
+def parse(argv: Sequence[str]) -> tuple[Config, str]:
     """Parses a command line.
 
     Args:
@@ -45,12 +45,12 @@ def parse(argv: Sequence[str]) -> tuple[config_dict.ConfigDict, str]:
             f"argument {rest[0]!r} is not understood; fields are given as "
             "--config.group.field=value (see --help)"
         )
-    config = values["config"].value
+    config: Config = values["config"].value
     default = str(Path("runs") / Path(file).stem) + (f"_{variant}" if variant else "")
     return config, values["workdir"].value or config.workdir or default
 
 
-def resolve(config: config_dict.ConfigDict, workdir: str) -> config_dict.ConfigDict:
+def resolve(config: Config, workdir: str) -> Config:
     """Checks a config against rbjax's tables of names.
 
     Evaluating takes dataset, model and weights from the run directory: what the config says of
@@ -104,7 +104,7 @@ def _configs(folder: Path) -> list[str]:
     return sorted(str(file) for file in folder.glob("*.py") if not file.name.startswith("_"))
 
 
-def _load(file: str, variant: str) -> config_dict.ConfigDict:
+def _load(file: str, variant: str) -> Config:
     """Runs a config file, so that what is wrong with it is said before absl wraps it."""
     if not Path(file).is_file():
         known = _configs(Path(file).parent) or _configs(Path("configs"))
@@ -122,7 +122,7 @@ def _load(file: str, variant: str) -> config_dict.ConfigDict:
     return module.get_config(variant)
 
 
-def _check_overrides(config: config_dict.ConfigDict, arguments: Sequence[str]) -> None:
+def _check_overrides(config: Config, arguments: Sequence[str]) -> None:
     mistakes = []
     for argument in arguments:
         name = argument.partition("=")[0].lstrip("-")
@@ -132,7 +132,7 @@ def _check_overrides(config: config_dict.ConfigDict, arguments: Sequence[str]) -
         raise ConfigError("\n".join(mistakes))
 
 
-def _unknown_part(config: config_dict.ConfigDict, path: str) -> list[str]:
+def _unknown_part(config: Config, path: str) -> list[str]:
     node: Any = config
     for depth, part in enumerate(path.split(".")):
         known = list(node.keys()) if isinstance(node, config_dict.ConfigDict) else []

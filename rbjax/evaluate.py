@@ -8,11 +8,11 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from ml_collections import ConfigDict
 from tqdm import tqdm
 
 import rbjax
 from rbjax import attacks, metrics, prng
+from rbjax.config import Config
 from rbjax.data import Dataset, pipeline
 from rbjax.training import atomic, setup
 from rbjax.training.predict import classes, predict
@@ -22,7 +22,7 @@ REPORT_FILE = "report.json"
 EXAMPLES_FILE = "report.npz"
 
 
-def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
+def evaluate(config: Config, workdir: str) -> dict[str, Any]:
     """Attacks the test set and writes the report.
 
     Args:
@@ -109,7 +109,7 @@ def _under_attack(
 
 
 def _under_universal(
-    config: ConfigDict, group: ConfigDict, logits_fn: LogitsFn, key: jax.Array, test: Dataset
+    config: Config, group: Config, logits_fn: LogitsFn, key: jax.Array, test: Dataset
 ) -> tuple[np.ndarray, np.ndarray]:
     """Crafts one perturbation on train and returns test's classes under it, and it."""
     train = setup.first(setup.load_train(config)[0], group.max_examples)
@@ -117,6 +117,11 @@ def _under_universal(
     with tqdm(
         total=group.num_epochs, desc="universal", unit="epoch", leave=False, disable=None
     ) as bar:
+
+        def progress(done: int, total: int, loss: float) -> None:
+            bar.set_postfix(loss=f"{loss:.3f}")
+            bar.update(done - bar.n)
+
         crafted = attacks.craft_universal(
             logits_fn,
             key,
@@ -124,7 +129,7 @@ def _under_universal(
             train.labels,
             example_ids=train.example_ids,
             batch_size=config.batch_size,
-            progress=lambda done, total, loss: bar.update(),
+            progress=progress,
             **options,
         )
     evaluation = attacks.evaluate_universal(

@@ -11,15 +11,13 @@ no model yet.  A run that was stopped goes on where it was when the same command
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 
 from absl import flags
-from ml_collections import ConfigDict
 
 from rbjax import command_line
-from rbjax.config import describe
+from rbjax.config import Config, describe, format_config
 from rbjax.errors import TrainingStoppedError
 
 
@@ -39,21 +37,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         given, workdir = command_line.parse(argv)
-        _run(command_line.resolve(given, workdir), workdir)
+        run(given, workdir)
     except (ValueError, flags.Error) as error:
-        return _say(error, 2)
+        return _complain(error, 2)
     except TrainingStoppedError as error:
-        return _say(error, 1)
+        return _complain(error, 1)
     return 0
 
 
-def _run(config: ConfigDict, workdir: str) -> None:
+def run(config: Config, workdir: str) -> None:
+    """Runs a config's task, the way the command line does; for notebooks and scripts.
+
+    Args:
+        config: as `rbjax.config.default()` makes it.
+        workdir: the run directory.
+
+    Raises:
+        ValueError: listing whatever is wrong with the config, or naming what is with the directory.
+        TrainingStoppedError: if training ended early.
+    """
+    config = command_line.resolve(config, workdir)
+    # Imported here, so that --help and a typo are answered without waiting for JAX.
     from rbjax import analysis
     from rbjax.evaluate import evaluate
     from rbjax.score import score
     from rbjax.train import is_trained, train
 
-    print(json.dumps(config.to_dict(), indent=1))
+    print(format_config(config), end="\n\n")
     if config.task == "train" or (config.task == "score" and not is_trained(workdir)):
         train(config, workdir)
     if config.task in ("train", "evaluate"):
@@ -64,7 +74,7 @@ def _run(config: ConfigDict, workdir: str) -> None:
     print(f"run directory: {workdir}")
 
 
-def _say(error: Exception, status: int) -> int:
+def _complain(error: Exception, status: int) -> int:
     for line in str(error).splitlines():
         print(f"rbjax: {line}", file=sys.stderr)
     return status

@@ -8,17 +8,17 @@ from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from rbjax import perturbations, prng, rpr
+from rbjax.config import Config
 from rbjax.training import atomic, setup
 
 SCORES_FILE = "rpr.json"
 EXAMPLES_FILE = "rpr.npz"
 
 
-def score(config: ConfigDict, workdir: str) -> dict[str, Any]:
+def score(config: Config, workdir: str) -> dict[str, Any]:
     """Scores a split with a run's newest weights and writes what it found.
 
     Args:

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from rbjax import methods, metrics, prng
+from rbjax.config import Config
 from rbjax.data import pipeline
 from rbjax.errors import TrainingStoppedError
 from rbjax.training import optimizers, run_directory, setup
@@ -22,9 +22,10 @@ from rbjax.training.predict import predict
 from rbjax.training.state import create_state, evaluation_variables, on_host, place
 from rbjax.training.step import Recipe, StepMetrics, TrainStep, make_train_step
 from rbjax.training.writers import MetricsWriter, write_csv
+from rbjax.typing import Device, Key
 
 
-def train(config: ConfigDict, workdir: str) -> None:
+def train(config: Config, workdir: str) -> None:
     """Trains a model, or goes on from the newest checkpoint of the run directory.
 
     Args:
@@ -167,7 +168,7 @@ class _Sums(NamedTuple):
 class _Dispatch:
     """Compiled steps by how many of them one call makes."""
 
-    def __init__(self, recipe: Recipe, key: jax.Array, devices: list[jax.Device]) -> None:
+    def __init__(self, recipe: Recipe, key: Key, devices: list[Device]) -> None:
         self.steps = STEPS_PER_DISPATCH.get(devices[0].platform, 1)
         self._make = lambda count: make_train_step(recipe, key, num_steps=count, devices=devices)
         self._num_devices = len(devices)
@@ -188,7 +189,7 @@ STEPS_PER_DISPATCH = {"gpu": 8, "tpu": 8}
 """Steps scanned in one dispatch, by platform; elsewhere one."""
 
 
-def _steps_per_epoch(config: ConfigDict, num_examples: int, num_devices: int) -> int:
+def _steps_per_epoch(config: Config, num_examples: int, num_devices: int) -> int:
     batch_size = config.batch_size
     if batch_size % num_devices:
         low = batch_size // num_devices * num_devices
@@ -237,7 +238,7 @@ def _line(title: str, record: dict[str, Any]) -> str:
     return "  ".join(parts)
 
 
-def _describe(devices: list[jax.Device]) -> str:
+def _describe(devices: list[Device]) -> str:
     kind = devices[0].device_kind
     return f"{len(devices)} {kind} device{'s' if len(devices) > 1 else ''}, jax {jax.__version__}"
 

@@ -6,11 +6,14 @@ Images are float32, NHWC and in [0, 1] everywhere outside a model; labels are in
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 
 Array = jax.Array
+Device = Any
+"""A `jax.Device`, whose class type checkers do not see."""
+
 Key = jax.Array
 """A typed key (`jax.random.key`), or a batch of them."""
 

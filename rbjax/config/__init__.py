@@ -4,26 +4,33 @@
 validates all of it at once and fills in what was left absent.  `fields.py` says what each field is.
 """
 
-from __future__ import annotations
-
 from rbjax.config.fields import ATTACK, GROUPS, TOP, Field
-from rbjax.config.numbers import parse_fraction, parse_optional_fraction
-from rbjax.config.schema import ConfigError, attack, default, describe, of_run, resolve, vary
-from rbjax.tables import nearest
+from rbjax.config.numbers import parse_fraction
+from rbjax.config.schema import (
+    Config,
+    ConfigError,
+    attack,
+    default,
+    describe,
+    format_config,
+    of_run,
+    resolve,
+    vary,
+)
 
 __all__ = [
     "ATTACK",
     "GROUPS",
     "TOP",
+    "Config",
     "ConfigError",
     "Field",
     "attack",
     "default",
     "describe",
-    "nearest",
+    "format_config",
     "of_run",
     "parse_fraction",
-    "parse_optional_fraction",
     "resolve",
     "vary",
 ]

@@ -102,7 +102,11 @@ MODEL: dict[str, Field] = {
         str, "float32", "what it computes in; logits are float32", choices=("float32", "bfloat16")
     ),
     "widths": Field(
-        tuple, None, "channels of the two convolutions, (32, 64)", only=("simple_cnn",), optional=True
+        tuple,
+        None,
+        "channels of the two convolutions, (32, 64)",
+        only=("simple_cnn",),
+        optional=True,
     ),
     "activation": Field(
         str,

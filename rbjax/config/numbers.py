@@ -25,12 +25,3 @@ def parse_fraction(text: str | float) -> float:
     if len(parts) > 2 or not all(map(math.isfinite, parts)) or 0.0 in parts[1:]:
         raise ValueError(message)
     return parts[0] / parts[1] if len(parts) == 2 else parts[0]
-
-
-def parse_optional_fraction(text: str | float) -> float | None:
-    """Returns the number a text stands for, or None for "none" (an absent field).
-
-    Raises:
-        ValueError: as `parse_fraction`.
-    """
-    return None if str(text).strip().lower() == "none" else parse_fraction(text)

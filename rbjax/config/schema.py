@@ -12,6 +12,9 @@ from rbjax.config.fields import ATTACK, GROUPS, SELECTOR, TOP, Field
 from rbjax.config.numbers import parse_fraction
 from rbjax.tables import nearest
 
+Config = Any
+"""A `ConfigDict`; what its attributes are is known to the schema, not to a type checker."""
+
 Names = Mapping[str, Iterable[str]]
 """The known names of each group: {"model": ("simple_cnn", ...), "attack": (...), ...}."""
 
@@ -20,13 +23,13 @@ class ConfigError(ValueError):
     """What is wrong with a config, one line a mistake."""
 
 
-def default() -> config_dict.ConfigDict:
+def default() -> Config:
     """Returns a config with every field: its default, or None where it is absent.
 
     Returns:
         An unlocked ConfigDict with the groups of `fields.GROUPS` and an empty `attacks`.
     """
-    config = config_dict.ConfigDict()
+    config: Config = config_dict.ConfigDict()
     for name, field in TOP.items():
         config[name] = _initial(field)
     for group, fields in GROUPS.items():
@@ -35,7 +38,7 @@ def default() -> config_dict.ConfigDict:
     return config
 
 
-def attack(name: str, **fields: Any) -> config_dict.ConfigDict:
+def attack(name: str, **fields: Any) -> Config:
     """Returns the config of one attack, for `config.attacks.<label>`.
 
     Args:
@@ -51,7 +54,7 @@ def attack(name: str, **fields: Any) -> config_dict.ConfigDict:
     unknown = set(fields) - set(ATTACK)
     if unknown:
         raise ConfigError(_unknown(f"attack {name}", sorted(unknown)[0], ATTACK))
-    group = config_dict.ConfigDict(
+    group: Config = config_dict.ConfigDict(
         {key: config_dict.placeholder(field.kind) for key, field in ATTACK.items()}
     )
     group.update(name=name, **fields)
@@ -62,7 +65,7 @@ def vary(
     config: config_dict.ConfigDict,
     variant: str,
     **variants: Callable[[config_dict.ConfigDict], None],
-) -> config_dict.ConfigDict:
+) -> Config:
     """Applies the variant asked for by `--config=<file>:<variant>`.
 
     Args:
@@ -86,7 +89,7 @@ def vary(
     return config
 
 
-def resolve(config: Mapping[str, Any], names: Names) -> config_dict.ConfigDict:
+def resolve(config: Mapping[str, Any], names: Names) -> Config:
     """Checks a whole config and fills in what is absent.
 
     Args:
@@ -180,6 +183,19 @@ def of_run(given: Mapping[str, Any], run: Mapping[str, Any], workdir: str) -> di
     return merged
 
 
+def format_config(config: Config) -> str:
+    """Returns a resolved config as text, a line a group; what is absent is left out."""
+    fields = config.to_dict()
+    groups = {"": {k: v for k, v in fields.items() if not isinstance(v, dict)}}
+    groups |= {k: v for k, v in fields.items() if isinstance(v, dict) and k != "attacks"}
+    groups |= {f"attacks.{label}": group for label, group in fields["attacks"].items()}
+    lines = []
+    for name, group in groups.items():
+        values = [f"{k}={_short(v)}" for k, v in group.items() if v is not None]
+        lines.append(f"{name:<16} {'  '.join(values)}".strip())
+    return "\n".join(lines)
+
+
 def describe() -> str:
     """Returns a table of every field: type, default, range and meaning."""
     lines = [_describe("", name, field) for name, field in TOP.items()]
@@ -268,7 +284,7 @@ def _checked(value: Any, field: Field) -> tuple[Any, str]:
     if type(value) is not field.kind:
         return value, f"must be {_article(field)}, it is of type {type(value).__name__}"
     if field.choices is not None and value not in field.choices:
-        return value, f"allowed: {', '.join(field.choices)}{nearest(value, field.choices)}"
+        return value, f"allowed: {', '.join(field.choices)}{nearest(str(value), field.choices)}"
     if field.kind in (int, float) and not _in_range(value, field):
         return value, f"must be {_range(field)}: {field.meaning}"
     return value, ""

@@ -11,10 +11,8 @@ import numpy as np
 
 from rbjax.data.loading import Dataset
 from rbjax.data.order import priorities
+from rbjax.inputs import UNIT_INTERVAL, to_float
 from rbjax.typing import Array, Batch
-
-# x / 255, correctly rounded; XLA turns a division by a constant into a product, which is not.
-_UNIT_INTERVAL = np.arange(256, dtype=np.float32) / np.float32(255)
 
 
 class DeviceDataset(NamedTuple):
@@ -56,18 +54,6 @@ def epoch_order(num_examples: int, *, seed: int, epoch: int, batch_size: int) ->
     )
     num_steps = num_examples // batch_size
     return order[: num_steps * batch_size].reshape(num_steps, batch_size).astype(np.int32)
-
-
-def to_float(images: Array) -> Array:
-    """Returns uint8 images as float32 in [0, 1]: exactly x / 255, on every backend.
-
-    Args:
-        images: any shape, uint8.
-
-    Returns:
-        The same shape, float32.
-    """
-    return jnp.asarray(_UNIT_INTERVAL)[images]
 
 
 def gather(
@@ -133,6 +119,6 @@ def _batches(dataset: Dataset, batch_size: int) -> Iterator[Batch]:
         rows = np.arange(start, start + batch_size)
         mask = rows < dataset.num_examples
         rows = np.where(mask, rows, start)
-        images = _UNIT_INTERVAL[dataset.images[rows]]
+        images = UNIT_INTERVAL[dataset.images[rows]]
         arrays = (images, dataset.labels[rows], dataset.example_ids[rows], mask)
         yield Batch(*jax.device_put(arrays))

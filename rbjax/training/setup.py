@@ -9,9 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 import optax
-from ml_collections import ConfigDict
 
 from rbjax import data, losses, models
+from rbjax.config import Config
 from rbjax.data import Dataset, DatasetInfo, augment, imbalance
 from rbjax.training import optimizers, schedules
 from rbjax.training.checkpoint import Checkpoints
@@ -22,7 +22,7 @@ NOT_OF_THE_WEIGHTS = ("task", "workdir", "data_dir", "attacks", "score")
 """Fields that leave the trained weights as they are."""
 
 
-def load_train(config: ConfigDict) -> tuple[Dataset, Dataset | None]:
+def load_train(config: Config) -> tuple[Dataset, Dataset | None]:
     """Returns the training set, after imbalance, and the validation set or None."""
     train, validation = data.load_train(
         config.dataset.name,
@@ -35,7 +35,7 @@ def load_train(config: ConfigDict) -> tuple[Dataset, Dataset | None]:
     return first(train, config.dataset.max_train_examples), validation
 
 
-def load_test(config: ConfigDict) -> Dataset:
+def load_test(config: Config) -> Dataset:
     """Returns the test set; it follows the imbalance profile only where the config says so."""
     test = data.load(config.dataset.name, "test", data_dir=config.data_dir)
     if config.imbalance.apply_to_test:
@@ -50,7 +50,7 @@ def first(dataset: Dataset, num_examples: int | None) -> Dataset:
     return dataset.take(np.arange(min(num_examples, dataset.num_examples)))
 
 
-def create_model(config: ConfigDict, info: DatasetInfo) -> models.Model:
+def create_model(config: Config, info: DatasetInfo) -> models.Model:
     """Returns the model of a config for a dataset."""
     fields = options(config.model)
     synchronized = fields.pop("batch_norm") == "synchronized"
@@ -65,7 +65,7 @@ def create_model(config: ConfigDict, info: DatasetInfo) -> models.Model:
     )
 
 
-def create_augment(config: ConfigDict) -> Perturbation:
+def create_augment(config: Config) -> Perturbation:
     """Returns the training images' augmentation."""
     return augment.create(
         flip_horizontal=config.dataset.flip_horizontal,
@@ -75,12 +75,12 @@ def create_augment(config: ConfigDict) -> Perturbation:
     )
 
 
-def create_loss(config: ConfigDict, class_counts: np.ndarray) -> LossFn:
+def create_loss(config: Config, class_counts: np.ndarray) -> LossFn:
     """Returns the training loss; `class_counts` are those of the training set."""
     return losses.create(config.loss.name, class_counts=class_counts, **options(config.loss))
 
 
-def create_optimizer(config: ConfigDict, *, steps_per_epoch: int) -> optax.GradientTransformation:
+def create_optimizer(config: Config, *, steps_per_epoch: int) -> optax.GradientTransformation:
     """Returns the optimizer with its schedule."""
     schedule = schedules.create(
         config.schedule.name,
@@ -98,7 +98,7 @@ def checkpoints(workdir: str, *, keep: int = 1) -> Checkpoints:
     return Checkpoints(Path(workdir) / "checkpoints", keep)
 
 
-def trained_variables(config: ConfigDict, workdir: str, model: models.Model) -> tuple[int, Any]:
+def trained_variables(config: Config, workdir: str, model: models.Model) -> tuple[int, Any]:
     """Returns a run's newest weights, the ones it is judged by.
 
     Args:
@@ -123,13 +123,13 @@ def trained_variables(config: ConfigDict, workdir: str, model: models.Model) -> 
     return restored.step, restored.state[name]
 
 
-def options(group: ConfigDict) -> dict[str, Any]:
+def options(group: Config) -> dict[str, Any]:
     """Returns a group's fields as keywords: without its name and without what is absent."""
     fields = group.to_dict()
     return {k: v for k, v in fields.items() if k != "name" and v is not None}
 
 
-def _profile(config: ConfigDict) -> Callable[[np.ndarray], np.ndarray]:
+def _profile(config: Config) -> Callable[[np.ndarray], np.ndarray]:
     fields = options(config.imbalance)
     keywords = {k: v for k, v in fields.items() if k not in ("seed", "apply_to_test")}
     return lambda counts: imbalance.create(config.imbalance.name, class_counts=counts, **keywords)

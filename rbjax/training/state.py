@@ -12,7 +12,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rbjax.models import Model
-from rbjax.typing import Array, Key, LogitsFn
+from rbjax.typing import Array, Device, Key, LogitsFn
 
 PyTree = Any
 
@@ -104,7 +104,7 @@ def evaluation_variables(state: TrainState) -> PyTree:
     return state.variables if state.ema is None else state.ema
 
 
-def place(state: TrainState, devices: Sequence[jax.Device]) -> TrainState:
+def place(state: TrainState, devices: Sequence[Device]) -> TrainState:
     """Puts a state where the training step expects it.
 
     Args:

@@ -21,7 +21,7 @@ from rbjax.data.pipeline import gather
 from rbjax.models import Model
 from rbjax.training.optimizers import ema_update
 from rbjax.training.state import AXIS, Method, MethodState, TrainState
-from rbjax.typing import Array, Batch, Key, LogitsFn, LossFn, Perturbation
+from rbjax.typing import Array, Batch, Device, Key, LogitsFn, LossFn, Perturbation
 
 TrainStep = Callable[..., tuple[TrainState, "StepMetrics"]]
 
@@ -56,7 +56,7 @@ class _StepKeys(NamedTuple):
 
 
 def make_train_step(
-    recipe: Recipe, key: Key, *, num_steps: int = 1, devices: Sequence[jax.Device] | None = None
+    recipe: Recipe, key: Key, *, num_steps: int = 1, devices: Sequence[Device] | None = None
 ) -> TrainStep:
     """Compiles K training steps into one dispatch.
 

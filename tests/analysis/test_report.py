@@ -78,7 +78,7 @@ def test_whole_run(tmp_path: Path):
     ]
     assert cells["zero"] == ["50", "10", "80.0", "88.9", "84.2", "20.0", "50.0", "62.5"]
     assert cells["one"] == ["5", "10", "90.0", "81.8", "85.7", "0.0", "10.0", "-"]
-    assert cells["all"] == ["55", "20", "85.0", "84.9", "10.0", "30.0", "62.5"]
+    assert cells["all"] == ["55", "20", "85.0", "85.0", "10.0", "30.0", "62.5"]
     for name in ("classwise.csv", *(f"{p}.png" for p in ("training", "survival", "classwise"))):
         assert name in lines[-1]
         assert (tmp_path / name).stat().st_size > 50

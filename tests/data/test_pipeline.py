@@ -39,12 +39,6 @@ def test_a_batch_has_to_fit(batch_size):
         pipeline.epoch_order(10, seed=0, epoch=0, batch_size=batch_size)
 
 
-def test_to_float_is_exact():
-    values = np.arange(256, dtype=np.uint8)
-    exact = values.astype(np.float32) / np.float32(255)
-    np.testing.assert_array_equal(jax.jit(pipeline.to_float)(values), exact)
-
-
 def test_gather(tiny):
     data = pipeline.replicate(tiny)
     rows = jnp.array([5, 0, 5])

@@ -1,0 +1,154 @@
+"""Balls around one image: their size, projection, steepest direction and random start.
+
+`project`, `steepest` and `sample` take a batch and the name of a norm, and treat every image by
+itself; the functions of one norm take one perturbation (H, W, C). Nothing here clips to [0, 1]: the
+box is the attack's business, after the ball.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rbjax import checks
+from rbjax.tables import lookup
+from rbjax.typing import Array, Key
+
+
+class Norm(NamedTuple):
+    """What an attack needs to know about one norm."""
+
+    size: Callable[[Array], Array]
+    """delta -> its norm, a scalar."""
+    project: Callable[[Array, Array], Array]
+    """(delta, epsilon) -> the nearest delta of norm at most epsilon."""
+    steepest: Callable[[Array], Array]
+    """gradient -> the step of norm 1 that climbs fastest; 0 where the gradient is 0."""
+    sample: Callable[[Key, tuple[int, ...], Array], Array]
+    """(key, shape, epsilon) -> a point drawn uniformly from the ball."""
+    max_epsilon: float
+    """The largest radius that makes sense for images in [0, 1]."""
+
+
+def project_linf(delta: Array, epsilon: Array) -> Array:
+    """Returns `clip(delta, -epsilon, epsilon)`."""
+    return jnp.clip(delta, -epsilon, epsilon)
+
+
+def sample_linf(key: Key, shape: tuple[int, ...], epsilon: Array) -> Array:
+    """Returns a perturbation with every value uniform in [-epsilon, epsilon)."""
+    return epsilon * jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
+
+
+def size_linf(delta: Array) -> Array:
+    """Returns the largest absolute value of a perturbation."""
+    return jnp.max(jnp.abs(delta))
+
+
+def size_l2(delta: Array) -> Array:
+    """Returns the Euclidean norm of a perturbation."""
+    return jnp.sqrt(jnp.sum(jnp.square(delta)))
+
+
+def project_l2(delta: Array, epsilon: Array) -> Array:
+    """Returns `delta * min(1, epsilon / ||delta||)`: scaled only where it lies outside."""
+    size = size_l2(delta)
+    # The inner `where` keeps 0 / 0 out of the unused branch.
+    scale = epsilon / jnp.where(size > epsilon, size, 1.0)
+    return jnp.where(size > epsilon, delta * scale, delta)
+
+
+def steepest_l2(gradient: Array) -> Array:
+    """Returns `gradient / ||gradient||`.
+
+    It is divided by its largest value first, so that the gradients of a confident model (1e-30)
+    do not vanish when squared.
+    """
+    largest = size_linf(gradient)
+    scaled = gradient / jnp.where(largest > 0, largest, 1.0)
+    return scaled / jnp.maximum(size_l2(scaled), 1.0)
+
+
+def sample_l2(key: Key, shape: tuple[int, ...], epsilon: Array) -> Array:
+    """Returns a point uniform in the ball: a normal direction, and the radius `epsilon u^(1/d)`."""
+    direction_key, radius_key = jax.random.split(key)
+    direction = steepest_l2(jax.random.normal(direction_key, shape))
+    radius = jax.random.uniform(radius_key) ** (1.0 / math.prod(shape))
+    return epsilon * radius * direction
+
+
+NORMS: dict[str, Norm] = {
+    "linf": Norm(size_linf, project_linf, jnp.sign, sample_linf, max_epsilon=1.0),
+    "l2": Norm(size_l2, project_l2, steepest_l2, sample_l2, max_epsilon=math.inf),
+}
+
+
+def project(delta: Array, epsilon: Array | float, norm: str) -> Array:
+    """Returns the perturbations of a batch, each moved to the nearest point of its ball.
+
+    Args:
+        delta: (B, H, W, C).
+        epsilon: radius, a number or (B,).
+        norm: a name in `NORMS`.
+
+    Returns:
+        (B, H, W, C) of norm at most epsilon, to float32 rounding.
+    """
+    radii = jnp.broadcast_to(epsilon, delta.shape[:1])
+    return jax.vmap(NORMS[norm].project)(delta, radii)
+
+
+def steepest(gradient: Array, norm: str) -> Array:
+    """Returns the steps of norm 1 that climb fastest: sign(g) in l-inf, g / ||g|| in l2.
+
+    Args:
+        gradient: (B, H, W, C).
+        norm: a name in `NORMS`.
+
+    Returns:
+        (B, H, W, C), 0 where the gradient is 0.
+    """
+    return jax.vmap(NORMS[norm].steepest)(gradient)
+
+
+def sample(keys: Key, shape: tuple[int, ...], epsilon: Array | float, norm: str) -> Array:
+    """Returns a point uniform in the ball of each example.
+
+    Args:
+        keys: (B,) keys.
+        shape: of one image, (H, W, C).
+        epsilon: radius, a number or (B,).
+        norm: a name in `NORMS`.
+
+    Returns:
+        (B, H, W, C) float32.
+    """
+    radii = jnp.broadcast_to(epsilon, keys.shape)
+    return jax.vmap(lambda key, radius: NORMS[norm].sample(key, shape, radius))(keys, radii)
+
+
+def check_size(field: str, value: object, norm: str) -> None:
+    """Checks an epsilon or a step size: not negative, finite and within its norm's range.
+
+    Args:
+        field: what the message calls it.
+        value: a number, or one per example.
+        norm: a name in `NORMS`.
+
+    Raises:
+        ValueError: for a value that is negative, not finite, or above 1 in l-inf.
+    """
+    if checks.is_traced(value):
+        return
+    numbers = np.asarray(value, dtype=np.float64)
+    high = lookup(NORMS, norm, what="norm").max_epsilon
+    allowed = (numbers >= 0) & (numbers <= high) & np.isfinite(numbers)
+    if not np.all(allowed):
+        wrong = float(numbers[~allowed].ravel()[0])
+        bounds = "at least 0" if high == math.inf else f"between 0 and {high:g}, in pixel units"
+        raise ValueError(f"{field} is {wrong!r}; with norm {norm!r} it must be {bounds}")

@@ -1,0 +1,129 @@
+"""What comes in: images, labels and a function of logits; their checks, and 8-bit to float.
+
+Checks raise a `ValueError` of one line. Shapes are always checked; values where they are known,
+which they are not inside `jit`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from rbjax import checks
+from rbjax.typing import Array, LogitsFn
+
+# x / 255, correctly rounded; XLA turns a division by a constant into a product, which is not.
+UNIT_INTERVAL = np.arange(256, dtype=np.float32) / np.float32(255)
+
+RANGE_TOLERANCE = 1e-6
+"""How far outside [0, 1] an image may lie by rounding alone."""
+
+
+def to_float(images: np.ndarray | Array) -> Array:
+    """Returns images as float32 in [0, 1].
+
+    Args:
+        images: uint8, or floating in [0, 1].
+
+    Returns:
+        float32 of the same shape; uint8 becomes exactly x / 255, on every backend.
+    """
+    if images.dtype == jnp.uint8:
+        return jnp.asarray(UNIT_INTERVAL)[images]
+    return jnp.asarray(images, jnp.float32)
+
+
+def check_images(value: Any, *, field: str = "images") -> None:
+    """Checks a batch of images: four axes, uint8 or floating, and [0, 1] where values are known.
+
+    Args:
+        value: (B, H, W, C) uint8, or floating in [0, 1].
+        field: what the message calls it.
+
+    Raises:
+        ValueError: for another shape, another dtype, or values outside [0, 1] by more than 1e-6.
+    """
+    shape, dtype = np.shape(value), value.dtype
+    if len(shape) != 4:
+        raise ValueError(f"{field} has shape {shape}; it must be (batch, height, width, channels)")
+    if dtype == np.uint8:
+        return
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"{field} has dtype {dtype}; allowed: uint8, or floating in [0, 1]")
+    if not checks.is_known(value) or 0 in shape:
+        return
+    known = np.asarray(value)
+    low, high = float(known.min()), float(known.max())
+    if not (low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):
+        raise ValueError(
+            f"{field} range from {low:g} to {high:g}; they must lie in [0, 1]: "
+            "subtract the mean and divide by the deviation inside the model"
+        )
+
+
+def check_labels(value: Any, *, num_examples: int, num_classes: int, field: str = "labels") -> None:
+    """Checks class numbers: one integer per example, below `num_classes` where values are known.
+
+    Args:
+        value: (num_examples,) integers.
+        num_examples: B.
+        num_classes: K.
+        field: what the message calls them.
+
+    Raises:
+        ValueError: for another shape or dtype, or a label outside [0, num_classes).
+    """
+    shape, dtype = np.shape(value), value.dtype
+    if shape != (num_examples,):
+        raise ValueError(f"{field} has shape {shape}; it must be ({num_examples},), one per image")
+    if not jnp.issubdtype(dtype, jnp.integer):
+        raise ValueError(f"{field} has dtype {dtype}; it must hold whole numbers")
+    if not checks.is_known(value) or num_examples == 0:
+        return
+    known = np.asarray(value)
+    low, high = int(known.min()), int(known.max())
+    if low < 0 or high >= num_classes:
+        wrong = low if low < 0 else high
+        raise ValueError(
+            f"{field} holds {wrong}; allowed: 0 to {num_classes - 1}, the model's classes"
+        )
+
+
+def logits_shape(logits_fn: LogitsFn, images: Any) -> tuple[int, int]:
+    """Returns the shape of a batch's logits; it is traced once for the same shapes.
+
+    Args:
+        logits_fn: a function, or a `Partial`.
+        images: (B, H, W, C), or a `jax.ShapeDtypeStruct` of that shape.
+
+    Returns:
+        (B, K).
+
+    Raises:
+        ValueError: if the logits have another shape, or the function cannot be hashed.
+    """
+    is_partial = isinstance(logits_fn, Partial)
+    if not is_partial and logits_fn.__hash__ is None:
+        raise ValueError(
+            f"logits_fn is a {type(logits_fn).__name__}, which cannot be hashed; give a function, "
+            "or jax.tree_util.Partial(apply, variables)"
+        )
+    call = _call_weights if is_partial else _call_function
+    shape = call.eval_shape(logits_fn, images).shape
+    if len(shape) != 2 or shape[0] != images.shape[0]:
+        raise ValueError(
+            f"logits_fn gives shape {shape}; it must be ({images.shape[0]}, num_classes)"
+        )
+    return shape
+
+
+def _call(logits_fn: LogitsFn, images: Array) -> Array:
+    return logits_fn(images)
+
+
+_call_weights = jax.jit(_call)
+_call_function = jax.jit(_call, static_argnums=0)

@@ -1,0 +1,168 @@
+"""The compiled part of scoring: lanes that draw until their image fails, then take the next one.
+
+Every lane works on one image. An iteration draws one perturbation for each lane and classifies all
+of them in one forward pass; a lane whose image has failed, or has passed its last draw, writes the
+result down and takes the next image from the queue. So hardly a pass is wasted while there is a
+queue, whatever the images' robustness. When it is empty the busy lanes thin out, and
+`compact` moves them into fewer.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rbjax import prng
+from rbjax.convolution import loop_safe
+from rbjax.inputs import to_float
+from rbjax.typing import Array, Key, LogitsFn, Perturbation
+
+Anywhere = Any
+"""An array on the devices, or its numpy copy on the host."""
+
+
+class Dataset(NamedTuple):
+    """One device's share of the images, filled up to a common length."""
+
+    images: Anywhere
+    """(R, H, W, C) uint8, or floating in [0, 1]."""
+    labels: Anywhere
+    """(R,) int32."""
+    example_ids: Anywhere
+    """(R,) int32."""
+    num_rows: Anywhere
+    """() int32, the rows that are not filling."""
+
+
+class Lanes(NamedTuple):
+    """Where one device's scoring stands; all that a resumed run would need."""
+
+    row: Anywhere
+    """(B,) int32, the image a lane works on."""
+    draw: Anywhere
+    """(B,) int32, the number of its next draw, from 1."""
+    busy: Anywhere
+    """(B,) bool."""
+    next_row: Anywhere
+    """() int32, the head of the queue."""
+    first_failure: Anywhere
+    """(R,) int32, 0 while unknown, then 1 to max_steps, or max_steps + 1 if no draw failed."""
+    iterations: Anywhere
+    """() int32, iterations of the last dispatch."""
+
+
+def start(dataset: Dataset, num_lanes: int) -> Lanes:
+    """Returns lanes at the first images of each device's share, on the host.
+
+    Args:
+        dataset: with a leading axis of devices.
+        num_lanes: lanes of each device.
+
+    Returns:
+        The lanes, numpy arrays with a leading axis of devices.
+    """
+    num_devices, num_slots = dataset.labels.shape
+    row = np.tile(np.arange(num_lanes, dtype=np.int32), (num_devices, 1))
+    num_rows = np.asarray(dataset.num_rows)
+    return Lanes(
+        row=np.minimum(row, num_slots - 1),
+        draw=np.ones_like(row),
+        busy=row < num_rows[:, None],
+        next_row=np.minimum(num_rows, num_lanes).astype(np.int32),
+        first_failure=np.zeros((num_devices, num_slots), np.int32),
+        iterations=np.zeros(num_devices, np.int32),
+    )
+
+
+def compact(lanes: Lanes, num_lanes: int) -> Lanes:
+    """Returns the same work on fewer lanes, the busy ones first, on the host."""
+    kept = np.argsort(~lanes.busy, axis=1, kind="stable")[:, :num_lanes]
+    row, draw, busy = (np.take_along_axis(x, kept, axis=1) for x in lanes[:3])
+    return lanes._replace(row=row, draw=draw, busy=busy)
+
+
+def advance(
+    perturbation: Perturbation,
+    logits_fn: LogitsFn,
+    key: Key,
+    dataset: Dataset,
+    lanes: Lanes,
+    max_steps: Array,
+    num_iterations: Array,
+    enough_lanes: Array,
+) -> Lanes:
+    """Runs iterations until all images are scored, or fewer lanes would do.
+
+    Args:
+        perturbation: (key, image) -> image.
+        logits_fn: images -> logits (B, K).
+        key: the base of every draw's key, `fold_in(fold_in(key, example_id), draw)`.
+        dataset: the images.
+        lanes: where to go on.
+        max_steps: draws of an image.
+        num_iterations: iterations at most.
+        enough_lanes: with the queue empty and no more lanes busy than this, stop.
+
+    Returns:
+        The lanes afterwards.
+    """
+    logits_fn = loop_safe(logits_fn)
+
+    def unfinished(lanes: Lanes) -> Array:
+        queued = lanes.next_row < dataset.num_rows
+        more = queued | (jnp.sum(lanes.busy) > enough_lanes)
+        return more & (lanes.iterations < num_iterations)
+
+    def iterate(lanes: Lanes) -> Lanes:
+        keys = prng.per_example(key, dataset.example_ids[lanes.row])
+        images = to_float(dataset.images[lanes.row])
+        images = jax.vmap(perturbation)(prng.per_draw(keys, lanes.draw), images)
+        failed = jnp.argmax(logits_fn(images), axis=-1) != dataset.labels[lanes.row]
+        return _hand_over(lanes, failed, dataset.num_rows, max_steps)
+
+    return jax.lax.while_loop(unfinished, iterate, lanes._replace(iterations=jnp.int32(0)))
+
+
+def _hand_over(lanes: Lanes, failed: Array, num_rows: Array, max_steps: Array) -> Lanes:
+    """Writes down what is finished and gives the free lanes the next images of the queue."""
+    done = lanes.busy & (failed | (lanes.draw >= max_steps))
+    result = jnp.where(failed, lanes.draw, max_steps + 1)
+    num_slots = lanes.first_failure.shape[0]
+    slot = jnp.where(done, lanes.row, num_slots)  # num_slots is nowhere: dropped
+    queue = lanes.next_row + jnp.cumsum(done, dtype=jnp.int32) - 1
+    found = done & (queue < num_rows)
+    return Lanes(
+        row=jnp.where(found, queue, lanes.row),
+        draw=jnp.where(found, 1, lanes.draw + 1),
+        busy=jnp.where(done, found, lanes.busy),
+        next_row=jnp.minimum(lanes.next_row + jnp.sum(done, dtype=jnp.int32), num_rows),
+        first_failure=lanes.first_failure.at[slot].set(result, mode="drop"),
+        iterations=lanes.iterations + 1,
+    )
+
+
+def classify(block_size: int, logits_fn: LogitsFn, dataset: Dataset) -> Array:
+    """Returns whether each image as it is is classified right, block by block.
+
+    Args:
+        block_size: images of one forward pass.
+        logits_fn: images -> logits (B, K).
+        dataset: R images.
+
+    Returns:
+        (R,) bool.
+    """
+    logits_fn = loop_safe(logits_fn)
+    num_slots = dataset.labels.shape[0]
+    num_blocks = -(-num_slots // block_size)
+    rows = jnp.minimum(jnp.arange(num_blocks * block_size), num_slots - 1)
+
+    def block(rows: Array) -> Array:
+        predictions = jnp.argmax(logits_fn(to_float(dataset.images[rows])), axis=-1)
+        return predictions == dataset.labels[rows]
+
+    correct = jax.lax.map(block, rows.reshape(num_blocks, block_size))
+    return correct.reshape(-1)[:num_slots]

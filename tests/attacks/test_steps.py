@@ -1,0 +1,194 @@
+"""What all gradient attacks share: entry checks, compilation, restarts, gradients around them."""
+
+from __future__ import annotations
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+
+from rbjax import attacks
+from rbjax.attacks import steps
+
+KEY = jax.random.key(0)
+IMAGES = jax.random.uniform(jax.random.key(1), (4, 6, 6, 1), minval=0.2, maxval=0.8)
+LABELS = jnp.array([0, 1, 2, 0])
+WEIGHTS = jax.random.normal(jax.random.key(2), (36, 3))
+
+
+def linear(weights, images):
+    return images.reshape(images.shape[0], -1) @ weights
+
+
+LOGITS_FN = Partial(linear, WEIGHTS)
+ATTACK = attacks.pgd(epsilon=0.1, num_steps=2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": IMAGES * 3 - 1}, "images range from .*lie in .0, 1.: .*inside the model"),
+        ({"images": IMAGES.at[0, 0, 0, 0].set(jnp.nan)}, "images range from nan"),
+        ({"images": IMAGES[0]}, r"images has shape \(6, 6, 1\)"),
+        ({"images": (IMAGES * 255).astype(jnp.uint8)}, "images has dtype uint8"),
+        ({"images": (IMAGES * 255).astype(jnp.int32)}, "images has dtype int32"),
+        ({"labels": LABELS[:3]}, r"labels has shape \(3,\); it must be \(4,\)"),
+        ({"labels": LABELS + 1}, "labels holds 3; allowed: 0 to 2"),
+        ({"labels": LABELS - 1}, "labels holds -1"),
+        ({"labels": LABELS * 1.0}, "labels has dtype float32"),
+        ({"targets": LABELS + 1}, "targets holds 3"),
+        ({"epsilon": -0.1}, "epsilon is -0.1"),
+        ({"epsilon": jnp.array([0.1, 0.1, jnp.nan, 0.1])}, "epsilon is nan"),
+        ({"epsilon": jnp.ones(3)}, r"epsilon has shape \(3,\)"),
+        ({"step_size": 2.0}, "step_size is 2.0"),
+        ({"key": jax.random.PRNGKey(0)}, "key has dtype uint32"),
+        ({"key": jax.random.split(KEY, 3)}, r"key has shape \(3,\)"),
+        ({"logits_fn": lambda images: images[:, 0, 0, 0]}, r"logits_fn gives shape \(4,\)"),
+    ],
+)
+def test_wrong_input(change, message):
+    call = {"logits_fn": LOGITS_FN, "key": KEY, "images": IMAGES, "labels": LABELS, **change}
+    with pytest.raises(ValueError, match=message) as error:
+        ATTACK(**call)
+    assert "\n" not in str(error.value)
+
+
+def test_rounding_outside_the_box_is_allowed():
+    images = IMAGES.at[0, 0, 0, 0].set(1 + 5e-7)
+    result = ATTACK(LOGITS_FN, KEY, images, LABELS)
+    assert float(result.images.max()) <= 1
+    untouched = ATTACK(LOGITS_FN, KEY, images, LABELS, epsilon=0.0)
+    np.testing.assert_array_equal(untouched.images, images)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("pgd", {"epsilon": -0.1}, "epsilon is -0.1"),
+        ("pgd", {"epsilon": 8}, "epsilon is 8.0; with norm 'linf' it must be between 0 and 1"),
+        ("pgd", {"epsilon": float("nan")}, "epsilon is nan"),
+        ("pgd", {"epsilon": "8/255"}, "epsilon is '8/255'; it must be a number"),
+        ("pgd", {"epsilon": 0.1, "step_size": -1.0}, "step_size is -1.0"),
+        ("pgd", {"epsilon": 0.1, "num_steps": 0}, "num_steps is 0"),
+        ("pgd", {"epsilon": 0.1, "num_steps": 2.0}, "num_steps is 2.0"),
+        ("pgd", {"epsilon": 0.1, "num_restarts": 2, "random_start": False}, "num_restarts is 2"),
+        ("pgd", {"epsilon": 0.1, "loss": "cross_entropie"}, "did you mean 'cross_entropy'"),
+        ("pgd", {"epsilon": 0.1, "norm": "l1"}, "norm 'l1' is unknown; allowed: linf, l2"),
+        ("pgd", {"epsilon": 0.1, "num_step": 3}, "did you mean 'num_steps'"),
+        ("pgd", {}, "attack 'pgd' needs its option 'epsilon'"),
+        ("pdg", {"epsilon": 0.1}, "did you mean 'pgd'"),
+        ("fgsm", {"epsilon": 0.1, "direction": "up"}, "direction is 'up'; allowed: 'ascent'"),
+    ],
+)
+def test_wrong_options(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        attacks.create(name, **options)
+
+
+def test_new_weights_sizes_and_keys_do_not_trace_again():
+    calls = []
+
+    def apply(weights, images):
+        calls.append(images.shape)
+        return linear(weights, images)
+
+    def attack(weights, key, epsilon):
+        ATTACK(Partial(apply, weights), jax.random.key(key), IMAGES, LABELS, epsilon=epsilon)
+
+    attack(WEIGHTS, 0, 0.1)
+    traced = len(calls)
+    assert traced > 0
+    attack(2 * WEIGHTS, 1, 0.2)
+    attack(3 * WEIGHTS, 2, jnp.linspace(0.0, 0.1, 4))
+    # Another attack of the same plan runs the same program.
+    other = attacks.pgd(epsilon=0.3, step_size=0.02, num_steps=2)
+    other(Partial(apply, WEIGHTS), KEY, IMAGES, LABELS)
+    assert len(calls) == traced
+
+    def plain(images):
+        return apply(WEIGHTS, images)
+
+    ATTACK(plain, KEY, IMAGES, LABELS)
+    traced = len(calls)
+    ATTACK(plain, KEY, IMAGES, LABELS, epsilon=0.2)
+    assert len(calls) == traced
+
+
+def test_a_plain_function_is_as_good_as_a_partial():
+    plain = ATTACK(lambda images: linear(WEIGHTS, images), KEY, IMAGES, LABELS)
+    partial = ATTACK(LOGITS_FN, KEY, IMAGES, LABELS)
+    np.testing.assert_allclose(plain.images, partial.images, atol=1e-6)
+
+
+def test_a_function_that_cannot_be_hashed():
+    class Model:
+        def __eq__(self, other):
+            return self is other
+
+        def __call__(self, images):
+            return linear(WEIGHTS, images)
+
+    with pytest.raises(ValueError, match="logits_fn is a Model, which cannot be hashed"):
+        ATTACK(Model(), KEY, IMAGES, LABELS)
+
+
+def test_in_a_training_step_it_is_a_constant():
+    """No gradient flows through the attack into the weights, and a closure over them works."""
+
+    def loss(weights, wrap):
+        adversarial = ATTACK(wrap(weights), KEY, IMAGES, LABELS).images
+        return jnp.sum(linear(weights, adversarial)[:, 0])
+
+    for wrap in (
+        lambda weights: Partial(linear, weights),
+        lambda weights: lambda images: linear(weights, images),
+    ):
+        adversarial = ATTACK(LOGITS_FN, KEY, IMAGES, LABELS).images
+        expected = jnp.zeros_like(WEIGHTS).at[:, 0].set(adversarial.reshape(4, -1).sum(0))
+        gradient = jax.jit(jax.grad(lambda w, wrap=wrap: loss(w, wrap)))(WEIGHTS)
+        np.testing.assert_allclose(gradient, expected, rtol=1e-5)
+
+
+def test_the_best_restart_is_kept():
+    """Any that fools, else the highest loss; more restarts of the same key are never worse."""
+    bumpy = Partial(
+        lambda weights, images: jnp.sin(40 * images.reshape(images.shape[0], -1)) @ weights, WEIGHTS
+    )
+    results = [
+        attacks.pgd(epsilon=0.2, num_steps=1, step_size=0.01, num_restarts=n)(
+            bumpy, KEY, IMAGES, LABELS
+        )
+        for n in (1, 2, 8)
+    ]
+    for fewer, more in itertools.pairwise(results):
+        assert np.all(more.fooled >= fewer.fooled)
+        unchanged = np.asarray(more.fooled == fewer.fooled)
+        assert np.all((more.loss >= fewer.loss)[unchanged])
+    assert np.any(results[-1].loss > results[0].loss)
+    # What is returned is a true record of the images that are returned.
+    logits = bumpy(results[-1].images)
+    np.testing.assert_array_equal(results[-1].fooled, jnp.argmax(logits, -1) != LABELS)
+    np.testing.assert_allclose(
+        results[-1].loss, steps.LOSSES["cross_entropy"](logits, LABELS), rtol=1e-4
+    )
+
+
+def test_fooling_goes_before_the_loss():
+    """A loss that prefers the label itself climbs away from fooling: what fooled is kept."""
+
+    def loss(logits, labels):
+        return jnp.take_along_axis(logits, labels[:, None], 1)[:, 0]
+
+    def one(restarts):
+        attack = attacks.pgd(
+            epsilon=0.5, num_steps=1, step_size=0.0, num_restarts=restarts, loss=loss
+        )
+        return attack(LOGITS_FN, KEY, IMAGES, LABELS)
+
+    few, many = one(1), one(16)
+    assert np.any(few.fooled)
+    assert np.all(many.fooled >= few.fooled)
+    assert np.any(many.fooled > few.fooled)

@@ -1,0 +1,226 @@
+"""What every entry of `ATTACKS` must do, and that a wrong attack does not pass.
+
+An attack is tested by being listed. The checks are functions of an attack, so that mutants can be
+fed to them at the end. All of them call one linear model on one shape, and differ in its weights
+alone, so that an attack compiles few times.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+
+from rbjax import attacks, prng
+from rbjax.attacks.norms import NORMS
+from rbjax.typing import AttackResult
+
+SHAPE = (6, 6, 1)
+NUM_CLASSES = 3
+EPSILON = {"linf": 0.1, "l2": 0.5}
+DUAL = {"linf": 1, "l2": 2}
+LABELS = jnp.array([0, 1, 2, 0, 1, 2, 0, 1])
+TARGETS = (LABELS + 1) % NUM_CLASSES
+KEYS = prng.per_example(jax.random.key(3), jnp.arange(100, 108))
+
+
+def settings():
+    """Yields a name and options for every maker and every norm it knows, and a few besides."""
+    for name, maker in attacks.ATTACKS.items():
+        norms = NORMS if "norm" in inspect.signature(maker).parameters else ["linf"]
+        for norm in norms:
+            yield pytest.param(name, {"norm": norm, "epsilon": EPSILON[norm]}, id=f"{name}-{norm}")
+    sign = {"norm": "linf", "epsilon": 0.02, "projected": False}
+    yield pytest.param("iterative_gradient_sign", sign, id="unprojected")
+    yield pytest.param("iterative_gradient_sign", {**sign, "clipped": False}, id="unclipped")
+    restarts = {"norm": "l2", "epsilon": 0.5, "num_restarts": 3, "loss": "margin"}
+    yield pytest.param("pgd", restarts, id="restarts")
+
+
+every_setting = pytest.mark.parametrize(("name", "options"), list(settings()))
+
+
+def linear(variables: dict[str, Any], images):
+    return images.reshape(images.shape[0], -1) @ variables["w"] + variables["b"]
+
+
+def model(scale=1.0, bias=(0.0, 0.0, 0.0)) -> Partial:
+    weights = jax.random.normal(jax.random.key(0), (36, NUM_CLASSES))
+    return Partial(linear, {"w": scale * weights, "b": jnp.array(bias)})
+
+
+def make_images(low=0.0, high=1.0):
+    """Returns images that reach the edges of [low, high] where those are 0 and 1."""
+    images = jax.random.uniform(jax.random.key(1), (8, *SHAPE), minval=low, maxval=high)
+    return images.at[:, 0].set(low).at[:, 1].set(high)
+
+
+def sizes(norm: str, delta) -> np.ndarray:
+    flat = np.asarray(delta, np.float64).reshape(len(delta), -1)
+    return np.max(np.abs(flat), 1) if norm == "linf" else np.linalg.norm(flat, axis=1)
+
+
+def check_set(attack):
+    images = make_images()
+    epsilon = EPSILON[attack.threat.norm] * jnp.linspace(0.1, 1.0, 8)
+    result = attack(model(), KEYS, images, LABELS, epsilon=epsilon)
+    if attack.threat.epsilon is not None:
+        assert np.all(sizes(attack.threat.norm, result.images - images) <= epsilon + 1e-6)
+    if attack.threat.box:
+        assert np.all((result.images >= 0) & (result.images <= 1))
+    # The declared radius is the one that is used where the call gives none.
+    result = attack(model(), KEYS, images, LABELS)
+    if attack.threat.epsilon is not None:
+        size = sizes(attack.threat.norm, result.images - images)
+        assert np.all(size <= attack.threat.epsilon + 1e-6)
+
+
+def check_epsilon_zero(attack):
+    images = make_images()
+    for epsilon in (0.0, jnp.zeros(8)):
+        result = attack(model(), KEYS, images, LABELS, epsilon=epsilon)
+        np.testing.assert_array_equal(result.images, images)
+    epsilon = jnp.where(jnp.arange(8) == 3, 0.0, 0.1)
+    result = attack(model(), KEYS, images, LABELS, epsilon=epsilon)
+    np.testing.assert_array_equal(result.images[3], images[3])
+    assert np.all(np.any(result.images != images, axis=(1, 2, 3)) == (epsilon > 0))
+
+
+def check_margin(attack):
+    """The margin of a linear model falls by exactly epsilon times the dual norm of the weights."""
+    # The third class is out of reach, so that cross-entropy's gradient is along w_y - w_other.
+    logits_fn, labels = model(scale=0.05, bias=(0.0, 0.0, -1e4)), LABELS % 2
+    images = make_images(0.45, 0.55)
+    result = attack(logits_fn, KEYS, images, labels, epsilon=0.04)
+    size = 0.04 * (1 if attack.threat.epsilon is not None else attack.plan.num_steps)
+    weights = np.asarray(logits_fn.args[0]["w"][:, 0] - logits_fn.args[0]["w"][:, 1], np.float64)
+
+    def margins(images) -> np.ndarray:
+        sign = np.where(np.asarray(labels) == 0, 1.0, -1.0)
+        return sign * (np.asarray(images, np.float64).reshape(8, -1) @ weights)
+
+    fall = size * np.linalg.norm(weights, DUAL[attack.threat.norm])
+    np.testing.assert_allclose(margins(images) - margins(result.images), fall, rtol=2e-3)
+    np.testing.assert_array_equal(result.fooled, margins(result.images) < 0)
+
+
+def check_targets(attack):
+    images, logits_fn = make_images(), model()
+    untouched = attack(logits_fn, KEYS, images, LABELS, targets=TARGETS, epsilon=0.0)
+    result = attack(logits_fn, KEYS, images, LABELS, targets=TARGETS)
+    assert np.all(result.loss > untouched.loss)
+    predictions = jnp.argmax(logits_fn(result.images), axis=-1)
+    np.testing.assert_array_equal(result.fooled, predictions == TARGETS)
+
+
+def check_order(attack):
+    """The same example gives the same image at any row, and in a smaller batch."""
+    images, order = make_images(), jnp.array([5, 2, 7, 0, 1, 6, 3, 4])
+    first = attack(model(), KEYS, images, LABELS)
+    moved = attack(model(), KEYS[order], images[order], LABELS[order])
+    for one, other in zip(first, moved, strict=True):
+        np.testing.assert_array_equal(one[order], other)
+    few = attack(model(), KEYS[:3], images[:3], LABELS[:3])
+    np.testing.assert_allclose(few.images, first.images[:3], atol=1e-5)
+
+
+def check_jit(attack):
+    images = make_images()
+    eager = attack(model(), KEYS, images, LABELS)
+    jitted = jax.jit(lambda f, k, x, y: attack(f, k, x, y))(model(), KEYS, images, LABELS)
+    np.testing.assert_allclose(jitted.images, eager.images, atol=1e-6)
+    np.testing.assert_array_equal(jitted.fooled, eager.fooled)
+    np.testing.assert_allclose(jitted.loss, eager.loss, rtol=1e-5)
+
+
+def check_finite(attack):
+    """Flat and steep models give finite images, and a constant one no step but the random start."""
+    for scale in (0.0, 1e-30, 1e6):
+        result = attack(model(scale), KEYS, make_images(), LABELS)
+        assert all(np.all(np.isfinite(part)) for part in result)
+
+
+CHECKS = (
+    check_set,
+    check_epsilon_zero,
+    check_margin,
+    check_targets,
+    check_order,
+    check_jit,
+    check_finite,
+)
+
+
+@every_setting
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_contract(name, options, check):
+    if check is check_margin and "num_steps" in inspect.signature(attacks.ATTACKS[name]).parameters:
+        options = {**options, "num_steps": 60 if options["norm"] == "l2" else 10}
+    attack = attacks.create(name, **options)
+    if check is check_margin and attack.threat.epsilon is None:
+        attack = attacks.create(name, **{**options, "num_steps": 3})
+    check(attack)
+
+
+@dataclasses.dataclass
+class Mutant:
+    """An attack with something wrong, which still declares the set of the right one."""
+
+    attack: Any
+    change: Any
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.attack, name)
+
+    def __call__(self, logits_fn, key, images, labels, **options):
+        result = self.attack(logits_fn, key, images, labels, **options)
+        moved = self.change(images, result.images)
+        logits = logits_fn(moved)
+        return AttackResult(moved, jnp.argmax(logits, -1) != labels, result.loss)
+
+
+MUTANTS = {
+    "identity": (lambda images, moved: images, check_margin),
+    "reversed": (lambda images, moved: 2 * images - moved, check_margin),
+    "weak": (lambda images, moved: images + 0.9 * (moved - images), check_margin),
+    "unclipped": (lambda images, moved: jnp.where(moved > 0.5, moved + 0.01, moved), check_set),
+    "too far": (lambda images, moved: jnp.clip(2 * moved - images, 0, 1), check_set),
+    "never still": (lambda images, moved: jnp.abs(moved - 1e-7), check_epsilon_zero),
+    "by row": (
+        lambda images, moved: moved * jnp.linspace(0.9, 1, 8)[:, None, None, None],
+        check_order,
+    ),
+    "not finite": (
+        lambda images, moved: moved / jnp.where(moved == images, 0.0, 1.0),
+        check_finite,
+    ),
+}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_wrong_attack_fails(mutant):
+    change, check = MUTANTS[mutant]
+    attack = attacks.pgd(epsilon=0.1)
+    check(attack)
+    with pytest.raises(AssertionError):
+        check(Mutant(attack, change))
+
+
+def test_descent_fails_as_an_attack():
+    with pytest.raises(AssertionError):
+        check_margin(attacks.fgsm(epsilon=0.1, direction="descent"))
+
+
+@every_setting
+def test_dtype_and_shape_are_kept(name, options):
+    images = make_images().astype(jnp.bfloat16)
+    shapes = jax.eval_shape(attacks.create(name, **options), model(), KEYS, images, LABELS)
+    assert (shapes.images.shape, shapes.images.dtype) == (images.shape, images.dtype)
+    assert (shapes.fooled.shape, shapes.fooled.dtype) == ((8,), bool)
+    assert (shapes.loss.shape, shapes.loss.dtype) == ((8,), np.float32)

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rbjax import perturbations
+
+GREY = jnp.full((40, 50, 3), 0.5)
+
+
+def test_gaussian_moments():
+    """6,000 values, five standard errors; 0.05 is ten deviations from the edges."""
+    noise = perturbations.gaussian_noise(sigma=0.05)(jax.random.key(0), GREY) - 0.5
+    assert abs(float(noise.mean())) < 5 * 0.05 / 6000**0.5
+    assert float(noise.std()) == pytest.approx(0.05, rel=5 / 12000**0.5)
+
+
+def test_uniform_moments():
+    noise = perturbations.uniform_noise(epsilon=0.2)(jax.random.key(0), GREY) - 0.5
+    assert 0.19 < float(jnp.max(jnp.abs(noise))) <= 0.2
+    assert abs(float(noise.mean())) < 5 * 0.2 / (3 * 6000) ** 0.5
+    assert float(noise.std()) == pytest.approx(0.2 / 3**0.5, rel=0.05)
+
+
+def test_nothing_added_changes_nothing():
+    image = jax.random.uniform(jax.random.key(1), (6, 6, 1))
+    for perturbation in (
+        perturbations.gaussian_noise(sigma=0.0),
+        perturbations.uniform_noise(epsilon=0.0),
+    ):
+        np.testing.assert_array_equal(perturbation(jax.random.key(0), image), image)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("gaussian_noise", {"sigma": -0.1}, "sigma is -0.1"),
+        ("gaussian_noise", {"sigma": float("nan")}, "sigma is nan"),
+        ("uniform_noise", {"epsilon": 1.5}, "epsilon is 1.5; it must be between 0 and 1"),
+        ("gaussian", {}, "did you mean 'gaussian_noise'"),
+    ],
+)
+def test_wrong_options(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        perturbations.create(name, **options)

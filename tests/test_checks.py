@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rbjax import checks
+
+
+def maker(*, size, shape="round"):
+    return size, shape
+
+
+def test_make_passes_options_on():
+    assert checks.make({"maker": maker}, "maker", {"size": 3}, what="thing") == (3, "round")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("makr", {}, "thing 'makr' is unknown; allowed: maker; did you mean 'maker'"),
+        ("maker", {"siz": 3}, "has no option 'siz'; allowed: size, shape; did you mean 'size'"),
+        ("maker", {"shape": "flat"}, "thing 'maker' needs its option 'size'"),
+    ],
+)
+def test_make_names_what_is_wrong(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        checks.make({"maker": maker}, name, options, what="thing")
+
+
+@pytest.mark.parametrize("value", [0.5, 1, np.float32(0.25), jnp.array(0.5)])
+def test_real(value):
+    assert checks.real("x", value, high=1.0) == float(value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, 1.5, "1", None, True, [0.5]])
+def test_not_real(value):
+    with pytest.raises(ValueError, match="x is"):
+        checks.real("x", value, high=1.0)
+
+
+@pytest.mark.parametrize("value", [1, np.int32(7)])
+def test_integer(value):
+    assert checks.integer("n", value, low=1) == value
+
+
+@pytest.mark.parametrize("value", [0, 1.0, True, "3", None])
+def test_not_integer(value):
+    with pytest.raises(ValueError, match="n is"):
+        checks.integer("n", value, low=1)
+
+
+def test_tracing_is_seen():
+    seen = []
+
+    def look(x):
+        seen.append((checks.is_tracing(), checks.is_traced(x), checks.is_traced(np.ones(2))))
+        return x
+
+    look(jnp.ones(2))
+    jax.jit(look)(jnp.ones(2))
+    assert seen == [(False, False, False), (True, True, False)]

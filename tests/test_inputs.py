@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+
+from rbjax import inputs
+
+IMAGES = np.linspace(0, 1, 24, dtype=np.float32).reshape(2, 2, 2, 3)
+
+
+def test_eight_bit_to_float_is_exact():
+    values = np.arange(256, dtype=np.uint8)
+    exact = values.astype(np.float32) / np.float32(255)
+    np.testing.assert_array_equal(jax.jit(inputs.to_float)(values), exact)
+    assert inputs.to_float(jnp.ones(2, jnp.bfloat16)).dtype == jnp.float32
+
+
+@pytest.mark.parametrize("images", [IMAGES, (IMAGES * 255).astype(np.uint8), IMAGES + 9e-7])
+def test_good_images(images):
+    inputs.check_images(images)
+    inputs.check_images(jnp.asarray(images))
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (IMAGES + 2e-6, "images range from 2e-06 to 1; they must lie in"),
+        (IMAGES - 0.5, "inside the model"),
+        (IMAGES * np.nan, "images range from nan"),
+        (IMAGES[0], r"images has shape \(2, 2, 3\)"),
+        (IMAGES.astype(int), "images has dtype int64; allowed: uint8, or floating"),
+    ],
+)
+def test_wrong_images(images, message):
+    with pytest.raises(ValueError, match=message):
+        inputs.check_images(images)
+
+
+def test_values_are_not_looked_at_inside_jit():
+    jax.jit(lambda x: inputs.check_images(x))(IMAGES + 5)
+    with pytest.raises(ValueError, match="has shape"):
+        jax.jit(lambda x: inputs.check_images(x))(IMAGES[0])
+
+
+def test_labels():
+    inputs.check_labels(np.array([0, 2]), num_examples=2, num_classes=3)
+    for labels, message in (
+        (np.array([0, 3]), "labels holds 3; allowed: 0 to 2"),
+        (np.array([-1, 3]), "labels holds -1"),
+        (np.array([0.0, 1.0]), "labels has dtype float64"),
+        (np.array([[0], [1]]), r"labels has shape \(2, 1\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            inputs.check_labels(labels, num_examples=2, num_classes=3)
+
+
+def test_shape_of_the_logits():
+    assert inputs.logits_shape(lambda x: x[:, 0, 0], jnp.asarray(IMAGES)) == (2, 3)
+    weighted = Partial(lambda w, x: x[:, 0, 0] @ w, jnp.ones((3, 5)))
+    assert inputs.logits_shape(weighted, jax.ShapeDtypeStruct((7, 2, 2, 3), jnp.float32)) == (7, 5)
+    with pytest.raises(ValueError, match=r"logits_fn gives shape \(2, 2, 2, 3\)"):
+        inputs.logits_shape(lambda x: x, jnp.asarray(IMAGES))

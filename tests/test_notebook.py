@@ -1,0 +1,40 @@
+"""The notebooks run from the first cell to the last, and were saved with their outputs."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+COLAB = Path(__file__).parents[1] / "colab"
+NOTEBOOKS = sorted(COLAB.glob("*.ipynb"))
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_outputs_are_saved(path):
+    notebook = nbformat.read(path, as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in cells)
+    assert sum(bool(cell.outputs) for cell in cells) >= len(cells) - 1
+    assert not any(out.output_type == "error" for cell in cells for out in cell.outputs)
+
+
+@pytest.mark.notebook
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_runs(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(COLAB.parent))
+    monkeypatch.setenv("XLA_FLAGS", "")
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    text = "".join(
+        out.get("text", "") for c in notebook.cells for out in c.get("outputs", []) if "text" in out
+    )
+    assert "run directory: runs/quickstart" in text
+    assert "universal" in text
+    assert (tmp_path / "runs/quickstart/overview.png").stat().st_size > 10_000
