@@ -37,7 +37,7 @@ def get_config(variant: str = "") -> schema.Config:
 def _smoke(config: schema.Config) -> None:
     config.batch_size = 32
     config.num_epochs = 1
-    config.dataset.max_train_examples = 160
+    config.dataset.max_train_examples = 128
     config.dataset.max_test_examples = 64
     config.method.num_steps = 2
     config.attacks.pgd20.num_steps = 2

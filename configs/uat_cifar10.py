@@ -40,7 +40,7 @@ def get_config(variant: str = "") -> schema.Config:
 def _smoke(config: schema.Config) -> None:
     config.batch_size = 32
     config.num_epochs = 1
-    config.dataset.max_train_examples = 320
+    config.dataset.max_train_examples = 256
     config.dataset.max_test_examples = 64
     config.schedule.half_cycle_epochs = 1.0
     config.attacks.pgd20.num_steps = 2

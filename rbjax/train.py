@@ -24,6 +24,10 @@ from rbjax.training.step import Recipe, StepMetrics, TrainStep, make_train_step
 from rbjax.training.writers import MetricsWriter, write_csv
 from rbjax.typing import Device, Key
 
+STEPS_PER_DISPATCH = 4
+"""Steps scanned in one dispatch: 1.1 to 1.4 times as fast as single ones on two CPU cores, for the
+digits' CNN, MNIST's and ResNet-18; 8 add a tenth at most, and a stop would wait longer."""
+
 
 def train(config: Config, workdir: str) -> None:
     """Trains a model, or goes on from the newest checkpoint of the run directory.
@@ -93,7 +97,7 @@ def train(config: Config, workdir: str) -> None:
                 order, title, initial=position, unit="step", leave=False, disable=None
             ) as bar:
                 while position < steps_per_epoch and not stop_requested():
-                    rows = order[position : position + dispatch.steps]
+                    rows = order[position : position + STEPS_PER_DISPATCH]
                     state, step_metrics = dispatch(state, split, rows)
                     # Read one dispatch late: the device is never waited for.
                     sums = sums.plus(pending)
@@ -169,7 +173,6 @@ class _Dispatch:
     """Compiled steps by how many of them one call makes."""
 
     def __init__(self, recipe: Recipe, key: Key, devices: list[Device]) -> None:
-        self.steps = STEPS_PER_DISPATCH.get(devices[0].platform, 1)
         self._make = lambda count: make_train_step(recipe, key, num_steps=count, devices=devices)
         self._num_devices = len(devices)
         self._compiled: dict[int, TrainStep] = {}
@@ -183,10 +186,6 @@ class _Dispatch:
         # (K, B) -> (devices, K, B / devices)
         rows = rows.reshape(count, self._num_devices, batch_size // self._num_devices)
         return self._compiled[count](state, *split, rows.swapaxes(0, 1))
-
-
-STEPS_PER_DISPATCH = {"gpu": 8, "tpu": 8}
-"""Steps scanned in one dispatch, by platform; elsewhere one."""
 
 
 def _steps_per_epoch(config: Config, num_examples: int, num_devices: int) -> int:

@@ -84,7 +84,8 @@ def make_train_step(
             return state, jax.tree.map(lambda x: x[None], metrics)
         return jax.lax.scan(body, state, rows)
 
-    axes = TrainState(None, None, None, None, MethodState(None, 0))  # type: ignore[arg-type]
+    same: Any = None  # on every device
+    axes = TrainState(same, same, same, same, MethodState(replicated=same, per_row=0))
     return jax.pmap(
         steps,
         axis_name=AXIS,
@@ -99,32 +100,22 @@ def _one_step(
     recipe: Recipe, key: Key, state: TrainState, batch: Batch
 ) -> tuple[TrainState, StepMetrics]:
     keys = _step_keys(key, batch.example_ids, state.step // recipe.steps_per_epoch)
-    images = jax.vmap(recipe.augment)(keys.augment, batch.images)
-    inputs = recipe.method.perturb(
-        _crafting_logits(recipe, state.variables, keys.model),
-        keys.method,
-        state.method_state,
-        images,
-        batch.labels,
-    )
-    inputs = jax.lax.stop_gradient(inputs)
+    inputs = _inputs(recipe, keys, state, batch)
     loss = partial(_loss, recipe, state.variables, batch.labels, keys.model)
-    learns = recipe.method.gradient is not None
+    params, method, method_state = state.variables["params"], recipe.method, state.method_state
+    simultaneous = method.gradient is not None and not method.alternating
     value_and_grad = jax.value_and_grad(
-        loss, argnums=(0, 1) if learns and not recipe.method.alternating else 0, has_aux=True
+        loss, argnums=(0, 1) if simultaneous else (0,), has_aux=True
     )
-    (value, aux), gradients = value_and_grad(state.variables["params"], inputs)
-    gradient, input_gradient = gradients if isinstance(gradients, tuple) else (gradients, None)
+    (value, aux), (gradient, *input_gradient) = value_and_grad(params, inputs)
     gradient = jax.lax.pmean(gradient, AXIS)
-    updates, opt_state = recipe.optimizer.update(
-        gradient, state.opt_state, state.variables["params"]
-    )
-    params = optax.apply_updates(state.variables["params"], updates)
-    if learns and recipe.method.alternating:
-        input_gradient, aux_after = jax.grad(loss, argnums=1, has_aux=True)(params, inputs)
-        losses = aux_after.losses
-    else:
-        losses = aux.losses
+    updates, opt_state = recipe.optimizer.update(gradient, state.opt_state, params)
+    params = optax.apply_updates(params, updates)
+    if simultaneous:
+        method_state = _learnt(method, method_state, input_gradient[0], aux.losses)
+    elif method.alternating:
+        after, aux_after = jax.grad(loss, argnums=1, has_aux=True)(params, inputs)
+        method_state = _learnt(method, method_state, after, aux_after.losses)
     variables = {**state.variables, "params": params}
     if aux.batch_stats:
         # Equal on every device where batch norm is synchronised; averaged where it is not.
@@ -132,14 +123,16 @@ def _one_step(
     ema = state.ema
     if recipe.ema_decay is not None:
         ema = ema_update(state.ema, variables, state.step, recipe.ema_decay)
-    new_state = TrainState(
-        step=state.step + 1,
-        variables=variables,
-        opt_state=opt_state,
-        ema=ema,
-        method_state=_updated(recipe.method, state.method_state, input_gradient, losses),
-    )
-    return new_state, _metrics(value, aux, batch.labels, gradient)
+    state = TrainState(state.step + 1, variables, opt_state, ema, method_state)
+    return state, _metrics(value, aux, batch.labels, gradient)
+
+
+def _inputs(recipe: Recipe, keys: _StepKeys, state: TrainState, batch: Batch) -> Array:
+    """What the network is trained on: images augmented, then perturbed by the method."""
+    images = jax.vmap(recipe.augment)(keys.augment, batch.images)
+    logits_fn = _crafting_logits(recipe, state.variables, keys.model)
+    inputs = recipe.method.perturb(logits_fn, keys.method, state.method_state, images, batch.labels)
+    return jax.lax.stop_gradient(inputs)
 
 
 class _Aux(NamedTuple):
@@ -174,13 +167,12 @@ def _crafting_logits(recipe: Recipe, variables: Any, keys: Key) -> LogitsFn:
     return lambda inputs: recipe.model.apply_train(variables, inputs, keys)[0]
 
 
-def _updated(
-    method: Method, state: MethodState, input_gradient: Array | None, losses: Array
+def _learnt(
+    method: Method, state: MethodState, input_gradient: Array, losses: Array
 ) -> MethodState:
-    if method.gradient is None or method.update is None or input_gradient is None:
-        return state
-    shared = jax.lax.pmean(method.gradient(input_gradient, losses), AXIS)
-    return method.update(state, shared)
+    if method.gradient is None or method.update is None:
+        raise ValueError("a method that learns has both `gradient` and `update`")
+    return method.update(state, jax.lax.pmean(method.gradient(input_gradient, losses), AXIS))
 
 
 def _metrics(value: Array, aux: _Aux, labels: Array, gradient: Any) -> StepMetrics:

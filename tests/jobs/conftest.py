@@ -13,7 +13,7 @@ def job():
         config = schema.default()
         config.batch_size = 64
         config.num_epochs = 3
-        config.dataset.max_train_examples = 256
+        config.dataset.max_train_examples = 640
         config.dataset.max_test_examples = 40
         config.dataset.validation_fraction = 0.1
         config.dataset.rotation_degrees = 5.0

@@ -75,7 +75,7 @@ def test_a_run_writes_config_log_and_checkpoints(job, unbroken):
     assert len(log[-1]["validation/recall"]) == 10
     assert (unbroken / "metrics.csv").read_text().startswith("step,epoch,")
     assert list((unbroken / "tensorboard").iterdir())
-    assert setup.checkpoints(str(unbroken)).steps() == [12, 8]
+    assert setup.checkpoints(str(unbroken)).steps() == [30, 20]
 
 
 def test_a_finished_run_is_left_as_it_is(job, unbroken, capsys):
@@ -97,14 +97,14 @@ def test_a_killed_run_goes_on_bit_for_bit(job, unbroken, tmp_path):
     )
     try:
         deadline = time.monotonic() + 300
-        while not (workdir / "checkpoints/4/sha256.json").exists():
+        while not (workdir / "checkpoints/10/sha256.json").exists():
             assert process.poll() is None, "the run ended before it could be killed"
             assert time.monotonic() < deadline
             time.sleep(0.01)
     finally:
         process.kill()
         process.wait()
-    assert setup.checkpoints(str(workdir)).steps()[0] < 12, "it was done before it was killed"
+    assert setup.checkpoints(str(workdir)).steps()[0] < 30, "it was done before it was killed"
     run(job(), workdir)
     assert_same_run(job(), unbroken, workdir)
 
@@ -117,13 +117,13 @@ def test_sigterm_inside_an_epoch_saves_and_the_run_goes_on_bit_for_bit(
 
     def stopping(self, *args):
         calls.append(1)
-        if len(calls) == 6:
+        if len(calls) == 5:
             os.kill(os.getpid(), signal.SIGTERM)
         return dispatch(self, *args)
 
     workdir = tmp_path / "stopped"
     monkeypatch.setattr(_Dispatch, "__call__", stopping)
-    with pytest.raises(TrainingStoppedError, match=r"stopped at step 6 of 12 and saved"):
+    with pytest.raises(TrainingStoppedError, match=r"stopped at step 18 of 30 and saved"):
         run(job(), workdir)
     monkeypatch.undo()
     run(job(), workdir)
@@ -138,21 +138,21 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
     def diverging(self, *args):
         calls.append(1)
         state, metrics = dispatch(self, *args)
-        if len(calls) == 6:
+        if len(calls) == 5:
             metrics = metrics._replace(gradient_norm=np.array([np.nan]))
         return state, metrics
 
     monkeypatch.setattr(_Dispatch, "__call__", diverging)
-    with pytest.raises(TrainingStoppedError, match=r"the checkpoint of step 4 is kept"):
+    with pytest.raises(TrainingStoppedError, match=r"the checkpoint of step 10 is kept"):
         run(job(), tmp_path / "run")
-    assert setup.checkpoints(str(tmp_path / "run")).steps() == [4]
+    assert setup.checkpoints(str(tmp_path / "run")).steps() == [10]
 
 
 def test_batches_that_do_not_fit_are_refused_before_anything_is_written(job, tmp_path):
     with pytest.raises(ValueError, match=r"batch_size = 60.*divisible by the 8.*56 or 64"):
         run(job(batch_size=60), tmp_path / "run")
-    with pytest.raises(ValueError, match=r"batch_size = 512: must be at most 256"):
-        run(job(batch_size=512), tmp_path / "run")
+    with pytest.raises(ValueError, match=r"batch_size = 1024: must be at most 640"):
+        run(job(batch_size=1024), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
