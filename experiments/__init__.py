@@ -1,0 +1,1 @@
+"""Experiments: one package a paper, and the benchmarks."""
