@@ -91,7 +91,8 @@ def train(config: Config, workdir: str) -> None:
             order = pipeline.epoch_order(
                 train_set.num_examples, seed=config.seed, epoch=epoch, batch_size=config.batch_size
             )
-            started, first, pending = 0.0, 0, None
+            first, pending, started = position, None, time.perf_counter()
+            compile_seconds = dispatch.compile_seconds
             title = f"epoch {epoch + 1}/{config.num_epochs}"
             with tqdm(
                 order, title, initial=position, unit="step", leave=False, disable=None
@@ -104,13 +105,12 @@ def train(config: Config, workdir: str) -> None:
                     pending = step_metrics
                     position += len(rows)
                     bar.update(len(rows))
-                    if not started:  # the first dispatch may have compiled
-                        started, first = time.perf_counter(), position
             sums = sums.plus(pending)
             step = epoch * steps_per_epoch + position
             _check_finite(sums, step, checkpoints)
             if position == steps_per_epoch:
                 seconds = time.perf_counter() - started
+                seconds -= dispatch.compile_seconds - compile_seconds
                 record = {
                     "epoch": epoch + 1,
                     **sums.means(),
@@ -176,16 +176,21 @@ class _Dispatch:
         self._make = lambda count: make_train_step(recipe, key, num_steps=count, devices=devices)
         self._num_devices = len(devices)
         self._compiled: dict[int, TrainStep] = {}
+        self.compile_seconds = 0.0
 
     def __call__(
         self, state: Any, split: pipeline.DeviceDataset, rows: np.ndarray
     ) -> tuple[Any, StepMetrics]:
         count, batch_size = rows.shape
-        if count not in self._compiled:
-            self._compiled[count] = self._make(count)
         # (K, B) -> (devices, K, B / devices)
         rows = rows.reshape(count, self._num_devices, batch_size // self._num_devices)
-        return self._compiled[count](state, *split, rows.swapaxes(0, 1))
+        started, is_new = time.perf_counter(), count not in self._compiled
+        if is_new:
+            self._compiled[count] = self._make(count)
+        result = self._compiled[count](state, *split, rows.swapaxes(0, 1))
+        if is_new:  # the call comes back when it is compiled, before it has run
+            self.compile_seconds += time.perf_counter() - started
+        return result
 
 
 def _steps_per_epoch(config: Config, num_examples: int, num_devices: int) -> int:
