@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import flags
 from ml_collections import config_dict, config_flags
@@ -18,14 +19,24 @@ from rbjax.config import resolve as schema_resolve
 from rbjax.tables import nearest
 
 
-def parse(argv: Sequence[str]) -> tuple[Config, str]:
+class Command(NamedTuple):
+    """What was typed."""
+
+    config: Config
+    """As given, not yet resolved."""
+    workdir: str
+    typed: tuple[str, ...]
+    """Dotted names of the fields that were given one by one."""
+
+
+def parse(argv: Sequence[str]) -> Command:
     """Parses a command line.
 
     Args:
         argv: the program's name, then its arguments.
 
     Returns:
-        The config as given, not yet resolved, and the run directory.
+        Config, run directory, and which fields were typed.
 
     Raises:
         ValueError: for whatever was given wrong; each line names it and what is allowed.
@@ -47,11 +58,12 @@ def parse(argv: Sequence[str]) -> tuple[Config, str]:
         )
     config: Config = values["config"].value
     default = str(Path("runs") / Path(file).stem) + (f"_{variant}" if variant else "")
-    return config, values["workdir"].value or config.workdir or default
+    workdir = values["workdir"].value or config.workdir or default
+    return Command(config, workdir, tuple(config_flags.get_override_values(values["config"])))
 
 
-def resolve(config: Config, workdir: str) -> Config:
-    """Checks a config against rbjax's tables of names.
+def resolve(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> Config:
+    """Checks a config against rbjax's tables of names, and that all it names can be made.
 
     Evaluating takes dataset, model and weights from the run directory: what the config says of
     them must be what the run says, or nothing.
@@ -59,6 +71,7 @@ def resolve(config: Config, workdir: str) -> Config:
     Args:
         config: as given.
         workdir: the run directory.
+        typed: dotted names of the fields that were typed.
 
     Returns:
         The resolved config.
@@ -84,8 +97,43 @@ def resolve(config: Config, workdir: str) -> Config:
     }
     given = config.to_dict()
     if config.task == "evaluate":
-        given = of_run(given, run_directory.read_config(workdir), workdir)
-    return schema_resolve(given, names)
+        given = of_run(given, run_directory.read_config(workdir), workdir, typed=typed)
+    resolved = schema_resolve(given, names)
+    _check_parts(resolved)
+    return resolved
+
+
+def _check_parts(config: Config) -> None:
+    """Makes whatever can be made without data, so that it does not fail after hours of training."""
+    import jax
+
+    from rbjax import attacks, data, methods
+    from rbjax.training import setup
+
+    info = data.info(config.dataset.name)
+    image = jax.ShapeDtypeStruct(info.image_shape, "float32")
+    parts: dict[str, Callable[[], object]] = {
+        "model": lambda: setup.create_model(config, info),
+        "method": lambda: methods.create(config.method.name, **setup.options(config.method)),
+        "loss": lambda: setup.create_loss(config, [1] * info.num_classes),
+        "schedule": lambda: setup.create_optimizer(config, steps_per_epoch=100),
+        "score": lambda: jax.eval_shape(
+            setup.create_perturbation(config), jax.random.key(0), image
+        ),
+    }
+    for label, group in config.attacks.items():
+        if group.name in attacks.ATTACKS:
+            parts[f"attacks.{label}"] = functools.partial(
+                attacks.create, group.name, **setup.options(group)
+            )
+    mistakes = []
+    for where, make in parts.items():
+        try:
+            make()
+        except ValueError as error:
+            mistakes.append(f"{where}: {error}")
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
 
 
 def _config_path(arguments: Sequence[str]) -> tuple[str, list[str]]:
@@ -125,14 +173,19 @@ def _load(file: str, variant: str) -> Config:
 def _check_overrides(config: Config, arguments: Sequence[str]) -> None:
     mistakes = []
     for argument in arguments:
-        name = argument.partition("=")[0].lstrip("-")
-        if argument.startswith("-") and name.startswith("config."):
-            mistakes += _unknown_part(config, name.removeprefix("config."))
+        name, equals, _ = argument.partition("=")
+        path = name.lstrip("-").removeprefix("config.")
+        if name.startswith("-") and name.lstrip("-").startswith("config."):
+            unknown = _unknown_part(config, path)
+            if not unknown and not equals:
+                unknown = [f"{name}: write {name}=VALUE"]
+            mistakes += unknown
     if mistakes:
         raise ConfigError("\n".join(mistakes))
 
 
 def _unknown_part(config: Config, path: str) -> list[str]:
+    """Says what is wrong with the name of a field; [] if it is one."""
     node: Any = config
     for depth, part in enumerate(path.split(".")):
         known = list(node.keys()) if isinstance(node, config_dict.ConfigDict) else []
@@ -143,11 +196,9 @@ def _unknown_part(config: Config, path: str) -> list[str]:
                 f"--config.{path}: no field {part!r}{inside}{nearest(part, known)} "
                 f"(known: {', '.join(known) or 'none'})"
             ]
-        node = (
-            node.get_ref(part).get()
-            if not isinstance(node[part], config_dict.ConfigDict)
-            else node[part]
-        )
+        node = node[part]
+    if isinstance(node, config_dict.ConfigDict):
+        return [f"--config.{path}: a group; give one of its fields ({', '.join(node.keys())})"]
     return []
 
 
@@ -161,19 +212,42 @@ class _Optional(flags.ArgumentParser):
     def parse(self, argument: Any) -> Any:
         if argument is None or str(argument).lower() == "none":
             return None
-        if self._kind is float:
-            return parse_fraction(argument)
-        if self._kind is int:
-            value = parse_fraction(argument)
-            if not value.is_integer():
-                raise ValueError(f"{argument!r} is not a whole number")
-            return int(value)
-        return str(argument)
+        if isinstance(argument, self._kind):
+            return argument
+        return _PARSERS[self._kind](str(argument))
 
     def flag_type(self) -> str:
         return self._kind.__name__
 
 
+def _whole(text: str) -> int:
+    value = parse_fraction(text)
+    if not value.is_integer():
+        raise ValueError(f"{text!r} is not a whole number")
+    return int(value)
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError(f"{text!r} is neither true nor false")
+    return text.lower() == "true"
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    parts = [part for part in text.strip("()[] ").split(",") if part.strip()]
+    values = [parse_fraction(part) for part in parts]
+    return tuple(int(value) if value.is_integer() else value for value in values)
+
+
+_PARSERS: dict[type, Callable[[str], Any]] = {
+    float: parse_fraction,
+    int: _whole,
+    bool: _truth,
+    tuple: _numbers,
+    str: str,
+}
+
+
 def _register_parsers() -> None:
-    for kind in (float, int, str):
+    for kind in _PARSERS:
         config_flags.register_flag_parser_for_type(kind, _Optional(kind))

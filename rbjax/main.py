@@ -12,7 +12,7 @@ no model yet.  A run that was stopped goes on where it was when the same command
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from absl import flags
 
@@ -22,50 +22,45 @@ from rbjax.errors import TrainingStoppedError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parses the command line and runs the task.
-
-    Args:
-        argv: the command line with the program's name first; that of the process.
-
-    Returns:
-        The exit status: 0, or 2 where something was given wrong.
-    """
+    """Runs a command line, the process's own or `argv`; returns 0, or 2 for what is wrong in it."""
     argv = list(sys.argv if argv is None else argv)
     if {"--help", "-h", "-help"} & set(argv[1:]):
         print(f"{__doc__}\nFields of a config, their types and what they are when left out:\n")
         print(describe())
         return 0
     try:
-        given, workdir = command_line.parse(argv)
-        run(given, workdir)
-    except (ValueError, flags.Error) as error:
+        command = command_line.parse(argv)
+        run(command.config, command.workdir, typed=command.typed)
+    except (ValueError, OSError, flags.Error) as error:
         return _complain(error, 2)
     except TrainingStoppedError as error:
         return _complain(error, 1)
     return 0
 
 
-def run(config: Config, workdir: str) -> None:
+def run(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> None:
     """Runs a config's task, the way the command line does; for notebooks and scripts.
 
     Args:
         config: as `rbjax.config.default()` makes it.
         workdir: the run directory.
+        typed: dotted names of the fields that were typed; an evaluation refuses those that
+            contradict the run.
 
     Raises:
         ValueError: listing whatever is wrong with the config, or naming what is with the directory.
         TrainingStoppedError: if training ended early.
     """
-    config = command_line.resolve(config, workdir)
+    config = command_line.resolve(config, workdir, typed=typed)
     # Imported here, so that --help and a typo are answered without waiting for JAX.
     from rbjax import analysis
     from rbjax.evaluate import evaluate
     from rbjax.score import score
-    from rbjax.train import is_trained, train
+    from rbjax.train import train
 
     print(format_config(config), end="\n\n")
-    if config.task == "train" or (config.task == "score" and not is_trained(workdir)):
-        train(config, workdir)
+    if config.task in ("train", "score"):
+        train(config, workdir)  # returns at once where that is done
     if config.task in ("train", "evaluate"):
         evaluate(config, workdir)
     if config.task in ("train", "score") and config.score.max_steps:

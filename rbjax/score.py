@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from rbjax import perturbations, prng, rpr
+from rbjax import prng, rpr
 from rbjax.config import Config
 from rbjax.training import atomic, setup
 
@@ -40,12 +40,7 @@ def score(config: Config, workdir: str) -> dict[str, Any]:
     model = setup.create_model(config, dataset.info)
     step, variables = setup.trained_variables(config, workdir, model)
     logits_fn = jax.tree_util.Partial(model.apply, jax.device_put(variables))
-    fields = setup.options(config.score)
-    max_steps = fields.pop("max_steps")
-    own = ("perturbation", "split", "batch_size")
-    perturbation = perturbations.create(
-        config.score.perturbation, **{k: v for k, v in fields.items() if k not in own}
-    )
+    max_steps, perturbation = config.score.max_steps, setup.create_perturbation(config)
     title = f"RPR, {config.score.perturbation}, up to {max_steps} draws"
     print(f"{workdir}: {title}, of {dataset.num_examples} {config.score.split} images")
 

@@ -6,6 +6,7 @@ import contextlib
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -21,7 +22,7 @@ from rbjax.training.checkpoint import Checkpoints
 from rbjax.training.predict import predict
 from rbjax.training.state import create_state, evaluation_variables, on_host, place
 from rbjax.training.step import Recipe, StepMetrics, TrainStep, make_train_step
-from rbjax.training.writers import MetricsWriter, write_csv
+from rbjax.training.writers import CSV_FILE, MetricsWriter, write_csv
 from rbjax.typing import Device, Key
 
 STEPS_PER_DISPATCH = 4
@@ -46,7 +47,6 @@ def train(config: Config, workdir: str) -> None:
     devices = jax.local_devices()
     train_set, validation_set = setup.load_train(config)
     steps_per_epoch = _steps_per_epoch(config, train_set.num_examples, len(devices))
-    run_directory.prepare(workdir, config.to_dict(), ignored=setup.NOT_OF_THE_WEIGHTS)
     model = setup.create_model(config, train_set.info)
     recipe = Recipe(
         model=model,
@@ -71,6 +71,8 @@ def train(config: Config, workdir: str) -> None:
             ema=config.optimizer.ema_decay is not None,
         )
     )
+    # Only now, when everything could be made: a refused config leaves no directory behind.
+    run_directory.prepare(workdir, config.to_dict(), ignored=setup.NOT_OF_THE_WEIGHTS)
     restored = checkpoints.restore_latest(state)
     step, sums = 0, _Sums()
     if restored is not None:
@@ -78,6 +80,8 @@ def train(config: Config, workdir: str) -> None:
     num_steps = steps_per_epoch * config.num_epochs
     if step == num_steps:
         print(f"{workdir}: trained already, {num_steps} steps")
+        if not (Path(workdir) / CSV_FILE).exists():  # killed just before it was written
+            write_csv(workdir)
         return
     print(f"{workdir}: training from step {step} of {num_steps} on {_describe(devices)}")
 
@@ -134,11 +138,6 @@ def train(config: Config, workdir: str) -> None:
                     f"stopped at step {step} of {num_steps} and saved; the same command goes on"
                 )
     write_csv(workdir)
-
-
-def is_trained(workdir: str) -> bool:
-    """Returns whether a run directory holds a checkpoint."""
-    return bool(setup.checkpoints(workdir).steps())
 
 
 class _Sums(NamedTuple):

@@ -5,6 +5,7 @@ validates all of it at once and fills in what was left absent.  `fields.py` says
 """
 
 from rbjax.config.fields import ATTACK, GROUPS, TOP, Field
+from rbjax.config.merge import of_run
 from rbjax.config.numbers import parse_fraction
 from rbjax.config.schema import (
     Config,
@@ -13,7 +14,6 @@ from rbjax.config.schema import (
     default,
     describe,
     format_config,
-    of_run,
     resolve,
     vary,
 )

@@ -115,7 +115,7 @@ def resolve(config: Mapping[str, Any], names: Names) -> Config:
         known = names[group if selector == "name" else selector]
         resolved[group] = _resolve_named(group, fields, values, selector, known, mistakes)
     _check_ball("method", resolved["method"], mistakes)
-    # An attack has the ball the model was trained for, unless it says otherwise.
+    # An attack has the ball the model was trained for, unless it names another norm or size.
     method_is_wrong = any(mistake.startswith("method.") for mistake in mistakes)
     ball = (
         {}
@@ -126,7 +126,7 @@ def resolve(config: Mapping[str, Any], names: Names) -> Config:
         label: _resolve_named(
             f"attacks.{label}",
             ATTACK,
-            {**ball, **{k: v for k, v in value.items() if v is not None}},
+            _with_ball(ball, value),
             "name",
             names["attack"],
             mistakes,
@@ -139,48 +139,7 @@ def resolve(config: Mapping[str, Any], names: Names) -> Config:
     return config_dict.ConfigDict(resolved).lock()
 
 
-_FREE_TO_CHANGE = ("task", "workdir", "data_dir", "batch_size", "attacks", "score")
-
-
-def of_run(given: Mapping[str, Any], run: Mapping[str, Any], workdir: str) -> dict[str, Any]:
-    """Returns a run's config with what an evaluation may change.
-
-    Args:
-        given: the config given, as a plain dict.
-        run: the run's own.
-        workdir: the run directory, for the message.
-
-    Returns:
-        The run's config, with task, paths, batch size, attacks, score and
-        `dataset.max_test_examples` as given.
-
-    Raises:
-        ConfigError: if another field is given, and given differently than the run has it.
-    """
-    merged = {key: dict(value) if isinstance(value, dict) else value for key, value in run.items()}
-    defaults = default().to_dict()
-    for key in _FREE_TO_CHANGE:
-        if given[key] != defaults[key] or key not in run:
-            merged[key] = given[key]
-    mistakes = []
-    for group, fields in given.items():
-        if group in _FREE_TO_CHANGE:
-            continue
-        pairs = fields.items() if isinstance(fields, dict) else [(None, fields)]
-        for name, value in pairs:
-            default_value = defaults[group] if name is None else defaults[group].get(name)
-            there = run.get(group) if name is None else (run.get(group) or {}).get(name)
-            if (group, name) == ("dataset", "max_test_examples") and value is not None:
-                merged[group][name] = value
-            elif value not in (default_value, there):
-                where = group if name is None else f"{group}.{name}"
-                mistakes.append(
-                    f"{where} = {value!r}: the run in {workdir} has {there!r}, and evaluating it "
-                    "takes that; leave the field out"
-                )
-    if mistakes:
-        raise ConfigError("\n".join(mistakes))
-    return merged
+_RESERVED = ("clean", "index", "example_ids", "labels")
 
 
 def format_config(config: Config) -> str:
@@ -261,7 +220,8 @@ def _resolve_group(
             continue
         if value is None:
             resolved[key] = field.default
-            if field.default is None and not field.optional:
+            needed = field.default is None or (key in given and field.only is None)
+            if needed and not field.optional:
                 mistakes.append(f"{prefix}{key} is missing: {field.meaning}")
             continue
         resolved[key], mistake = _checked(value, field)
@@ -283,11 +243,18 @@ def _checked(value: Any, field: Field) -> tuple[Any, str]:
         value = tuple(value)
     if type(value) is not field.kind:
         return value, f"must be {_article(field)}, it is of type {type(value).__name__}"
+    if isinstance(value, tuple) and not all(_is_size(entry) for entry in value):
+        return value, "must hold numbers of at least 0, such as (75, 90)"
     if field.choices is not None and value not in field.choices:
         return value, f"allowed: {', '.join(field.choices)}{nearest(str(value), field.choices)}"
-    if field.kind in (int, float) and not _in_range(value, field):
+    if isinstance(value, int | float) and not _in_range(value, field):
         return value, f"must be {_range(field)}: {field.meaning}"
     return value, ""
+
+
+def _is_size(entry: Any) -> bool:
+    numeric = isinstance(entry, int | float) and not isinstance(entry, bool)
+    return numeric and 0 <= entry < math.inf
 
 
 def _in_range(value: float, field: Field) -> bool:
@@ -316,6 +283,12 @@ def _check_together(resolved: Mapping[str, Any], mistakes: list[str]) -> None:
     """What one field alone does not show."""
     for label, group in resolved["attacks"].items():
         _check_ball(f"attacks.{label}", group, mistakes)
+        if label in _RESERVED:
+            mistakes.append(
+                f"attacks.{label}: {label!r} means something else in reports; rename it"
+            )
+    if resolved["task"] == "score" and resolved["score"].get("max_steps") == 0:
+        mistakes.append("score.max_steps = 0: the task 'score' needs at least 1 draw")
     imbalance = resolved["imbalance"]
     if imbalance.get("decay") is not None and imbalance.get("imbalance_ratio") is not None:
         mistakes.append("imbalance.decay and imbalance.imbalance_ratio: give one of the two")
@@ -330,13 +303,22 @@ def _check_together(resolved: Mapping[str, Any], mistakes: list[str]) -> None:
         )
 
 
+def _with_ball(ball: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """An attack's fields with the method's norm, and its epsilon where the norm is the same."""
+    given = {key: value for key, value in given.items() if value is not None}
+    if given.get("norm", ball.get("norm")) != ball.get("norm"):
+        return given
+    return {**ball, **given}
+
+
 def _check_ball(where: str, group: Mapping[str, Any], mistakes: list[str]) -> None:
-    epsilon = group.get("epsilon")
-    if group.get("norm", "linf") == "linf" and isinstance(epsilon, float) and epsilon > 1.0:
-        mistakes.append(
-            f"{where}.epsilon = {epsilon:g}: must be at most 1 in linf, since images are "
-            f"in [0, 1]{_as_pixels(epsilon)}"
-        )
+    for name in ("epsilon", "step_size"):
+        size = group.get(name)
+        if group.get("norm", "linf") == "linf" and isinstance(size, float) and size > 1.0:
+            mistakes.append(
+                f"{where}.{name} = {size:g}: must be at most 1 in linf, since images are "
+                f"in [0, 1]{_as_pixels(size)}"
+            )
 
 
 def _as_pixels(epsilon: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import optax
 
-from rbjax import data, losses, models
+from rbjax import data, losses, models, perturbations
 from rbjax.config import Config
 from rbjax.data import Dataset, DatasetInfo, augment, imbalance
 from rbjax.training import optimizers, schedules
@@ -75,7 +75,14 @@ def create_augment(config: Config) -> Perturbation:
     )
 
 
-def create_loss(config: Config, class_counts: np.ndarray) -> LossFn:
+def create_perturbation(config: Config) -> Perturbation:
+    """Returns the random perturbation that RPR scores with."""
+    own = ("perturbation", "max_steps", "split", "batch_size")
+    fields = {k: v for k, v in options(config.score).items() if k not in own}
+    return perturbations.create(config.score.perturbation, **fields)
+
+
+def create_loss(config: Config, class_counts: Sequence[int] | np.ndarray) -> LossFn:
     """Returns the training loss; `class_counts` are those of the training set."""
     return losses.create(config.loss.name, class_counts=class_counts, **options(config.loss))
 

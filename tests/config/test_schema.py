@@ -57,6 +57,20 @@ def test_attacks_take_the_ball_of_the_method():
     assert (resolved.attacks.same.epsilon, resolved.attacks.same.norm) == (0.5, "l2")
 
 
+def test_epsilon_is_not_inherited_by_an_attack_of_another_norm():
+    config = schema.default()
+    config.method.update(name="pgd", epsilon=0.5, norm="linf")
+    config.attacks.other = schema.attack("pgd", norm="l2")
+    assert schema.resolve(config, NAMES).attacks.other.epsilon == schema.ATTACK["epsilon"].default
+
+
+def test_labels_that_reports_use_themselves_are_refused():
+    config = schema.default()
+    config.attacks.clean = schema.attack("pgd")
+    with pytest.raises(schema.ConfigError, match=r"attacks\.clean.*rename"):
+        schema.resolve(config, NAMES)
+
+
 def test_fractions_count_as_numbers():
     config = schema.default()
     config.method = ConfigDict({"name": "pgd", "epsilon": "4/255"})
@@ -154,6 +168,19 @@ class TestOfRun:
         assert merged.attacks.fgsm.epsilon == 0.1
         assert (merged.task, merged.batch_size) == ("evaluate", 7)
         assert merged.dataset.max_test_examples == 5
+
+    def test_tuples_equal_the_lists_that_json_makes_of_them(self):
+        run = self.run()
+        run["schedule"] = {"name": "step", "milestones": [3, 5]}
+        given = schema.default()
+        given.schedule.update(name="step", milestones=(3, 5))
+        assert schema.of_run(given.to_dict(), run, "runs/x")["schedule"] == run["schedule"]
+
+    def test_a_typed_default_counts(self):
+        given = schema.default().to_dict()
+        schema.of_run(given, self.run(), "runs/x")
+        with pytest.raises(schema.ConfigError, match=r"method.name = 'standard'.*'pgd'"):
+            schema.of_run(given, self.run(), "runs/x", typed=["method.name"])
 
     def test_refuses_what_contradicts_the_run(self):
         given = schema.default()

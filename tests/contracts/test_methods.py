@@ -1,11 +1,13 @@
 """Every training method, by its table: one step learns, and remembers only what it declares."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
 from rbjax import losses, methods, models
+from rbjax.training import step
 from rbjax.training.state import create_state, on_host, place
 from rbjax.training.step import Recipe, make_train_step
 
@@ -37,10 +39,10 @@ def one_step(method, *, num_steps: int = 1, learning_rate: float = 0.1):
     first = on_host(
         create_state(jax.random.key(0), model, method, recipe.optimizer, num_rows=BATCH)
     )
-    step = make_train_step(recipe, jax.random.key(1), devices=devices)
+    train_step = make_train_step(recipe, jax.random.key(1), devices=devices)
     state, history = place(first, devices), []
     for _ in range(num_steps):
-        state, metrics = step(state, images, labels, ids, ids.reshape(1, 1, BATCH))
+        state, metrics = train_step(state, images, labels, ids, ids.reshape(1, 1, BATCH))
         history.append(jax.device_get(metrics))
     return first, on_host(state), history
 
@@ -99,6 +101,45 @@ def test_both_forms_of_universal_agree_as_the_learning_rate_goes_to_0():
         ]
     np.testing.assert_allclose(*deltas[1e-6], atol=1e-5)
     assert np.abs(deltas[1.0][0] - deltas[1.0][1]).max() > 1e-4
+
+
+@pytest.mark.parametrize("alternating", [False, True])
+def test_a_method_learns_from_the_losses_its_gradient_belongs_to(alternating):
+    """Alternating: those after the weights' step."""
+    base = methods.standard()
+    method = base._replace(
+        init=lambda *args: base.init(*args)._replace(replicated=np.float32(0)),
+        gradient=lambda input_gradient, losses_: losses_.mean(),
+        update=lambda state, mean: state._replace(replicated=mean),
+        alternating=alternating,
+    )
+    _, last, history = one_step(method, num_steps=2)
+    losses_ = [float(metrics.loss[0]) for metrics in history]
+    seen = float(last.method_state.replicated)
+    if alternating:
+        assert seen < losses_[1] - 1e-4
+    else:
+        assert seen == pytest.approx(losses_[1], rel=1e-6)
+
+
+def test_batch_norm_while_crafting_is_what_the_method_says():
+    recipe = Recipe(
+        model=models.create(
+            "simple_cnn", num_classes=3, image_shape=(8, 8, 1), mean=(0.5,), std=(0.25,)
+        )._replace(
+            apply=lambda variables, images: "running statistics",
+            apply_train=lambda variables, images, keys: ("the batch's own", {}),
+        ),
+        method=methods.standard(),
+        loss_fn=losses.create("cross_entropy"),
+        optimizer=optax.sgd(0.1),
+        augment=lambda key, image: image,
+        steps_per_epoch=1,
+    )
+    for mode, expected in (("eval", "running statistics"), ("train", "the batch's own")):
+        method = methods.create("pgd", epsilon=0.1, attack_batch_norm=mode)
+        logits_fn = step._crafting_logits(recipe._replace(method=method), {}, jax.random.key(0))
+        assert logits_fn(jnp.zeros((1, 8, 8, 1))) == expected
 
 
 def test_clipped_loss_leaves_lost_examples_out():

@@ -5,11 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
-from rbjax import command_line
+from rbjax import command_line, data, models
+from rbjax import config as schema
 from rbjax.evaluate import evaluate
 from rbjax.score import score
 from rbjax.train import train
+from rbjax.training import setup
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +47,19 @@ def test_evaluate_counts_every_test_image_under_every_attack(config, workdir):
     assert accuracy["fgsm"] < accuracy["clean"]
 
 
-def test_evaluation_does_not_depend_on_the_batch_size(config, workdir):
-    reports = []
+def test_evaluation_does_not_depend_on_the_batch_size(job, config, workdir):
+    """PGD's random starts follow the example, not its place in a batch."""
+    given = job(num_epochs=2)
+    given.attacks = ConfigDict()
+    given.attacks.pgd = schema.attack("pgd", num_steps=1, epsilon=0.3)
+    predictions = []
     for batch_size in (8, 64):
-        with config.unlocked():
-            config.batch_size = batch_size
-        config.attacks.universal.num_epochs = 1
-        reports.append(evaluate(config, workdir)["results"]["fgsm"]["confusion"])
-    np.testing.assert_array_equal(*reports)
+        resolved = command_line.resolve(given, workdir)
+        with resolved.unlocked():
+            resolved.batch_size = batch_size
+        evaluate(resolved, workdir)
+        predictions.append(np.load(f"{workdir}/report.npz")["pgd"])
+    np.testing.assert_array_equal(*predictions)
 
 
 def test_score_writes_ratios_curves_and_flags(config, workdir):
@@ -72,3 +80,24 @@ def test_score_writes_ratios_curves_and_flags(config, workdir):
 def test_an_untrained_directory_cannot_be_evaluated(config, tmp_path):
     with pytest.raises(ValueError, match=r"holds no checkpoint; train into it first"):
         evaluate(config, str(tmp_path))
+
+
+def test_the_test_set_follows_the_profile_only_where_told(job):
+    for apply_to_test, expected in ((False, [36] * 10), (True, [36] * 5 + [9] * 5)):
+        given = job(dataset__max_test_examples=None)
+        given.imbalance.update(name="step", imbalance_ratio=4.0, apply_to_test=apply_to_test)
+        given.imbalance.minority_fraction = 0.5
+        test = setup.load_test(command_line.resolve(given, "unused"))
+        assert test.class_counts.tolist() == expected
+
+
+def test_batch_norm_is_averaged_over_devices_unless_the_config_says_per_device(job, monkeypatch):
+    axes = []
+    resolved = [
+        command_line.resolve(job(model__batch_norm=name), "unused")
+        for name in ("synchronized", "per_device")
+    ]
+    monkeypatch.setattr(models, "create", lambda name, *, axis_name, **_: axes.append(axis_name))
+    for config in resolved:
+        setup.create_model(config, data.info("digits"))
+    assert axes == ["data", None]

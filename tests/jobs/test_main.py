@@ -1,6 +1,8 @@
 """The command line: the job itself, and what a mistake looks like."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +29,7 @@ def refused(capsys, *arguments: str) -> str:
     return lines[0]
 
 
+SMALL = ["--config.attacks.iterative.num_steps=2", "--config.dataset.max_test_examples=16"]
 DIGITS = "--config=configs/uat_digits.py"
 
 
@@ -48,6 +51,24 @@ DIGITS = "--config=configs/uat_digits.py"
         ([DIGITS, "--config.attacks.pgd20.name=pdg"], ("attacks.pgd20.name", "'pgd'")),
         ([DIGITS, "--config.batch_size=2.5"], ("batch_size", "whole number")),
         ([DIGITS, "--wrokdir=x"], ("wrokdir", "workdir")),
+        ([DIGITS, "--config.method=standard"], ("config.method", "a group", "name")),
+        ([DIGITS, "--config.method.epsilon"], ("write --config.method.epsilon=VALUE",)),
+        ([DIGITS, "--config.dataset.flip_vertical=maybe"], ("flip_vertical", "true nor false")),
+        ([DIGITS, "--config.num_epochs=none"], ("num_epochs is missing",)),
+        ([DIGITS, "--config.schedule.name=step", "--config.schedule.milestones=abc"], ("abc",)),
+        ([DIGITS, "--config.model.name=lenet_modern"], ("model:", "25 x 25")),
+        ([DIGITS, "--config.model.widths=(8,)"], ("model:", "widths")),
+        ([DIGITS, "--config.attacks.pgd20.step_size=3"], ("attacks.pgd20.step_size", "at most 1")),
+        (
+            [
+                DIGITS,
+                "--config.attacks.pgd20.random_start=false",
+                "--config.attacks.pgd20.num_restarts=2",
+            ],
+            ("attacks.pgd20:", "random_start"),
+        ),
+        ([DIGITS, "--config.score.max_pixels=100000"], ("score:", "max_pixels")),
+        ([DIGITS, "--config.task=score", "--config.score.max_steps=0"], ("score.max_steps",)),
         ([DIGITS, "method.epsilon=0.1"], ("'method.epsilon=0.1' is not understood",)),
     ],
 )
@@ -62,6 +83,32 @@ def test_a_mistake_is_one_clear_line_and_status_2(capsys, tmp_path, arguments, p
 def test_a_batch_that_does_not_fit_the_devices_is_refused(capsys, tmp_path):
     line = refused(capsys, DIGITS, "--config.batch_size=100", f"--workdir={tmp_path / 'run'}")
     assert "batch_size = 100: must be divisible by the 8 local devices; nearest: 96 or 104" in line
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(capsys, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    line = refused(capsys, DIGITS, f"--workdir={tmp_path / 'file' / 'run'}")
+    assert "file" in line
+
+
+def test_tuples_and_none_on_the_command_line():
+    from rbjax.command_line import parse
+
+    command = parse(
+        [
+            "rbjax",
+            DIGITS,
+            "--config.schedule.milestones=(10,20)",
+            "--config.model.widths=none",
+            "--config.optimizer.gradient_clip=1/2",
+            "--config.dataset.flip_vertical=true",
+        ]
+    )
+    assert command.config.schedule.milestones == (10, 20)
+    assert command.config.model.widths is None
+    assert command.config.optimizer.gradient_clip == 0.5
+    assert command.config.dataset.flip_vertical is True
+    assert "model.widths" in command.typed
 
 
 def test_evaluating_what_is_no_run_directory_is_refused(capsys, tmp_path):
@@ -108,8 +155,46 @@ def test_the_whole_job_then_another_config_then_an_evaluation(capsys, tmp_path):
     results = json.loads((workdir / "report.json").read_text())["results"]
     assert set(results) == {"clean", "fgsm", "iterative", "pgd", "pgd_l2", "universal"}
     assert results["fgsm"]["attack"]["epsilon"] == 0.1
+    # What is typed counts though it is the default; the same as the run's is no contradiction.
+    line = refused(capsys, *evaluation, "--config.method.name=standard")
+    assert "method.name = 'standard': the run in" in line
+    assert main(["rbjax", *evaluation[:2], "--config.dataset.name=digits", *SMALL]) == 0
     line = refused(capsys, *evaluation, "--config.dataset.name=mnist")
     assert "dataset.name = 'mnist': the run in" in line
+
+
+def test_a_score_job_trains_to_the_end_first_and_refuses_another_config(
+    capsys, tmp_path, monkeypatch
+):
+    from rbjax import train as training
+
+    arguments = [
+        DIGITS + ":smoke",
+        "--config.task=score",
+        f"--workdir={tmp_path / 'run'}",
+        "--config.dataset.max_train_examples=256",
+        "--config.dataset.max_test_examples=16",
+        "--config.score.max_steps=2",
+    ]
+    calls, dispatch = [], training._Dispatch.__call__
+
+    def stopping(self, *args):
+        calls.append(1)
+        if len(calls) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return dispatch(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training._Dispatch, "__call__", stopping)
+        assert main(["rbjax", *arguments]) == 1
+    assert "stopped at step 4 of 8 and saved" in capsys.readouterr().err
+    assert not (tmp_path / "run/rpr.json").exists()
+    assert main(["rbjax", *arguments]) == 0
+    scores = json.loads((tmp_path / "run/rpr.json").read_text())
+    assert scores["step"] == 8
+    line = refused(capsys, *arguments, "--config.optimizer.name=sgd")
+    assert "belongs to another config" in line
+    assert json.loads((tmp_path / "run/rpr.json").read_text()) == scores
 
 
 def test_help_is_quick_and_imports_no_jax():
@@ -131,7 +216,7 @@ def test_every_config_and_variant_resolves():
     assert len(files) >= 3
     for file in files:
         for variant in ("", ":smoke"):
-            given, workdir = command_line.parse(["rbjax", f"--config={file}{variant}"])
+            given, workdir, _ = command_line.parse(["rbjax", f"--config={file}{variant}"])
             assert workdir == f"runs/{file.stem}" + ("_smoke" if variant else "")
             if given.task != "evaluate":
                 assert command_line.resolve(given, workdir).dataset.name

@@ -156,6 +156,29 @@ def test_batches_that_do_not_fit_are_refused_before_anything_is_written(job, tmp
     assert not (tmp_path / "run").exists()
 
 
+def test_what_cannot_be_made_leaves_no_directory_behind(job, tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise ValueError("no such optimizer")
+
+    monkeypatch.setattr(setup, "create_optimizer", refuse)
+    with pytest.raises(ValueError, match="no such optimizer"):
+        run(job(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_judged_is_the_average_where_one_is_kept(job, unbroken):
+    ensure(job(), unbroken)
+    _, judged = weights(job(), unbroken)
+    stored = setup.checkpoints(str(unbroken)).restore_latest(
+        {"variables": judged, "ema": judged}, partial=True
+    )
+    assert stored is not None
+    trees = (judged, stored.state["ema"], stored.state["variables"])
+    kernels = [tree["params"]["head"]["kernel"] for tree in trees]
+    np.testing.assert_array_equal(kernels[0], kernels[1])
+    assert np.abs(kernels[0] - kernels[2]).max() > 1e-4
+
+
 def test_the_directory_of_another_config_is_refused(job, unbroken):
     ensure(job(), unbroken)
     before = (unbroken / "config.json").read_bytes()

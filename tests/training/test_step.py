@@ -117,6 +117,22 @@ def test_perturbation_stays_in_its_ball_and_moves(one_device):
     assert 0.3 < np.linalg.norm(delta) <= 1.0 + 1e-6
 
 
+def test_an_example_is_augmented_anew_in_each_epoch(split):
+    recipe = make_recipe("simple_cnn", (26, 26, 1), methods.standard(), widths=(2, 2))
+    images, labels, ids = split
+    state = create_state(
+        jax.random.key(0), recipe.model, recipe.method, recipe.optimizer, num_rows=BATCH, ema=True
+    )
+    step = make_train_step(recipe, jax.random.key(1), devices=jax.devices()[:1])
+    rows = np.arange(BATCH, dtype=np.int32).reshape(1, 1, BATCH)
+    seen = []
+    for number in (0, 1, 2):
+        placed = place(on_host(state)._replace(step=np.int32(number)), jax.devices()[:1])
+        seen.append(float(step(placed, images, labels, ids, rows)[1].loss[0]))
+    assert seen[0] == seen[1]  # the same epoch
+    assert abs(seen[0] - seen[2]) > 1e-4
+
+
 def test_state_per_row_is_dealt_over_devices_and_comes_back():
     base = methods.standard()
     method = base._replace(
