@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ from jax.sharding import AxisType, PartitionSpec
 from jax.tree_util import Partial
 
 import rbjax.convolution as convolution
-from rbjax.convolution import choice, forms, loop_safe, rewrite
+from rbjax.convolution import loop_safe, rewrite
 
 NHWC = ("NHWC", "HWIO", "NHWC")
 
@@ -125,93 +126,6 @@ def test_what_is_not_rewritten_is_left_as_it_is():
         assert str(jax.make_jaxpr(loop_safe(fn))(*operands)) == str(jax.make_jaxpr(fn)(*operands))
 
 
-SIZES = [((6, 6), ((1, 1), (1, 1))), ((7, 4), ((0, 0), (2, 1))), ((3, 5), ((0, 2), (0, 0)))]
-
-
-@pytest.mark.parametrize("form", [forms.xla, forms.patches, forms.winograd])
-def test_each_form_gives_the_value_and_the_image_gradient(form):
-    def run(x, w, gs, fast):
-        outputs = []
-        for (size, padding), g in zip(SIZES, gs, strict=True):
-            shape = forms.Shape((1, 1), padding, size, (3, 3), None)
-            image = x[:, : size[0], : size[1]]
-            plain = functools.partial(conv, padding=padding)
-            if fast:
-                y, dx = form(image, w, shape), forms.image_gradient(g, w, shape, form)
-            else:
-                y, pull = jax.vjp(lambda x, plain=plain: plain(x, w), image)
-                (dx,) = pull(g)
-            outputs.append((y, dx))
-        return outputs
-
-    x, w = normal(0, (2, 8, 8, 16)), normal(1, (3, 3, 16, 24))
-    gs = []
-    for i, (size, padding) in enumerate(SIZES):
-        shape = forms.Shape((1, 1), padding, size, (3, 3), None)
-        gs.append(normal(i, (2, *shape.output_size, 24)))
-    run = jax.jit(run, static_argnums=3)
-    assert_close(run(x, w, gs, True), run(x, w, gs, False))
-
-
-@pytest.mark.parametrize("form", [forms.kernel_gradient_xla, forms.kernel_gradient_patches])
-@pytest.mark.parametrize("strides", [(1, 1), (2, 3)])
-def test_each_form_gives_the_kernel_gradient(form, strides):
-    shape = forms.Shape(strides, ((1, 2), (0, 1)), (7, 8), (3, 2), None)
-    x, w = normal(0, (3, 7, 8, 4)), normal(1, (3, 2, 4, 5))
-    g = normal(2, (3, *shape.output_size, 5))
-    _, pull = jax.vjp(lambda w: conv(x, w, strides, shape.padding), w)
-    assert_close(form(x, g, shape), pull(g)[0])
-
-
-def resnet_shape(size, stride=1, kernel=3):
-    edge = kernel // 2
-    padding = ((edge, edge), (edge, edge))
-    return forms.Shape((stride, stride), padding, (size, size), (kernel, kernel), None)
-
-
-def test_the_form_depends_on_the_shape():
-    deep, middle, wide = (3, 3, 512, 512), (3, 3, 256, 256), (3, 3, 32, 32)
-    assert choice.forward_form(32, wide, resnet_shape(32)) is forms.xla
-    assert choice.forward_form(32, middle, resnet_shape(8)) is forms.winograd
-    assert choice.forward_form(32, middle, resnet_shape(8, 2)) is forms.patches
-    assert choice.forward_form(32, middle, resnet_shape(16, 2)) is forms.xla
-    assert choice.forward_form(2, deep, resnet_shape(4)) is forms.patches
-    assert choice.forward_form(32, (1, 1, 64, 128), resnet_shape(32, 2, 1)) is forms.patches
-    assert choice.image_gradient_form(32, middle, resnet_shape(8)) is forms.winograd
-    assert choice.image_gradient_form(32, deep, resnet_shape(4)) is forms.patches
-    assert choice.image_gradient_form(32, deep, resnet_shape(8, 2)) is forms.xla
-    assert choice.kernel_gradient_form(resnet_shape(32)) is forms.kernel_gradient_xla
-    assert choice.kernel_gradient_form(resnet_shape(32, 2)) is forms.kernel_gradient_patches
-    assert choice.kernel_gradient_form(resnet_shape(4)) is forms.kernel_gradient_patches
-
-
-def test_chosen_winograd_and_patches_agree_with_jax():
-    operands = [
-        (normal(0, (6, 31, 33, 64)), 0.04 * normal(1, (3, 3, 64, 64))),  # 1,632 tiles: 2 blocks
-        (normal(2, (2, 4, 4, 256)), 0.02 * normal(3, (3, 3, 256, 256))),
-    ]
-
-    def run(fn):
-        def gradients(operands):
-            return [
-                (fn(x, w), jax.grad(functools.partial(total, fn), (0, 1))(x, w))
-                for x, w in operands
-            ]
-
-        return jax.jit(gradients)(operands)
-
-    assert count(loop_safe(conv), *operands[0]) == 1
-    assert_close(run(loop_safe(conv)), run(conv), 1e-5)
-
-
-@pytest.mark.parametrize(
-    ("num_examples", "tiles", "size"),
-    [(32, 256, 4), (32, 4, 32), (512, 4, 256), (6, 272, 3), (997, 4, 997), (7, 2000, 1)],
-)
-def test_blocks_divide_the_batch(num_examples, tiles, size):
-    assert forms._block_size(num_examples, tiles) == size
-
-
 def attack(weights, images, transform):
     """Three gradient steps inside a loop, on a function that closes over a traced value."""
     fn = transform(lambda x: network(weights, x))
@@ -239,30 +153,37 @@ def test_loops_give_the_same_numbers(loop):
     assert_close(run(WEIGHTS, IMAGES, loop_safe), run(WEIGHTS, IMAGES, lambda fn: fn), 1e-5)
 
 
-def test_gradients_in_a_loop_need_no_layout_but_the_fast_one():
+@pytest.mark.parametrize("loop", [attack, train])
+def test_compiled_loops_have_the_one_fast_layout(loop):
     """What makes a convolution slow inside a loop is any layout but NHWC and HWIO."""
 
     def layouts(transform):
-        lowered = jax.jit(attack, static_argnums=2).lower(WEIGHTS, IMAGES, transform).as_text()
-        lines = [line for line in lowered.splitlines() if "stablehlo.convolution" in line]
-        assert lines
-        return {
-            line.split("dim_numbers = ")[1].split(",  window")[0].split(", window")[0]
-            for line in lines
-        }
+        compiled = jax.jit(loop, static_argnums=2).lower(WEIGHTS, IMAGES, transform).compile()
+        text = str(compiled.as_text())
+        assert "rhs_reversal" not in text or transform is not loop_safe
+        return set(re.findall(r" convolution\(.*dim_labels=([^, ]*)", text))
 
-    assert layouts(loop_safe) == {"[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]"}
+    assert layouts(loop_safe) == {"b01f_01io->b01f"}
     assert len(layouts(lambda fn: fn)) > 1
+
+
+def test_a_function_that_closes_over_what_is_differentiated():
+    def loss(weights):
+        return total(loop_safe(lambda x: network(weights, x)), IMAGES)
+
+    assert count(jax.jit(jax.grad(loss)), WEIGHTS) >= 3
 
 
 def test_derivatives_of_every_order_and_mode():
     def run(fn, x):
         scalar = functools.partial(total, fn)
         along = functools.partial(jax.jvp, scalar, (WEIGHTS, x))
-        hessian_product = jax.grad(lambda w: jnp.vdot(jax.grad(scalar, 1)(w, x), x))
+        by_images = lambda w, x: jnp.vdot(jax.grad(scalar, 1)(w, x), IMAGES)  # noqa: E731
+        by_weights = lambda w, x: jnp.vdot(jax.grad(scalar)(w, x)["a"], WEIGHTS["a"])  # noqa: E731
         return (
             along((WEIGHTS, x)),
-            hessian_product(WEIGHTS),
+            jax.grad(by_images, (0, 1))(WEIGHTS, x),
+            jax.grad(by_weights, (0, 1))(WEIGHTS, x),
             jax.jvp(jax.grad(scalar, 1), (WEIGHTS, x), (WEIGHTS, x)),
             jax.jacrev(fn, 1)(WEIGHTS, x[:1]),
         )
@@ -284,7 +205,7 @@ def test_vmap_over_images_and_over_weights():
             jax.vmap(gradient, (None, 0))(WEIGHTS, IMAGES),
             jax.vmap(gradient, (0, 0))(stacked, IMAGES),
             jax.vmap(gradient, (0, None))(stacked, IMAGES[0]),
-            jax.vmap(one_, (None, 2))(WEIGHTS, jnp.moveaxis(IMAGES, 0, 2)),
+            jax.vmap(functools.partial(fn, WEIGHTS), 4, 1)(jnp.stack([IMAGES, -IMAGES], 4)),
         )
 
     assert_close(jax.jit(lambda: run(loop_safe(network)))(), jax.jit(lambda: run(network))())

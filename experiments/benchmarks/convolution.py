@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 
 from rbjax.convolution import choice, forms
 from rbjax.convolution.forms import Shape
@@ -52,11 +51,11 @@ def _loop(function: Callable[[Array, Array], Array], num_turns: int) -> Callable
 
 
 def rates(functions: dict[str, Callable], a: Array, b: Array, flops: float) -> dict[str, float]:
-    """Returns GFLOP/s of functions of two operands, the best of five turns about."""
-    num_turns = max(2, int(0.2 / (flops / 300e9)))
+    """Returns GFLOP/s of functions of two operands, the best of three, in turn."""
+    num_turns = max(10, int(0.03 / (flops / 300e9)))
     loops = {name: _loop(function, num_turns) for name, function in functions.items()}
     seconds = dict.fromkeys(loops, math.inf)
-    for repeat in range(6):
+    for repeat in range(4):
         for name, loop in loops.items():
             start = time.perf_counter()
             jax.block_until_ready(loop(a, b))
@@ -87,7 +86,7 @@ def row(batch: int, channels: int, width: int, size: int, kernel: int, stride: i
     cells = [
         _cell(rates(values, x, w, flops), choice.forward_form(batch, w.shape, shape)),
         _cell(rates(image, g, w, flops), choice.image_gradient_form(batch, w.shape, shape)),
-        _cell(rates(weights, x, g, flops), choice.kernel_gradient_form(shape)),
+        _cell(rates(weights, x, g, flops), choice.kernel_gradient_form(channels, shape)),
     ]
     name = f"{channels}-{width}, {size}x{size}, batch {batch}, {kernel}x{kernel}/{stride}"
     return f"| {name} | {' | '.join(cells)} |"

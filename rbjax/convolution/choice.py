@@ -29,7 +29,7 @@ def image_gradient(g: Array, w: Array, *, shape: Shape) -> Array:
 
 def kernel_gradient(x: Array, g: Array, *, shape: Shape) -> Array:
     """Returns the gradient of w from x and that of y."""
-    return kernel_gradient_form(shape)(x, g, shape)
+    return kernel_gradient_form(x.shape[3], shape)(x, g, shape)
 
 
 def forward_form(num_examples: int, w: tuple[int, ...], shape: Shape) -> Form:
@@ -51,10 +51,12 @@ def image_gradient_form(num_examples: int, w: tuple[int, ...], shape: Shape) -> 
     return forms.xla
 
 
-def kernel_gradient_form(shape: Shape) -> Form:
-    """Returns the form for the gradient of w."""
+def kernel_gradient_form(channels: int, shape: Shape) -> Form:
+    """Returns the form for the gradient of w, given the channels of x."""
+    area = math.prod(shape.kernel_size)
     few = math.prod(shape.output_size) <= 4 * _FEW_PIXELS or shape.strides != (1, 1)
-    if _is_pointwise(shape) or (few and math.prod(shape.kernel_size) <= 9):
+    narrow = channels * area <= 16  # one channel: XLA's own has one example in its batch
+    if _is_pointwise(shape) or narrow or (few and area <= 9):
         return forms.kernel_gradient_patches
     return forms.kernel_gradient_xla
 
