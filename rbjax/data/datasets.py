@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import NamedTuple
+
+from rbjax.tables import lookup
 
 _DIGITS = tuple("0123456789")
 _FASHION_MNIST = (
@@ -138,13 +139,4 @@ def info(name: str) -> DatasetInfo:
     Raises:
         ValueError: if there is no such dataset.
     """
-    if name in DATASETS:
-        return DATASETS[name]
-    raise ValueError(unknown("dataset", name, DATASETS))
-
-
-def unknown(what: str, name: object, known: Mapping[str, object]) -> str:
-    """Returns the one line that says a name is unknown, and which one is nearest."""
-    close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"{what} {name!r} is unknown; allowed: {', '.join(known)}{hint}"
+    return lookup(DATASETS, name, what="dataset")

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from rbjax.data.datasets import unknown
 from rbjax.data.order import priorities
+from rbjax.tables import lookup
 
 # Counts that are whole in exact arithmetic stay whole in floating point.
 _SLACK = 1e-6
@@ -177,14 +177,12 @@ def create(name: str, *, class_counts: np.ndarray, **options: Any) -> np.ndarray
         ValueError: if the name or an option is unknown, a value is out of range, or a class has
             fewer examples than asked for.
     """
-    if name not in PROFILES:
-        raise ValueError(unknown("imbalance profile", name, PROFILES))
+    profile = lookup(PROFILES, name, what="imbalance profile")
     class_counts = np.asarray(class_counts, np.int64)
-    allowed = dict.fromkeys(inspect.signature(PROFILES[name]).parameters)
+    allowed = dict.fromkeys(inspect.signature(profile).parameters)
     del allowed["num_classes"]
     for key in options:
-        if key not in allowed:
-            raise ValueError(unknown(f"option of the imbalance profile {name!r},", key, allowed))
+        lookup(allowed, key, what=f"option of the imbalance profile {name!r},")
     options = {key: value for key, value in options.items() if value is not None}
     if name == "target":
         counts = _target_of(class_counts, **options)
@@ -192,8 +190,8 @@ def create(name: str, *, class_counts: np.ndarray, **options: Any) -> np.ndarray
         counts = class_counts.copy()
     else:
         options.setdefault("num_max", int(class_counts.min()))
-        _require(name, options, PROFILES[name])
-        counts = PROFILES[name](num_classes=len(class_counts), **options)
+        _require(name, options, profile)
+        counts = profile(num_classes=len(class_counts), **options)
     _check_available(counts, class_counts)
     return counts
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from rbjax.data import order, storage
-from rbjax.data.datasets import DatasetInfo, info, unknown
+from rbjax.data.datasets import DatasetInfo, info
 from rbjax.data.digits import load_digits
 from rbjax.data.imbalance import select
+from rbjax.tables import lookup
 
 Profile = Callable[[np.ndarray], np.ndarray]
 """(K,) examples there are of each class -> (K,) examples to keep."""
@@ -76,8 +77,7 @@ def load(name: str, split: str, *, data_dir: str | Path | None = None) -> Datase
         DatasetNotFoundError: (a ValueError) if it is not on the machine and cannot be prepared.
     """
     dataset_info = info(name)
-    if split not in dataset_info.num_examples:
-        raise ValueError(unknown(f"{name} split", split, dataset_info.num_examples))
+    lookup(dataset_info.num_examples, split, what=f"{name} split")
     if dataset_info.embedded:
         images, labels = load_digits(split)
     else:
