@@ -178,8 +178,8 @@ def test_derivatives_of_every_order_and_mode():
     def run(fn, x):
         scalar = functools.partial(total, fn)
         along = functools.partial(jax.jvp, scalar, (WEIGHTS, x))
-        by_images = lambda w, x: jnp.vdot(jax.grad(scalar, 1)(w, x), IMAGES)  # noqa: E731
-        by_weights = lambda w, x: jnp.vdot(jax.grad(scalar)(w, x)["a"], WEIGHTS["a"])  # noqa: E731
+        by_images = lambda w, x: jnp.vdot(jax.grad(scalar, 1)(w, x), IMAGES)
+        by_weights = lambda w, x: jnp.vdot(jax.grad(scalar)(w, x)["a"], WEIGHTS["a"])
         return (
             along((WEIGHTS, x)),
             jax.grad(by_images, (0, 1))(WEIGHTS, x),
@@ -222,7 +222,7 @@ def test_calls_inside_a_function_are_rewritten_too():
     w, x = normal(0, (3, 3, 3, 3)), normal(1, (2, 5, 5, 3))
     assert count(loop_safe(fn), w, x) == 4
     assert "conv_general_dilated" not in str(jax.make_jaxpr(loop_safe(fn))(w, x))
-    gradient = lambda fn: jax.jit(jax.grad(lambda w: fn(w, x)[0].sum()))(w)  # noqa: E731
+    gradient = lambda fn: jax.jit(jax.grad(lambda w: fn(w, x)[0].sum()))(w)
     assert_close(gradient(loop_safe(fn)), gradient(fn), 1e-5)
 
 
@@ -297,10 +297,10 @@ def test_other_arguments_pytrees_and_weak_types():
         return {"y": y, "rest": (y.sum(), 1.0 * scale)}
 
     fn_ = functools.partial(fn, scale=2.0, stride=2, name="here")
-    safe = lambda x, w: loop_safe(fn)(x, w, 2.0, stride=2, name="here")  # noqa: E731
+    safe = lambda x, w: loop_safe(fn)(x, w, 2.0, stride=2, name="here")
     operands = normal(0, (1, 5, 5, 2)), normal(1, (3, 3, 2, 2))
     assert_close(jax.jit(safe)(*operands), jax.jit(fn_)(*operands))
-    weak = lambda fn: jax.tree.map(lambda s: s.weak_type, jax.eval_shape(fn, *operands))  # noqa: E731
+    weak = lambda fn: jax.tree.map(lambda s: s.weak_type, jax.eval_shape(fn, *operands))
     assert weak(safe) == weak(fn_)
 
 
