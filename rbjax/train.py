@@ -26,8 +26,8 @@ from rbjax.training.writers import CSV_FILE, MetricsWriter, write_csv
 from rbjax.typing import Device, Key
 
 STEPS_PER_DISPATCH = 4
-"""Steps scanned in one dispatch: 1.1 to 1.4 times as fast as single ones on two CPU cores, for the
-digits' CNN, MNIST's and ResNet-18; 8 add a tenth at most, and a stop would wait longer."""
+"""Steps scanned in one dispatch: 1.1 to 1.6 times as fast as single ones on two CPU cores
+(experiments/benchmarks/dispatch.py); 8 add a tenth at most, and a stop would wait longer."""
 
 
 def train(config: Config, workdir: str) -> None:

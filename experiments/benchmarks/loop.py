@@ -16,10 +16,7 @@ With a Python that has PyTorch, the same loops by hand in PyTorch stand beside t
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
-import os
-import platform
 import statistics
 import subprocess
 import time
@@ -30,7 +27,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from experiments.benchmarks import plain
+from experiments.benchmarks import machine, plain
 from rbjax import models
 from rbjax.convolution import loop_safe
 from rbjax.typing import Array
@@ -177,20 +174,6 @@ def torch_rate(python: str | None, network: str, task: str, repeats: int) -> flo
     return json.loads(done.stdout)["images_per_second"]
 
 
-def _print_machine() -> None:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        cpu = platform.processor()
-    versions = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax")}
-    print(f"machine   {cpu}, {os.cpu_count()} cores, {platform.system()}")
-    print(
-        f"versions  Python {platform.python_version()}", *(f"{k} {v}" for k, v in versions.items())
-    )
-    print(f"backend   {jax.default_backend()}, {time.strftime('%Y-%m-%d')}")
-
-
 def _print_row(case: str, task: str, batch: int, measured: dict, torch_rate: float | None) -> None:
     ways = ("host", "naive", "loop_safe")
     rates = [batch / measured[way][0] if way in measured else None for way in ways]
@@ -208,7 +191,7 @@ def main() -> None:
     parser.add_argument("--naive", action="store_true", help="time naive loops too: 15 minutes")
     parser.add_argument("--only", default="", help="part of a network's name")
     arguments = parser.parse_args()
-    _print_machine()
+    print(machine.describe())
     print(f"PyTorch   {torch_version(arguments.torch_python)}\n")
     print("images per second; ratio = time per step of loop_safe / of host; seconds to compile")
     print(

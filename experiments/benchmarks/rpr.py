@@ -19,9 +19,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import importlib.metadata
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -33,6 +30,7 @@ import numpy as np
 import optax
 from jax.tree_util import Partial
 
+from experiments.benchmarks import machine
 from rbjax import data, models, perturbations, prng, rpr
 from rbjax.inputs import to_float
 from rbjax.losses.adversarial import cross_entropy
@@ -144,7 +142,7 @@ def main() -> None:
         arguments.max_steps,
     )
     batch_size = min(arguments.batch_size or 256, len(images))
-    print(_machine())
+    print(machine.describe())
     print(f"{info.name}: {len(images)} test images, {max_steps} draws, blocks of {batch_size}")
     score = functools.partial(
         rpr.score,
@@ -210,17 +208,6 @@ def _load(name: str | None, split: str) -> data.Dataset:
         return data.load("mnist", split)
     except ValueError:
         return data.load("digits", split)
-
-
-def _machine() -> str:
-    """Returns what the figures were measured on."""
-    names = ("jax", "jaxlib", "flax", "numpy")
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
-    device = jax.devices()[0]
-    return (
-        f"{platform.machine()}, {os.cpu_count()} cores, {jax.local_device_count()} x "
-        f"{device.device_kind}; Python {platform.python_version()}, {versions}"
-    )
 
 
 def _arguments() -> argparse.Namespace:
