@@ -11,10 +11,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 import rbjax
-from rbjax import attacks, metrics, prng
+from rbjax import atomic, attacks, metrics, prng
 from rbjax.config import Config
 from rbjax.data import Dataset, pipeline
-from rbjax.training import atomic, setup
+from rbjax.training import setup
 from rbjax.training.predict import classes, predict
 from rbjax.typing import Attack, LogitsFn
 

@@ -10,9 +10,9 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from rbjax import prng, rpr
+from rbjax import atomic, prng, rpr
 from rbjax.config import Config
-from rbjax.training import atomic, setup
+from rbjax.training import setup
 
 SCORES_FILE = "rpr.json"
 EXAMPLES_FILE = "rpr.npz"

@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike
 
+from rbjax import atomic
 from rbjax.metrics import wilson_interval
-from rbjax.training import atomic
 
 Columns = Mapping[str, ArrayLike]
 PathLike = str | os.PathLike[str]

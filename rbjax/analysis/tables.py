@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rbjax.training import atomic
+from rbjax import atomic
 
 _GAP = "  "
 

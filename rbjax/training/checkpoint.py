@@ -25,8 +25,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from jax.experimental import multihost_utils
 
-from rbjax import checks
-from rbjax.training import atomic
+from rbjax import atomic, checks
 
 PyTree = Any
 

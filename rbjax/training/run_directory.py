@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rbjax.training import atomic
+from rbjax import atomic
 
 CONFIG_FILE = "config.json"
 _SHOWN = 5

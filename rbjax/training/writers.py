@@ -18,7 +18,7 @@ from typing import Any
 import jax
 from absl import logging
 
-from rbjax.training import atomic
+from rbjax import atomic
 
 METRICS_FILE = "metrics.jsonl"
 CSV_FILE = "metrics.csv"

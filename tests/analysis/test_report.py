@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rbjax import analysis, metrics
-from rbjax.training import atomic
+from rbjax import analysis, atomic, metrics
 
 MATRICES = {"clean": np.array([[8, 2], [1, 9]]), "pgd": np.array([[2, 8], [10, 0]])}
 

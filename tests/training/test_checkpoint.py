@@ -275,7 +275,8 @@ def test_a_save_that_fails_leaves_the_step_before(checkpoints, monkeypatch):
 KILLED = """
 import os, signal, sys
 import jax.numpy as jnp
-from rbjax.training import atomic, checkpoint
+from rbjax import atomic
+from rbjax.training import checkpoint
 checkpoints = checkpoint.Checkpoints(sys.argv[1], keep=1)
 checkpoints.save(1, {"w": jnp.full(3, 1.0)})
 die = lambda *args: os.kill(os.getpid(), signal.SIGKILL)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from rbjax.training import atomic, run_directory
+from rbjax import atomic
+from rbjax.training import run_directory
 
 CONFIG = {
     "seed": 0,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rbjax.training import atomic
+from rbjax import atomic
 
 
 def test_json_goes_there_and_back(tmp_path):
