@@ -49,17 +49,27 @@ class Lanes(NamedTuple):
     next_row: Anywhere
     """() int32, the head of the queue."""
     first_failure: Anywhere
-    """(R,) int32, 0 while unknown, then 1 to max_steps, or max_steps + 1 if no draw failed."""
+    """(R,) int32, 0 while unknown, then first to last, or last + 1 if no draw failed."""
     iterations: Anywhere
     """() int32, iterations of the last dispatch."""
 
 
-def start(dataset: Dataset, num_lanes: int) -> Lanes:
+class Draws(NamedTuple):
+    """The numbers of the draws that each image gets, at most."""
+
+    first: Anywhere
+    """() int32."""
+    last: Anywhere
+    """() int32."""
+
+
+def start(dataset: Dataset, num_lanes: int, first_draw: int) -> Lanes:
     """Returns lanes at the first images of each device's share, on the host.
 
     Args:
         dataset: with a leading axis of devices.
         num_lanes: lanes of each device.
+        first_draw: the number of each image's first draw.
 
     Returns:
         The lanes, numpy arrays with a leading axis of devices.
@@ -69,7 +79,7 @@ def start(dataset: Dataset, num_lanes: int) -> Lanes:
     num_rows = np.asarray(dataset.num_rows)
     return Lanes(
         row=np.minimum(row, num_slots - 1),
-        draw=np.ones_like(row),
+        draw=np.full_like(row, first_draw),
         busy=row < num_rows[:, None],
         next_row=np.minimum(num_rows, num_lanes).astype(np.int32),
         first_failure=np.zeros((num_devices, num_slots), np.int32),
@@ -90,7 +100,7 @@ def advance(
     key: Key,
     dataset: Dataset,
     lanes: Lanes,
-    max_steps: Array,
+    draws: Draws,
     num_iterations: Array,
     enough_lanes: Array,
 ) -> Lanes:
@@ -102,7 +112,7 @@ def advance(
         key: the base of every draw's key, `fold_in(fold_in(key, example_id), draw)`.
         dataset: the images.
         lanes: where to go on.
-        max_steps: draws of an image.
+        draws: of an image.
         num_iterations: iterations at most.
         enough_lanes: with the queue empty and no more lanes busy than this, stop.
 
@@ -111,32 +121,54 @@ def advance(
     """
     logits_fn = loop_safe(logits_fn)
 
-    def unfinished(lanes: Lanes) -> Array:
-        queued = lanes.next_row < dataset.num_rows
-        more = queued | (jnp.sum(lanes.busy) > enough_lanes)
-        return more & (lanes.iterations < num_iterations)
-
     def iterate(lanes: Lanes) -> Lanes:
-        keys = prng.per_example(key, dataset.example_ids[lanes.row])
-        images = to_float(dataset.images[lanes.row])
-        images = jax.vmap(perturbation)(prng.per_draw(keys, lanes.draw), images)
+        images = perturb(perturbation, key, dataset, lanes)
         failed = jnp.argmax(logits_fn(images), axis=-1) != dataset.labels[lanes.row]
-        return _hand_over(lanes, failed, dataset.num_rows, max_steps)
+        return hand_over(lanes, failed, dataset.num_rows, draws)
 
-    return jax.lax.while_loop(unfinished, iterate, lanes._replace(iterations=jnp.int32(0)))
+    return jax.lax.while_loop(
+        lambda lanes: unfinished(lanes, dataset.num_rows, num_iterations, enough_lanes),
+        iterate,
+        lanes._replace(iterations=jnp.int32(0)),
+    )
 
 
-def _hand_over(lanes: Lanes, failed: Array, num_rows: Array, max_steps: Array) -> Lanes:
-    """Writes down what is finished and gives the free lanes the next images of the queue."""
-    done = lanes.busy & (failed | (lanes.draw >= max_steps))
-    result = jnp.where(failed, lanes.draw, max_steps + 1)
+def unfinished(
+    lanes: Lanes, num_rows: Anywhere, num_iterations: Anywhere, enough_lanes: Anywhere
+) -> Anywhere:
+    """Returns whether another iteration is due, of lanes on the device or on the host."""
+    more = (lanes.next_row < num_rows) | (lanes.busy.sum() > enough_lanes)
+    return more & (lanes.iterations < num_iterations)
+
+
+def perturb(perturbation: Perturbation, key: Key, dataset: Dataset, lanes: Lanes) -> Array:
+    """Returns the next draw of every lane's image, (B, H, W, C) float32 in [0, 1]."""
+    keys = prng.per_example(key, dataset.example_ids[lanes.row])
+    images = to_float(dataset.images[lanes.row])
+    return jax.vmap(perturbation)(prng.per_draw(keys, lanes.draw), images)
+
+
+def hand_over(lanes: Lanes, failed: Array, num_rows: Array, draws: Draws) -> Lanes:
+    """Writes down what is finished and gives the free lanes the next images of the queue.
+
+    Args:
+        lanes: as they drew.
+        failed: (B,) bool, whether a lane's draw was misclassified.
+        num_rows: () int32, images of the queue.
+        draws: of an image.
+
+    Returns:
+        The lanes before their next draw.
+    """
+    done = lanes.busy & (failed | (lanes.draw >= draws.last))
+    result = jnp.where(failed, lanes.draw, draws.last + 1)
     num_slots = lanes.first_failure.shape[0]
     slot = jnp.where(done, lanes.row, num_slots)  # num_slots is nowhere: dropped
     queue = lanes.next_row + jnp.cumsum(done, dtype=jnp.int32) - 1
     found = done & (queue < num_rows)
     return Lanes(
         row=jnp.where(found, queue, lanes.row),
-        draw=jnp.where(found, 1, lanes.draw + 1),
+        draw=jnp.where(found, draws.first, lanes.draw + 1),
         busy=jnp.where(done, found, lanes.busy),
         next_row=jnp.minimum(lanes.next_row + jnp.sum(done, dtype=jnp.int32), num_rows),
         first_failure=lanes.first_failure.at[slot].set(result, mode="drop"),

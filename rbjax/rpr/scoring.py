@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import functools
-import time
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.tree_util import Partial
 
 from rbjax import checks, prng
 from rbjax.inputs import check_images, check_labels, logits_shape
-from rbjax.rpr.lanes import Dataset, Lanes, advance, classify, compact, start
+from rbjax.rpr.black_box import BlackBox, OnHost
+from rbjax.rpr.journal import digest, open_journal, sample
+from rbjax.rpr.lanes import Draws
+from rbjax.rpr.runner import compile_for
+from rbjax.rpr.stopping import Flattening
+from rbjax.rpr.sweep import FEWEST_LANES, Work, sweep
 from rbjax.typing import Array, Key, LogitsFn, Perturbation
 
-_AXIS = "data"
-_SHRINK = 4
-"""Lanes are compacted when one in so many would do."""
-_FEWEST_LANES = 16
-"""Fewer are hardly faster, and every number of lanes is a program to compile."""
 _IMAGES_PER_LANE = 8
 """The queue of a lane, at least: the more, the fewer passes are wasted at its end."""
-_SECONDS_PER_DISPATCH = 1.0
-"""How long the device runs between two looks of the host."""
+_LANES = {"cpu": 256}
+_BLOCK_SIZES = {"cpu": 4096}
+_MORE_LANES, _LARGER_BLOCK = 4096, 65536
+"""Of every platform but the CPU."""
+_BYTES_PER_BLOCK = 2**28
+"""Of each device, at most."""
 
 
 class Scores(NamedTuple):
@@ -41,6 +45,7 @@ class Scores(NamedTuple):
     clean_correct: np.ndarray
     """(N,) bool, whether the image as it is is classified right."""
     max_steps: int
+    """Draws of an image at most; fewer than asked for where `stop` ended them."""
     forward_passes_run: int
     """Perturbed images classified, idle lanes included; the clean images are N more."""
     forward_passes_needed: int
@@ -48,7 +53,7 @@ class Scores(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """What `score` tells while it runs."""
+    """What `score` tells while it runs, of the images of this process."""
 
     num_images: int
     num_scored: int
@@ -57,18 +62,26 @@ class Progress(NamedTuple):
     """Those of them that withstood every draw."""
     forward_passes_run: int
 
+    @property
+    def num_survivors(self) -> int:
+        """Images that no draw has fooled yet."""
+        return self.num_images - self.num_scored + self.num_robust
+
 
 def score(
-    logits_fn: LogitsFn,
+    logits_fn: LogitsFn | BlackBox,
     key: Key,
     images: np.ndarray | Array,
     labels: np.ndarray | Array,
     *,
     max_steps: int,
     perturbation: Perturbation,
+    stop: Flattening | None = None,
     example_ids: np.ndarray | Array | None = None,
     batch_size: int | None = None,
+    block_size: int | None = None,
     devices: Sequence[Any] | None = None,
+    journal: str | Path | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Scores:
     """Scores every image: the first of at most `max_steps` random perturbations that fools.
@@ -78,185 +91,257 @@ def score(
     depends on neither the batch size, the number of devices nor the order of the images, up to
     what float32 logits move with the shape of a batch (about 1e-6, so only for ties).
 
-    The images stay on the device in their own dtype (give uint8 where you have it); memory does not
-    grow with `max_steps`. The same logits function and perturbation compile once per lane count.
+    Images are read and scored block by block: a memory map of any length takes the memory of one
+    block, and memory does not grow with `max_steps`. They stay in their own dtype (give uint8 where
+    you have it). The same logits function and perturbation compile once per lane count. With
+    several processes (`jax.distributed`) blocks are dealt to them, each is given all images, and
+    each returns all scores.
 
     Args:
-        logits_fn: images -> logits (B, K). With `Partial(model.apply, variables)` new weights do
-            not compile again.
+        logits_fn: images -> logits (B, K), or a model on the host from `rpr.black_box`. With
+            `Partial(model.apply, variables)` new weights do not compile again.
         key: one key.
         images: (N, H, W, C) uint8, or floating in [0, 1].
         labels: (N,) integers, the true classes.
         max_steps: draws of an image at most (MAX_STEPS of the paper).
         perturbation: (key, image (H, W, C)) -> image, as `rbjax.perturbations` makes them.
+        stop: ends the draws of all images where the survival curve is flat; None: at `max_steps`.
         example_ids: (N,) integers; None: the row numbers.
         batch_size: images that a device classifies at once, at most: few images get fewer lanes,
             or many would idle at the end; None: 256 on CPU and 4,096 elsewhere.
+        block_size: images read at once; None: 4,096 a device on CPU, 65,536 elsewhere, and 256 MiB
+            at most.
         devices: the `jax.Device`s to use; None: all local ones.
+        journal: a folder in which finished blocks are kept, and every few seconds where the present
+            one stands. The same call with the same folder goes on from there and returns what an
+            unbroken one would; another call is refused. Of a plain function only the name is known:
+            what it closes over must be the same.
         progress: called now and then with how far it is.
 
     Returns:
         The scores.
 
     Raises:
-        ValueError: for wrong shapes or values.
+        ValueError: for wrong shapes or values, or another run's journal.
 
     Source:
         Ilie, Popescu and Stefanescu 2020, "Robustness as Inherent Property of Datapoints", section
         2.1 (P4).
     """
-    images, labels = np.asarray(images), np.asarray(labels)
-    ids = np.arange(len(labels)) if example_ids is None else np.asarray(example_ids)
-    _check(logits_fn, key, images, labels, ids, max_steps, batch_size)
-    devices = tuple(jax.local_devices() if devices is None else devices)[: len(images)]
-    dataset = _deal(images, labels, ids, len(devices))
-    num_lanes = _num_lanes(dataset.labels.shape[1], batch_size, devices[0].platform)
-    split, whole = _shardings(devices)
-    dataset = jax.device_put(dataset, split)
-    key = jax.device_put(key, whole)
-    if isinstance(logits_fn, Partial):
-        logits_fn = jax.device_put(logits_fn, whole)
-    programs = _programs(devices, isinstance(logits_fn, Partial))
-    clean_correct = programs.classify(num_lanes, logits_fn, dataset)
-    run = functools.partial(programs.advance, perturbation, logits_fn, key, dataset)
-    first_failure, num_passes = _drain(
-        run, start(dataset, num_lanes), max_steps, len(images), split, progress
+    checks.integer("max_steps", max_steps, low=1)
+    work = prepare(
+        logits_fn,
+        key,
+        images,
+        labels,
+        perturbation=perturbation,
+        example_ids=example_ids,
+        batch_size=batch_size,
+        block_size=block_size,
+        devices=devices,
+        journal=journal,
+        about={"max_steps": max_steps, "stop": repr(stop)},
     )
-    first_failure = _collect(first_failure, len(images))
+    num_images = len(work.labels)
+    first_failure = np.zeros(num_images, np.int32)
+    clean_correct, num_passes, last = np.zeros(num_images, bool), 0, 0
+    for first, last in _stages(max_steps, stop):
+        rows = np.flatnonzero(first_failure == 0)
+        report = functools.partial(
+            _tell, progress, num_images, num_images - len(rows), num_passes, last == max_steps
+        )
+        swept = sweep(
+            work,
+            key,
+            rows,
+            Draws(first, last),
+            name=f"draws-{first:06d}",
+            clean=first == 1,
+            report=report,
+        )
+        survived = swept.first_failure > last
+        first_failure[rows] = np.where(survived, 0, swept.first_failure)
+        clean_correct |= swept.clean_correct if first == 1 else False
+        num_passes += swept.num_passes
+        if stop is not None and stop.is_flat(_survival(first_failure, last)):
+            break
+        if not np.any(survived):
+            last = max_steps
+            break
+    return _scores(first_failure, clean_correct, last, num_passes)
+
+
+def prepare(
+    logits_fn: LogitsFn | BlackBox,
+    key: Key,
+    images: np.ndarray | Array,
+    labels: np.ndarray | Array,
+    *,
+    perturbation: Perturbation,
+    example_ids: np.ndarray | Array | None,
+    batch_size: int | None,
+    block_size: int | None,
+    devices: Sequence[Any] | None,
+    journal: str | Path | None,
+    about: dict[str, Any],
+) -> Work:
+    """Checks what `score` was given and returns it as its sweeps want it.
+
+    Args:
+        logits_fn: as all that follow, what `score` was given.
+        key: of the journal only.
+        images: (N, H, W, C).
+        labels: (N,).
+        perturbation: of one image.
+        example_ids: (N,).
+        batch_size: of a device.
+        block_size: of this process.
+        devices: to use.
+        journal: a folder.
+        about: what else the run depends on.
+
+    Returns:
+        The work.
+
+    Raises:
+        ValueError: for wrong shapes or values, or another run's journal.
+    """
+    images = np.asarray(images) if isinstance(images, jax.Array | list) else images
+    labels = np.asarray(labels)
+    ids = np.arange(len(labels)) if example_ids is None else np.asarray(example_ids)
+    _check(logits_fn, key, images, labels, ids, batch_size, block_size)
+    devices = tuple(jax.local_devices() if devices is None else devices)[: len(images)]
+    if isinstance(logits_fn, BlackBox):
+        runner = OnHost(logits_fn, perturbation, devices[0])
+    else:
+        runner = compile_for(devices, logits_fn, perturbation)
+    platform = devices[0].platform
+    block_size = _block_size(images, block_size, runner.num_devices, platform)
+    return Work(
+        runner=runner,
+        images=images,
+        labels=labels.astype(np.int32),
+        example_ids=ids.astype(np.int32),
+        block_size=block_size,
+        num_lanes=_num_lanes(-(-block_size // runner.num_devices), batch_size, platform),
+        journal=open_journal(
+            journal,
+            lambda: {
+                "model": _identity(logits_fn),
+                "perturbation": _identity(perturbation),
+                "key": np.asarray(jax.random.key_data(key)),
+                "num_images": len(labels),
+                "images": digest(sample(images)),
+                "labels": digest(labels.astype(np.int32)),
+                "example_ids": digest(ids.astype(np.int32)),
+                "block_size": block_size,
+                **about,
+            },
+        ),
+    )
+
+
+def _stages(max_steps: int, stop: Flattening | None) -> Iterator[tuple[int, int]]:
+    """Yields first and last draw of each sweep: a stop rule looks at the curve between two."""
+    window = max_steps if stop is None else stop.window
+    for first in itertools.count(1, window):
+        if first > max_steps:
+            return
+        yield first, min(first + window - 1, max_steps)
+
+
+def _survival(first_failure: np.ndarray, max_steps: int) -> np.ndarray:
+    """Returns the share of images that withstood 0 to max_steps draws; 0 is no failure."""
+    failures = np.bincount(first_failure, minlength=max_steps + 1)
+    return 1.0 - np.cumsum(np.concatenate([[0], failures[1:]])) / len(first_failure)
+
+
+def _scores(
+    first_failure: np.ndarray, clean_correct: np.ndarray, max_steps: int, num_passes: int
+) -> Scores:
+    first_failure = np.where(first_failure == 0, max_steps + 1, first_failure).astype(np.int32)
     steps = np.minimum(first_failure, max_steps)
     return Scores(
         first_failure=first_failure,
         steps=steps,
         robust=first_failure > max_steps,
-        clean_correct=_collect(clean_correct, len(images)),
+        clean_correct=clean_correct,
         max_steps=max_steps,
         forward_passes_run=num_passes,
         forward_passes_needed=int(np.sum(steps, dtype=np.int64)),
     )
 
 
-def _drain(
-    run: Callable[..., Lanes],
-    lanes: Lanes,
-    max_steps: int,
-    num_images: int,
-    split: NamedSharding,
+def _tell(
     progress: Callable[[Progress], None] | None,
-) -> tuple[np.ndarray, int]:
-    """Runs the lanes until every image is scored; returns the first failures and the passes run."""
-    num_passes, num_iterations = 0, 1
-    on_device = jax.device_put(lanes, split)
-    while True:
-        num_lanes = lanes.row.shape[1]
-        fewer = _fewer_lanes(num_lanes)
-        began = time.monotonic()
-        on_device = run(on_device, max_steps, num_iterations, fewer)
-        lanes = jax.device_get(on_device)
-        # Long enough that looking costs nothing, short enough to be seen; the first one compiles.
-        per_iteration = (time.monotonic() - began) / num_iterations
-        num_iterations = max(1, min(2 * num_iterations, int(_SECONDS_PER_DISPATCH / per_iteration)))
-        num_passes += int(np.sum(lanes.iterations, dtype=np.int64)) * num_lanes
-        finished = lanes.first_failure > 0
-        num_scored = int(np.sum(finished))
-        if progress is not None:
-            num_robust = int(np.sum(lanes.first_failure > max_steps))
-            progress(Progress(num_images, num_scored, num_robust, num_passes))
-        if num_scored == num_images:
-            return lanes.first_failure, num_passes
-        most_busy = int(np.max(np.sum(lanes.busy, axis=1)))
-        # Lanes are refilled while there is a queue, so this few are busy only when it is empty.
-        if most_busy <= fewer:
-            while most_busy <= _fewer_lanes(fewer):
-                fewer = _fewer_lanes(fewer)
-            lanes = compact(lanes, fewer)
-            on_device = jax.device_put(lanes, split)
-
-
-def _fewer_lanes(num_lanes: int) -> int:
-    """Returns the next smaller number of lanes, 0 if there is none."""
-    return num_lanes // _SHRINK if num_lanes >= _SHRINK * _FEWEST_LANES else 0
-
-
-class _Programs(NamedTuple):
-    advance: Callable[..., Lanes]
-    classify: Callable[..., Array]
-
-
-@functools.cache
-def _programs(devices: tuple[Any, ...], is_partial: bool) -> _Programs:
-    """Returns the compiled parts; a plain logits function is part of the program."""
-    static = (0,) if is_partial else (0, 1)
-    return _Programs(
-        advance=jax.pmap(
-            advance,
-            axis_name=_AXIS,
-            in_axes=(None, None, None, 0, 0, None, None, None),
-            static_broadcasted_argnums=static,
-            devices=devices,
-        ),
-        classify=jax.pmap(
-            classify,
-            axis_name=_AXIS,
-            in_axes=(None, None, 0),
-            static_broadcasted_argnums=static,
-            devices=devices,
-        ),
-    )
-
-
-def _shardings(devices: tuple[Any, ...]) -> tuple[NamedSharding, NamedSharding]:
-    """Returns where arrays with an axis of devices go, and where those without one do."""
-    mesh = Mesh(np.asarray(devices), (_AXIS,))
-    return NamedSharding(mesh, PartitionSpec(_AXIS)), NamedSharding(mesh, PartitionSpec())
-
-
-def _deal(
-    images: np.ndarray, labels: np.ndarray, example_ids: np.ndarray, num_devices: int
-) -> Dataset:
-    """Returns the rows dealt over devices: row i goes to device i modulo their number."""
-    num_slots = -(-len(images) // num_devices)
-    rows = np.arange(num_slots * num_devices).reshape(num_slots, num_devices).T
-    source = np.minimum(rows, len(images) - 1)
-    return Dataset(
-        images=images[None] if num_devices == 1 else images[source],
-        labels=labels[source].astype(np.int32),
-        example_ids=example_ids[source].astype(np.int32),
-        num_rows=np.sum(rows < len(images), axis=1, dtype=np.int32),
-    )
-
-
-def _collect(dealt: Array | np.ndarray, num_images: int) -> np.ndarray:
-    """Returns what was dealt over devices in the order of the images."""
-    return np.asarray(dealt).T.reshape(-1)[:num_images]
+    num_images: int,
+    num_before: int,
+    passes_before: int,
+    is_last: bool,
+    num_done: int,
+    num_robust: int,
+    num_passes: int,
+) -> None:
+    """Tells how far a sweep is; before the last one, those that withstood it are not finished."""
+    if progress is None:
+        return
+    finished = num_before + (num_done if is_last else num_done - num_robust)
+    robust = num_robust if is_last else 0
+    progress(Progress(num_images, finished, robust, passes_before + num_passes))
 
 
 def _num_lanes(num_rows: int, batch_size: int | None, platform: str) -> int:
     """Returns the lanes of a device: a power of two, or all that it may have."""
-    most = batch_size or (256 if platform == "cpu" else 4096)
+    most = batch_size or _LANES.get(platform, _MORE_LANES)
     power = 2 ** int(np.log2(max(num_rows // _IMAGES_PER_LANE, 1)))
-    return min(max(power, _FEWEST_LANES), most, num_rows)
+    return min(max(power, FEWEST_LANES), most, num_rows)
+
+
+def _block_size(images: Any, block_size: int | None, num_devices: int, platform: str) -> int:
+    """Returns the images of a block, the same for all blocks up to the last one's filling."""
+    if block_size is None:
+        bytes_per_image = int(np.prod(images.shape[1:])) * images.dtype.itemsize
+        most = min(_BLOCK_SIZES.get(platform, _LARGER_BLOCK), _BYTES_PER_BLOCK // bytes_per_image)
+        block_size = max(most, 1) * num_devices
+        num_blocks = -(-len(images) // block_size)
+        block_size = -(-len(images) // num_blocks)
+    return min(block_size, len(images))
+
+
+def _identity(function: Any) -> str:
+    """Returns what is known of a model or a perturbation, the same in another process."""
+    if isinstance(function, BlackBox):
+        return f"black box {_identity(function.predict)}"
+    if isinstance(function, Partial):
+        weights = jax.tree.leaves((function.args, function.keywords))
+        return f"{_identity(function.func)} {digest(*weights)}"
+    if hasattr(function, "__dataclass_fields__"):
+        return repr(function)
+    return getattr(function, "__qualname__", type(function).__qualname__)
 
 
 def _check(
-    logits_fn: LogitsFn,
+    logits_fn: LogitsFn | BlackBox,
     key: Key,
-    images: np.ndarray,
+    images: Any,
     labels: np.ndarray,
     example_ids: np.ndarray,
-    max_steps: int,
     batch_size: int | None,
+    block_size: int | None,
 ) -> None:
     """Raises a ValueError for what is wrong with the input."""
-    check_images(images)
+    in_memory = isinstance(images, np.ndarray) and not isinstance(images, np.memmap)
+    check_images(images if in_memory else images[:0])
     if len(images) == 0:
         raise ValueError("images holds no image; there must be at least one")
-    num_classes = logits_shape(
-        logits_fn, jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
-    )[1]
+    num_classes = 2**31
+    if not isinstance(logits_fn, BlackBox):
+        image = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
+        num_classes = logits_shape(logits_fn, image)[1]
     check_labels(labels, num_examples=len(images), num_classes=num_classes)
     check_labels(example_ids, num_examples=len(images), num_classes=2**31, field="example_ids")
     if prng.broadcast(key, 1) is key:
         raise ValueError(f"key has shape {key.shape}; it must be one key")
-    checks.integer("max_steps", max_steps, low=1)
-    if batch_size is not None:
-        checks.integer("batch_size", batch_size, low=1)
+    for field, size in (("batch_size", batch_size), ("block_size", block_size)):
+        if size is not None:
+            checks.integer(field, size, low=1)

@@ -1,8 +1,4 @@
-"""Scoring with a model that is known: an image's first channel is its own failure probability.
-
-The perturbation draws the second channel, and the model fails where the draw lies below the first.
-Nothing is rounded, so that results agree to the last draw whatever the batch's shape.
-"""
+"""Scoring with a model that is known (`tests.rpr.known`)."""
 
 from __future__ import annotations
 
@@ -13,40 +9,10 @@ import pytest
 from jax.tree_util import Partial
 
 from rbjax import perturbations, rpr
-from rbjax.rpr import scoring
+from rbjax.rpr import scoring, sweep
+from tests.rpr.known import KEY, LOGITS_FN, MIXED, make_images, redraw, score, threshold
 
-KEY = jax.random.key(0)
 ONE = jax.devices()[:1]
-NUM_CLASSES = 3
-
-
-def redraw(key, image):
-    return image.at[..., 1].set(jax.random.uniform(key, image.shape[:-1]))
-
-
-def threshold(classes, images):
-    """Class 0 where the draw is at least the failure probability, else class 1."""
-    fails = images[:, 0, 0, 1] < images[:, 0, 0, 0]
-    return jax.nn.one_hot(fails.astype(int), classes.shape[0])
-
-
-LOGITS_FN = Partial(threshold, jnp.zeros(NUM_CLASSES))
-
-
-def make_images(probabilities):
-    """Returns images (N, 1, 1, 2) whose clean draw is 0.5."""
-    probabilities = np.asarray(probabilities, np.float32)
-    return np.stack([probabilities, np.full_like(probabilities, 0.5)], -1)[:, None, None, :]
-
-
-def score(probabilities, max_steps=20, labels=None, **options):
-    images = make_images(probabilities)
-    labels = np.zeros(len(images), np.int32) if labels is None else labels
-    options = {"devices": ONE, "perturbation": redraw, **options}
-    return rpr.score(LOGITS_FN, KEY, images, labels, max_steps=max_steps, **options)
-
-
-MIXED = np.random.default_rng(0).choice([0.0, 0.01, 0.1, 0.6, 1.0], 203)
 
 
 def one_by_one(logits_fn, perturbation, images, labels, ids, max_steps):
@@ -162,13 +128,13 @@ def test_hardly_a_pass_is_wasted():
 def test_lanes_are_compacted(monkeypatch):
     """What one long tail costs: 31 lanes of 32 fail at once and one goes on for 200 draws."""
     monkeypatch.setattr(scoring, "_IMAGES_PER_LANE", 1)
-    monkeypatch.setattr(scoring, "_FEWEST_LANES", 8)
+    monkeypatch.setattr(sweep, "FEWEST_LANES", 8)
     probabilities = np.ones(32)
     probabilities[5] = 0.0
     scores = score(probabilities, max_steps=200, batch_size=32)
     assert scores.forward_passes_needed == 231
     assert scores.forward_passes_run == 32 + 199 * 8
-    monkeypatch.setattr(scoring, "_FEWEST_LANES", 2)
+    monkeypatch.setattr(sweep, "FEWEST_LANES", 2)
     scores = score(probabilities, max_steps=200, batch_size=32)
     assert scores.forward_passes_run == 32 + 199 * 2
     assert scores.first_failure[5] == 201

@@ -1,0 +1,158 @@
+"""Several repetitions of RPR: how often each datapoint fails, until that is known well enough."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from rbjax import checks, prng
+from rbjax.rpr.anytime import anytime_interval
+from rbjax.rpr.black_box import BlackBox
+from rbjax.rpr.estimators import count_draws
+from rbjax.rpr.lanes import Draws
+from rbjax.rpr.scoring import Progress, prepare
+from rbjax.rpr.sweep import sweep
+from rbjax.typing import Array, Key, LogitsFn, Perturbation
+
+
+class Repeated(NamedTuple):
+    """What several repetitions found, one entry an image unless said otherwise."""
+
+    first_failure: np.ndarray
+    """(N, R) int32, 1 to max_steps + 1 as in `Scores`; 0 for a repetition that was not run."""
+    failures: np.ndarray
+    """(N,) int64, repetitions that ended in a failure."""
+    draws: np.ndarray
+    """(N,) int64, draws of all repetitions."""
+    clean_correct: np.ndarray
+    """(N,) bool, whether the image as it is is classified right."""
+    max_steps: int
+    forward_passes_run: int
+    """Perturbed images classified, idle lanes included."""
+
+
+def score_repeatedly(
+    logits_fn: LogitsFn | BlackBox,
+    key: Key,
+    images: np.ndarray | Array,
+    labels: np.ndarray | Array,
+    *,
+    repetitions: int,
+    max_steps: int,
+    perturbation: Perturbation,
+    max_width: float | None = None,
+    confidence: float = 0.95,
+    example_ids: np.ndarray | Array | None = None,
+    batch_size: int | None = None,
+    block_size: int | None = None,
+    devices: Sequence[Any] | None = None,
+    journal: str | Path | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Repeated:
+    """Scores every image several times, each time with draws of its own.
+
+    One repetition tells of an image that fails little more than that it does; failures / draws over
+    several is its failure probability. The first repetition is `score` with the same key.
+
+    Args:
+        logits_fn: as for `score`.
+        key: one key.
+        images: (N, H, W, C) uint8, or floating in [0, 1].
+        labels: (N,) integers, the true classes.
+        repetitions: R, at most.
+        max_steps: draws of an image in a repetition at most.
+        perturbation: (key, image (H, W, C)) -> image.
+        max_width: an image whose failure probability is known this well, by its anytime-valid
+            interval, is not drawn for again; None: all have R repetitions.
+        confidence: of that interval.
+        example_ids: as for `score`, as all that follow.
+        batch_size: images that a device classifies at once, at most.
+        block_size: images read at once.
+        devices: the `jax.Device`s to use.
+        journal: a folder to go on from.
+        progress: called now and then; an image is counted for each of its repetitions.
+
+    Returns:
+        First failures of every repetition, and their sums.
+
+    Raises:
+        ValueError: for wrong shapes or values, or another run's journal.
+
+    Source:
+        The expectation over retries of Ilie, Popescu and Stefanescu 2020, section 2.1 (P4).
+    """
+    checks.integer("max_steps", max_steps, low=1)
+    checks.integer("repetitions", repetitions, low=1)
+    if max_width is not None:
+        checks.real("max_width", max_width, high=1.0)
+    work = prepare(
+        logits_fn,
+        key,
+        images,
+        labels,
+        perturbation=perturbation,
+        example_ids=example_ids,
+        batch_size=batch_size,
+        block_size=block_size,
+        devices=devices,
+        journal=journal,
+        about={"max_steps": max_steps, "max_width": max_width, "confidence": confidence},
+    )
+    num_images = len(work.labels)
+    first_failure = np.zeros((num_images, repetitions), np.int32)
+    clean_correct, rows, num_passes = np.zeros(num_images, bool), np.arange(num_images), 0
+    for repetition in range(repetitions):
+        # An image that is known well enough counts as done in the repetitions it does not need.
+        total, done = num_images * repetitions, num_images * (repetition + 1) - len(rows)
+        report = functools.partial(_tell, progress, total, done, num_passes)
+        swept = sweep(
+            work,
+            _key_of(key, repetition),
+            rows,
+            Draws(1, max_steps),
+            name=f"repetition-{repetition:04d}",
+            clean=repetition == 0,
+            report=report,
+        )
+        first_failure[rows, repetition] = swept.first_failure
+        clean_correct |= swept.clean_correct if repetition == 0 else False
+        num_passes += swept.num_passes
+        rows = _not_yet_known(first_failure, max_steps, max_width, confidence)
+        if not len(rows):
+            break
+    failures, draws = count_draws(first_failure, max_steps)
+    return Repeated(first_failure, failures, draws, clean_correct, max_steps, num_passes)
+
+
+def _key_of(key: Key, repetition: int) -> Key:
+    if repetition == 0:
+        return key
+    return jax.random.fold_in(prng.named(key, "repetition"), repetition)
+
+
+def _not_yet_known(
+    first_failure: np.ndarray, max_steps: int, max_width: float | None, confidence: float
+) -> np.ndarray:
+    """Returns the images whose interval is still wider than it may be; all if it may be any."""
+    if max_width is None:
+        return np.arange(len(first_failure))
+    low, high = anytime_interval(*count_draws(first_failure, max_steps), confidence)
+    return np.flatnonzero(high - low > max_width)
+
+
+def _tell(
+    progress: Callable[[Progress], None] | None,
+    total: int,
+    num_before: int,
+    passes_before: int,
+    num_done: int,
+    num_robust: int,
+    num_passes: int,
+) -> None:
+    if progress is not None:
+        progress(Progress(total, num_before + num_done, num_robust, passes_before + num_passes))

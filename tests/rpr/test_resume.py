@@ -1,0 +1,178 @@
+"""Blocks, the journal, and runs that are killed."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rbjax import rpr
+from rbjax.rpr import journal, sweep
+from tests.rpr.known import KEY, LOGITS_FN, MIXED, make_images, redraw, score
+
+SCRIPT = Path(__file__).with_name("resumed.py")
+
+
+class KilledError(Exception):
+    """Stands for a signal."""
+
+
+def test_blocks_do_not_matter():
+    expected = score(MIXED)
+    one_by_one = score(MIXED[:5], block_size=1)
+    np.testing.assert_array_equal(one_by_one.first_failure, expected.first_failure[:5])
+    for block_size in (32, 203, 4096):
+        scores = score(MIXED, block_size=block_size)
+        np.testing.assert_array_equal(scores.first_failure, expected.first_failure)
+        np.testing.assert_array_equal(scores.clean_correct, expected.clean_correct)
+
+
+def test_a_memory_map_is_read_block_by_block(tmp_path):
+    images = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (203, 1, 1, 2))
+    images[:] = make_images(MIXED)
+    read = []
+
+    class Source:
+        shape, dtype = images.shape, images.dtype
+
+        def __len__(self):
+            return len(images)
+
+        def __getitem__(self, rows):
+            found = images[rows]
+            read.append(len(found))
+            return found
+
+    arguments = {"max_steps": 20, "perturbation": redraw, "block_size": 50}
+    labels = np.zeros(203, int)
+    from_map = rpr.score(LOGITS_FN, KEY, images, labels, **arguments)
+    from_source = rpr.score(LOGITS_FN, KEY, Source(), labels, **arguments)
+    expected = score(MIXED).first_failure
+    np.testing.assert_array_equal(from_map.first_failure, expected)
+    np.testing.assert_array_equal(from_source.first_failure, expected)
+    assert max(read) == 50
+    assert sum(read) == 203
+
+
+@pytest.mark.parametrize("options", [{}, {"stop": rpr.Flattening(window=4, tolerance=0.01)}])
+def test_interrupted_at_every_look(tmp_path, monkeypatch, options):
+    """Whenever it stops, it goes on: no image lost, none scored again, the same passes run."""
+    monkeypatch.setattr(journal, "_SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr(sweep, "_SECONDS_PER_DISPATCH", 0.0)
+    options = {"batch_size": 8, "block_size": 20, **options}
+    looks = []
+    unbroken = score(MIXED[:48], progress=looks.append, **options)
+    assert len(looks) > 30
+    for survives in (0, 7):
+        folder, passes, scores, num_runs = tmp_path / f"after-{survives}", [0], None, 0
+        while scores is None:
+            scores, num_runs = _interrupted(folder, survives, passes, options), num_runs + 1
+            assert num_runs <= len(looks)
+        assert num_runs > 1
+        assert len(passes) - 1 == len({look.forward_passes_run for look in looks})
+        assert scores.forward_passes_run == unbroken.forward_passes_run
+        for one, other in zip(scores, unbroken, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def _interrupted(folder, survives, passes, options):
+    """Scores until it has gone so many steps further; returns the scores if that was enough."""
+    enough = len(passes) + survives
+
+    def progress(state):
+        if state.forward_passes_run > passes[-1]:
+            passes.append(state.forward_passes_run)
+        if len(passes) > enough:
+            raise KilledError
+
+    try:
+        return score(MIXED[:48], progress=progress, journal=folder, **options)
+    except KilledError:
+        return None
+
+
+def test_interrupted_repetitions(tmp_path):
+    options = {"scorer": rpr.score_repeatedly, "repetitions": 4, "max_width": 0.5}
+    unbroken = score(MIXED, **options)
+    done = []
+
+    def progress(state):
+        done.append(state.num_scored)
+        if len(done) == 5:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        score(MIXED, journal=tmp_path / "j", progress=progress, **options)
+    resumed = score(MIXED, journal=tmp_path / "j", **options)
+    for one, other in zip(resumed, unbroken, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_damaged_block_is_scored_again(tmp_path):
+    expected = score(MIXED, block_size=64, journal=tmp_path)
+    blocks = sorted(tmp_path.glob("*block*.npz"))
+    assert len(blocks) == 4
+    blocks[0].write_bytes(blocks[0].read_bytes()[:-20])
+    blocks[1].write_bytes(b"")
+    blocks[2].unlink()
+    again = score(MIXED, block_size=64, journal=tmp_path)
+    np.testing.assert_array_equal(again.first_failure, expected.first_failure)
+
+
+def test_another_run_is_refused(tmp_path):
+    score(MIXED, journal=tmp_path / "j")
+    before = {file.name: file.read_bytes() for file in (tmp_path / "j").iterdir()}
+    changes = {
+        "max_steps": {"max_steps": 7},
+        "stop": {"stop": rpr.Flattening()},
+        "block_size": {"block_size": 10},
+        "images": {"probabilities": MIXED[::-1]},
+        "num_images": {"probabilities": MIXED[:-1]},
+        "labels": {"labels": np.ones(203, np.int32)},
+        "perturbation": {"perturbation": lambda key, image: image},
+    }
+    for field, change in changes.items():
+        arguments = {"probabilities": MIXED, "journal": tmp_path / "j", **change}
+        with pytest.raises(ValueError, match=f"belongs to a run with {field} = "):
+            score(**arguments)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("")
+    with pytest.raises(ValueError, match="holds other files"):
+        score(MIXED, journal=tmp_path / "full")
+    (tmp_path / "j" / "journal.json").write_text("{")
+    with pytest.raises(ValueError, match=r"journal\.json is damaged"):
+        score(MIXED, journal=tmp_path / "j")
+    (tmp_path / "j" / "journal.json").write_bytes(before["journal.json"])
+    after = {file.name: file.read_bytes() for file in (tmp_path / "j").iterdir()}
+    assert after == before
+    assert json.loads(before["journal.json"])["num_images"] == 203
+
+
+@pytest.mark.slow
+def test_killed_ten_times(tmp_path):
+    """SIGKILL at ten random moments while it scores; the file equals the unbroken run's."""
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    for folder in (unbroken, broken):
+        folder.mkdir()
+    subprocess.run([sys.executable, SCRIPT, unbroken], check=True, stdout=subprocess.DEVNULL)
+    wait, positions = random.Random(0), []
+    for _ in range(10):
+        with subprocess.Popen(
+            [sys.executable, SCRIPT, broken], stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            positions.append(int(process.stdout.readline()))
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(timeout=wait.uniform(0.0, 0.6))
+            process.send_signal(signal.SIGKILL)
+    assert not (broken / "scores.npz").exists()
+    assert positions == sorted(positions)
+    assert positions[-1] > positions[0]
+    subprocess.run([sys.executable, SCRIPT, broken], check=True, stdout=subprocess.DEVNULL)
+    assert (broken / "scores.npz").read_bytes() == (unbroken / "scores.npz").read_bytes()
