@@ -223,7 +223,13 @@ def prepare(
         labels=labels.astype(np.int32),
         example_ids=ids.astype(np.int32),
         block_size=block_size,
-        num_lanes=_num_lanes(-(-block_size // runner.num_devices), batch_size, platform),
+        num_lanes=_num_lanes(
+            -(-block_size // runner.num_devices),
+            batch_size,
+            platform,
+            # A call of a black box costs more than the passes that idle lanes waste.
+            images_per_lane=1 if isinstance(logits_fn, BlackBox) else _IMAGES_PER_LANE,
+        ),
         journal=open_journal(
             journal,
             lambda: {
@@ -290,10 +296,10 @@ def _tell(
     progress(Progress(num_images, finished, robust, passes_before + num_passes))
 
 
-def _num_lanes(num_rows: int, batch_size: int | None, platform: str) -> int:
+def _num_lanes(num_rows: int, batch_size: int | None, platform: str, images_per_lane: int) -> int:
     """Returns the lanes of a device: a power of two, or all that it may have."""
     most = batch_size or _LANES.get(platform, _MORE_LANES)
-    power = 2 ** int(np.log2(max(num_rows // _IMAGES_PER_LANE, 1)))
+    power = 2 ** int(np.log2(max(num_rows // images_per_lane, 1)))
     return min(max(power, FEWEST_LANES), most, num_rows)
 
 

@@ -141,13 +141,33 @@ def test_lanes_are_compacted(monkeypatch):
 
 
 def test_chosen_lanes():
-    assert scoring._num_lanes(10_000, None, "cpu") == 256
-    assert scoring._num_lanes(10_000, None, "gpu") == 1024
-    assert scoring._num_lanes(360, None, "cpu") == 32
-    assert scoring._num_lanes(5, None, "cpu") == 5
-    assert scoring._num_lanes(360, 256, "cpu") == 32
-    assert scoring._num_lanes(10_000, 100, "cpu") == 100
-    assert scoring._num_lanes(10_000, 3, "gpu") == 3
+    assert scoring._num_lanes(10_000, None, "cpu", 8) == 256
+    assert scoring._num_lanes(10_000, None, "gpu", 8) == 1024
+    assert scoring._num_lanes(360, None, "cpu", 8) == 32
+    assert scoring._num_lanes(360, None, "cpu", 1) == 256
+    assert scoring._num_lanes(5, None, "cpu", 8) == 5
+    assert scoring._num_lanes(360, 256, "cpu", 8) == 32
+    assert scoring._num_lanes(10_000, 100, "cpu", 8) == 100
+    assert scoring._num_lanes(10_000, 3, "gpu", 8) == 3
+
+
+def test_chosen_blocks():
+    """About even, the same for all, within 4,096 a device on a CPU and 256 MiB anywhere."""
+    eight_bit = jax.ShapeDtypeStruct((10_000, 28, 28, 1), np.uint8)
+    assert scoring._block_size(Sized(eight_bit), None, 1, "cpu") == 3334
+    assert scoring._block_size(Sized(eight_bit), None, 8, "cpu") == 10_000
+    assert scoring._block_size(Sized(eight_bit), None, 1, "gpu") == 10_000
+    assert scoring._block_size(Sized(eight_bit), 64, 8, "cpu") == 64
+    large = jax.ShapeDtypeStruct((100_000, 512, 512, 4), np.float32)
+    assert scoring._block_size(Sized(large), None, 1, "gpu") == 64
+
+
+class Sized:
+    def __init__(self, like):
+        self.shape, self.dtype = like.shape, like.dtype
+
+    def __len__(self):
+        return self.shape[0]
 
 
 def test_eight_bit_images_are_the_same_as_their_floats():
