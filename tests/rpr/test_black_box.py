@@ -83,18 +83,21 @@ def test_a_torch_module():
         maps = jax.lax.conv_general_dilated(
             images - 0.5, jnp.float32(kernel), (1, 1), "VALID", dimension_numbers=_NHWC
         )
-        return jnp.mean(jax.nn.relu(maps), axis=(1, 2)) @ jnp.float32(weights)
+        return jnp.mean(jax.nn.relu(maps), axis=(1, 2)) @ jnp.float32(weights) - centre
 
+    centre = np.zeros(3, np.float32)
+    centre = np.mean(logits_fn(jnp.float32(images) / 255), axis=0)  # so that no class has all
     module = torch.nn.Sequential(
         torch.nn.Conv2d(1, 4, 3, bias=False),
         torch.nn.ReLU(),
         torch.nn.AdaptiveAvgPool2d(1),
         torch.nn.Flatten(),
-        torch.nn.Linear(4, 3, bias=False),
+        torch.nn.Linear(4, 3),
     )
     with torch.no_grad():
         module[0].weight.copy_(torch.tensor(kernel.transpose(3, 2, 0, 1)))
         module[4].weight.copy_(torch.tensor(weights.T))
+        module[4].bias.copy_(torch.tensor(-centre))
 
     def predict(images):
         with torch.no_grad():

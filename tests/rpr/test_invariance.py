@@ -1,0 +1,127 @@
+"""A real CNN's scores, however they are computed; only draws whose top logits tie may differ."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.tree_util import Partial
+
+from rbjax import data, models, perturbations, prng, rpr
+from rbjax.losses.adversarial import cross_entropy
+from rbjax.rpr import scoring
+
+KEY = jax.random.key(3)
+MAX_STEPS = 60
+PERTURBATION = perturbations.random_pixels(values="binary", exactly=True)
+TIE = 1e-5
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _a_lane_an_image():
+    """So that 360 images fill batches of 64 and of 256, not of 32 each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scoring, "_IMAGES_PER_LANE", 1)
+        yield
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Returns a CNN after 200 steps on digits, and the test split."""
+    train, test = data.load("digits", "train"), data.load("digits", "test")
+    model = models.create(
+        "simple_cnn",
+        num_classes=10,
+        image_shape=train.info.image_shape,
+        mean=train.info.mean,
+        std=train.info.std,
+        widths=(8, 16),
+    )
+    variables = model.init(jax.random.key(0), jnp.zeros((1, *train.info.image_shape)))
+    optimizer = optax.adam(3e-3)
+
+    @jax.jit
+    def step(variables, state, images, labels):
+        def loss(variables):
+            return jnp.mean(cross_entropy(model.apply(variables, images), labels))
+
+        updates, state = optimizer.update(jax.grad(loss)(variables), state)
+        return optax.apply_updates(variables, updates), state
+
+    state, order = optimizer.init(variables), np.random.default_rng(0)
+    for _ in range(200):
+        rows = order.integers(0, train.num_examples, 64)
+        variables, state = step(
+            variables, state, np.float32(train.images[rows]) / 255, train.labels[rows]
+        )
+    return Partial(model.apply, variables), test
+
+
+@pytest.fixture(scope="module")
+def reference(trained):
+    """Returns the scores with batches of 64, and which draws tie, (N, MAX_STEPS)."""
+    logits_fn, test = trained
+    images = jnp.float32(test.images) / 255
+
+    @jax.jit
+    def tie(logits_fn, draw):
+        keys = prng.per_draw(prng.per_example(KEY, test.example_ids), draw)
+        top = jax.lax.top_k(logits_fn(jax.vmap(PERTURBATION)(keys, images)), 2)[0]
+        return top[:, 0] - top[:, 1] <= TIE
+
+    ties = np.stack([tie(logits_fn, draw) for draw in range(1, MAX_STEPS + 1)], axis=1)
+    scores = score(logits_fn, test, batch_size=64)
+    assert scores.clean_correct.mean() > 0.9
+    assert 0.1 < scores.robust.mean() < 0.9
+    return scores, ties
+
+
+def score(logits_fn, test, rows=slice(None), **options):
+    options = {"devices": jax.devices()[:1], **options}
+    return rpr.score(
+        logits_fn,
+        KEY,
+        test.images[rows],
+        test.labels[rows],
+        example_ids=test.example_ids[rows],
+        max_steps=MAX_STEPS,
+        perturbation=PERTURBATION,
+        **options,
+    )
+
+
+WAYS = {
+    "batches of 4,096": lambda logits_fn, test: score(logits_fn, test, batch_size=4096),
+    "8 devices": lambda logits_fn, test: score(logits_fn, test, devices=jax.devices()[:8]),
+    "blocks of 100": lambda logits_fn, test: score(logits_fn, test, block_size=100),
+    "a black box": lambda logits_fn, test: score(
+        rpr.black_box(lambda images: np.argmax(_LOGITS(logits_fn, images), -1)), test
+    ),
+    "a plain function": lambda logits_fn, test: score(lambda images: logits_fn(images), test),
+}
+_LOGITS = jax.jit(lambda logits_fn, images: logits_fn(images))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_same_scores(trained, reference, way):
+    check(WAYS[way](*trained).first_failure, *reference)
+
+
+def test_same_scores_in_another_order(trained, reference):
+    logits_fn, test = trained
+    order = np.random.default_rng(0).permutation(test.num_examples)
+    shuffled = score(logits_fn, test, rows=order).first_failure
+    first_failure = np.empty_like(shuffled)
+    first_failure[order] = shuffled
+    check(first_failure, *reference)
+
+
+def check(first_failure, scores, ties):
+    """Every first failure that differs is one of, or comes after, a draw that ties."""
+    differ = np.flatnonzero(first_failure != scores.first_failure)
+    print(f"draws that tie: {ties.sum()} of {ties.size}; first failures that differ: {len(differ)}")
+    earliest = np.minimum(first_failure, scores.first_failure)
+    assert all(ties[row, earliest[row] - 1] for row in differ)
+    assert ties.mean() < 0.001
