@@ -6,26 +6,8 @@ field applies (`only` lists the names it belongs to), and it stays absent where 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
-
-class Field(NamedTuple):
-    """One field of the config."""
-
-    kind: type
-    default: Any
-    meaning: str
-    low: float | None = None
-    high: float | None = None
-    above: float | None = None
-    """An open lower bound."""
-    unit: str = ""
-    choices: tuple[str, ...] | None = None
-    only: tuple[str, ...] | None = None
-    """The names in its group that the field belongs to; None is all of them."""
-    optional: bool = False
-    """Whether it may stay absent where it applies."""
-
+from rbjax.config.field import Field
+from rbjax.config.score import SCORE
 
 EPSILON = "radius of the perturbation; at most 1 in linf, any positive size in l2"
 _ADVERSARIAL = ("pgd", "universal")
@@ -51,6 +33,15 @@ DATASET: dict[str, Field] = {
         float, 0.0, "largest rotation either way", low=0.0, high=180.0, unit="degrees"
     ),
     "crop_padding": Field(int, 0, "zeros padded before a random crop", low=0, unit="pixels"),
+    "subset": Field(
+        str,
+        None,
+        "an .npz file; train only on its example_ids, of what imbalance leaves",
+        optional=True,
+    ),
+    "subset_digest": Field(
+        str, None, "of the subset's ids; filled in, and checked where it is given", optional=True
+    ),
     "max_train_examples": Field(int, None, "keep only so many of train", low=1, optional=True),
     "max_test_examples": Field(int, None, "keep only so many of test", low=1, optional=True),
 }
@@ -104,8 +95,8 @@ MODEL: dict[str, Field] = {
     "widths": Field(
         tuple,
         None,
-        "channels of the two convolutions, (32, 64)",
-        only=("simple_cnn",),
+        "channels of the two convolutions, (32, 64); units of each hidden layer, (256, 256)",
+        only=("simple_cnn", "mlp"),
         optional=True,
     ),
     "activation": Field(
@@ -282,55 +273,6 @@ ATTACK: dict[str, Field] = {
     ),
     "max_examples": Field(
         int, None, "craft on so many of train; all", low=1, only=("universal",), optional=True
-    ),
-}
-
-SCORE: dict[str, Field] = {
-    "perturbation": Field(str, "random_pixels", "the random perturbation"),
-    "max_steps": Field(int, 250, "draws a datapoint; 0 leaves the scoring out", low=0),
-    "max_pixels": Field(
-        int,
-        None,
-        "pixels altered at most; the square root of their number",
-        low=1,
-        only=("random_pixels",),
-        optional=True,
-    ),
-    "exactly": Field(
-        bool, False, "so many pixels, rather than at most so many", only=("random_pixels",)
-    ),
-    "replace": Field(bool, False, "whether a pixel may be drawn twice", only=("random_pixels",)),
-    "values": Field(
-        str,
-        "uniform",
-        "law of a new value",
-        choices=("uniform", "binary", "byte"),
-        only=("random_pixels",),
-    ),
-    "sigma": Field(
-        float,
-        0.1,
-        "standard deviation",
-        above=0.0,
-        unit="pixels in [0, 1]",
-        only=("gaussian_noise",),
-    ),
-    "epsilon": Field(
-        float,
-        0.1,
-        "half the width",
-        above=0.0,
-        high=1.0,
-        unit="pixels in [0, 1]",
-        only=("uniform_noise",),
-    ),
-    "split": Field(str, "test", "which split", choices=("train", "test")),
-    "batch_size": Field(
-        int,
-        None,
-        "datapoints drawn for at once, on each device; by their number",
-        low=1,
-        optional=True,
     ),
 }
 

@@ -106,11 +106,11 @@ def resolve(config: Mapping[str, Any], names: Names) -> Config:
     given = config.to_dict() if isinstance(config, config_dict.ConfigDict) else dict(config)
     mistakes: list[str] = []
     mistakes += [_unknown("", k, [*TOP, *GROUPS, "attacks"]) for k in _strangers(given)]
-    resolved = _resolve_group("", TOP, given, None, mistakes)
+    resolved = _resolve_group("", TOP, given, (), mistakes)
     for group, fields in GROUPS.items():
         values, selector = given.get(group) or {}, SELECTOR.get(group, "name")
         if selector not in fields:
-            resolved[group] = _resolve_group(group, fields, values, None, mistakes)
+            resolved[group] = _resolve_group(group, fields, values, (), mistakes)
             continue
         known = names[group if selector == "name" else selector]
         resolved[group] = _resolve_named(group, fields, values, selector, known, mistakes)
@@ -188,20 +188,23 @@ def _resolve_named(
 ) -> dict[str, Any]:
     """Resolves a group whose fields depend on the name it gives."""
     known = list(known)
-    name = given.get(selector)
-    name = fields[selector].default if name is None else name
-    if name not in known:
+    value = given.get(selector)
+    value = fields[selector].default if value is None else value
+    several = fields[selector].several and isinstance(value, str)
+    names = tuple(value.split("+")) if several else (value,)
+    strangers = [name for name in names if name not in known]
+    for name in strangers:
         hint = f"allowed: {', '.join(known)}{nearest(name, known)}"
-        mistakes.append(f"{where}.{selector} = {name!r}: unknown; {hint}")
-        return {}
-    return _resolve_group(where, fields, given, name, mistakes)
+        which = f"{name!r} is unknown" if len(names) > 1 else "unknown"
+        mistakes.append(f"{where}.{selector} = {value!r}: {which}; {hint}")
+    return {} if strangers else _resolve_group(where, fields, given, names, mistakes)
 
 
 def _resolve_group(
     where: str,
     fields: Mapping[str, Field],
     given: Mapping[str, Any],
-    name: str | None,
+    names: tuple[str, ...],
     mistakes: list[str],
 ) -> dict[str, Any]:
     prefix = f"{where}." if where else ""
@@ -210,12 +213,12 @@ def _resolve_group(
     resolved: dict[str, Any] = {}
     for key, field in fields.items():
         value = given.get(key)
-        if field.only is not None and name not in field.only:
+        if not _applies(field, names):
             if value is not None:
-                mine = ", ".join(k for k, f in fields.items() if f.only is None or name in f.only)
+                mine = ", ".join(k for k, f in fields.items() if _applies(f, names))
                 mistakes.append(
-                    f"{prefix}{key} = {value!r}: not a field of {name!r} (its fields: {mine}); "
-                    f"leave it out, or --config.{prefix}{key}=none"
+                    f"{prefix}{key} = {value!r}: not a field of {'+'.join(names)!r} (its fields: "
+                    f"{mine}); leave it out, or --config.{prefix}{key}=none"
                 )
             continue
         if value is None:
@@ -228,6 +231,10 @@ def _resolve_group(
         if mistake:
             mistakes.append(f"{prefix}{key} = {value!r}: {mistake}")
     return resolved
+
+
+def _applies(field: Field, names: tuple[str, ...]) -> bool:
+    return field.only is None or not set(names).isdisjoint(field.only)
 
 
 def _checked(value: Any, field: Field) -> tuple[Any, str]:
@@ -289,6 +296,14 @@ def _check_together(resolved: Mapping[str, Any], mistakes: list[str]) -> None:
             )
     if resolved["task"] == "score" and resolved["score"].get("max_steps") == 0:
         mistakes.append("score.max_steps = 0: the task 'score' needs at least 1 draw")
+    score = resolved["score"]
+    if score.get("repetitions", 1) > 1 and score.get("stop_window") is not None:
+        mistakes.append("score.repetitions and score.stop_window: give one of the two")
+    if score.get("repetitions", 1) == 1 and score.get("max_width") is not None:
+        mistakes.append("score.max_width: needs score.repetitions of 2 or more")
+    dataset = resolved["dataset"]
+    if dataset.get("subset_digest") is not None and dataset.get("subset") is None:
+        mistakes.append("dataset.subset_digest: belongs to dataset.subset, which is not given")
     imbalance = resolved["imbalance"]
     if imbalance.get("decay") is not None and imbalance.get("imbalance_ratio") is not None:
         mistakes.append("imbalance.decay and imbalance.imbalance_ratio: give one of the two")

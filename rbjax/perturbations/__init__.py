@@ -1,26 +1,43 @@
 """Perturbations: pure functions (key, image) -> image of one image in [0, 1].
 
-Batches go through `jax.vmap`, chains through `compose`. A new one is a maker in a file of its own
-and a line in `PERTURBATIONS`; the contract suite then covers it.
+Batches go through `jax.vmap`, chains through `compose`, or by name through `create("fog+rain")`.
+A new one is a maker in a file of its kind and a line in `PERTURBATIONS`; the contract suite then
+covers it. An option has one meaning in all of them, since the members of a chain share their
+options.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 from rbjax import checks
+from rbjax.perturbations.blur import gaussian_blur
 from rbjax.perturbations.chain import compose
-from rbjax.perturbations.noise import gaussian_noise, uniform_noise
+from rbjax.perturbations.geometric import rotation, shift
+from rbjax.perturbations.noise import gaussian_noise, impulse_noise, uniform_noise
+from rbjax.perturbations.photometric import brightness, contrast
 from rbjax.perturbations.pixels import random_pixels
+from rbjax.perturbations.weather import fog, rain, snow
+from rbjax.tables import lookup, nearest
 from rbjax.typing import Perturbation
 
 __all__ = [
     "PERTURBATIONS",
+    "brightness",
     "compose",
+    "contrast",
     "create",
+    "fog",
+    "gaussian_blur",
     "gaussian_noise",
+    "impulse_noise",
+    "rain",
     "random_pixels",
+    "rotation",
+    "shift",
+    "snow",
     "uniform_noise",
 ]
 
@@ -28,16 +45,26 @@ PERTURBATIONS: dict[str, Callable[..., Perturbation]] = {
     "random_pixels": random_pixels,
     "gaussian_noise": gaussian_noise,
     "uniform_noise": uniform_noise,
+    "impulse_noise": impulse_noise,
+    "gaussian_blur": gaussian_blur,
+    "brightness": brightness,
+    "contrast": contrast,
+    "shift": shift,
+    "rotation": rotation,
+    "snow": snow,
+    "fog": fog,
+    "rain": rain,
 }
 """The makers by name."""
 
 
 def create(name: str, **options: Any) -> Perturbation:
-    """Returns a perturbation by name.
+    """Returns a perturbation, or a chain of them, by name.
 
     Args:
-        name: a name in `PERTURBATIONS`.
-        **options: its maker's keywords.
+        name: a name in `PERTURBATIONS`, or several joined by "+": the members of a chain, the
+            first one applied first.
+        **options: the maker's keywords; in a chain each goes to every member that has it.
 
     Returns:
         (key, image) -> image.
@@ -45,4 +72,23 @@ def create(name: str, **options: Any) -> Perturbation:
     Raises:
         ValueError: for an unknown name or option, or one out of range.
     """
-    return checks.make(PERTURBATIONS, name, options, what="perturbation")
+    names = name.split("+")
+    makers = [lookup(PERTURBATIONS, member, what="perturbation") for member in names]
+    own = [list(inspect.signature(maker).parameters) for maker in makers]
+    known = dict.fromkeys(option for parameters in own for option in parameters)
+    for option in options:
+        if option not in known:
+            raise ValueError(
+                f"perturbation {name!r} has no option {option!r}; allowed: "
+                f"{', '.join(known)}{nearest(option, known)}"
+            )
+    members = [
+        checks.make(
+            PERTURBATIONS,
+            member,
+            {option: value for option, value in options.items() if option in parameters},
+            what="perturbation",
+        )
+        for member, parameters in zip(names, own, strict=True)
+    ]
+    return members[0] if len(members) == 1 else compose(*members)

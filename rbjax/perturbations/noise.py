@@ -1,10 +1,11 @@
-"""Additive noise on every value of an image."""
+"""Noise on the values of an image: additive, and impulses in their place."""
 
 from __future__ import annotations
 
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 
 from rbjax import checks
 from rbjax.perturbations.chain import Clipped
@@ -26,6 +27,16 @@ class _Uniform:
     def __call__(self, key: Key, image: Array) -> Array:
         noise = jax.random.uniform(key, image.shape, image.dtype, minval=-1.0, maxval=1.0)
         return image + self.epsilon * noise
+
+
+@dataclasses.dataclass(frozen=True)
+class _Impulse:
+    amount: float
+
+    def __call__(self, key: Key, image: Array) -> Array:
+        number = jax.random.uniform(key, image.shape)
+        image = jnp.where(number < self.amount, jnp.ones_like(image), image)
+        return jnp.where(number < self.amount / 2, jnp.zeros_like(image), image)
 
 
 def gaussian_noise(*, sigma: float = 0.1) -> Clipped:
@@ -56,3 +67,24 @@ def uniform_noise(*, epsilon: float = 0.1) -> Clipped:
         ValueError: if epsilon is not between 0 and 1.
     """
     return Clipped(_Uniform(checks.real("epsilon", epsilon, high=1.0)))
+
+
+def impulse_noise(*, amount: float = 0.05) -> Clipped:
+    """Returns the perturbation that sets values to 0 or 1 (salt and pepper).
+
+    Each value, so each channel of a pixel by itself, as in scikit-image and ImageNet-C, becomes 0
+    with probability amount / 2 and 1 with probability amount / 2.
+
+    Args:
+        amount: share of the values, at most 1.
+
+    Returns:
+        (key, image (H, W, C)) -> image.
+
+    Raises:
+        ValueError: if amount is not between 0 and 1.
+
+    Source:
+        Hendrycks and Dietterich 2019, arXiv 1903.12261, "impulse noise".
+    """
+    return Clipped(_Impulse(checks.real("amount", amount, high=1.0)))

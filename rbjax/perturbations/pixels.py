@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +13,14 @@ from rbjax import checks
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key
 
-VALUES = {
-    "uniform": lambda key, shape: jax.random.uniform(key, shape),
-    "binary": lambda key, shape: jax.random.bernoulli(key, shape=shape).astype(jnp.float32),
-    "byte": lambda key, shape: jax.random.randint(key, shape, 0, 256).astype(jnp.float32) / 255,
+VALUES: dict[str, Callable[[Key, Array], Array]] = {
+    "uniform": lambda key, old: jax.random.uniform(key, old.shape),
+    "binary": lambda key, old: jax.random.bernoulli(key, shape=old.shape).astype(jnp.float32),
+    "byte": lambda key, old: jax.random.randint(key, old.shape, 0, 256).astype(jnp.float32) / 255,
+    "white": lambda key, old: jnp.ones_like(old),
+    "inverted": lambda key, old: 1 - old,
 }
-"""The law of a new value, by name: (key, shape) -> values in [0, 1]."""
+"""The law of a new value, by name: (key, old values (k, C)) -> new values in [0, 1]."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +56,9 @@ class RandomPixels:
             count = jax.random.randint(count_key, (), 1, max_pixels + 1)
         choose = _positions_drawn if self.replace else _positions_distinct
         positions = choose(position_key, count, max_pixels, num_pixels)
-        values = VALUES[self.values](value_key, (max_pixels, channels)).astype(image.dtype)
         flat = image.reshape(num_pixels, channels)
+        old = flat.at[positions].get(mode="clip")
+        values = VALUES[self.values](value_key, old).astype(image.dtype)
         # A position of num_pixels is nowhere, and its value is dropped.
         flat = flat.at[positions].set(values, mode="drop", unique_indices=not self.replace)
         return flat.reshape(image.shape)
@@ -67,10 +71,12 @@ def random_pixels(
     replace: bool = False,
     values: str = "uniform",
 ) -> RandomPixels:
-    """Returns the perturbation that gives random values to a few random pixels.
+    """Returns the perturbation that gives new values to a few random pixels.
 
     All channels of a chosen pixel are replaced. The number of pixels is uniform in 1 to
-    `max_pixels`, or `max_pixels` exactly.
+    `max_pixels`, or `max_pixels` exactly. P4 says no more than "randomly altering" at most 28
+    pixels, which may mean: 1 to 28 different ones (the default); 28 positions drawn one by one,
+    so that some may coincide (exactly, replace); 28 different ones (exactly).
 
     Args:
         max_pixels: k; None: the floor of the square root of the number of pixels (28 on MNIST).
@@ -78,7 +84,7 @@ def random_pixels(
         replace: whether a pixel may be drawn more than once (the first value counts); else the
             pixels are distinct.
         values: law of a new value: `"uniform"` in [0, 1), `"binary"` 0 or 1, `"byte"` one of 0/255
-            to 255/255.
+            to 255/255; or no law, `"white"` 1 and `"inverted"` 1 minus the old value.
 
     Returns:
         (key, image (H, W, C)) -> image of the same shape, in [0, 1].

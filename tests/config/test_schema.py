@@ -14,7 +14,7 @@ NAMES = {
     "optimizer": ("sgd", "adam"),
     "schedule": ("constant", "step", "triangular"),
     "attack": ("fgsm", "pgd", "universal"),
-    "perturbation": ("random_pixels", "gaussian_noise"),
+    "perturbation": ("random_pixels", "gaussian_noise", "rotation"),
 }
 
 
@@ -115,6 +115,44 @@ def test_each_mistake_is_one_line_that_names_field_and_allowed(changes, parts):
     assert len(lines) == 1
     for part in parts:
         assert part in lines[0]
+
+
+def test_the_fields_of_every_member_of_a_chain_apply():
+    config = schema.default()
+    config.score.perturbation = "rotation+gaussian_noise"
+    config.score.sigma = 0.05
+    score = schema.resolve(config, NAMES).score
+    assert (score.perturbation, score.sigma) == ("rotation+gaussian_noise", 0.05)
+    assert score.max_degrees == schema.GROUPS["score"]["max_degrees"].default
+    assert "values" not in score
+    assert schema.resolve({"score": score.to_dict()}, NAMES).score.to_dict() == score.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {"score__perturbation": "rotation+gausian_noise+blurr"},
+            (
+                ("score.perturbation", "'gausian_noise' is unknown", "mean 'gaussian_noise'"),
+                ("score.perturbation", "'blurr' is unknown", "allowed: random_pixels"),
+            ),
+        ),
+        ({"score__perturbation": "rotation+"}, (("'rotation+'", "'' is unknown"),)),
+        (
+            {"score__perturbation": "rotation+gaussian_noise", "score__max_pixels": 3},
+            (("score.max_pixels = 3", "'rotation+gaussian_noise'", "sigma", "max_degrees"),),
+        ),
+        # Only a selector that says so holds several names.
+        ({"model__name": "simple_cnn+resnet18"}, (("model.name", "unknown; allowed"),)),
+    ],
+)
+def test_mistakes_in_a_chain(changes, expected):
+    lines = mistakes(**changes)
+    assert len(lines) == len(expected)
+    for line, parts in zip(lines, expected, strict=True):
+        for part in parts:
+            assert part in line
 
 
 def test_all_mistakes_are_listed_together():

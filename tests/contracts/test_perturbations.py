@@ -26,7 +26,7 @@ def check_range(perturbation):
     """Shape and dtype are kept, values stay in [0, 1], and something changes."""
     for shape in SHAPES:
         images = make_images(shape)
-        perturbed = jax.vmap(perturbation)(KEYS, images)
+        perturbed = jax.jit(jax.vmap(perturbation))(KEYS, images)
         assert perturbed.shape == images.shape
         assert perturbed.dtype == images.dtype
         assert np.all((perturbed >= 0) & (perturbed <= 1))
@@ -38,8 +38,8 @@ def check_range(perturbation):
 def check_pure(perturbation):
     """One key, one result: at any row, alone or in a batch, under jit or not."""
     images, order = make_images(SHAPES[1]), jnp.arange(16)[::-1]
-    perturbed = jax.vmap(perturbation)(KEYS, images)
-    moved = jax.jit(jax.vmap(perturbation))(KEYS[order], images[order])
+    compiled = jax.jit(jax.vmap(perturbation))
+    perturbed, moved = compiled(KEYS, images), compiled(KEYS[order], images[order])
     np.testing.assert_allclose(moved[order], perturbed, atol=1e-6)
     alone = perturbation(KEYS[4], images[4])
     np.testing.assert_allclose(alone, perturbed[4], atol=1e-6)
@@ -48,7 +48,7 @@ def check_pure(perturbation):
 def check_random(perturbation):
     """Another key gives another image."""
     images = jnp.tile(make_images(SHAPES[1])[:1], (16, 1, 1, 1))
-    perturbed = np.asarray(jax.vmap(perturbation)(KEYS, images)).reshape(16, -1)
+    perturbed = np.asarray(jax.jit(jax.vmap(perturbation))(KEYS, images)).reshape(16, -1)
     assert len(np.unique(perturbed, axis=0)) == 16
 
 
@@ -63,8 +63,8 @@ def test_contract(name, check):
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_chain(check):
-    makers = perturbations.PERTURBATIONS.values()
-    check(perturbations.compose(*(maker() for maker in makers)))
+    """One of each kind."""
+    check(perturbations.create("rotation+gaussian_blur+contrast+fog+rain+uniform_noise"))
 
 
 @pytest.mark.parametrize("name", perturbations.PERTURBATIONS)

@@ -30,50 +30,6 @@ def test_a_flip_is_exact_and_happens_half_of_the_time(flip, axis, image, keys):
     assert 20 <= flipped.sum() <= 44  # 3 standard deviations of a fair coin
 
 
-def test_rotation_by_nothing_is_the_image(image):
-    np.testing.assert_array_equal(augment.rotate(image, 0.0), image)
-
-
-@pytest.mark.parametrize("turns", [-1, 1, 2, 3])
-def test_rotation_by_right_angles(turns, image):
-    rotated = augment.rotate(image, 90.0 * turns)
-    np.testing.assert_allclose(rotated, np.rot90(image, turns), atol=2e-6)
-
-
-def test_rotation_by_45_degrees_is_black_in_the_corners():
-    rotated = np.asarray(augment.rotate(jnp.ones((9, 9, 1)), 45.0))[..., 0]
-    assert rotated[0, 0] == rotated[0, 8] == rotated[8, 0] == rotated[8, 8] == 0
-    assert rotated[4, 4] == 1
-    assert rotated.min() >= 0
-    assert rotated.max() <= 1 + 1e-6
-
-
-def test_rotation_is_bilinear():
-    ramp = jnp.broadcast_to(jnp.arange(9.0)[:, None, None], (9, 9, 1))
-    angle = np.deg2rad(10.0)
-    y, x = np.mgrid[-2:3, -2:3]
-    expected = np.cos(angle) * y + np.sin(angle) * x + 4  # a plane stays one
-    rotated = augment.rotate(ramp, 10.0)
-    np.testing.assert_allclose(rotated[2:7, 2:7, 0], expected, atol=1e-5)
-
-
-def test_rotation_of_an_oblong_image_keeps_its_shape():
-    shape = jax.eval_shape(augment.rotate, jnp.ones((4, 7, 2)), 30.0).shape
-    assert shape == (4, 7, 2)
-
-
-def test_random_rotation_stays_within_its_range():
-    ramp = jnp.broadcast_to(jnp.arange(9.0)[:, None, None], (9, 9, 1))
-    keys = jax.random.split(jax.random.key(2), 200)
-    turn = partial(augment.random_rotate, max_degrees=20.0)
-    rotated = np.asarray(jax.jit(jax.vmap(turn, (0, None)))(keys, ramp))
-    degrees = np.rad2deg(np.arcsin(rotated[:, 4, 5, 0] - rotated[:, 4, 4, 0]))
-    assert np.abs(degrees).max() <= 20.01
-    assert degrees.min() < -18
-    assert degrees.max() > 18
-    assert abs(degrees.mean()) < 3 * 20 / np.sqrt(3 * 200)
-
-
 def test_pad_and_crop(image):
     np.testing.assert_array_equal(augment.pad_and_crop(image, 2, 2, padding=2), image)
     moved = augment.pad_and_crop(image, 0, 3, padding=2)

@@ -220,3 +220,17 @@ def test_every_config_and_variant_resolves():
             assert workdir == f"runs/{file.stem}" + ("_smoke" if variant else "")
             if given.task != "evaluate":
                 assert command_line.resolve(given, workdir).dataset.name
+
+
+def test_a_chain_of_perturbations_by_name():
+    from rbjax import command_line, perturbations
+    from rbjax.training import setup
+
+    chosen = ["--config.score.perturbation=rotation+gaussian_noise", "--config.score.sigma=0.05"]
+    given, workdir, typed = command_line.parse(
+        ["rbjax", f"--config={REPOSITORY}/configs/rpr_mnist.py", *chosen]
+    )
+    config = command_line.resolve(given, workdir, typed=typed)
+    assert setup.create_perturbation(config) == perturbations.create(
+        "rotation+gaussian_noise", max_degrees=15.0, sigma=0.05
+    )

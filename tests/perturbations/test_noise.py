@@ -29,6 +29,7 @@ def test_nothing_added_changes_nothing():
     for perturbation in (
         perturbations.gaussian_noise(sigma=0.0),
         perturbations.uniform_noise(epsilon=0.0),
+        perturbations.impulse_noise(amount=0.0),
     ):
         np.testing.assert_array_equal(perturbation(jax.random.key(0), image), image)
 
@@ -39,9 +40,21 @@ def test_nothing_added_changes_nothing():
         ("gaussian_noise", {"sigma": -0.1}, "sigma is -0.1"),
         ("gaussian_noise", {"sigma": float("nan")}, "sigma is nan"),
         ("uniform_noise", {"epsilon": 1.5}, "epsilon is 1.5; it must be between 0 and 1"),
-        ("gaussian", {}, "did you mean 'gaussian_noise'"),
+        ("impulse_noise", {"amount": 1.1}, "amount is 1.1; it must be between 0 and 1"),
+        ("gausian_noise", {}, "did you mean 'gaussian_noise'"),
     ],
 )
 def test_wrong_options(name, options, message):
     with pytest.raises(ValueError, match=message):
         perturbations.create(name, **options)
+
+
+def test_share_of_impulses():
+    """Of 60,000 values, within five standard deviations; each channel by itself."""
+    grey = jnp.full((100, 200, 3), 0.5)
+    image = np.asarray(perturbations.impulse_noise(amount=0.1)(jax.random.key(0), grey))
+    assert set(np.unique(image)) == {0.0, 0.5, 1.0}
+    for value in (0.0, 1.0):
+        assert abs(np.mean(image == value) - 0.05) < 5 * (0.05 * 0.95 / image.size) ** 0.5
+    changed = np.mean(np.any(image != 0.5, axis=-1))  # 1 - 0.9^3 = 0.271, not 0.1
+    assert changed == pytest.approx(0.271, abs=5 * (0.271 * 0.729 / 20000) ** 0.5)

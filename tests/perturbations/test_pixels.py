@@ -80,6 +80,17 @@ def test_law_of_the_values(values, levels, mean, variance):
     assert drawn.var() == pytest.approx(variance, rel=0.08)
 
 
+@pytest.mark.parametrize("replace", [True, False])
+@pytest.mark.parametrize(("values", "expected"), [("white", 1.0), ("inverted", 0.75)])
+def test_values_without_a_law(values, expected, replace):
+    perturbation = random_pixels(max_pixels=9, exactly=True, replace=replace, values=values)
+    where, images = altered(perturbation, 20, jnp.full((5, 7, 3), 0.25))
+    assert np.all(images[where] == expected)
+    # A pixel that is drawn twice is inverted once.
+    assert np.all(where.sum((1, 2)) <= 9)
+    assert np.all(where.sum((1, 2)) >= (4 if replace else 9))
+
+
 def test_default_is_the_square_root_of_the_pixels():
     where, _ = altered(random_pixels(exactly=True), 3, -jnp.ones((28, 28, 1)))
     assert list(where.sum((1, 2))) == [28, 28, 28]

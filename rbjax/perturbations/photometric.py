@@ -1,0 +1,63 @@
+"""Brightness and contrast: the same change to every pixel."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import dm_pix
+import jax
+import jax.numpy as jnp
+
+from rbjax import checks
+from rbjax.perturbations.chain import Clipped
+from rbjax.typing import Array, Key
+
+
+@dataclasses.dataclass(frozen=True)
+class _Brightness:
+    max_delta: float
+
+    def __call__(self, key: Key, image: Array) -> Array:
+        delta = jax.random.uniform(key, minval=-self.max_delta, maxval=self.max_delta)
+        return jnp.asarray(dm_pix.adjust_brightness(image, delta))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Contrast:
+    max_contrast: float
+
+    def __call__(self, key: Key, image: Array) -> Array:
+        change = jax.random.uniform(key, minval=-self.max_contrast, maxval=self.max_contrast)
+        return jnp.asarray(dm_pix.adjust_contrast(image, 1 + change))
+
+
+def brightness(*, max_delta: float = 0.2) -> Clipped:
+    """Returns the perturbation `clip(image + d, 0, 1)`, one d uniform in +-max_delta.
+
+    Args:
+        max_delta: the largest change, in pixel units, at most 1.
+
+    Returns:
+        (key, image (H, W, C)) -> image.
+
+    Raises:
+        ValueError: if max_delta is not between 0 and 1.
+    """
+    return Clipped(_Brightness(checks.real("max_delta", max_delta, high=1.0)))
+
+
+def contrast(*, max_contrast: float = 0.5) -> Clipped:
+    """Returns the perturbation `clip(mean + (1 + c) (image - mean), 0, 1)`, c uniform in +-max.
+
+    The mean is each channel's own, over the pixels.
+
+    Args:
+        max_contrast: the largest |c|, at most 1 (a grey image).
+
+    Returns:
+        (key, image (H, W, C)) -> image.
+
+    Raises:
+        ValueError: if max_contrast is not between 0 and 1.
+    """
+    return Clipped(_Contrast(checks.real("max_contrast", max_contrast, high=1.0)))
