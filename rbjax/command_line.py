@@ -99,8 +99,19 @@ def resolve(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> Confi
     if config.task == "evaluate":
         given = of_run(given, run_directory.read_config(workdir), workdir, typed=typed)
     resolved = schema_resolve(given, names)
+    _tie_to_subset(resolved)
     _check_parts(resolved)
     return resolved
+
+
+def _tie_to_subset(config: Config) -> None:
+    """Fills in the digest of the subset's file: a run directory belongs to what is in it."""
+    from rbjax.data import subset
+
+    path, expected = config.dataset.subset, config.dataset.subset_digest
+    if path is not None:
+        with config.unlocked():
+            config.dataset.subset_digest = subset.digest(subset.read_ids(path, expected=expected))
 
 
 def _check_parts(config: Config) -> None:

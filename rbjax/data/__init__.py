@@ -9,7 +9,7 @@ time; TFDS and scikit-learn are imported when one of their datasets is asked for
 
 from __future__ import annotations
 
-from rbjax.data import augment, imbalance, pipeline
+from rbjax.data import augment, imbalance, pipeline, subset
 from rbjax.data.datasets import DATASETS, DatasetInfo, info
 from rbjax.data.loading import (
     Dataset,
@@ -35,4 +35,5 @@ __all__ = [
     "pipeline",
     "split_validation",
     "subsample",
+    "subset",
 ]

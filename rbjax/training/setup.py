@@ -11,19 +11,19 @@ import numpy as np
 import optax
 
 from rbjax import data, losses, models, perturbations
-from rbjax.config import Config
-from rbjax.data import Dataset, DatasetInfo, augment, imbalance
+from rbjax.config import GROUPS, Config
+from rbjax.data import Dataset, DatasetInfo, augment, imbalance, subset
 from rbjax.training import optimizers, schedules
 from rbjax.training.checkpoint import Checkpoints
 from rbjax.training.state import AXIS
 from rbjax.typing import LossFn, Perturbation
 
-NOT_OF_THE_WEIGHTS = ("task", "workdir", "data_dir", "attacks", "score")
-"""Fields that leave the trained weights as they are."""
+NOT_OF_THE_WEIGHTS = ("task", "workdir", "data_dir", "dataset.subset", "attacks", "score")
+"""Fields that leave the trained weights as they are; a subset is known by its digest."""
 
 
 def load_train(config: Config) -> tuple[Dataset, Dataset | None]:
-    """Returns the training set, after imbalance, and the validation set or None."""
+    """Returns the training set, after imbalance and subset, and the validation set or None."""
     train, validation = data.load_train(
         config.dataset.name,
         data_dir=config.data_dir,
@@ -32,6 +32,8 @@ def load_train(config: Config) -> tuple[Dataset, Dataset | None]:
         apply_to_validation=config.imbalance.apply_to_test,
         seed=config.imbalance.seed,
     )
+    if config.dataset.subset is not None:
+        train = subset.keep(train, config.dataset.subset, expected=config.dataset.subset_digest)
     return first(train, config.dataset.max_train_examples), validation
 
 
@@ -77,8 +79,8 @@ def create_augment(config: Config) -> Perturbation:
 
 def create_perturbation(config: Config) -> Perturbation:
     """Returns the random perturbation that RPR scores with."""
-    own = ("perturbation", "max_steps", "split", "batch_size")
-    fields = {k: v for k, v in options(config.score).items() if k not in own}
+    given = options(config.score)
+    fields = {k: v for k, v in given.items() if GROUPS["score"][k].only is not None}
     return perturbations.create(config.score.perturbation, **fields)
 
 

@@ -1,0 +1,89 @@
+"""The training examples that a file names: a subset chosen elsewhere, by robustness for example."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from rbjax.data.loading import Dataset
+
+FIELD = "example_ids"
+"""The array of the .npz file that says which examples to keep."""
+
+
+def read_ids(path: str | Path, *, expected: str | None = None) -> np.ndarray:
+    """Reads the ids of a subset.
+
+    Args:
+        path: an .npz file with `example_ids`, (M,) integers; other arrays are not looked at.
+        expected: the `digest` that the ids must have; None: not known.
+
+    Returns:
+        (M,) int64, ascending.
+
+    Raises:
+        ValueError: if there is no such file, it holds something else or an id twice, or the digest
+            is another one.
+    """
+    where = f"dataset.subset = {str(path)!r}"
+    if not Path(path).is_file():
+        raise ValueError(f"{where}: no such file; allowed: an .npz file with {FIELD}")
+    try:
+        with Path(path).open("rb") as file:
+            ids = np.load(file, allow_pickle=False)[FIELD]
+    except (ValueError, LookupError, EOFError, zipfile.BadZipFile):
+        raise ValueError(f"{where}: not an .npz file with an array {FIELD}") from None
+    if ids.ndim != 1 or not ids.size or not np.issubdtype(ids.dtype, np.integer):
+        raise ValueError(
+            f"{where}: {FIELD} is {ids.dtype} of shape {ids.shape}; must be integers (M,), M > 0"
+        )
+    ids, counts = np.unique(ids.astype(np.int64), return_counts=True)
+    if np.any(counts > 1):
+        raise ValueError(f"{where}: {FIELD} holds {ids[counts > 1][0]} twice; allowed: once")
+    if expected not in (None, digest(ids)):
+        raise ValueError(
+            f"{where}: holds other examples than it did, digest {digest(ids)}, not "
+            f"dataset.subset_digest = {expected}; restore it, or train into another workdir"
+        )
+    return ids
+
+
+def digest(example_ids: np.ndarray) -> str:
+    """Returns what tells one subset from another: the start of SHA-256 of its ids, in hex.
+
+    Args:
+        example_ids: (M,) integers, in any order.
+
+    Returns:
+        16 characters.
+    """
+    ordered = np.sort(np.asarray(example_ids)).astype("<i8")
+    return hashlib.sha256(ordered.tobytes()).hexdigest()[:16]
+
+
+def keep(dataset: Dataset, path: str | Path, *, expected: str | None = None) -> Dataset:
+    """Returns the examples of a dataset that a file names.
+
+    Args:
+        dataset: the training set, after validation split and imbalance.
+        path: as for `read_ids`.
+        expected: as for `read_ids`.
+
+    Returns:
+        A Dataset in the order of the one given.
+
+    Raises:
+        ValueError: as `read_ids`, or if an id is not in the dataset.
+    """
+    ids = read_ids(path, expected=expected)
+    unknown = np.setdiff1d(ids, dataset.example_ids)
+    if unknown.size:
+        raise ValueError(
+            f"dataset.subset = {str(path)!r}: {FIELD} holds {unknown[0]}, which is not among the "
+            f"{dataset.num_examples} training examples of {dataset.info.name} (of {len(ids)} ids "
+            f"{unknown.size} are not)"
+        )
+    return dataset.take(np.flatnonzero(np.isin(dataset.example_ids, ids)))
