@@ -11,7 +11,9 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from rbjax.models.lenet5 import LeNet5
 from rbjax.models.lenet_modern import LeNetModern
+from rbjax.models.mlp import MLP
 from rbjax.models.model import Classifier, Model, Variables, from_module
 from rbjax.models.resnet18 import ResNet18
 from rbjax.models.simple_cnn import SimpleCNN
@@ -22,6 +24,8 @@ __all__ = ["DTYPES", "MODELS", "Model", "Variables", "create", "options_of"]
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "simple_cnn": SimpleCNN,
+    "mlp": MLP,
+    "lenet5": LeNet5,
     "lenet_modern": LeNetModern,
     "lenet_no_batch_norm": functools.partial(LeNetModern, batch_norm=False),
     "lenet_no_dropout": functools.partial(LeNetModern, pool_dropout=False),

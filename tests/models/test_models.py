@@ -19,6 +19,9 @@ COLOUR = {"num_classes": 10, "image_shape": (32, 32, 3), "mean": (0.5,) * 3, "st
         ("simple_cnn", {"widths": (8, 16)}, 24_298),
         ("simple_cnn", {"widths": (16, 32)}, 50_890),
         ("simple_cnn", {}, 110_986),
+        ("mlp", {}, 269_322),
+        ("mlp", {"widths": (300,)}, 238_510),
+        ("lenet5", {}, 61_706),
         ("lenet_modern", {}, 198_314),
         ("lenet_no_dropout", {}, 198_314),
         ("lenet_average_pool", {}, 198_314),
@@ -34,6 +37,19 @@ def test_number_of_parameters(name: str, options: dict[str, Any], expected: int)
     model = models.create(name, **base, **options)
     images = jnp.zeros((1, *model.image_shape))
     variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == expected
+
+
+@pytest.mark.parametrize(
+    ("image_shape", "expected"), [((32, 32, 3), 62_006), ((32, 32, 1), 61_706), ((8, 8, 1), 61_706)]
+)
+def test_lenet5_has_its_own_size_up_to_32_pixels(image_shape: tuple[int, ...], expected: int):
+    """Smaller images are set in the middle of 32x32, so they have the original's 400 features."""
+    channels = image_shape[2]
+    model = models.create(
+        "lenet5", num_classes=10, image_shape=image_shape, mean=(0,) * channels, std=(1,) * channels
+    )
+    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *image_shape)))
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == expected
 
 
@@ -64,6 +80,9 @@ def test_wrong_image_shape_is_refused():
         ({"widths": (8, 0)}, "widths is"),
         ({"widths": (8,)}, "widths is"),
         ({"widths": 8}, "widths is 8"),
+        ({"name": "mlp", "widths": ()}, "allowed: positive integers, such as"),
+        ({"name": "mlp", "widths": (8, 0)}, "widths is"),
+        ({"name": "mlp", "widths": 8}, "widths is 8"),
         ({"name": "lenet_modern", "pooling": "mean"}, "pooling is 'mean'; allowed: max, average"),
         ({"name": "vgg_p5", "activation": "relu"}, "activation is 'relu'; allowed: author, paper"),
         ({"num_classes": 1}, "num_classes is 1"),
