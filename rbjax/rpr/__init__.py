@@ -1,24 +1,80 @@
-"""Randomized perturbation robustness: how many random perturbations a datapoint withstands (P4)."""
+"""Randomized perturbation robustness: how many random perturbations a datapoint withstands (P4).
+
+`score` draws; the other functions say what the draws mean, and take arrays.
+"""
 
 from __future__ import annotations
 
+from rbjax.rpr import agreement, closed_form, splitting
+from rbjax.rpr.anytime import anytime_interval
 from rbjax.rpr.black_box import BlackBox, black_box
+from rbjax.rpr.class_bias import Bias, ClassBias, class_bias
+from rbjax.rpr.comparison import Comparison, compare, compare_classes
+from rbjax.rpr.drawn_error import DrawnError, error_against_draws
+from rbjax.rpr.estimators import (
+    capped_expectation,
+    count_draws,
+    expected_steps,
+    failure_interval,
+    failure_probability,
+    failure_upper_bound,
+    log_failure_probability,
+    robust_probability,
+)
+from rbjax.rpr.heterogeneity import BetaGeometric, fit_beta_geometric
 from rbjax.rpr.repeated import Repeated, score_repeatedly
 from rbjax.rpr.scoring import Progress, Scores, score
+from rbjax.rpr.selection import Subset, random_subset, robust_subset
 from rbjax.rpr.stopping import Flattening
-from rbjax.rpr.survival import RobustRatio, SurvivalCurves, robust_ratio, survival_curve
+from rbjax.rpr.survival import (
+    Curve,
+    KaplanMeier,
+    RobustRatio,
+    SurvivalCurves,
+    kaplan_meier,
+    robust_ratio,
+    survival_curve,
+)
 
 __all__ = [
+    "BetaGeometric",
+    "Bias",
     "BlackBox",
+    "ClassBias",
+    "Comparison",
+    "Curve",
+    "DrawnError",
     "Flattening",
+    "KaplanMeier",
     "Progress",
     "Repeated",
     "RobustRatio",
     "Scores",
+    "Subset",
     "SurvivalCurves",
+    "agreement",
+    "anytime_interval",
     "black_box",
+    "capped_expectation",
+    "class_bias",
+    "closed_form",
+    "compare",
+    "compare_classes",
+    "count_draws",
+    "error_against_draws",
+    "expected_steps",
+    "failure_interval",
+    "failure_probability",
+    "failure_upper_bound",
+    "fit_beta_geometric",
+    "kaplan_meier",
+    "log_failure_probability",
+    "random_subset",
+    "robust_probability",
     "robust_ratio",
+    "robust_subset",
     "score",
     "score_repeatedly",
+    "splitting",
     "survival_curve",
 ]

@@ -50,7 +50,7 @@ def count_draws(first_failure: ArrayLike, max_steps: int) -> Counts:
     wrong = first_failure[(first_failure < low) | (first_failure > max_steps + 1)]
     if wrong.size:
         raise ValueError(f"first_failure holds {wrong[0]}; allowed: {low} to {max_steps + 1}")
-    repetitions = first_failure.reshape(len(first_failure), -1).astype(np.int64)
+    repetitions = np.int64(first_failure[:, None] if first_failure.ndim == 1 else first_failure)
     failed = (repetitions > 0) & (repetitions <= max_steps)
     return Counts(
         failures=np.sum(failed, axis=1),

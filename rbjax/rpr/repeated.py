@@ -16,7 +16,7 @@ from rbjax.rpr.black_box import BlackBox
 from rbjax.rpr.estimators import count_draws
 from rbjax.rpr.lanes import Draws
 from rbjax.rpr.scoring import Progress, prepare
-from rbjax.rpr.sweep import sweep
+from rbjax.rpr.sweep import ImageSource, sweep
 from rbjax.typing import Array, Key, LogitsFn, Perturbation
 
 
@@ -39,7 +39,7 @@ class Repeated(NamedTuple):
 def score_repeatedly(
     logits_fn: LogitsFn | BlackBox,
     key: Key,
-    images: np.ndarray | Array,
+    images: np.ndarray | Array | ImageSource,
     labels: np.ndarray | Array,
     *,
     repetitions: int,

@@ -20,7 +20,7 @@ from rbjax.rpr.journal import digest, open_journal, sample
 from rbjax.rpr.lanes import Draws
 from rbjax.rpr.runner import compile_for
 from rbjax.rpr.stopping import Flattening
-from rbjax.rpr.sweep import FEWEST_LANES, Work, sweep
+from rbjax.rpr.sweep import FEWEST_LANES, ImageSource, Work, sweep
 from rbjax.typing import Array, Key, LogitsFn, Perturbation
 
 _IMAGES_PER_LANE = 8
@@ -71,7 +71,7 @@ class Progress(NamedTuple):
 def score(
     logits_fn: LogitsFn | BlackBox,
     key: Key,
-    images: np.ndarray | Array,
+    images: np.ndarray | Array | ImageSource,
     labels: np.ndarray | Array,
     *,
     max_steps: int,
@@ -101,7 +101,8 @@ def score(
         logits_fn: images -> logits (B, K), or a model on the host from `rpr.black_box`. With
             `Partial(model.apply, variables)` new weights do not compile again.
         key: one key.
-        images: (N, H, W, C) uint8, or floating in [0, 1].
+        images: (N, H, W, C) uint8, or floating in [0, 1]; an array, a memory map, or whatever is
+            indexed by a slice or by row numbers.
         labels: (N,) integers, the true classes.
         max_steps: draws of an image at most (MAX_STEPS of the paper).
         perturbation: (key, image (H, W, C)) -> image, as `rbjax.perturbations` makes them.
@@ -174,7 +175,7 @@ def score(
 def prepare(
     logits_fn: LogitsFn | BlackBox,
     key: Key,
-    images: np.ndarray | Array,
+    images: np.ndarray | Array | ImageSource,
     labels: np.ndarray | Array,
     *,
     perturbation: Perturbation,

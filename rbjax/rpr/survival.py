@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from rbjax import checks
+from rbjax.metrics.intervals import clopper_pearson_interval
 
 
 class SurvivalCurves(NamedTuple):
@@ -37,6 +40,37 @@ class RobustRatio(NamedTuple):
     def overall(self) -> float:
         """The share of all images counted; NaN if there are none."""
         return float(_share(np.sum(self.robust), np.sum(self.counts)))
+
+
+class Curve(NamedTuple):
+    """A Kaplan-Meier estimate for t from 0 to T with its pointwise band, float64.
+
+    Leading axes, if any, are those of the groups. NaN where it is not known: for a group without
+    images, and from the draw on after which all of a group that still were robust were stopped.
+    """
+
+    survival: np.ndarray
+    """(..., T + 1), the estimated share that withstands t draws."""
+    low: np.ndarray
+    """(..., T + 1)."""
+    high: np.ndarray
+    """(..., T + 1)."""
+
+    @property
+    def mean_steps(self) -> np.ndarray:
+        """(...,) restricted mean, E[min(N, T)] = S(0) + ... + S(T - 1)."""
+        return np.sum(self.survival[..., :-1], axis=-1)
+
+
+class KaplanMeier(NamedTuple):
+    """Survival curves with bands."""
+
+    overall: Curve
+    """(T + 1,), of all images counted."""
+    classes: Curve
+    """(K, T + 1), of the images of each class."""
+    counts: np.ndarray
+    """(K,) int64, images counted of each class."""
 
 
 def survival_curve(
@@ -112,12 +146,97 @@ def robust_ratio(
     )
 
 
+def kaplan_meier(
+    draws: ArrayLike,
+    failed: ArrayLike,
+    labels: ArrayLike,
+    *,
+    num_classes: int,
+    counted: ArrayLike | None = None,
+    confidence: float = 0.95,
+) -> KaplanMeier:
+    """Returns survival curves with Greenwood's band, also where images had unequally many draws.
+
+    S(t) = product over u <= t of (1 - d_u / n_u), d_u images failing at draw u of the n_u that had
+    it. The band is the log-log one (exponential Greenwood), S^exp(±z se): it stays within (0, 1)
+    and keeps its coverage near both ends, where the linear one does not. Where S is 1 or 0,
+    Greenwood's formula says nothing; Clopper and Pearson's interval of the images not stopped
+    before t, all or none of them robust, stands there. S(0) = 1 is exact.
+
+    Args:
+        draws: (N,) integers of at least 1, draws that each image had: `scores.steps`, or fewer
+            where drawing stopped early.
+        failed: (N,) bool, whether the last of them failed; the others are right-censored.
+        labels: (N,) integers, the true classes.
+        num_classes: K.
+        counted: (N,) bool, the images that count; None: all.
+        confidence: in (0, 1), of the band at each t.
+
+    Returns:
+        The curves for t from 0 to the largest number of draws.
+
+    Raises:
+        ValueError: if the shapes differ, or a number is out of range.
+
+    Source: Kaplan and Meier 1958, Journal of the American Statistical Association 53; Sawyer, "The
+    Greenwood and Exponential Greenwood Confidence Intervals in Survival Analysis", 2003.
+    """
+    draws, failed = np.asarray(draws), np.asarray(failed, bool)
+    if draws.size == 0 or failed.shape != draws.shape:
+        raise ValueError(
+            f"draws and failed have shapes {draws.shape} and {failed.shape}; both must be (N,), "
+            "N at least 1"
+        )
+    confidence = checks.real("confidence", confidence, high=1.0)
+    max_steps = int(np.max(draws))
+    first_failure = np.where(failed, draws, draws + 1)
+    _, kept = _counted(first_failure, max_steps, labels, num_classes, counted)
+    if counted is not None:
+        draws, failed = draws[np.asarray(counted, bool)], failed[np.asarray(counted, bool)]
+    steps = np.arange(max_steps + 1)
+    classes = [
+        _curve(draws[kept == label], failed[kept == label], steps, confidence)
+        for label in range(num_classes)
+    ]
+    return KaplanMeier(
+        overall=_curve(draws, failed, steps, confidence),
+        classes=Curve(*(np.stack(parts) for parts in zip(*classes, strict=True))),
+        counts=np.bincount(kept, minlength=num_classes),
+    )
+
+
+def _curve(draws: np.ndarray, failed: np.ndarray, steps: np.ndarray, confidence: float) -> Curve:
+    """Returns one group's curve at `steps`, from 0 on."""
+    from scipy import stats
+
+    if draws.size == 0:
+        return Curve(*np.full((3, len(steps)), np.nan))
+    estimate = stats.ecdf(stats.CensoredData.right_censored(draws, ~failed)).sf
+    with warnings.catch_warnings():
+        # That the band is not defined everywhere is dealt with below.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        band = estimate.confidence_interval(confidence, method="log-log")
+    place = np.searchsorted(estimate.quantiles, steps, side="right")
+    survival, low, high = (
+        np.append(1.0, function.probabilities)[place]
+        for function in (estimate, band.low, band.high)
+    )
+    stopped = np.bincount(draws[~failed] + 1, minlength=len(steps) + 1)[: len(steps)]
+    known = len(draws) - np.cumsum(stopped)
+    at_an_end = (survival == 1) | (survival == 0)
+    exact = clopper_pearson_interval(np.where(survival == 1, known, 0), known, confidence)
+    low, high = (np.where(at_an_end, e, b) for e, b in zip(exact, (low, high), strict=True))
+    low[0] = 1.0
+    unknown = (survival > 0) & (steps > np.max(draws))
+    return Curve(*(np.where(unknown, np.nan, values) for values in (survival, low, high)))
+
+
 def _counted(
     first_failure: np.ndarray,
     max_steps: int,
-    labels: np.ndarray,
+    labels: ArrayLike,
     num_classes: int,
-    counted: np.ndarray | None,
+    counted: ArrayLike | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns first failures and labels of the images that count, checked."""
     checks.integer("max_steps", max_steps, low=1)

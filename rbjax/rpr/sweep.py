@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -27,12 +27,34 @@ Report = Callable[[int, int, int], None]
 """(images finished, those that withstood every draw, forward passes run) of a sweep so far."""
 
 
+class ImageSource(Protocol):
+    """Images that are read block by block: a memory map, or whatever is indexed as numpy is."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, H, W, C)."""
+        ...
+
+    @property
+    def dtype(self) -> Any:
+        """uint8, or floating."""
+        ...
+
+    def __len__(self) -> int:
+        """Returns N."""
+        ...
+
+    def __getitem__(self, rows: Any, /) -> Any:
+        """Returns the images of a slice, or of ascending row numbers."""
+        ...
+
+
 class Work(NamedTuple):
     """What all sweeps of a run have in common."""
 
     runner: Runner
-    images: Any
-    """(N, H, W, C), read block by block: numpy, a memory map, or whatever is indexed like them."""
+    images: np.ndarray | ImageSource
+    """(N, H, W, C)."""
     labels: np.ndarray
     """(N,) int32."""
     example_ids: np.ndarray

@@ -6,6 +6,9 @@ Nothing is rounded, so that results agree to the last draw whatever the batch's 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,7 +40,9 @@ def make_images(probabilities):
     return np.stack([probabilities, np.full_like(probabilities, 0.5)], -1)[:, None, None, :]
 
 
-def score(probabilities, max_steps=20, labels=None, scorer=rpr.score, **options):
+def score(
+    probabilities, max_steps=20, labels=None, scorer: Callable[..., Any] = rpr.score, **options
+) -> Any:
     images = make_images(probabilities)
     labels = np.zeros(len(images), np.int32) if labels is None else labels
     options = {

@@ -137,5 +137,5 @@ def test_wrong_answers(wrong, message):
 
 def test_not_a_function():
     with pytest.raises(ValueError, match="predict is a ndarray; it must be a function"):
-        rpr.black_box(np.zeros(3))
+        rpr.black_box(np.zeros(3))  # pyright: ignore[reportArgumentType]
     assert score(MIXED[:3], logits_fn=LOGITS_FN).robust.shape == (3,)

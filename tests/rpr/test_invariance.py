@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -78,7 +80,7 @@ def reference(trained):
     return scores, ties
 
 
-def score(logits_fn, test, rows=slice(None), **options):
+def score(logits_fn, test, rows: Any = slice(None), **options):
     options = {"devices": jax.devices()[:1], **options}
     return rpr.score(
         logits_fn,

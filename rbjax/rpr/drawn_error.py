@@ -1,0 +1,167 @@
+"""How wrong estimated failure probabilities are, against draws on some of the images."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from rbjax import checks, prng
+from rbjax.convolution import loop_safe
+from rbjax.inputs import to_float
+from rbjax.metrics import clopper_pearson_interval
+from rbjax.rpr.blocks import check_input, run_blocks
+from rbjax.typing import Array, Key, LogitsFn, Perturbation
+
+
+class DrawnError(NamedTuple):
+    """Estimates beside draws, one entry an image drawn."""
+
+    rows: np.ndarray
+    """(M,) int64, which of the images, ascending."""
+    estimated: np.ndarray
+    """(M,) float64, the failure probabilities that were to be checked."""
+    drawn: np.ndarray
+    """(M,) float64, the share of the draws that failed."""
+    low: np.ndarray
+    """(M,) float64, lower end of the draws' Clopper-Pearson interval."""
+    high: np.ndarray
+    """(M,) float64, its upper end."""
+    num_draws: int
+    confidence: float
+
+    @property
+    def difference(self) -> np.ndarray:
+        """(M,) estimated less drawn."""
+        return self.estimated - self.drawn
+
+    @property
+    def mean_absolute_error(self) -> float:
+        """Mean of |difference|; draws' own error is part of it, see `mean_standard_error`."""
+        return float(np.mean(np.abs(self.difference)))
+
+    @property
+    def mean_standard_error(self) -> float:
+        """Mean over the images of sqrt(p (1 - p) / num_draws), p as drawn."""
+        return float(np.mean(np.sqrt(self.drawn * (1 - self.drawn) / self.num_draws)))
+
+    @property
+    def outside(self) -> float:
+        """Share of the images whose estimate lies outside the draws' interval."""
+        return float(np.mean((self.estimated < self.low) | (self.estimated > self.high)))
+
+    @property
+    def rank_correlation(self) -> float:
+        """Spearman's; NaN where one of the two is constant.
+
+        Images of which no draw failed tie: for small noise it is far below 1, however good the
+        estimate.
+        """
+        from scipy.stats import spearmanr
+
+        if np.ptp(self.estimated) == 0 or np.ptp(self.drawn) == 0:
+            return float("nan")
+        result = spearmanr(self.estimated, self.drawn)
+        return float(result.statistic)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def error_against_draws(
+    failure_probability: np.ndarray,
+    logits_fn: LogitsFn,
+    key: Key,
+    images: np.ndarray | Array,
+    labels: np.ndarray | Array,
+    *,
+    perturbation: Perturbation,
+    num_draws: int = 1000,
+    num_images: int | None = None,
+    confidence: float = 0.95,
+    example_ids: np.ndarray | Array | None = None,
+    block_size: int = 256,
+) -> DrawnError:
+    """Draws perturbations of some images and sets the share that fails beside the estimate.
+
+    `rbjax.rpr.closed_form` assumes `perturbations.gaussian_noise(sigma=...).change`, noise that is
+    not clipped; with `gaussian_noise(sigma=...)` as it is, the error that clipping brings is seen
+    too. Draw t of an image has the key of `rbjax.rpr.score`.
+
+    Args:
+        failure_probability: (N,) in [0, 1], of all images.
+        logits_fn: images -> logits (B, K).
+        key: one key.
+        images: (N, H, W, C) uint8, or floating in [0, 1].
+        labels: (N,) integers, the true classes.
+        perturbation: (key, image (H, W, C)) -> image.
+        num_draws: draws of each image.
+        num_images: M, images that are drawn, chosen at random with the key; None: all.
+        confidence: of the intervals.
+        example_ids: (N,) integers; None: the row numbers.
+        block_size: images of one forward pass.
+
+    Returns:
+        Estimates, draws and their differences.
+
+    Raises:
+        ValueError: for wrong shapes or values.
+    """
+    images, labels = np.asarray(images), np.asarray(labels)
+    ids = np.arange(len(labels)) if example_ids is None else np.asarray(example_ids)
+    check_input(logits_fn, images, labels, key=key, example_ids=ids)
+    estimated = np.asarray(failure_probability, np.float64)
+    if estimated.shape != labels.shape:
+        raise ValueError(
+            f"failure_probability has shape {estimated.shape}; it must be {labels.shape}"
+        )
+    for wrong in estimated[~((estimated >= 0) & (estimated <= 1))]:
+        raise ValueError(f"failure_probability holds {wrong:g}; allowed: 0 to 1")
+    num_draws = checks.integer("num_draws", num_draws, low=1)
+    block_size = checks.integer("block_size", block_size, low=1)
+    chosen = _choose(key, len(images), num_images)
+    count = _count_weights if isinstance(logits_fn, Partial) else _count_function
+
+    def count_rows(rows: np.ndarray) -> Array:
+        rows = chosen[rows]
+        keys = prng.per_example(key, jnp.asarray(ids[rows], jnp.int32))
+        block = to_float(images[rows]), jnp.asarray(labels[rows], jnp.int32)
+        return count(perturbation, logits_fn, keys, *block, num_draws)
+
+    failed = run_blocks(count_rows, len(chosen), min(block_size, len(chosen)))
+    low, high = clopper_pearson_interval(failed, num_draws, confidence)
+    drawn = failed / num_draws
+    return DrawnError(chosen, estimated[chosen], drawn, low, high, num_draws, confidence)
+
+
+def _choose(key: Key, num_images: int, num_chosen: int | None) -> np.ndarray:
+    """Returns the rows to draw, ascending."""
+    if num_chosen is None:
+        return np.arange(num_images)
+    num_chosen = checks.integer("num_images", num_chosen, low=1)
+    if num_chosen > num_images:
+        raise ValueError(f"num_images is {num_chosen}; there are {num_images} images")
+    order = jax.random.permutation(prng.named(key, "rows"), num_images)
+    return np.sort(np.asarray(order)[:num_chosen]).astype(np.int64)
+
+
+def _count(
+    perturbation: Perturbation,
+    logits_fn: LogitsFn,
+    keys: Key,
+    images: Array,
+    labels: Array,
+    num_draws: Array,
+) -> Array:
+    """Returns how many of the draws of each image are misclassified."""
+    logits_fn = loop_safe(logits_fn)
+
+    def add(draw: Array, failed: Array) -> Array:
+        perturbed = jax.vmap(perturbation)(prng.per_draw(keys, draw + 1), images)
+        return failed + (jnp.argmax(logits_fn(perturbed), axis=-1) != labels)
+
+    return jax.lax.fori_loop(0, num_draws, add, jnp.zeros(labels.shape, jnp.int32))
+
+
+_count_weights = jax.jit(_count, static_argnums=0)
+_count_function = jax.jit(_count, static_argnums=(0, 1))
