@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -11,24 +13,32 @@ import numpy as np
 from tqdm import tqdm
 
 from rbjax import atomic, prng, rpr
+from rbjax.analysis import robustness
 from rbjax.config import Config
+from rbjax.data import Dataset
+from rbjax.models import Model
 from rbjax.training import setup
 
 SCORES_FILE = "rpr.json"
 EXAMPLES_FILE = "rpr.npz"
+_COMPARED = 1000
+"""Datapoints that are scored in float32 too, to see what bfloat16 changes."""
 
 
 def score(config: Config, workdir: str) -> dict[str, Any]:
     """Scores a split with a run's newest weights and writes what it found.
+
+    A scoring that was stopped goes on where it was: finished blocks and the present one's state are
+    in the run directory's folder `scoring`.
 
     Args:
         config: a resolved config; its dataset and model are the run's.
         workdir: a run directory with a checkpoint.
 
     Returns:
-        What was written to rpr.json: the robust ratio, of all and of the images classified right,
-        overall and per class, the survival curve and the forward passes.  rpr.npz holds each
-        datapoint's first failing draw and flags.
+        What was written to rpr.json: robust ratios, survival curves and class bias, of all
+        datapoints and of those classified right, and the forward passes. rpr.npz holds each
+        datapoint's first failing draw, flags, and failure probability with its intervals.
 
     Raises:
         ValueError: if the run directory holds no checkpoint.
@@ -37,37 +47,25 @@ def score(config: Config, workdir: str) -> dict[str, Any]:
     dataset = (
         setup.load_test(config) if config.score.split == "test" else setup.load_train(config)[0]
     )
-    model = setup.create_model(config, dataset.info)
-    step, variables = setup.trained_variables(config, workdir, model)
-    logits_fn = jax.tree_util.Partial(model.apply, jax.device_put(variables))
-    max_steps, perturbation = config.score.max_steps, setup.create_perturbation(config)
-    title = f"RPR, {config.score.perturbation}, up to {max_steps} draws"
+    dtype = config.score.dtype or config.model.dtype
+    step, variables = setup.trained_variables(
+        config, workdir, _model(config, dataset, config.model.dtype)
+    )
+    variables = jax.device_put(variables)
+    logits_fn = jax.tree_util.Partial(_model(config, dataset, dtype).apply, variables)
+    title = f"RPR, {config.score.perturbation}, up to {config.score.max_steps} draws"
     print(f"{workdir}: {title}, of {dataset.num_examples} {config.score.split} images")
 
     # ------------------------------------------------------------------ every datapoint
     started = time.perf_counter()
-    with tqdm(
-        total=dataset.num_examples, desc=title, unit="image", leave=False, disable=None
-    ) as bar:
-
-        def progress(state: rpr.Progress) -> None:
-            bar.set_postfix(robust=state.num_robust, passes=f"{state.forward_passes_run:,}")
-            bar.update(state.num_scored - bar.n)
-
-        scores = rpr.score(
-            logits_fn,
-            prng.named(jax.random.key(config.seed), "rpr"),
-            dataset.images,
-            dataset.labels,
-            max_steps=max_steps,
-            perturbation=perturbation,
-            example_ids=dataset.example_ids,
-            batch_size=config.score.batch_size,
-            progress=progress,
-        )
+    scores = _score(config, logits_fn, dataset, journal=_journal(config, workdir, step), bar=title)
+    first_failure, max_steps = scores.first_failure, scores.max_steps
+    once = first_failure.reshape(len(first_failure), -1)[:, 0]
     seconds = time.perf_counter() - started
 
     # ------------------------------------------------------------------ what was found
+    num_classes, right = dataset.info.num_classes, scores.clean_correct
+    needed = int(np.sum(rpr.count_draws(first_failure, max_steps).draws))
     report = {
         "config": config.to_dict(),
         "step": step,
@@ -76,49 +74,149 @@ def score(config: Config, workdir: str) -> dict[str, Any]:
         "class_names": list(dataset.info.class_names),
         "max_steps": max_steps,
         "num_examples": dataset.num_examples,
-        "all": _ratios(scores, dataset.labels, dataset.info.num_classes, None),
-        "classified_right": _ratios(
-            scores, dataset.labels, dataset.info.num_classes, scores.clean_correct
+        "accuracy": float(np.mean(right)),
+        "all": robustness.summarize(
+            first_failure, max_steps, dataset.labels, num_classes=num_classes
+        ),
+        "classified_right": robustness.summarize(
+            first_failure, max_steps, dataset.labels, num_classes=num_classes, counted=right
         ),
         "forward_passes_run": scores.forward_passes_run,
-        "forward_passes_needed": scores.forward_passes_needed,
-        "seconds": seconds,
+        "forward_passes_needed": needed,
     }
+    if dtype != "float32":
+        float32 = jax.tree_util.Partial(_model(config, dataset, "float32").apply, variables)
+        report["effect_of_dtype"] = _effect(config, float32, dataset, once, max_steps)
     atomic.write_json(Path(workdir) / SCORES_FILE, report)
     atomic.write_npz(
         Path(workdir) / EXAMPLES_FILE,
         index=dataset.index,
         example_ids=dataset.example_ids,
         labels=dataset.labels,
-        first_failure=scores.first_failure,
-        robust=scores.robust,
-        clean_correct=scores.clean_correct,
+        first_failure=once,
+        robust=once > max_steps,
+        clean_correct=right,
+        **_estimates(first_failure, max_steps),
     )
-    _print(report, float(np.mean(scores.clean_correct)))
+    _print(report, seconds)
     return report
 
 
-def _ratios(
-    scores: rpr.Scores, labels: np.ndarray, num_classes: int, counted: np.ndarray | None
+def _model(config: Config, dataset: Dataset, dtype: str) -> Model:
+    """Returns the run's model, computing in another type of number."""
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        config.model.dtype = dtype
+    return setup.create_model(config, dataset.info)
+
+
+def _journal(config: Config, workdir: str, step: int) -> Path:
+    """Returns the folder of this very scoring: another one leaves it alone."""
+    about = {"step": step, "seed": config.seed, "score": config.score.to_dict()}
+    about["test"] = (config.dataset.max_test_examples, config.imbalance.apply_to_test)
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+    return Path(workdir) / "scoring" / digest[:12]
+
+
+def _score(
+    config: Config,
+    logits_fn: Any,
+    dataset: Dataset,
+    *,
+    journal: Path | None = None,
+    bar: str | None = None,
+) -> rpr.Scores | rpr.Repeated:
+    """Scores once or several times, as the config says, with a progress bar."""
+    with tqdm(
+        total=dataset.num_examples * config.score.repetitions,
+        desc=bar,
+        unit="image",
+        leave=False,
+        disable=None if bar else True,
+    ) as shown:
+
+        def progress(state: rpr.Progress) -> None:
+            shown.set_postfix(
+                survivors=f"{state.num_survivors:,}", passes=f"{state.forward_passes_run:,}"
+            )
+            shown.update(state.num_scored - shown.n)
+
+        given: dict[str, Any] = {
+            "max_steps": config.score.max_steps,
+            "perturbation": setup.create_perturbation(config),
+            "example_ids": dataset.example_ids,
+            "batch_size": config.score.batch_size,
+            "block_size": config.score.block_size,
+            "journal": journal,
+            "progress": progress,
+        }
+        key = prng.named(jax.random.key(config.seed), "rpr")
+        data = (logits_fn, key, dataset.images, dataset.labels)
+        if config.score.repetitions > 1:
+            repeats = {k: config.score[k] for k in ("repetitions", "max_width")}
+            return rpr.score_repeatedly(*data, **given, **repeats)
+        stop = None
+        if config.score.stop_window is not None:
+            stop = rpr.Flattening(config.score.stop_window, config.score.stop_tolerance)
+        return rpr.score(*data, **given, stop=stop)
+
+
+def _effect(
+    config: Config, float32: Any, dataset: Dataset, once: np.ndarray, max_steps: int
 ) -> dict[str, Any]:
-    """Robust ratio and survival curve, overall and per class, of the datapoints that count."""
-    arguments = (scores.first_failure, scores.max_steps, labels)
-    curves = rpr.survival_curve(*arguments, num_classes=num_classes, counted=counted)
-    ratio = rpr.robust_ratio(*arguments, num_classes=num_classes, counted=counted)
+    """Scores some datapoints in float32, with the same draws, to see what the other type does."""
+    some = dataset.take(np.arange(min(_COMPARED, dataset.num_examples)))
+    exact = _score(config, float32, some).first_failure
+    exact = np.minimum(exact.reshape(len(exact), -1)[:, 0], max_steps + 1)
+    other = once[: len(exact)]
     return {
-        "robust_ratio": ratio.overall,
-        "class_counts": ratio.counts,
-        "class_robust": ratio.robust,
-        "survival": curves.overall,
-        "class_survival": curves.classes,
+        "num_compared": len(exact),
+        "flags_that_differ": int(np.sum((exact > max_steps) != (other > max_steps))),
+        "first_failures_that_differ": int(np.sum(exact != other)),
+        "robust_ratio": float(np.mean(other > max_steps)),
+        "robust_ratio_in_float32": float(np.mean(exact > max_steps)),
     }
 
 
-def _print(report: dict[str, Any], accuracy: float) -> None:
+def _estimates(first_failure: np.ndarray, max_steps: int) -> dict[str, np.ndarray]:
+    """Returns each datapoint's failure probability with its 95 % intervals, and all repetitions."""
+    counts = rpr.count_draws(first_failure, max_steps)
+    arrays = {
+        "failures": counts.failures,
+        "draws": counts.draws,
+        "failure_probability": rpr.failure_probability(*counts),
+        "failure_interval": np.stack(rpr.failure_interval(*counts), axis=-1),
+        "anytime_interval": np.stack(rpr.anytime_interval(*counts), axis=-1),
+    }
+    return arrays if first_failure.ndim == 1 else {**arrays, "repetitions": first_failure}
+
+
+def _print(report: dict[str, Any], seconds: float) -> None:
     run, needed = report["forward_passes_run"], report["forward_passes_needed"]
+    all_images, right = report["all"], report["classified_right"]
     print(
-        f"accuracy {accuracy:.2%}; robust {report['all']['robust_ratio']:.4f} of all images, "
-        f"{report['classified_right']['robust_ratio']:.4f} of those classified right\n"
-        f"{run:,} forward passes run for {needed:,} needed ({run / needed:.3f}), "
-        f"{report['seconds']:.1f} s with compilation"
+        f"accuracy {report['accuracy']:.2%}; robust {_ratio(all_images)} of all images, "
+        f"{_ratio(right)} of those classified right"
     )
+    print(
+        f"mean RPR of all: E[min(N, T)] {all_images['mean_expected_steps']:.1f}, "
+        f"min(T, E[N]) {all_images['mean_capped_expectation']:.1f}; T = {report['max_steps']}"
+    )
+    print(robustness.describe(all_images, report["class_names"]))
+    effect = report.get("effect_of_dtype")
+    if effect:
+        print(
+            f"against float32, {effect['num_compared']:,} datapoints, the same draws: "
+            f"{effect['flags_that_differ']} robust flags and "
+            f"{effect['first_failures_that_differ']} first failures differ; robust "
+            f"{effect['robust_ratio']:.4f}, in float32 {effect['robust_ratio_in_float32']:.4f}"
+        )
+    print(
+        f"{run:,} forward passes run for {needed:,} needed ({run / needed:.3f}), "
+        f"{seconds:.1f} s with compilation"
+    )
+
+
+def _ratio(part: dict[str, Any]) -> str:
+    low, high = part["robust_ratio_interval"]
+    return f"{part['robust_ratio']:.4f} ({low:.4f} to {high:.4f})"

@@ -96,6 +96,7 @@ def plot_survival(
     classes: ArrayLike | None = None,
     *,
     class_names: Sequence[str] = (),
+    band: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> None:
     """Draws RPR's survival curves: the share of images still robust after each number of draws.
 
@@ -105,10 +106,11 @@ def plot_survival(
         classes: (K, max_steps + 1) share of each class, NaN for a class without images; None draws
             none.
         class_names: K names, if there are classes.
+        band: (max_steps + 1,) each, the edges of all images' confidence band; None draws none.
     """
     figure = Figure(figsize=(7.6, 4.6), layout="constrained")
     axes = figure.add_subplot()
-    draw_survival(axes, overall, classes, class_names=class_names)
+    draw_survival(axes, overall, classes, class_names=class_names, band=band)
     _save(figure, path)
 
 
@@ -192,6 +194,7 @@ def draw_survival(
     classes: ArrayLike | None = None,
     *,
     class_names: Sequence[str] = (),
+    band: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> None:
     """Draws what `plot_survival` says into axes; of many classes, the outermost six are named."""
     overall = np.asarray(overall, np.float64)
@@ -200,6 +203,9 @@ def draw_survival(
     ranked = present[np.argsort(-curves[present, -1], kind="stable")]
     named = ranked if len(ranked) <= _MANY else np.concatenate([ranked[:3], ranked[-3:]])
     draws = np.arange(len(overall))
+    if band is not None:
+        low, high = (np.asarray(edge, np.float64) for edge in band)
+        axes.fill_between(draws, low, high, color="black", alpha=0.2, linewidth=0)
     axes.plot(
         draws, overall, color="black", linewidth=2.6, label=f"all  {overall[-1]:.0%}", zorder=3
     )

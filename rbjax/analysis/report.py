@@ -119,7 +119,10 @@ def _plot(
         curve, classes = np.asarray(curve, np.float64), np.asarray(classes, np.float64)
         survival = {"survival": curve, "class_survival": classes}
         names = scores["class_names"]
-        plots.plot_survival(folder / "survival.png", curve, classes, class_names=names)
+        low, high = np.asarray(scores["all"]["survival_band"], np.float64)
+        plots.plot_survival(
+            folder / "survival.png", curve, classes, class_names=names, band=(low, high)
+        )
         written.append("survival.png")
     if evaluation:
         bars: dict[str, Any] = {

@@ -1,6 +1,7 @@
 """Evaluating and scoring a run directory, and what they write."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from ml_collections import ConfigDict
 from rbjax import command_line, data, models
 from rbjax import config as schema
 from rbjax.evaluate import evaluate
+from rbjax.rpr import journal
 from rbjax.score import score
 from rbjax.train import train
 from rbjax.training import setup
@@ -101,3 +103,74 @@ def test_batch_norm_is_averaged_over_devices_unless_the_config_says_per_device(j
     for config in resolved:
         setup.create_model(config, data.info("digits"))
     assert axes == ["data", None]
+
+
+def resolved(job, workdir, **changes):
+    return command_line.resolve(job(num_epochs=2, **changes), workdir)
+
+
+def test_score_goes_on_where_it_was(job, config, workdir, monkeypatch):
+    """Stopped at its first look; then as if it had not been."""
+    changes = {"score__max_steps": 9, "score__block_size": 16}
+    config = resolved(job, workdir, **changes)
+
+    class StoppedError(Exception):
+        pass
+
+    write_block = journal.Journal.write_block
+
+    def write_and_stop(*arguments, **arrays):
+        write_block(*arguments, **arrays)
+        raise StoppedError
+
+    score(config, workdir)
+    files = [Path(workdir, name).read_bytes() for name in ("rpr.json", "rpr.npz")]
+    shutil.rmtree(Path(workdir, "scoring"))
+    monkeypatch.setattr(journal.Journal, "write_block", write_and_stop)
+    with pytest.raises(StoppedError):
+        score(config, workdir)
+    monkeypatch.undo()
+    assert len(list(Path(workdir, "scoring").glob("*/*-block-*.npz"))) == 1
+    score(config, workdir)
+    assert files == [Path(workdir, name).read_bytes() for name in ("rpr.json", "rpr.npz")]
+
+
+def test_another_scoring_does_not_disturb_the_first(job, config, workdir):
+    files = []
+    for max_steps in (6, 7, 6):
+        report = score(resolved(job, workdir, score__max_steps=max_steps), workdir)
+        assert report["max_steps"] == max_steps
+        files.append(Path(workdir, "rpr.json").read_bytes())
+    assert files[0] == files[2] != files[1]
+
+
+def test_score_in_bfloat16_says_what_it_changes(job, config, workdir, capsys):
+    exact = score(resolved(job, workdir, score__values="binary"), workdir)
+    flags = np.load(f"{workdir}/rpr.npz")["robust"]
+    coarse = score(resolved(job, workdir, score__values="binary", score__dtype="bfloat16"), workdir)
+    effect = coarse["effect_of_dtype"]
+    assert "effect_of_dtype" not in exact
+    assert effect["num_compared"] == 40
+    differing = np.sum(flags != np.load(f"{workdir}/rpr.npz")["robust"])
+    assert effect["flags_that_differ"] == differing
+    assert effect["robust_ratio_in_float32"] == exact["all"]["robust_ratio"]
+    assert f"40 datapoints, the same draws: {differing} robust flags" in capsys.readouterr().out
+
+
+def test_score_repeatedly_and_until_flat(job, config, workdir):
+    score(resolved(job, workdir, score__repetitions=3), workdir)
+    with np.load(f"{workdir}/rpr.npz") as examples:
+        assert examples["repetitions"].shape == (40, 3)
+        np.testing.assert_array_equal(examples["repetitions"][:, 0], examples["first_failure"])
+        low, high = examples["failure_interval"].T
+        assert np.all((low <= examples["failure_probability"]) & (high <= 1))
+        assert np.all(examples["draws"] == np.minimum(examples["repetitions"], 5).sum(axis=1))
+    flat = score(resolved(job, workdir, score__stop_window=1, score__stop_tolerance=0.9), workdir)
+    assert flat["max_steps"] == 1
+
+
+def test_options_that_exclude_each_other(job, workdir):
+    with pytest.raises(ValueError, match=r"score\.repetitions and score\.stop_window"):
+        resolved(job, workdir, score__repetitions=2, score__stop_window=5)
+    with pytest.raises(ValueError, match=r"score\.max_width: needs score\.repetitions"):
+        resolved(job, workdir, score__max_width=0.1)

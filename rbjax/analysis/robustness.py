@@ -1,0 +1,135 @@
+"""What scores say of a dataset and of its classes, for a report and for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rbjax import rpr
+from rbjax.metrics import wilson_interval
+
+_NUM_RESAMPLES = 1999
+"""Permutations: the least p-value is 1/2000, which stays below 5 % with up to 100 classes."""
+_SIGNIFICANT = 0.05
+
+
+def summarize(
+    first_failure: np.ndarray,
+    max_steps: int,
+    labels: np.ndarray,
+    *,
+    num_classes: int,
+    counted: np.ndarray | None = None,
+) -> dict[str, Any]:
+    """Returns RPR of a dataset and of its classes, with 95 % intervals.
+
+    Args:
+        first_failure: (N,) or, of R repetitions, (N, R) integers, 1 to max_steps + 1, 0 where a
+            repetition was not run. Curves and ratios are of the first one.
+        max_steps: draws of an image.
+        labels: (N,) integers, the true classes.
+        num_classes: K.
+        counted: (N,) bool, the images that count; None: all.
+
+    Returns:
+        robust_ratio and its Wilson interval, of all and per class; Kaplan-Meier survival curves
+        with their bands; the mean of RPR in both readings of its definition; class bias, each class
+        against the rest with p-values (None where there is one class only).
+    """
+    repetitions = first_failure.reshape(len(first_failure), -1)
+    chosen = np.ones(len(labels), bool) if counted is None else counted
+    ratio = rpr.robust_ratio(
+        repetitions[:, 0], max_steps, labels, num_classes=num_classes, counted=counted
+    )
+    steps = np.minimum(repetitions[:, 0], max_steps)
+    curves = rpr.survival_curve(
+        repetitions[:, 0], max_steps, labels, num_classes=num_classes, counted=counted
+    )
+    bands = rpr.kaplan_meier(
+        steps, repetitions[:, 0] <= max_steps, labels, num_classes=num_classes, counted=counted
+    )
+    probability = rpr.failure_probability(*rpr.count_draws(repetitions[chosen], max_steps))
+    return {
+        "num_examples": int(np.sum(ratio.counts)),
+        "robust_ratio": ratio.overall,
+        "robust_ratio_interval": wilson_interval(np.sum(ratio.robust), np.sum(ratio.counts)),
+        "class_counts": ratio.counts,
+        "class_robust": ratio.robust,
+        "class_robust_interval": np.stack(wilson_interval(ratio.robust, ratio.counts), axis=-1),
+        "survival": curves.overall,
+        "survival_band": _band(bands.overall, max_steps),
+        "class_survival": curves.classes,
+        "class_survival_band": _band(bands.classes, max_steps),
+        "mean_steps": float(np.mean(steps[chosen])) if chosen.any() else None,
+        "class_mean_steps": np.sum(curves.classes[:, :-1], axis=1),
+        "mean_expected_steps": _mean(rpr.expected_steps, probability, max_steps),
+        "mean_capped_expectation": _mean(rpr.capped_expectation, probability, max_steps),
+        "class_bias": _bias(repetitions, max_steps, labels, num_classes, counted),
+    }
+
+
+def describe(part: dict[str, Any], class_names: Sequence[str]) -> str:
+    """Returns the sentence that says which classes are robust unlike the rest.
+
+    Args:
+        part: what `summarize` returns.
+        class_names: K names.
+
+    Returns:
+        One line; the classes whose robust ratio differs at the 5 % level, corrected by Holm.
+    """
+    bias = part["class_bias"]
+    if bias is None:
+        return "class by class: there is only one class"
+    difference = np.asarray(bias["robust_ratio"]["difference"], np.float64)
+    p_values = np.asarray(bias["robust_ratio"]["p_holm"], np.float64)
+    significant = np.nan_to_num(p_values, nan=1.0) <= _SIGNIFICANT
+    found = []
+    for word, sign in (("less robust", -1), ("more robust", 1)):
+        labels = np.flatnonzero(significant & (sign * difference > 0)).tolist()
+        named = [f"{class_names[label]} ({100 * difference[label]:+.1f})" for label in labels]
+        found += [f"{word} {', '.join(named)}"] if named else []
+    test = f"permutation test, {bias['num_resamples']} resamples, Holm, 5 %"
+    if not found:
+        return f"no class differs from the rest in its robust ratio ({test})"
+    return f"against the rest, in points: {'; '.join(found)} ({test})"
+
+
+def _band(curve: rpr.Curve, max_steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns both edges; a band ends where the last image failed, and stays what it is there."""
+    missing = max_steps + 1 - curve.low.shape[-1]
+    widths = [(0, 0)] * (curve.low.ndim - 1) + [(0, missing)]
+    return np.pad(curve.low, widths, mode="edge"), np.pad(curve.high, widths, mode="edge")
+
+
+def _mean(reading: Any, probability: np.ndarray, max_steps: int) -> float | None:
+    if not len(probability):
+        return None
+    return float(np.mean(reading(probability, max_steps)))
+
+
+def _bias(
+    first_failure: np.ndarray,
+    max_steps: int,
+    labels: np.ndarray,
+    num_classes: int,
+    counted: np.ndarray | None,
+) -> dict[str, Any] | None:
+    present = np.unique(labels if counted is None else labels[counted])
+    if len(present) < 2:
+        return None
+    found = rpr.class_bias(
+        first_failure,
+        max_steps,
+        labels,
+        num_classes=num_classes,
+        counted=counted,
+        num_resamples=_NUM_RESAMPLES,
+    )
+    fields = found._asdict()
+    return {
+        "num_resamples": fields.pop("num_resamples"),
+        **{k: v._asdict() for k, v in fields.items() if k != "counts"},
+    }
