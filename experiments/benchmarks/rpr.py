@@ -1,27 +1,39 @@
-"""What does scoring every datapoint cost, beside the model's bare forward pass?
+"""What does scoring every datapoint cost, beside the model's bare forward pass and PyTorch?
 
     python -m experiments.benchmarks.rpr [--dataset=mnist] [--num-images=10000] [--max-steps=250]
-        [--batch-size=N] [--train-steps=1500] [--repeats=1]
+        [--batch-size=N] [--train-steps=1500] [--repeats=1] [--torch-python=PATH]
 
 Trains the simple CNN for a few hundred steps, then scores the test images by
 
-    floor      the model's forward pass alone, on batches that are there already
-    score      `rbjax.rpr.score`
-    blocks     a host loop over fixed blocks of images, one jitted draw for the whole block at a
-               time, until every image of the block has failed or passed its last draw
+    floor          the model's forward pass alone, on batches that are there already, of the
+                   fastest of some sizes
+    score          `rbjax.rpr.score`
+    blocks         a host loop over fixed blocks of images, one jitted draw for the whole block at
+                   a time, until every image of the block has failed or passed its last draw
 
-`score` and `blocks` use the same weights, images and draws, and must agree. Draws per second count
-the draws that are needed, the sum of min(N, max_steps); the ratio is of seconds to the floor's. The
-three take turns, medians over the repeats, compilation apart.
+and, with a Python that has PyTorch, the same weights by
+
+    torch floor    its forward pass alone
+    torch draws    its perturbations alone
+    torch batched  all images that have not failed yet, a draw at a time, in batches
+    torch singly   image by image, draw by draw, as the paper describes it; a few images
+
+`score` and `blocks` use the same draws and must agree. PyTorch draws its own of the same law for
+the timing; on some images it classifies rbjax's, and must find the same first failures. Draws per
+second count the draws that are needed, the sum of min(N, max_steps); the ratio is of seconds a
+draw to the floor's. All take turns, medians over the repeats, compilation apart.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import os
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -30,7 +42,7 @@ import numpy as np
 import optax
 from jax.tree_util import Partial
 
-from experiments.benchmarks import machine
+from experiments.benchmarks import machine, torch_peer
 from rbjax import data, models, perturbations, prng, rpr
 from rbjax.inputs import to_float
 from rbjax.losses.adversarial import cross_entropy
@@ -39,11 +51,36 @@ from rbjax.typing import Array, Key, LogitsFn
 _PERTURBATION = perturbations.random_pixels()
 
 
-class Timed(NamedTuple):
-    """A result, and the median seconds of its calls."""
+_LAYOUTS = ("NCHW", "NHWC")
+_FLOOR_SIZES = (256, 1024, 4096)
+_TORCH_SIZES = {"cpu": (256, 1024), "gpu": (1024, 4096, 10_000)}
 
-    result: Any
-    seconds: float
+
+class Case(NamedTuple):
+    """What is scored."""
+
+    info: data.DatasetInfo
+    model: models.Model
+    variables: Any
+    images: np.ndarray
+    labels: np.ndarray
+    key: Key
+    max_steps: int
+
+    @property
+    def logits_fn(self) -> LogitsFn:
+        """The model with its weights."""
+        return Partial(self.model.apply, self.variables)
+
+
+class Run(NamedTuple):
+    """One way of scoring, done once."""
+
+    needed: int
+    """Draws without waste."""
+    made: int
+    """Draws made."""
+    result: Any = None
 
 
 def train(model: models.Model, images: np.ndarray, labels: np.ndarray, num_steps: int) -> Any:
@@ -80,97 +117,62 @@ def _draw_fails(
     return jnp.argmax(apply(variables, perturbed), axis=-1) != labels
 
 
-def score_blocks(
-    model: models.Model,
-    variables: Any,
-    key: Key,
-    images: np.ndarray,
-    labels: np.ndarray,
-    max_steps: int,
-    batch_size: int,
-) -> tuple[np.ndarray, int]:
+def score_blocks(case: Case, batch_size: int) -> tuple[np.ndarray, int]:
     """Returns first failures and forward passes run of the loop over fixed blocks."""
     first_failure, num_passes = [], 0
-    for start in range(0, len(images), batch_size):
-        rows = np.minimum(np.arange(start, start + batch_size), len(images) - 1)
-        keys = prng.per_example(key, jnp.asarray(rows))
-        failure = np.full(batch_size, max_steps + 1)
-        block = jnp.asarray(images[rows]), jnp.asarray(labels[rows])
-        for draw in range(1, max_steps + 1):
-            failed = np.asarray(_draw_fails(model.apply, variables, keys, draw, *block))
+    for start in range(0, len(case.images), batch_size):
+        rows = np.minimum(np.arange(start, start + batch_size), len(case.images) - 1)
+        keys = prng.per_example(case.key, jnp.asarray(rows))
+        failure = np.full(batch_size, case.max_steps + 1)
+        block = jnp.asarray(case.images[rows]), jnp.asarray(case.labels[rows])
+        for draw in range(1, case.max_steps + 1):
+            failed = np.asarray(_draw_fails(case.model.apply, case.variables, keys, draw, *block))
             failure = np.where(failed, np.minimum(failure, draw), failure)
             num_passes += batch_size
-            if np.all(failure <= max_steps):
+            if np.all(failure <= case.max_steps):
                 break
         first_failure.append(failure)
-    return np.concatenate(first_failure)[: len(images)], num_passes
+    return np.concatenate(first_failure)[: len(case.images)], num_passes
 
 
-def forward(logits_fn: LogitsFn, images: np.ndarray, batch_size: int, num_passes: int) -> None:
+def forward(logits_fn: LogitsFn, images: np.ndarray, batch_size: int, num_passes: int) -> Run:
     """Runs so many forward passes of the model alone, rounded up to a batch."""
     batch = to_float(jnp.asarray(images[np.arange(batch_size) % len(images)]))
-    for _ in range(-(-num_passes // batch_size)):
-        _FORWARD(logits_fn, batch).block_until_ready()
+    num_batches = -(-num_passes // batch_size)
+    logits = None
+    for _ in range(num_batches):
+        logits = _FORWARD(logits_fn, batch)
+    jax.block_until_ready(logits)
+    return Run(num_batches * batch_size, num_batches * batch_size)
 
 
 _FORWARD = jax.jit(lambda logits_fn, images: logits_fn(images))
 
 
-def timed(runs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, Timed]:
-    """Returns each function's result and times, run in turn so that all see the same machine."""
+def fastest_batch(logits_fn: LogitsFn, images: np.ndarray, num_passes: int) -> int:
+    """Returns the batch size whose forward pass is fastest an image."""
+    seconds = {}
+    for batch_size in _FLOOR_SIZES:
+        forward(logits_fn, images, batch_size, 1)
+        began = time.perf_counter()
+        run = forward(logits_fn, images, batch_size, num_passes)
+        seconds[batch_size] = (time.perf_counter() - began) / run.made
+    return min(seconds, key=lambda size: seconds[size])
+
+
+def timed(runs: dict[str, Callable[[], Run]], repeats: int) -> dict[str, tuple[Run, float]]:
+    """Returns each way's last run and median seconds, run in turn: all see the same machine."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
-    results = {}
+    done = {}
     for _ in range(repeats):
         for name, run in runs.items():
             began = time.perf_counter()
-            results[name] = run()
+            done[name] = run()
             seconds[name].append(time.perf_counter() - began)
-    return {name: Timed(results[name], statistics.median(times)) for name, times in seconds.items()}
+    return {name: (done[name], statistics.median(times)) for name, times in seconds.items()}
 
 
-def main() -> None:
-    """Measures and prints."""
-    arguments = _arguments()
-    train_set, test_set = (_load(arguments.dataset, split) for split in ("train", "test"))
-    rows = np.arange(min(arguments.num_images, test_set.num_examples))
-    images, labels = test_set.images[rows], test_set.labels[rows]
-    info, model = test_set.info, _model(test_set.info)
-    variables = train(model, train_set.images, train_set.labels, arguments.train_steps)
-    logits_fn, key, max_steps = (
-        Partial(model.apply, variables),
-        jax.random.key(1),
-        arguments.max_steps,
-    )
-    batch_size = min(arguments.batch_size or 256, len(images))
-    print(machine.describe())
-    print(f"{info.name}: {len(images)} test images, {max_steps} draws, blocks of {batch_size}")
-    score = functools.partial(
-        rpr.score,
-        logits_fn,
-        key,
-        images,
-        labels,
-        max_steps=max_steps,
-        perturbation=_PERTURBATION,
-        batch_size=arguments.batch_size,
-    )
-    forward(logits_fn, images, batch_size, 1)
-    score_blocks(model, variables, key, images[:1], labels[:1], 1, batch_size)
-    began = time.perf_counter()
-    scores = score()
-    print(f"first call of score, compilation included: {time.perf_counter() - began:.1f} s")
-    needed = scores.forward_passes_needed
-    runs = {
-        "floor": lambda: forward(logits_fn, images, batch_size, needed),
-        "score": score,
-        "blocks": lambda: score_blocks(
-            model, variables, key, images, labels, max_steps, batch_size
-        ),
-    }
-    _report(timed(runs, arguments.repeats), scores)
-
-
-def _model(info: data.DatasetInfo) -> models.Model:
+def create_model(info: data.DatasetInfo) -> models.Model:
     """Returns P4's simple CNN, its second convolution half as wide as rbjax's default."""
     return models.create(
         "simple_cnn",
@@ -182,25 +184,7 @@ def _model(info: data.DatasetInfo) -> models.Model:
     )
 
 
-def _report(timings: dict[str, Timed], scores: rpr.Scores) -> None:
-    """Prints one row a way of scoring."""
-    needed = scores.forward_passes_needed
-    first_failure, blocks_passes = timings["blocks"].result
-    differing = int(np.sum(first_failure != scores.first_failure))
-    passes = {"floor": needed, "score": scores.forward_passes_run, "blocks": blocks_passes}
-    print(f"clean accuracy {scores.clean_correct.mean():.4f}, robust {scores.robust.mean():.4f}")
-    print(
-        f"draws needed {needed:,}; first failures that differ: {differing} of {len(first_failure)}"
-    )
-    print(f"{'':8}{'draws run':>12}{'run/needed':>12}{'seconds':>10}{'draws/s':>10}{'ratio':>8}")
-    for name, timing in timings.items():
-        print(
-            f"{name:8}{passes[name]:>12,}{passes[name] / needed:>12.3f}{timing.seconds:>10.1f}"
-            f"{needed / timing.seconds:>10,.0f}{timing.seconds / timings['floor'].seconds:>8.2f}"
-        )
-
-
-def _load(name: str | None, split: str) -> data.Dataset:
+def load(name: str | None, split: str) -> data.Dataset:
     """Returns a split of a dataset; without a name MNIST's if it is there, else the digits'."""
     if name is not None:
         return data.load(name, split)
@@ -208,6 +192,158 @@ def _load(name: str | None, split: str) -> data.Dataset:
         return data.load("mnist", split)
     except ValueError:
         return data.load("digits", split)
+
+
+def our_runs(
+    case: Case, score: Callable[[], rpr.Scores], needed: int, batch_size: int
+) -> dict[str, Callable[[], Run]]:
+    """Returns the ways that JAX goes, by name."""
+    floor_size = fastest_batch(case.logits_fn, case.images, needed // 20)
+    print(f"floor in batches of {floor_size}, the fastest of {_FLOOR_SIZES}")
+
+    def run_score() -> Run:
+        scores = score()
+        return Run(needed, scores.forward_passes_run)
+
+    def run_blocks() -> Run:
+        first_failure, made = score_blocks(case, batch_size)
+        return Run(needed, made, first_failure)
+
+    score_blocks(case._replace(max_steps=1), batch_size)
+    return {
+        "floor": lambda: forward(case.logits_fn, case.images, floor_size, needed),
+        "score": run_score,
+        "blocks": run_blocks,
+    }
+
+
+def torch_runs(
+    peer: torch_peer.Peer, max_steps: int, needed: int, threads: int, num_single: int
+) -> dict[str, Callable[[], Run]]:
+    """Returns the ways that PyTorch goes, by name, each at its fastest."""
+    device = peer.ask("versions")["device"]
+    trials = {}
+    for size in _TORCH_SIZES["cpu" if device == "cpu" else "gpu"]:
+        options = {"max_steps": max(1, max_steps // 50), "batch_size": size}
+        found = torch_peer.rates(peer, "score_batches", _LAYOUTS, (1, threads), **options)
+        trials |= {(way, size): rate for way, rate in found.items()}
+    way, size = max(trials, key=lambda key: trials[key])
+    options = {"max_steps": max_steps, "num_images": 1}
+    singly = torch_peer.rates(peer, "score_singly", _LAYOUTS, (1, threads), **options)
+    single = max(singly, key=lambda key: singly[key])
+    print(f"PyTorch {peer.ask('versions')['torch']} on {device}; draws/s in trials:")
+    for (tried, batch), rate in trials.items():
+        print(f"    batches of {batch:>5}, {tried!s:18}{rate:>10,.0f}")
+    for tried, rate in singly.items():
+        print(f"    singly,           {tried!s:18}{rate:>10,.0f}")
+
+    def run(task: str, way: torch_peer.Way, **options: int) -> Run:
+        made = peer.ask(task, **way._asdict(), options=options)["num_draws"]
+        return Run(made, made)
+
+    passes = {"num_passes": needed // 4, "batch_size": size}
+    return {
+        "torch floor": lambda: run("forward", way, **passes),
+        "torch draws": lambda: run("draw_only", way, **passes),
+        "torch batched": lambda: run("score_batches", way, max_steps=max_steps, batch_size=size),
+        "torch singly": lambda: run(
+            "score_singly", single, max_steps=max_steps, num_images=num_single
+        ),
+    }
+
+
+def main() -> None:
+    """Measures and prints."""
+    arguments = _arguments()
+    case = _case(arguments)
+    batch_size = min(arguments.batch_size or 256, len(case.images))
+    print(machine.describe())
+    print(f"{case.info.name}: {len(case.images)} test images, {case.max_steps} draws")
+    score = functools.partial(
+        rpr.score,
+        case.logits_fn,
+        case.key,
+        case.images,
+        case.labels,
+        max_steps=case.max_steps,
+        perturbation=_PERTURBATION,
+        batch_size=arguments.batch_size,
+    )
+    began = time.perf_counter()
+    scores = score()
+    print(f"first call of score, compilation included: {time.perf_counter() - began:.1f} s")
+    runs = our_runs(case, score, scores.forward_passes_needed, batch_size)
+    if arguments.torch_python is None:
+        print("PyTorch: skipped, no --torch-python given")
+        _report(timed(runs, arguments.repeats), scores)
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        torch_peer.export(folder, case.model, case.variables, case.info, case.images, case.labels)
+        with torch_peer.Peer(arguments.torch_python, folder) as peer:
+            _compare(peer, folder, case, scores, arguments.agree_images)
+            theirs = torch_runs(
+                peer,
+                case.max_steps,
+                scores.forward_passes_needed,
+                arguments.torch_threads or os.cpu_count() or 1,
+                arguments.single_images,
+            )
+            _report(timed({**runs, **theirs}, arguments.repeats), scores)
+
+
+def _case(arguments: argparse.Namespace) -> Case:
+    """Returns what is scored, its model trained."""
+    train_set, test_set = (load(arguments.dataset, split) for split in ("train", "test"))
+    model = create_model(test_set.info)
+    return Case(
+        info=test_set.info,
+        model=model,
+        variables=train(model, train_set.images, train_set.labels, arguments.train_steps),
+        images=test_set.images[: arguments.num_images],
+        labels=test_set.labels[: arguments.num_images],
+        key=jax.random.key(1),
+        max_steps=arguments.max_steps,
+    )
+
+
+def _compare(
+    peer: torch_peer.Peer, folder: Path, case: Case, scores: rpr.Scores, num_images: int
+) -> None:
+    """Prints whether PyTorch finds the same first failures on the same perturbed images."""
+    rows = torch_peer.choose_rows(scores.first_failure, case.max_steps, num_images)
+    drawn = torch_peer.draw(
+        case.logits_fn, case.key, _PERTURBATION, case.images[rows], rows, case.max_steps
+    )
+    found = torch_peer.agree(peer, folder, drawn, case.labels[rows], scores.first_failure[rows])
+    print(
+        f"first failures in PyTorch on the same {drawn.near.size:,} perturbed images of "
+        f"{len(rows)}: {found.differing} differ, {found.unexplained} of them not by a near tie; "
+        f"{int(drawn.near.sum())} draws have their top two logits within {torch_peer.NEAR_TIE:g}"
+    )
+
+
+def _report(timings: dict[str, tuple[Run, float]], scores: rpr.Scores) -> None:
+    """Prints one row a way of scoring, and what is asked of them."""
+    first_failure = timings["blocks"][0].result
+    differing = int(np.sum(first_failure != scores.first_failure))
+    print(f"clean accuracy {scores.clean_correct.mean():.4f}, robust {scores.robust.mean():.4f}")
+    print(
+        f"draws needed {scores.forward_passes_needed:,}; first failures of score and blocks that "
+        f"differ: {differing} of {len(first_failure)}"
+    )
+    rates = {name: run.needed / seconds for name, (run, seconds) in timings.items()}
+    print(f"{'':14}{'draws run':>12}{'run/needed':>12}{'seconds':>10}{'draws/s':>12}{'ratio':>8}")
+    for name, (run, seconds) in timings.items():
+        print(
+            f"{name:14}{run.made:>12,}{run.made / run.needed:>12.3f}{seconds:>10.2f}"
+            f"{rates[name]:>12,.0f}{rates['floor'] / rates[name]:>8.2f}"
+        )
+    share = rates["score"] / rates["floor"]
+    print(f"score takes {1 / share:.2f} times the floor's time a draw: {share:.1%} of its rate")
+    for name in ("torch batched", "torch singly"):
+        if name in rates:
+            print(f"score is {rates['score'] / rates[name]:.2f} times as fast as {name}")
 
 
 def _arguments() -> argparse.Namespace:
@@ -218,6 +354,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, help="256; score's own choice where not given")
     parser.add_argument("--train-steps", type=int, default=1_500)
     parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--torch-python", help="a Python with PyTorch")
+    parser.add_argument("--torch-threads", type=int, help="all cores where not given")
+    parser.add_argument("--agree-images", type=int, default=64, help="handed to PyTorch, perturbed")
+    parser.add_argument("--single-images", type=int, default=20, help="scored one by one")
     return parser.parse_args()
 
 
