@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from rbjax import atomic, prng, rpr
 from rbjax.analysis import robustness
@@ -58,7 +57,9 @@ def score(config: Config, workdir: str) -> dict[str, Any]:
 
     # ------------------------------------------------------------------ every datapoint
     started = time.perf_counter()
-    scores = _score(config, logits_fn, dataset, journal=_journal(config, workdir, step), bar=title)
+    journal = _journal(config, workdir, step)
+    with rpr.progress_bar(title) as progress:
+        scores = _score(config, logits_fn, dataset, journal=journal, progress=progress)
     first_failure, max_steps = scores.first_failure, scores.max_steps
     once = first_failure.reshape(len(first_failure), -1)[:, 0]
     seconds = time.perf_counter() - started
@@ -119,46 +120,26 @@ def _journal(config: Config, workdir: str, step: int) -> Path:
 
 
 def _score(
-    config: Config,
-    logits_fn: Any,
-    dataset: Dataset,
-    *,
-    journal: Path | None = None,
-    bar: str | None = None,
+    config: Config, logits_fn: Any, dataset: Dataset, **options: Any
 ) -> rpr.Scores | rpr.Repeated:
-    """Scores once or several times, as the config says, with a progress bar."""
-    with tqdm(
-        total=dataset.num_examples * config.score.repetitions,
-        desc=bar,
-        unit="image",
-        leave=False,
-        disable=None if bar else True,
-    ) as shown:
-
-        def progress(state: rpr.Progress) -> None:
-            shown.set_postfix(
-                survivors=f"{state.num_survivors:,}", passes=f"{state.forward_passes_run:,}"
-            )
-            shown.update(state.num_scored - shown.n)
-
-        given: dict[str, Any] = {
-            "max_steps": config.score.max_steps,
-            "perturbation": setup.create_perturbation(config),
-            "example_ids": dataset.example_ids,
-            "batch_size": config.score.batch_size,
-            "block_size": config.score.block_size,
-            "journal": journal,
-            "progress": progress,
-        }
-        key = prng.named(jax.random.key(config.seed), "rpr")
-        data = (logits_fn, key, dataset.images, dataset.labels)
-        if config.score.repetitions > 1:
-            repeats = {k: config.score[k] for k in ("repetitions", "max_width")}
-            return rpr.score_repeatedly(*data, **given, **repeats)
-        stop = None
-        if config.score.stop_window is not None:
-            stop = rpr.Flattening(config.score.stop_window, config.score.stop_tolerance)
-        return rpr.score(*data, **given, stop=stop)
+    """Scores once or several times, as the config says."""
+    given: dict[str, Any] = {
+        "max_steps": config.score.max_steps,
+        "perturbation": setup.create_perturbation(config),
+        "example_ids": dataset.example_ids,
+        "batch_size": config.score.batch_size,
+        "block_size": config.score.block_size,
+        **options,
+    }
+    key = prng.named(jax.random.key(config.seed), "rpr")
+    data = (logits_fn, key, dataset.images, dataset.labels)
+    if config.score.repetitions > 1:
+        repeats = {k: config.score[k] for k in ("repetitions", "max_width")}
+        return rpr.score_repeatedly(*data, **given, **repeats)
+    stop = None
+    if config.score.stop_window is not None:
+        stop = rpr.Flattening(config.score.stop_window, config.score.stop_tolerance)
+    return rpr.score(*data, **given, stop=stop)
 
 
 def _effect(

@@ -11,8 +11,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.tree_util import Partial
-from tqdm import tqdm
 
 from configs import rpr_mnist
 from experiments.datapoints.inherent_plan import FAMILIES, Plan
@@ -121,13 +119,7 @@ def _scores(lab: Lab, family: str, seed: int) -> dict[str, np.ndarray]:
 
 def _score(lab: Lab, made: Any, title: str, journal: Path) -> dict[str, np.ndarray]:
     plan, dataset = lab.plan, setup.first(data.load(lab.plan.dataset, "test"), lab.plan.num_test)
-    with tqdm(
-        total=dataset.num_examples * plan.repetitions, desc=title, leave=False, disable=None
-    ) as bar:
-
-        def progress(state: rpr.Progress) -> None:
-            bar.update(state.num_scored - bar.n)
-
+    with rpr.progress_bar(title) as progress:
         found = rpr.score_repeatedly(
             made,
             prng.named(jax.random.key(0), "rpr"),  # the models' seeds are not the draws'
@@ -158,9 +150,7 @@ def _logits_fn(lab: Lab, family: str, seed: int) -> Any:
         config.model.name, config.model.widths = family, None  # the config's are the CNN's
     config = command_line.resolve(config, workdir)
     train(config, workdir)
-    model = setup.create_model(config, data.info(config.dataset.name))
-    _, variables = setup.trained_variables(config, workdir, model)
-    return Partial(model.apply, jax.device_put(variables))
+    return setup.trained_logits_fn(config, workdir)
 
 
 def _config(lab: Lab, family: str, seed: int) -> Config:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from experiments.datapoints import scales
 from rbjax.tables import lookup
 
 FAMILIES = ("simple_cnn", "lenet5", "mlp", "extra_trees")
@@ -62,8 +63,7 @@ def scale(name: str) -> Plan:
 
 def cuts(plan: Plan) -> list[str]:
     """Returns what a plan leaves out of the largest one, a line each."""
-    full = SCALES["paper"]
-    told = {
+    meanings = {
         "dataset": "dataset",
         "num_seeds": "seeds of each family",
         "num_epochs": "epochs",
@@ -74,10 +74,4 @@ def cuts(plan: Plan) -> list[str]:
         "max_steps": "draws of a repetition at most",
         "num_resamples": "resamples of the bootstrap",
     }
-    lines = []
-    for field, meaning in told.items():
-        here, there = getattr(plan, field), getattr(full, field)
-        if here != there:
-            whole = {"num_epochs": "the config's"}.get(field, "all") if there is None else there
-            lines.append(f"{meaning}: {here} in place of {whole}")
-    return lines
+    return scales.cuts(plan, SCALES["paper"], meanings)

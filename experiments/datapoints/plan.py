@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import NamedTuple
 
+from experiments.datapoints import scales
 from rbjax.tables import lookup
 
 
@@ -80,8 +81,7 @@ def scale(name: str) -> Plan:
 
 def cuts(plan: Plan) -> list[str]:
     """Returns what a plan leaves out of the largest one, a line each."""
-    full = SCALES["paper"]
-    told = {
+    meanings = {
         "readings": "readings followed with all seeds and on train (the rest: one seed, test)",
         "num_seeds": "seeds",
         "num_test": "test images scored",
@@ -92,10 +92,4 @@ def cuts(plan: Plan) -> list[str]:
         "max_train_examples": "images that M is trained on",
         "dataset": "dataset",
     }
-    lines = []
-    for field, meaning in told.items():
-        here, there = getattr(plan, field), getattr(full, field)
-        if here != there:
-            whole = {"num_epochs": "the config's"}.get(field, "all") if there is None else there
-            lines.append(f"{meaning}: {here} in place of {whole}")
-    return lines
+    return scales.cuts(plan, SCALES["paper"], meanings)

@@ -11,8 +11,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.tree_util import Partial
-from tqdm import tqdm
 
 from configs import rpr_mnist
 from experiments.datapoints.plan import Plan
@@ -189,9 +187,7 @@ def logits_fn(lab: Lab, model: Model) -> LogitsFn:
     workdir = str(lab.workdir / "models" / model.name)
     config = command_line.resolve(_config(lab, model), workdir)
     train(config, workdir)
-    made = setup.create_model(config, data.info(config.dataset.name))
-    _, variables = setup.trained_variables(config, workdir, made)
-    return Partial(made.apply, jax.device_put(variables))
+    return setup.trained_logits_fn(config, workdir)
 
 
 def _config(lab: Lab, model: Model) -> Config:
@@ -215,13 +211,7 @@ def _score(lab: Lab, model: Model, reading: str, split: str, journal: Path) -> d
     """Returns the arrays of `Scored` but the time."""
     dataset = images(lab, split)
     title = f"{model.name}: {reading}, {split}"
-    with tqdm(
-        total=dataset.num_examples, desc=title, unit="image", leave=False, disable=None
-    ) as bar:
-
-        def progress(state: rpr.Progress) -> None:
-            bar.update(state.num_scored - bar.n)
-
+    with rpr.progress_bar(title) as progress:
         found = rpr.score(
             logits_fn(lab, model),
             draw_key(model.seed),

@@ -22,8 +22,9 @@ from rbjax.rpr.estimators import (
     robust_probability,
 )
 from rbjax.rpr.heterogeneity import BetaGeometric, fit_beta_geometric
+from rbjax.rpr.progress import Progress, progress_bar
 from rbjax.rpr.repeated import Repeated, score_repeatedly
-from rbjax.rpr.scoring import Progress, Scores, score
+from rbjax.rpr.scoring import Scores, score
 from rbjax.rpr.selection import Subset, random_subset, robust_subset
 from rbjax.rpr.stopping import Flattening
 from rbjax.rpr.survival import (
@@ -69,6 +70,7 @@ __all__ = [
     "fit_beta_geometric",
     "kaplan_meier",
     "log_failure_probability",
+    "progress_bar",
     "random_subset",
     "robust_probability",
     "robust_ratio",

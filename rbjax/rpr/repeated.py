@@ -15,7 +15,8 @@ from rbjax.rpr.anytime import anytime_interval
 from rbjax.rpr.black_box import BlackBox
 from rbjax.rpr.estimators import count_draws
 from rbjax.rpr.lanes import Draws
-from rbjax.rpr.scoring import Progress, prepare
+from rbjax.rpr.progress import Progress
+from rbjax.rpr.scoring import prepare
 from rbjax.rpr.sweep import ImageSource, sweep
 from rbjax.typing import Array, Key, LogitsFn, Perturbation
 

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from rbjax import checks, prng
-from rbjax.inputs import check_images, check_labels, logits_shape
+from rbjax import checks
 from rbjax.rpr.black_box import BlackBox, OnHost
+from rbjax.rpr.blocks import check_input
 from rbjax.rpr.journal import digest, open_journal, sample
 from rbjax.rpr.lanes import Draws
+from rbjax.rpr.progress import Progress
 from rbjax.rpr.runner import compile_for
 from rbjax.rpr.stopping import Flattening
 from rbjax.rpr.sweep import FEWEST_LANES, ImageSource, Work, sweep
@@ -50,22 +50,6 @@ class Scores(NamedTuple):
     """Perturbed images classified, idle lanes included; the clean images are N more."""
     forward_passes_needed: int
     """Sum of `steps`: what a scorer without any waste would run."""
-
-
-class Progress(NamedTuple):
-    """What `score` tells while it runs, of the images of this process."""
-
-    num_images: int
-    num_scored: int
-    """Images that are finished."""
-    num_robust: int
-    """Those of them that withstood every draw."""
-    forward_passes_run: int
-
-    @property
-    def num_survivors(self) -> int:
-        """Images that no draw has fooled yet."""
-        return self.num_images - self.num_scored + self.num_robust
 
 
 def score(
@@ -117,7 +101,7 @@ def score(
             one stands. The same call with the same folder goes on from there and returns what an
             unbroken one would; another call is refused. Of a plain function only the name is known:
             what it closes over must be the same.
-        progress: called now and then with how far it is.
+        progress: called now and then with how far it is; see `progress_bar`.
 
     Returns:
         The scores.
@@ -210,7 +194,11 @@ def prepare(
     images = np.asarray(images) if isinstance(images, jax.Array | list) else images
     labels = np.asarray(labels)
     ids = np.arange(len(labels)) if example_ids is None else np.asarray(example_ids)
-    _check(logits_fn, key, images, labels, ids, batch_size, block_size)
+    model = None if isinstance(logits_fn, BlackBox) else logits_fn
+    check_input(model, images, labels, key=key, example_ids=ids)
+    for field, size in (("batch_size", batch_size), ("block_size", block_size)):
+        if size is not None:
+            checks.integer(field, size, low=1)
     devices = tuple(jax.local_devices() if devices is None else devices)[: len(images)]
     if isinstance(logits_fn, BlackBox):
         runner = OnHost(logits_fn, perturbation, devices[0])
@@ -325,30 +313,3 @@ def _identity(function: Any) -> str:
     if hasattr(function, "__dataclass_fields__"):
         return repr(function)
     return getattr(function, "__qualname__", type(function).__qualname__)
-
-
-def _check(
-    logits_fn: LogitsFn | BlackBox,
-    key: Key,
-    images: Any,
-    labels: np.ndarray,
-    example_ids: np.ndarray,
-    batch_size: int | None,
-    block_size: int | None,
-) -> None:
-    """Raises a ValueError for what is wrong with the input."""
-    in_memory = isinstance(images, np.ndarray) and not isinstance(images, np.memmap)
-    check_images(images if in_memory else images[:0])
-    if len(images) == 0:
-        raise ValueError("images holds no image; there must be at least one")
-    num_classes = 2**31
-    if not isinstance(logits_fn, BlackBox):
-        image = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
-        num_classes = logits_shape(logits_fn, image)[1]
-    check_labels(labels, num_examples=len(images), num_classes=num_classes)
-    check_labels(example_ids, num_examples=len(images), num_classes=2**31, field="example_ids")
-    if prng.broadcast(key, 1) is key:
-        raise ValueError(f"key has shape {key.shape}; it must be one key")
-    for field, size in (("batch_size", batch_size), ("block_size", block_size)):
-        if size is not None:
-            checks.integer(field, size, low=1)

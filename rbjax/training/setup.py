@@ -16,7 +16,7 @@ from rbjax.data import Dataset, DatasetInfo, augment, imbalance, subset
 from rbjax.training import optimizers, schedules
 from rbjax.training.checkpoint import Checkpoints
 from rbjax.training.state import AXIS
-from rbjax.typing import LossFn, Perturbation
+from rbjax.typing import LogitsFn, LossFn, Perturbation
 
 NOT_OF_THE_WEIGHTS = ("task", "workdir", "data_dir", "dataset.subset", "attacks", "score")
 """Fields that leave the trained weights as they are; a subset is known by its digest."""
@@ -130,6 +130,24 @@ def trained_variables(config: Config, workdir: str, model: models.Model) -> tupl
             f"workdir = {workdir!r}: holds no checkpoint; train into it first (--config.task=train)"
         )
     return restored.step, restored.state[name]
+
+
+def trained_logits_fn(config: Config, workdir: str) -> LogitsFn:
+    """Returns a run's model with its newest weights, on the device.
+
+    Args:
+        config: the run's config.
+        workdir: the run directory.
+
+    Returns:
+        images -> logits, a `jax.tree_util.Partial`.
+
+    Raises:
+        ValueError: as `trained_variables`.
+    """
+    model = create_model(config, data.info(config.dataset.name))
+    _, variables = trained_variables(config, workdir, model)
+    return jax.tree_util.Partial(model.apply, jax.device_put(variables))
 
 
 def options(group: Config) -> dict[str, Any]:
