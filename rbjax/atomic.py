@@ -8,6 +8,7 @@ import math
 import os
 import uuid
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -75,6 +76,27 @@ def write_npz(path: str | os.PathLike[str], /, **arrays: Any) -> None:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                 np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
+
+
+DAMAGED = (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What numpy and zipfile raise for a file that is not, or no longer, an archive of arrays."""
+
+
+def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray] | None:
+    """Returns the arrays of a file written by `write_npz`.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The arrays by name, or None where the file is missing or damaged.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            archive = np.load(file)
+            return dict(archive) if isinstance(archive, np.lib.npyio.NpzFile) else None
+    except DAMAGED:
+        return None
 
 
 def plain(value: Any) -> Any:

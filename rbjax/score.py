@@ -17,6 +17,7 @@ from rbjax.config import Config
 from rbjax.data import Dataset
 from rbjax.models import Model
 from rbjax.training import setup
+from rbjax.typing import Key
 
 SCORES_FILE = "rpr.json"
 EXAMPLES_FILE = "rpr.npz"
@@ -131,8 +132,7 @@ def _score(
         "block_size": config.score.block_size,
         **options,
     }
-    key = prng.named(jax.random.key(config.seed), "rpr")
-    data = (logits_fn, key, dataset.images, dataset.labels)
+    data = (logits_fn, _key(config), dataset.images, dataset.labels)
     if config.score.repetitions > 1:
         repeats = {k: config.score[k] for k in ("repetitions", "max_width")}
         return rpr.score_repeatedly(*data, **given, **repeats)
@@ -142,13 +142,24 @@ def _score(
     return rpr.score(*data, **given, stop=stop)
 
 
+def _key(config: Config) -> Key:
+    return prng.named(jax.random.key(config.seed), "rpr")
+
+
 def _effect(
     config: Config, float32: Any, dataset: Dataset, once: np.ndarray, max_steps: int
 ) -> dict[str, Any]:
     """Scores some datapoints in float32, with the same draws, to see what the other type does."""
     some = dataset.take(np.arange(min(_COMPARED, dataset.num_examples)))
-    exact = _score(config, float32, some).first_failure
-    exact = np.minimum(exact.reshape(len(exact), -1)[:, 0], max_steps + 1)
+    exact = rpr.score(
+        float32,
+        _key(config),
+        some.images,
+        some.labels,
+        max_steps=max_steps,
+        perturbation=setup.create_perturbation(config),
+        example_ids=some.example_ids,
+    ).first_failure
     other = once[: len(exact)]
     return {
         "num_compared": len(exact),

@@ -71,7 +71,7 @@ class Scorer:
         number, channels, height, width = images.shape
         most = int((height * width) ** 0.5)
         order = torch.rand(number, height * width, device=self.device)
-        positions = order.topk(most, dim=1, sorted=False).indices
+        positions = order.topk(most, dim=1, sorted=True).indices
         count = torch.randint(1, most + 1, (number, 1), device=self.device)
         chosen = torch.arange(most, device=self.device)[None] < count
         flat = images.reshape(number, channels, -1)

@@ -23,6 +23,7 @@ from experiments.datapoints.inherent_models import Lab, Scheme, measure, open_la
 from experiments.datapoints.inherent_plan import FAMILIES
 from rbjax import atomic, data
 from rbjax.errors import TrainingStoppedError
+from rbjax.perturbations.pixels import VALUES
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,7 +31,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--scale", default="smoke", help="smoke (the default), cpu or paper")
     parser.add_argument("--workdir", help="the experiment's folder; runs/inherent_SCALE")
-    parser.add_argument("--values", default="binary", help="binary (the default), uniform or byte")
+    parser.add_argument(
+        "--values",
+        default="binary",
+        help=f"law of a new value: {', '.join(VALUES)} (default: binary)",
+    )
     parser.add_argument("--pixels", type=int, help="pixels replaced; a seventh of the image's")
     arguments = parser.parse_args(argv)
     try:

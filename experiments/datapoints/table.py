@@ -75,7 +75,7 @@ def paragraph(summary: Summary) -> str:
     both = [row for row in rows.values() if row["train"] is not None]
     if both:
         parts += _splits(summary, rows, both)
-        parts += _retrained(summary, best)
+        parts += _retrained(summary, rows[summary["followed"][0]])
     return " ".join(parts)
 
 
@@ -133,7 +133,7 @@ def _splits(summary: Summary, rows: Mapping[str, Summary], both: Sequence[Summar
     train = rows[summary["nearest_to_train"][0]]
     gaps = [row["train"]["mean"] - row["test"]["mean"] for row in both]
     gap = paper["train_ratio"] - paper["test_ratio"]
-    widest = max(gaps, key=abs)
+    widest = max(gaps)
     text = [
         f"Of {len(both)} scored on train, {train['title']}, comes nearest to the paper's train "
         f"ratio {_ratio(paper['train_ratio'])}: {_statistic(train['train'], _ratio)}.",
@@ -142,7 +142,7 @@ def _splits(summary: Summary, rows: Mapping[str, Summary], both: Sequence[Summar
     ]
     text[-1] += (
         ", so no reading here gives both of its numbers."
-        if abs(widest) < gap / 2
+        if widest < gap / 2
         else ", so both of its numbers may come from one scheme."
     )
     failing = 1 - paper["test_ratio"]
@@ -156,10 +156,10 @@ def _splits(summary: Summary, rows: Mapping[str, Summary], both: Sequence[Summar
     return text
 
 
-def _retrained(summary: Summary, best: Summary) -> list[str]:
+def _retrained(summary: Summary, row: Summary) -> list[str]:
     """Says what training on robust images did, against M and against the control."""
     paper = summary["paper"]
-    entries = [e for e in summary["differences"] if e["reading"] == best["name"]]
+    entries = [e for e in summary["differences"] if e["reading"] == row["name"]]
 
     def told(other: str, of: str) -> str:
         pair = [e for e in entries if e["models"][1] == other and e["of"] == of]
@@ -172,9 +172,9 @@ def _retrained(summary: Summary, best: Summary) -> list[str]:
     gain = paper["robust_test_ratio"] - paper["test_ratio"]
     loss = paper["robust_accuracy"] - paper["accuracy"]
     return [
-        f"Training on robust images alone changes the test ratio by {told('all', 'robust')}, in "
-        f"the paper by {gain:+.4f}, and the accuracy by {told('all', 'accuracy')}, in the paper "
-        f"by {loss:+.4f}.",
+        f"With {row['title']}, training on robust images alone changes the test ratio by "
+        f"{told('all', 'robust')}, in the paper by {gain:+.4f}, and the accuracy by "
+        f"{told('all', 'accuracy')}, in the paper by {loss:+.4f}.",
         "Against as many images of each class at random, the control that the paper lacks, it is "
         f"{told('random', 'robust')} in ratio and {told('random', 'accuracy')} in accuracy.",
     ]

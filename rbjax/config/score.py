@@ -11,7 +11,7 @@ SCORE: dict[str, Field] = {
         "the random perturbation; several joined by + are a chain, the first applied first",
         several=True,
     ),
-    "max_steps": Field(int, 250, "draws a datapoint; 0 leaves the scoring out", low=0),
+    "max_steps": Field(int, 250, "draws a datapoint; 0 leaves the scoring out", low=0, high=10**9),
     "repetitions": Field(
         int, 1, "times each datapoint is scored, each time with draws of its own", low=1
     ),
@@ -112,7 +112,7 @@ SCORE: dict[str, Field] = {
         only=("contrast",),
     ),
     "max_shift": Field(
-        float, 2.0, "largest move, each way", above=0.0, unit="pixels", only=("shift",)
+        float, 2.0, "largest move, each way", above=0.0, high=1000.0, unit="pixels", only=("shift",)
     ),
     "max_degrees": Field(
         float,
@@ -140,7 +140,7 @@ SCORE: dict[str, Field] = {
         float, 0.02, "streaks a pixel of the image", above=0.0, high=1.0, only=("rain",)
     ),
     "streak_length": Field(
-        int, 6, "rows that a streak covers", low=1, unit="pixels", only=("rain",)
+        int, 6, "rows that a streak covers", low=1, high=1000, unit="pixels", only=("rain",)
     ),
     "opacity": Field(
         float,

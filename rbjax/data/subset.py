@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
+from rbjax import atomic
 from rbjax.data.loading import Dataset
 
 FIELD = "example_ids"
@@ -31,11 +31,10 @@ def read_ids(path: str | Path, *, expected: str | None = None) -> np.ndarray:
     where = f"dataset.subset = {str(path)!r}"
     if not Path(path).is_file():
         raise ValueError(f"{where}: no such file; allowed: an .npz file with {FIELD}")
-    try:
-        with Path(path).open("rb") as file:
-            ids = np.load(file, allow_pickle=False)[FIELD]
-    except (ValueError, LookupError, EOFError, zipfile.BadZipFile):
-        raise ValueError(f"{where}: not an .npz file with an array {FIELD}") from None
+    arrays = atomic.read_npz(path)
+    if arrays is None or FIELD not in arrays:
+        raise ValueError(f"{where}: not an .npz file with an array {FIELD}")
+    ids = arrays[FIELD]
     if ids.ndim != 1 or not ids.size or not np.issubdtype(ids.dtype, np.integer):
         raise ValueError(
             f"{where}: {FIELD} is {ids.dtype} of shape {ids.shape}; must be integers (M,), M > 0"

@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import json
 import time
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from rbjax import atomic
 from rbjax.rpr.lanes import Lanes
 
 _HEADER = "journal.json"
+_UNDER_WAY = "under_way-"
 _SECONDS_BETWEEN_SAVES = 5.0
 _SAMPLED_IMAGES = 64
 
@@ -36,7 +36,7 @@ class Journal:
 
     def read_block(self, name: str) -> dict[str, np.ndarray] | None:
         """Returns the arrays of a finished block, or None."""
-        return None if self.folder is None else _read(self.folder / f"{name}.npz")
+        return None if self.folder is None else atomic.read_npz(self.folder / f"{name}.npz")
 
     def write_block(self, name: str, **arrays: Any) -> None:
         """Writes a finished block; where it stood while under way is forgotten."""
@@ -48,7 +48,7 @@ class Journal:
         """Returns where a block stood and the forward passes run for it, or None."""
         if self.folder is None:
             return None
-        found = _read(self._lanes_file(self.folder))
+        found = atomic.read_npz(self._lanes_file(self.folder))
         if found is None or str(found["block"]) != name:
             return None
         return Lanes(*(found[field] for field in Lanes._fields)), int(found["passes"])
@@ -62,39 +62,53 @@ class Journal:
         self._last_save = time.monotonic()
 
     def _lanes_file(self, folder: Path) -> Path:
-        return folder / f"under_way-{self.process}.npz"
+        return folder / f"{_UNDER_WAY}{self.process}.npz"
 
 
 def open_journal(folder: str | Path | None, about: Callable[[], Mapping[str, Any]]) -> Journal:
     """Returns the journal of a folder, which must be empty or belong to the same run.
 
     Args:
-        folder: made where it is missing; None keeps nothing.
+        folder: made where it is missing; None keeps nothing. Processes may share it or have one of
+            their own each.
         about: what the run is about, as JSON has it.
 
     Returns:
         The journal.
 
     Raises:
-        ValueError: if the folder belongs to another run, naming what differs.
+        ValueError: if the folder belongs to another run, naming what differs, or is none.
     """
     if folder is None:
         return Journal(None, 0)
     folder, asked = Path(folder), atomic.plain(about())
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"journal = {str(folder)!r}: is a file; give a folder")
     folder.mkdir(parents=True, exist_ok=True)
-    if jax.process_index() == 0 and not any(folder.iterdir()):
+    if not (folder / _HEADER).exists():
+        _check_free(folder)
         atomic.write_json(folder / _HEADER, asked)
-    if jax.process_index() == 0:
-        _check_header(folder, asked)
+    _check_header(folder, asked)
     return Journal(folder, jax.process_index())
+
+
+def _check_free(folder: Path) -> None:
+    """Raises a ValueError for a folder that holds what is not a journal's."""
+    for file in folder.iterdir():
+        # Where processes share the folder, another one may have begun; where one was killed, a
+        # file that it had not finished may be left.
+        unfinished = file.name.endswith(atomic.TEMPORARY)
+        begun = file.name == _HEADER or file.name.startswith(_UNDER_WAY) or "-block-" in file.name
+        if not (unfinished or begun):
+            raise ValueError(
+                f"journal = {str(folder)!r}: holds other files ({file.name}); give an empty folder"
+            )
 
 
 def _check_header(folder: Path, asked: Mapping[str, Any]) -> None:
     where = f"journal = {str(folder)!r}"
     try:
         found = json.loads((folder / _HEADER).read_text())
-    except FileNotFoundError:
-        raise ValueError(f"{where}: holds other files; give an empty folder") from None
     except ValueError:
         raise ValueError(f"{where}: {_HEADER} is damaged; remove the folder") from None
     for name in asked:
@@ -118,11 +132,3 @@ def sample(images: Any) -> np.ndarray:
     """Returns a few images from all over a dataset, to know it by."""
     rows = np.unique(np.linspace(0, len(images) - 1, _SAMPLED_IMAGES).astype(np.int64))
     return np.stack([np.asarray(images[int(row)]) for row in rows])
-
-
-def _read(file: Path) -> dict[str, np.ndarray] | None:
-    try:
-        with file.open("rb") as opened, np.load(opened) as archive:
-            return dict(archive)
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
-        return None

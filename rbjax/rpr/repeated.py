@@ -16,7 +16,7 @@ from rbjax.rpr.black_box import BlackBox
 from rbjax.rpr.estimators import count_draws
 from rbjax.rpr.lanes import Draws
 from rbjax.rpr.progress import Progress
-from rbjax.rpr.scoring import prepare
+from rbjax.rpr.scoring import check_max_steps, prepare
 from rbjax.rpr.sweep import ImageSource, sweep
 from rbjax.typing import Array, Key, LogitsFn, Perturbation
 
@@ -87,8 +87,9 @@ def score_repeatedly(
     Source:
         The expectation over retries of Ilie, Popescu and Stefanescu 2020, section 2.1 (P4).
     """
-    checks.integer("max_steps", max_steps, low=1)
+    check_max_steps(max_steps)
     checks.integer("repetitions", repetitions, low=1)
+    checks.real("confidence", confidence, high=1.0)
     if max_width is not None:
         checks.real("max_width", max_width, high=1.0)
     work = prepare(

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
 from rbjax import checks
+from rbjax.inputs import to_float
 from rbjax.rpr.black_box import BlackBox, OnHost
 from rbjax.rpr.blocks import check_input
 from rbjax.rpr.journal import digest, open_journal, sample
@@ -31,6 +33,9 @@ _MORE_LANES, _LARGER_BLOCK = 4096, 65536
 """Of every platform but the CPU."""
 _BYTES_PER_BLOCK = 2**28
 """Of each device, at most."""
+
+
+_MOST_STEPS = 10**9
 
 
 class Scores(NamedTuple):
@@ -99,8 +104,8 @@ def score(
         devices: the `jax.Device`s to use; None: all local ones.
         journal: a folder in which finished blocks are kept, and every few seconds where the present
             one stands. The same call with the same folder goes on from there and returns what an
-            unbroken one would; another call is refused. Of a plain function only the name is known:
-            what it closes over must be the same.
+            unbroken one would; another call is refused. A black box or a plain function is known
+            by its name and its answers on a few of the images.
         progress: called now and then with how far it is; see `progress_bar`.
 
     Returns:
@@ -113,7 +118,9 @@ def score(
         Ilie, Popescu and Stefanescu 2020, "Robustness as Inherent Property of Datapoints", section
         2.1 (P4).
     """
-    checks.integer("max_steps", max_steps, low=1)
+    check_max_steps(max_steps)
+    if stop is not None and not isinstance(stop, Flattening):
+        raise ValueError(f"stop is {stop!r}; it must be an rpr.Flattening, or None")
     work = prepare(
         logits_fn,
         key,
@@ -194,6 +201,13 @@ def prepare(
     images = np.asarray(images) if isinstance(images, jax.Array | list) else images
     labels = np.asarray(labels)
     ids = np.arange(len(labels)) if example_ids is None else np.asarray(example_ids)
+    if not callable(perturbation):
+        raise ValueError(
+            f"perturbation is {perturbation!r}; it must be a function (key, image) -> image, such "
+            "as rbjax.perturbations.create(name) makes"
+        )
+    if devices is not None and not len(devices):
+        raise ValueError("devices is empty; give at least one, or None for all local ones")
     model = None if isinstance(logits_fn, BlackBox) else logits_fn
     check_input(model, images, labels, key=key, example_ids=ids)
     for field, size in (("batch_size", batch_size), ("block_size", block_size)):
@@ -222,7 +236,7 @@ def prepare(
         journal=open_journal(
             journal,
             lambda: {
-                "model": _identity(logits_fn),
+                "model": _identity(logits_fn, images),
                 "perturbation": _identity(perturbation),
                 "key": np.asarray(jax.random.key_data(key)),
                 "num_images": len(labels),
@@ -234,6 +248,16 @@ def prepare(
             },
         ),
     )
+
+
+def check_max_steps(max_steps: int) -> None:
+    """Checks the number of draws, which are counted in int32.
+
+    Raises:
+        ValueError: if it is none, or too large.
+    """
+    if checks.integer("max_steps", max_steps, low=1) > _MOST_STEPS:
+        raise ValueError(f"max_steps is {max_steps}; it must be at most {_MOST_STEPS}")
 
 
 def _stages(max_steps: int, stop: Flattening | None) -> Iterator[tuple[int, int]]:
@@ -303,13 +327,22 @@ def _block_size(images: Any, block_size: int | None, num_devices: int, platform:
     return min(block_size, len(images))
 
 
-def _identity(function: Any) -> str:
-    """Returns what is known of a model or a perturbation, the same in another process."""
-    if isinstance(function, BlackBox):
-        return f"black box {_identity(function.predict)}"
+def _identity(function: Any, images: Any = None) -> str:
+    """Returns what is known of a model or a perturbation, the same in another process.
+
+    Args:
+        function: whose weights or fields are known, or else its name.
+        images: of which a model that is known by name is asked some; None for a perturbation.
+    """
     if isinstance(function, Partial):
         weights = jax.tree.leaves((function.args, function.keywords))
         return f"{_identity(function.func)} {digest(*weights)}"
+    if isinstance(function, BlackBox):
+        answers = function.labels(np.array(to_float(sample(images))))
+        return f"black box {_identity(function.predict)} {digest(answers)}"
     if hasattr(function, "__dataclass_fields__"):
         return repr(function)
-    return getattr(function, "__qualname__", type(function).__qualname__)
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    if images is None:
+        return name
+    return f"{name} {digest(jnp.argmax(function(to_float(sample(images))), axis=-1))}"

@@ -123,8 +123,8 @@ def sweep(
         num_passes += loaded.num_passes
     return Swept(
         first_failure=_of_all_processes(first_failure),
-        clean_correct=_of_all_processes(clean_correct).astype(bool),
-        num_passes=int(_of_all_processes(np.asarray(num_passes))),
+        clean_correct=_of_all_processes(clean_correct.astype(np.int32)) > 0,
+        num_passes=_sum_of_passes(num_passes),
     )
 
 
@@ -235,10 +235,16 @@ def _collect(dealt: np.ndarray, num_images: int) -> np.ndarray:
     return dealt.T.reshape(-1)[:num_images]
 
 
+def _sum_of_passes(own: int) -> int:
+    """Returns the sum over processes; JAX gathers 32 bits, so it is gathered in two halves."""
+    high, low = _of_all_processes(np.asarray(divmod(own, 2**24), np.int32)).tolist()
+    return high * 2**24 + low
+
+
 def _of_all_processes(own: np.ndarray) -> np.ndarray:
     """Returns the sum over processes, of which each has written its own places only."""
     if jax.process_count() == 1:
         return own
     from jax.experimental import multihost_utils
 
-    return np.sum(np.asarray(multihost_utils.process_allgather(own)), axis=0)
+    return np.sum(np.asarray(multihost_utils.process_allgather(own)), axis=0, dtype=own.dtype)

@@ -72,3 +72,14 @@ def test_nothing_counted():
     )
     assert part["num_examples"] == 0
     assert part["mean_steps"] is None
+
+
+def test_bias_is_of_what_counts():
+    """Class 2 fails more often only where it does not count."""
+    first_failure, labels = planted(0.4)
+    counted = (labels != 2) | (np.cumsum(labels == 2) % 2 == 0)
+    first_failure[(labels == 2) & counted] = first_failure[labels == 0][:150]
+    part = robustness.summarize(first_failure, 10, labels, num_classes=3, counted=counted)
+    assert robustness.describe(part, ["cat", "dog", "owl"]).startswith("no class differs")
+    whole = robustness.summarize(first_failure, 10, labels, num_classes=3)
+    assert "owl" in robustness.describe(whole, ["cat", "dog", "owl"])

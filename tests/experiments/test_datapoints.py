@@ -227,6 +227,27 @@ def test_the_sentences_follow_the_numbers(summary):
     assert "rain" not in table.paragraph(changed)
 
 
+def test_a_reading_that_is_not_followed_may_come_nearest(summary):
+    """It was not the nearest with the first seed alone, by which the followed ones were chosen."""
+    changed = copy.deepcopy(summary)
+    other = next(r for r in changed["readings"] if r["name"] not in summary["followed"])
+    other["test"]["mean"] = 0.2957
+    changed["nearest_to_test"] = [other["name"]]
+    said = table.paragraph(changed)
+    followed = next(r for r in changed["readings"] if r["name"] == summary["followed"][0])
+    assert f"{other['title']}, comes nearest" in said
+    assert f"With {followed['title']}, training on robust images alone" in said
+
+
+def test_train_far_below_test_is_not_the_paper_s_gap(summary):
+    changed = copy.deepcopy(summary)
+    for row in changed["readings"]:
+        if row["train"] is not None:
+            row["train"]["mean"] = row["test"]["mean"] - 0.24
+    said = table.paragraph(changed)
+    assert "at most -0.2400, in the paper by +0.4171, so no reading here gives both" in said
+
+
 @pytest.mark.real_data
 @pytest.mark.slow
 def test_real_mnist(tmp_path, monkeypatch):

@@ -4,11 +4,12 @@ import json
 import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from rbjax import command_line, data, models
+from rbjax import command_line, data, models, rpr
 from rbjax import config as schema
 from rbjax.evaluate import evaluate
 from rbjax.rpr import journal
@@ -155,6 +156,42 @@ def test_score_in_bfloat16_says_what_it_changes(job, config, workdir, capsys):
     assert effect["flags_that_differ"] == differing
     assert effect["robust_ratio_in_float32"] == exact["all"]["robust_ratio"]
     assert f"40 datapoints, the same draws: {differing} robust flags" in capsys.readouterr().out
+
+
+def test_the_model_computes_in_what_the_config_says(job, config, workdir, monkeypatch):
+    seen = []
+
+    def remember(logits_fn, *arguments, **options):
+        images = jax.ShapeDtypeStruct((1, 16, 16, 1), "float32")
+        seen.append("bf16" in str(jax.make_jaxpr(lambda x: logits_fn(x))(images)))
+        return scorer(logits_fn, *arguments, **options)
+
+    scorer = rpr.score
+    monkeypatch.setattr(rpr, "score", remember)
+    score(resolved(job, workdir, score__dtype="bfloat16", score__max_steps=3), workdir)
+    assert seen == [True, False]  # the scores, and those they are compared with
+    score(resolved(job, workdir, score__max_steps=3), workdir)
+    assert seen[2:] == [False]
+
+
+def test_bfloat16_and_an_early_stop(job, config, workdir):
+    """The comparison has as many draws as the scores had, wherever its own curve is flat."""
+    changes = {"score__stop_window": 1, "score__stop_tolerance": 0.03, "score__max_steps": 9}
+    changes["score__values"] = "white"
+    report = score(resolved(job, workdir, score__dtype="bfloat16", **changes), workdir)
+    effect = report["effect_of_dtype"]
+    assert 1 < report["max_steps"] < 9
+    assert abs(effect["robust_ratio"] - effect["robust_ratio_in_float32"]) <= 0.1
+    assert effect["flags_that_differ"] <= 4
+
+
+def test_score_of_the_training_split(job, config, workdir):
+    report = score(resolved(job, workdir, score__split="train", score__max_steps=2), workdir)
+    with np.load(f"{workdir}/rpr.npz") as examples:
+        train, _ = setup.load_train(config)
+        np.testing.assert_array_equal(examples["example_ids"], train.example_ids)
+    assert report["split"] == "train"
+    assert report["num_examples"] == train.num_examples
 
 
 def test_score_repeatedly_and_until_flat(job, config, workdir):

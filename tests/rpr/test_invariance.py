@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,14 +16,22 @@ from rbjax.losses.adversarial import cross_entropy
 from rbjax.rpr import scoring
 
 KEY = jax.random.key(3)
-MAX_STEPS = 60
+MAX_STEPS = 25
+COPIES = 3
+"""Of the digits, each with draws of its own: 5,391 images, more than the largest batch."""
 PERTURBATION = perturbations.random_pixels(values="binary", exactly=True)
 TIE = 1e-5
 
 
+class Images(NamedTuple):
+    images: np.ndarray
+    labels: np.ndarray
+    example_ids: np.ndarray
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _a_lane_an_image():
-    """So that 360 images fill batches of 64 and of 256, not of 32 each."""
+    """So that the images fill a batch of 4,096."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scoring, "_IMAGES_PER_LANE", 1)
         yield
@@ -31,7 +39,7 @@ def _a_lane_an_image():
 
 @pytest.fixture(scope="module")
 def trained():
-    """Returns a CNN after 200 steps on digits, and the test split."""
+    """Returns a CNN after 200 steps on digits, and what is scored."""
     train, test = data.load("digits", "train"), data.load("digits", "test")
     model = models.create(
         "simple_cnn",
@@ -58,7 +66,9 @@ def trained():
         variables, state = step(
             variables, state, np.float32(train.images[rows]) / 255, train.labels[rows]
         )
-    return Partial(model.apply, variables), test
+    images = np.tile(np.concatenate([train.images, test.images]), (COPIES, 1, 1, 1))
+    labels = np.tile(np.concatenate([train.labels, test.labels]), COPIES)
+    return Partial(model.apply, variables), Images(images, labels, 7 * np.arange(len(labels)))
 
 
 @pytest.fixture(scope="module")
@@ -95,9 +105,11 @@ def score(logits_fn, test, rows: Any = slice(None), **options):
 
 
 WAYS = {
-    "batches of 4,096": lambda logits_fn, test: score(logits_fn, test, batch_size=4096),
+    "batches of 4,096": lambda logits_fn, test: score(
+        logits_fn, test, batch_size=4096, block_size=8192
+    ),
     "8 devices": lambda logits_fn, test: score(logits_fn, test, devices=jax.devices()[:8]),
-    "blocks of 100": lambda logits_fn, test: score(logits_fn, test, block_size=100),
+    "blocks of 1,000": lambda logits_fn, test: score(logits_fn, test, block_size=1000),
     "a black box": lambda logits_fn, test: score(
         rpr.black_box(lambda images: np.argmax(_LOGITS(logits_fn, images), -1)), test
     ),
@@ -113,11 +125,15 @@ def test_same_scores(trained, reference, way):
 
 def test_same_scores_in_another_order(trained, reference):
     logits_fn, test = trained
-    order = np.random.default_rng(0).permutation(test.num_examples)
+    order = np.random.default_rng(0).permutation(len(test.labels))
     shuffled = score(logits_fn, test, rows=order).first_failure
     first_failure = np.empty_like(shuffled)
     first_failure[order] = shuffled
     check(first_failure, *reference)
+
+
+def test_the_largest_batch_is_one():
+    assert scoring._num_lanes(COPIES * 1797, 4096, "cpu", scoring._IMAGES_PER_LANE) == 4096
 
 
 def check(first_failure, scores, ties):

@@ -7,14 +7,18 @@ import random
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.tree_util import Partial
 
-from rbjax import rpr
+from rbjax import atomic, rpr
 from rbjax.rpr import journal, sweep
-from tests.rpr.known import KEY, LOGITS_FN, MIXED, make_images, redraw, score
+from tests.rpr.known import KEY, LOGITS_FN, MIXED, make_images, redraw, score, threshold
 
 SCRIPT = Path(__file__).with_name("resumed.py")
 
@@ -136,6 +140,9 @@ def test_another_run_is_refused(tmp_path):
         "num_images": {"probabilities": MIXED[:-1]},
         "labels": {"labels": np.ones(203, np.int32)},
         "perturbation": {"perturbation": lambda key, image: image},
+        "example_ids": {"example_ids": np.arange(203)[::-1].copy()},
+        "key": {"scorer": partial(_with_key, jax.random.key(1))},
+        "model": {"logits_fn": Partial(threshold, jnp.ones(3))},
     }
     for field, change in changes.items():
         arguments = {"probabilities": MIXED, "journal": tmp_path / "j", **change}
@@ -152,6 +159,64 @@ def test_another_run_is_refused(tmp_path):
     after = {file.name: file.read_bytes() for file in (tmp_path / "j").iterdir()}
     assert after == before
     assert json.loads(before["journal.json"])["num_images"] == 203
+
+
+def _with_key(other, **options):
+    return rpr.score(**{**options, "key": other})
+
+
+def test_repetitions_of_another_kind_are_refused(tmp_path):
+    options = {"scorer": rpr.score_repeatedly, "repetitions": 2, "max_width": 0.5}
+    score(MIXED[:20], journal=tmp_path, **options)
+    for field, value in (("max_width", 0.4), ("confidence", 0.9)):
+        with pytest.raises(ValueError, match=f"belongs to a run with {field} = "):
+            score(MIXED[:20], journal=tmp_path, **{**options, field: value})
+
+
+@pytest.mark.parametrize("wrap", [rpr.black_box, lambda answer: answer], ids=["box", "function"])
+def test_models_of_one_name_are_told_apart_by_their_answers(tmp_path, wrap):
+    """README's black boxes are all called alike."""
+
+    def make(answer):
+        if wrap is rpr.black_box:
+            return wrap(lambda images: np.full(len(images), answer))
+        return lambda images: jax.nn.one_hot(jnp.full(len(images), answer), 3)
+
+    score(MIXED, logits_fn=make(0), journal=tmp_path)
+    with pytest.raises(ValueError, match="belongs to a run with model = "):
+        score(MIXED, logits_fn=make(1), journal=tmp_path)
+    again = score(MIXED, logits_fn=make(0), journal=tmp_path)
+    assert again.robust.all()
+
+
+def test_flipped_bits_are_noticed(tmp_path):
+    """Every eighth byte of a finished block, one bit each: the scores are what they were."""
+    expected = score(MIXED[:30], journal=tmp_path)
+    (block,) = tmp_path.glob("*block*.npz")
+    content = block.read_bytes()
+    damaged = 0
+    for place in range(0, len(content), 8):
+        flipped = bytearray(content)
+        flipped[place] ^= 16
+        block.write_bytes(flipped)
+        damaged += atomic.read_npz(block) is None
+    assert damaged > len(content) / 8 / 3
+    block.write_bytes(bytes([*content[:28], content[28] ^ 16, *content[29:]]))
+    again = score(MIXED[:30], journal=tmp_path)
+    np.testing.assert_array_equal(again.first_failure, expected.first_failure)
+
+
+def test_killed_while_the_header_was_written(tmp_path):
+    (tmp_path / f".journal.json.0123abcd{atomic.TEMPORARY}").write_text("{")
+    expected = score(MIXED[:30])
+    scores = score(MIXED[:30], journal=tmp_path)
+    np.testing.assert_array_equal(scores.first_failure, expected.first_failure)
+
+
+def test_a_file_is_no_journal(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="is a file; give a folder"):
+        score(MIXED[:3], journal=tmp_path / "file")
 
 
 @pytest.mark.slow
