@@ -69,8 +69,7 @@ SCALES = {
 """Every other reading is scored with the first seed on test alone.
 
 `cpu` trains 3 models on 60,000 images and 12 on 15,000 at most, 4 epochs each (1.4 million images),
-and draws some 33 million times for 168,000 images scored. Two cores that were shared with other
-work did 1,500 training images and 21,600 draws a second: 42 minutes.
+and draws some 33 million times for 168,000 images scored: 34 minutes on two cores.
 """
 
 
