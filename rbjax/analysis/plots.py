@@ -97,6 +97,7 @@ def plot_survival(
     *,
     class_names: Sequence[str] = (),
     band: tuple[ArrayLike, ArrayLike] | None = None,
+    class_band: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> None:
     """Draws RPR's survival curves: the share of images still robust after each number of draws.
 
@@ -107,10 +108,12 @@ def plot_survival(
             none.
         class_names: K names, if there are classes.
         band: (max_steps + 1,) each, the edges of all images' confidence band; None draws none.
+        class_band: (K, max_steps + 1) each, those of the classes.
     """
     figure = Figure(figsize=(7.6, 4.6), layout="constrained")
     axes = figure.add_subplot()
-    draw_survival(axes, overall, classes, class_names=class_names, band=band)
+    bands: dict[str, Any] = {"band": band, "class_band": class_band}
+    draw_survival(axes, overall, classes, class_names=class_names, **bands)
     _save(figure, path)
 
 
@@ -195,6 +198,7 @@ def draw_survival(
     *,
     class_names: Sequence[str] = (),
     band: tuple[ArrayLike, ArrayLike] | None = None,
+    class_band: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> None:
     """Draws what `plot_survival` says into axes; of many classes, the outermost six are named."""
     overall = np.asarray(overall, np.float64)
@@ -204,8 +208,7 @@ def draw_survival(
     named = ranked if len(ranked) <= _MANY else np.concatenate([ranked[:3], ranked[-3:]])
     draws = np.arange(len(overall))
     if band is not None:
-        low, high = (np.asarray(edge, np.float64) for edge in band)
-        axes.fill_between(draws, low, high, color="black", alpha=0.2, linewidth=0)
+        _shade(axes, *band, colour="black")
     axes.plot(
         draws, overall, color="black", linewidth=2.6, label=f"all  {overall[-1]:.0%}", zorder=3
     )
@@ -214,6 +217,9 @@ def draw_survival(
     styles = [(line, colour) for line in _LINES for colour in COLOURS[:-2]]
     for label, (line, colour) in zip(named.tolist(), styles, strict=False):
         text = f"{class_names[label]}  {curves[label, -1]:.0%}"
+        if class_band is not None:
+            low, high = (np.asarray(edge, np.float64)[label] for edge in class_band)
+            _shade(axes, low, high, colour=colour)
         axes.plot(draws, curves[label], line, color=colour, linewidth=1.4, label=text)
     _percent(axes)
     axes.set_title("Images that withstand every random draw so far")
@@ -221,6 +227,11 @@ def draw_survival(
     axes.set_xlabel("random draws of an image")
     axes.set_ylabel("still robust")
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9)
+
+
+def _shade(axes: Axes, low: ArrayLike, high: ArrayLike, *, colour: str) -> None:
+    low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
+    axes.fill_between(np.arange(len(low)), low, high, color=colour, alpha=0.12, linewidth=0)
 
 
 def draw_perturbation(axes: Axes, perturbation: ArrayLike) -> None:

@@ -119,10 +119,11 @@ def _plot(
         curve, classes = np.asarray(curve, np.float64), np.asarray(classes, np.float64)
         survival = {"survival": curve, "class_survival": classes}
         names = scores["class_names"]
-        low, high = np.asarray(scores["all"]["survival_band"], np.float64)
-        plots.plot_survival(
-            folder / "survival.png", curve, classes, class_names=names, band=(low, high)
-        )
+        bands: dict[str, Any] = {
+            "band": np.asarray(scores["all"]["survival_band"], np.float64),
+            "class_band": np.asarray(scores["all"]["class_survival_band"], np.float64),
+        }
+        plots.plot_survival(folder / "survival.png", curve, classes, class_names=names, **bands)
         written.append("survival.png")
     if evaluation:
         bars: dict[str, Any] = {

@@ -17,7 +17,7 @@ from rbjax.rpr.estimators import count_draws
 from rbjax.rpr.lanes import Draws
 from rbjax.rpr.progress import Progress
 from rbjax.rpr.scoring import check_max_steps, prepare
-from rbjax.rpr.sweep import ImageSource, sweep
+from rbjax.rpr.sweep import ImageSource, Work, sweep
 from rbjax.typing import Array, Key, LogitsFn, Perturbation
 
 
@@ -105,6 +105,19 @@ def score_repeatedly(
         journal=journal,
         about={"max_steps": max_steps, "max_width": max_width, "confidence": confidence},
     )
+    return _repeat(work, key, repetitions, max_steps, max_width, confidence, progress)
+
+
+def _repeat(
+    work: Work,
+    key: Key,
+    repetitions: int,
+    max_steps: int,
+    max_width: float | None,
+    confidence: float,
+    progress: Callable[[Progress], None] | None,
+) -> Repeated:
+    """Sweeps over the images that are not known well enough, once a repetition."""
     num_images = len(work.labels)
     first_failure = np.zeros((num_images, repetitions), np.int32)
     clean_correct, rows, num_passes = np.zeros(num_images, bool), np.arange(num_images), 0

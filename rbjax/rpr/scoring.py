@@ -134,6 +134,17 @@ def score(
         journal=journal,
         about={"max_steps": max_steps, "stop": repr(stop)},
     )
+    return _run_stages(work, key, max_steps, stop, progress)
+
+
+def _run_stages(
+    work: Work,
+    key: Key,
+    max_steps: int,
+    stop: Flattening | None,
+    progress: Callable[[Progress], None] | None,
+) -> Scores:
+    """Sweeps over the images that no draw has fooled yet, until the stop rule or the last draw."""
     num_images = len(work.labels)
     first_failure = np.zeros(num_images, np.int32)
     clean_correct, num_passes, last = np.zeros(num_images, bool), 0, 0
@@ -153,7 +164,8 @@ def score(
         )
         survived = swept.first_failure > last
         first_failure[rows] = np.where(survived, 0, swept.first_failure)
-        clean_correct |= swept.clean_correct if first == 1 else False
+        if first == 1:
+            clean_correct = swept.clean_correct
         num_passes += swept.num_passes
         if stop is not None and stop.is_flat(_survival(first_failure, last)):
             break
@@ -201,15 +213,9 @@ def prepare(
     images = np.asarray(images) if isinstance(images, jax.Array | list) else images
     labels = np.asarray(labels)
     ids = np.arange(len(labels)) if example_ids is None else np.asarray(example_ids)
-    if not callable(perturbation):
-        raise ValueError(
-            f"perturbation is {perturbation!r}; it must be a function (key, image) -> image, such "
-            "as rbjax.perturbations.create(name) makes"
-        )
+    _check(logits_fn, key, images, labels, ids, perturbation)
     if devices is not None and not len(devices):
         raise ValueError("devices is empty; give at least one, or None for all local ones")
-    model = None if isinstance(logits_fn, BlackBox) else logits_fn
-    check_input(model, images, labels, key=key, example_ids=ids)
     for field, size in (("batch_size", batch_size), ("block_size", block_size)):
         if size is not None:
             checks.integer(field, size, low=1)
@@ -239,15 +245,39 @@ def prepare(
                 "model": _identity(logits_fn, images),
                 "perturbation": _identity(perturbation),
                 "key": np.asarray(jax.random.key_data(key)),
-                "num_images": len(labels),
-                "images": digest(sample(images)),
-                "labels": digest(labels.astype(np.int32)),
-                "example_ids": digest(ids.astype(np.int32)),
+                **_data_header(images, labels, ids),
                 "block_size": block_size,
                 **about,
             },
         ),
     )
+
+
+def _check(
+    logits_fn: LogitsFn | BlackBox,
+    key: Key,
+    images: Any,
+    labels: np.ndarray,
+    example_ids: np.ndarray,
+    perturbation: Perturbation,
+) -> None:
+    if not callable(perturbation):
+        raise ValueError(
+            f"perturbation is {perturbation!r}; it must be a function (key, image) -> image, such "
+            "as rbjax.perturbations.create(name) makes"
+        )
+    model = None if isinstance(logits_fn, BlackBox) else logits_fn
+    check_input(model, images, labels, key=key, example_ids=example_ids)
+
+
+def _data_header(images: Any, labels: np.ndarray, example_ids: np.ndarray) -> dict[str, Any]:
+    """Returns what a journal knows of the data."""
+    return {
+        "num_images": len(labels),
+        "images": digest(sample(images)),
+        "labels": digest(labels.astype(np.int32)),
+        "example_ids": digest(example_ids.astype(np.int32)),
+    }
 
 
 def check_max_steps(max_steps: int) -> None:

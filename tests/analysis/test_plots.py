@@ -97,6 +97,22 @@ def test_survival_legend_ranks_the_classes():
     assert [text.get_text() for text in legend.get_texts()] == ["all  45%", "b  70%", "a  20%"]
 
 
+def test_bands_are_shaded_for_all_and_for_each_class():
+    curve, classes = np.array([1, 0.5]), np.array([[1, 0.6], [np.nan, np.nan], [1, 0.4]])
+    axes = axes_of(
+        plots.draw_survival,
+        curve,
+        classes,
+        class_names=["a", "b", "c"],
+        band=(curve - 0.1, curve + 0.1),
+        class_band=(classes - 0.2, classes + 0.3),
+    )
+    heights = [shade.get_paths()[0].get_extents().ymax for shade in axes.collections]
+    np.testing.assert_allclose(heights, [1.1, 1.3, 1.3])  # the class without images has none
+    ends = [shade.get_paths()[0].get_extents().ymin for shade in axes.collections]
+    np.testing.assert_allclose(ends, [0.4, 0.4, 0.2])
+
+
 def test_of_many_classes_the_outermost_are_named():
     axes = axes_of(plots.draw_survival, np.ones(21), survival(50), class_names=names(50))
     legend = axes.get_legend()

@@ -40,6 +40,7 @@ def scores(split: str = "test") -> dict[str, Any]:
         "class_robust": [5, 1],
         "survival": [1.0, 0.5, 0.3],
         "survival_band": [[1.0, 0.3, 0.1], [1.0, 0.7, 0.5]],
+        "class_survival_band": [[[1.0, 0.3, 0.2], [None] * 3], [[1.0, 0.8, 0.8], [None] * 3]],
         "class_survival": [[1.0, 0.6, 0.5], [None, None, None]],
     }
     right = {**part, "class_counts": [8, 0], "class_robust": [5, 0]}
