@@ -55,14 +55,16 @@ def make[T](
     return maker(**options)
 
 
-def integer(field: str, value: Any, *, low: int) -> int:
-    """Returns `value` as an int of at least `low`.
+def integer(field: str, value: Any, *, low: int, high: int | None = None) -> int:
+    """Returns `value` as an int of at least `low`, and of at most `high` if there is one.
 
     Raises:
-        ValueError: if it is not a whole number, or is smaller.
+        ValueError: if it is not a whole number, or out of range.
     """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
-        raise ValueError(f"{field} is {value!r}; it must be a whole number of at least {low}")
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < low or (high is not None and value > high):
+        most = "" if high is None else f" and at most {high}"
+        raise ValueError(f"{field} is {value!r}; it must be a whole number of at least {low}{most}")
     return int(value)
 
 

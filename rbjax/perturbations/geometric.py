@@ -61,15 +61,15 @@ def shift(*, max_shift: float = 2.0) -> Clipped:
     whole ones: of those there are 25 within 2 pixels, too few for 250 different draws.
 
     Args:
-        max_shift: the largest move, in pixels.
+        max_shift: the largest move, in pixels, at most 1,000.
 
     Returns:
         (key, image (H, W, C)) -> image, black where nothing came.
 
     Raises:
-        ValueError: if max_shift is negative or not finite.
+        ValueError: if max_shift is not between 0 and 1,000.
     """
-    return Clipped(_Shift(checks.real("max_shift", max_shift)))
+    return Clipped(_Shift(checks.real("max_shift", max_shift, high=1000.0)))
 
 
 def rotation(*, max_degrees: float = 15.0) -> Clipped:

@@ -299,7 +299,7 @@ def rain(*, rainfall: float = 0.02, streak_length: int = 6, opacity: float = 0.5
 
     Args:
         rainfall: streaks a pixel of the image, in [0, 1]; their number is rounded up, 0 is none.
-        streak_length: rows that a streak covers, at least 1.
+        streak_length: rows that a streak covers, 1 to 1,000.
         opacity: what the brightest streak adds, in [0, 1].
 
     Returns:
@@ -311,7 +311,7 @@ def rain(*, rainfall: float = 0.02, streak_length: int = 6, opacity: float = 0.5
     return Clipped(
         _Rain(
             checks.real("rainfall", rainfall, high=1.0),
-            checks.integer("streak_length", streak_length, low=1),
+            checks.integer("streak_length", streak_length, low=1, high=1000),
             checks.real("opacity", opacity, high=1.0),
         )
     )

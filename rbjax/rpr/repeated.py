@@ -16,7 +16,7 @@ from rbjax.rpr.black_box import BlackBox
 from rbjax.rpr.estimators import count_draws
 from rbjax.rpr.lanes import Draws
 from rbjax.rpr.progress import Progress
-from rbjax.rpr.scoring import check_max_steps, prepare
+from rbjax.rpr.scoring import MOST_STEPS, prepare
 from rbjax.rpr.sweep import ImageSource, Work, sweep
 from rbjax.typing import Array, Key, LogitsFn, Perturbation
 
@@ -87,7 +87,7 @@ def score_repeatedly(
     Source:
         The expectation over retries of Ilie, Popescu and Stefanescu 2020, section 2.1 (P4).
     """
-    check_max_steps(max_steps)
+    checks.integer("max_steps", max_steps, low=1, high=MOST_STEPS)
     checks.integer("repetitions", repetitions, low=1)
     checks.real("confidence", confidence, high=1.0)
     if max_width is not None:

@@ -25,8 +25,8 @@ from rbjax.rpr.stopping import Flattening
 from rbjax.rpr.sweep import FEWEST_LANES, ImageSource, Work, sweep
 from rbjax.typing import Array, Key, LogitsFn, Perturbation
 
-_IMAGES_PER_LANE = 8
-"""The queue of a lane, at least: the more, the fewer passes are wasted at its end."""
+_IMAGES_PER_LANE = 4
+"""The queue of a lane, at least: fewer waste passes at its end, more make batches too small."""
 _LANES = {"cpu": 256}
 _BLOCK_SIZES = {"cpu": 4096}
 _MORE_LANES, _LARGER_BLOCK = 4096, 65536
@@ -35,7 +35,8 @@ _BYTES_PER_BLOCK = 2**28
 """Of each device, at most."""
 
 
-_MOST_STEPS = 10**9
+MOST_STEPS = 10**9
+"""Draws are counted in int32."""
 
 
 class Scores(NamedTuple):
@@ -118,7 +119,7 @@ def score(
         Ilie, Popescu and Stefanescu 2020, "Robustness as Inherent Property of Datapoints", section
         2.1 (P4).
     """
-    check_max_steps(max_steps)
+    checks.integer("max_steps", max_steps, low=1, high=MOST_STEPS)
     if stop is not None and not isinstance(stop, Flattening):
         raise ValueError(f"stop is {stop!r}; it must be an rpr.Flattening, or None")
     work = prepare(
@@ -278,16 +279,6 @@ def _data_header(images: Any, labels: np.ndarray, example_ids: np.ndarray) -> di
         "labels": digest(labels.astype(np.int32)),
         "example_ids": digest(example_ids.astype(np.int32)),
     }
-
-
-def check_max_steps(max_steps: int) -> None:
-    """Checks the number of draws, which are counted in int32.
-
-    Raises:
-        ValueError: if it is none, or too large.
-    """
-    if checks.integer("max_steps", max_steps, low=1) > _MOST_STEPS:
-        raise ValueError(f"max_steps is {max_steps}; it must be at most {_MOST_STEPS}")
 
 
 def _stages(max_steps: int, stop: Flattening | None) -> Iterator[tuple[int, int]]:

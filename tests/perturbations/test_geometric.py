@@ -67,7 +67,7 @@ def test_rotation_stays_within_its_range():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("shift", {"max_shift": -1}, "max_shift is -1.0; it must be at least 0"),
+        ("shift", {"max_shift": -1}, "max_shift is -1.0; it must be between 0 and 1000"),
         ("rotation", {"max_degrees": 200}, "max_degrees is 200.0; it must be between 0 and 180"),
         ("rotation", {"degrees": 20}, "did you mean 'max_degrees'"),
     ],

@@ -233,7 +233,10 @@ def test_progress_tells_how_far_it_is():
         ({"labels": np.array([0, 0])}, r"labels has shape \(2,\)"),
         ({"example_ids": np.array([-1])}, "example_ids holds -1"),
         ({"max_steps": 0}, "max_steps is 0"),
-        ({"max_steps": 3 * 10**9}, "max_steps is 3000000000; it must be at most 1000000000"),
+        (
+            {"max_steps": 3 * 10**9},
+            "max_steps is 3000000000; it must be .* at least 1 and at most 1000000000",
+        ),
         ({"perturbation": "rotation"}, "perturbation is 'rotation'; it must be a function"),
         ({"stop": 0.1}, "stop is 0.1; it must be an rpr.Flattening"),
         ({"devices": []}, "devices is empty"),
