@@ -61,3 +61,9 @@ def test_tracing_is_seen():
     look(jnp.ones(2))
     jax.jit(look)(jnp.ones(2))
     assert seen == [(False, False, False), (True, True, False)]
+
+
+def test_integer_above_the_highest():
+    assert checks.integer("n", 5, low=1, high=5) == 5
+    with pytest.raises(ValueError, match="n is 6; it must be .* at least 1 and at most 5"):
+        checks.integer("n", 6, low=1, high=5)
