@@ -65,5 +65,5 @@ def test_tracing_is_seen():
 
 def test_integer_above_the_highest():
     assert checks.integer("n", 5, low=1, high=5) == 5
-    with pytest.raises(ValueError, match="n is 6; it must be .* at least 1 and at most 5"):
+    with pytest.raises(ValueError, match=r"n is 6; it must be .* at least 1 and at most 5"):
         checks.integer("n", 6, low=1, high=5)
