@@ -23,6 +23,9 @@ LogitsFn = Callable[[Array], Array]
 Perturbation = Callable[[Key, Array], Array]
 """(key, image (H, W, C) in [0, 1]) -> image of the same shape and range."""
 
+RandomizedFn = Callable[[Key, Array], Array]
+"""(keys (B,), images (B, H, W, C) in [0, 1]) -> logits (B, K), other ones for other keys."""
+
 LossFn = Callable[[Array, Array], Array]
 """(logits (B, K), labels (B,)) -> loss of each example (B,)."""
 
@@ -49,6 +52,8 @@ class AttackResult(NamedTuple):
     """(B,) bool: misclassified, or with `targets` classified as the target."""
     loss: Array
     """(B,) the loss the attack climbed, at `images`."""
+    predictions: Array
+    """(B,) int32, the class of each of `images`, from a forward pass of their own."""
 
 
 class Attack(Protocol):

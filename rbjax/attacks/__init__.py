@@ -9,10 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 from rbjax import checks
-from rbjax.attacks.fgsm import fgsm
+from rbjax.attacks.attack import CompiledAttack, Threat
+from rbjax.attacks.classifier import Randomized, randomized
+from rbjax.attacks.fgsm import fgsm, r_fgsm
 from rbjax.attacks.gradient_sign import iterative_gradient_sign
 from rbjax.attacks.pgd import pgd
-from rbjax.attacks.steps import GradientAttack, Threat
 from rbjax.attacks.universal import (
     UniversalEvaluation,
     UniversalResult,
@@ -23,7 +24,8 @@ from rbjax.attacks.universal import (
 
 __all__ = [
     "ATTACKS",
-    "GradientAttack",
+    "CompiledAttack",
+    "Randomized",
     "Threat",
     "UniversalEvaluation",
     "UniversalResult",
@@ -34,17 +36,20 @@ __all__ = [
     "fgsm",
     "iterative_gradient_sign",
     "pgd",
+    "r_fgsm",
+    "randomized",
 ]
 
-ATTACKS: dict[str, Callable[..., GradientAttack]] = {
+ATTACKS: dict[str, Callable[..., CompiledAttack]] = {
     "fgsm": fgsm,
+    "r_fgsm": r_fgsm,
     "iterative_gradient_sign": iterative_gradient_sign,
     "pgd": pgd,
 }
 """The compiled attacks by name."""
 
 
-def create(name: str, **options: Any) -> GradientAttack:
+def create(name: str, **options: Any) -> CompiledAttack:
     """Returns an attack by name.
 
     Args:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from rbjax.attacks import steps
-from rbjax.attacks.steps import GradientAttack
+from rbjax.attacks.attack import CompiledAttack
+from rbjax.attacks.objective import Direction
 from rbjax.typing import LossFn
 
 
@@ -15,11 +14,11 @@ def iterative_gradient_sign(
     step_size: float | None = None,
     num_steps: int = 10,
     norm: str = "linf",
-    direction: Literal["ascent", "descent"] | None = None,
+    direction: Direction | None = None,
     projected: bool = True,
     clipped: bool = True,
     loss: str | LossFn = "cross_entropy",
-) -> GradientAttack:
+) -> CompiledAttack:
     """Returns the attack of repeated gradient steps from the image itself.
 
     x_{k+1} = clip(P(x_k + step_size sign(grad L(f(x_k), y))), 0, 1), where P projects to the ball
@@ -31,13 +30,13 @@ def iterative_gradient_sign(
             units, at most 1 in l-inf.
         step_size: in pixel units; None: epsilon / 4 if projected, else epsilon.
         num_steps: number of steps.
-        norm: `"linf"` or `"l2"` (the gradient over its norm in place of its sign).
+        norm: `"linf"`, `"l2"` (the gradient over its norm in place of its sign) or `"l1"`.
         direction: `"ascent"` (equation 1) or `"descent"` (equation 2) of the loss of the label (or
             target), or None: ascent from the label without targets, descent to the target with
             them.
         projected: whether every step is projected to the ball.
         clipped: whether every step is clipped to [0, 1].
-        loss: `"cross_entropy"`, `"margin"`, or (logits, labels) -> (B,).
+        loss: `"cross_entropy"`, `"margin"`, `"dlr"`, or (logits, labels) -> (B,).
 
     Returns:
         The attack; its set is the ball if projected and the box if clipped.

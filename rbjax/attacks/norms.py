@@ -82,10 +82,109 @@ def sample_l2(key: Key, shape: tuple[int, ...], epsilon: Array) -> Array:
     return epsilon * radius * direction
 
 
+def size_l1(delta: Array) -> Array:
+    """Returns the sum of the absolute values of a perturbation."""
+    return jnp.sum(jnp.abs(delta))
+
+
+def project_l1(delta: Array, epsilon: Array) -> Array:
+    """Returns the nearest point of the l1 ball: `sign(delta) max(|delta| - theta, 0)`.
+
+    theta is 0 inside the ball, and outside solves `sum max(|delta| - theta, 0) = epsilon`: convex
+    and piecewise linear, so that Newton's steps from theta = 0 solve it exactly.
+
+    Source: Duchi et al. 2008, "Efficient Projections onto the l1-Ball", equation 3.
+    """
+    sizes = jnp.abs(delta)
+
+    def too_large(carry: tuple[Array, Array]) -> Array:
+        return carry[1]
+
+    def newton(carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        theta, _ = carry
+        above = sizes > theta
+        excess = jnp.sum(jnp.where(above, sizes - theta, 0.0)) - epsilon
+        higher = theta + excess / jnp.maximum(jnp.sum(above), 1)
+        return higher, higher > theta
+
+    inside = jnp.sum(sizes) <= epsilon
+    theta, _ = jax.lax.while_loop(too_large, newton, (jnp.zeros_like(epsilon), ~inside))
+    return jnp.where(inside, delta, jnp.sign(delta) * jnp.maximum(sizes - theta, 0.0))
+
+
+SPARSITY = 0.01
+"""Share of the values that an l1 step moves: the steepest step moves one alone, and is slow."""
+
+
+def steepest_l1(gradient: Array) -> Array:
+    """Returns a step of l1 norm 1 along the largest values of the gradient, alike.
+
+    The 1 % of the values with the largest absolute gradient (at least one, and all that tie with
+    the last of them) move by the sign of their gradient.
+
+    Source: Tramèr and Boneh 2019, arXiv:1904.13000, section 3.2 (sparse l1 descent).
+    """
+    count = max(1, round(SPARSITY * gradient.size))
+    sizes = jnp.abs(gradient)
+    least = jax.lax.top_k(sizes.ravel(), count)[0][-1]
+    chosen = jnp.where((sizes >= least) & (sizes > 0), jnp.sign(gradient), 0.0)
+    return chosen / jnp.maximum(size_l1(chosen), 1.0)
+
+
+def sample_l1(key: Key, shape: tuple[int, ...], epsilon: Array) -> Array:
+    """Returns a point uniform in the ball: exponentials with random signs over a sum of d + 1."""
+    sizes_key, signs_key = jax.random.split(key)
+    sizes = jax.random.exponential(sizes_key, (math.prod(shape) + 1,))
+    signs = jax.random.rademacher(signs_key, (math.prod(shape),), jnp.float32)
+    return epsilon * (signs * sizes[:-1] / jnp.sum(sizes)).reshape(shape)
+
+
+def movable(gradient: Array, images: Array) -> Array:
+    """Returns the gradient without the values that would leave [0, 1] at once.
+
+    A sparse step that spent its length on pixels at the edge of the box would not move.
+    """
+    stuck = ((images <= 0) & (gradient < 0)) | ((images >= 1) & (gradient > 0))
+    return jnp.where(stuck, 0.0, gradient)
+
+
 NORMS: dict[str, Norm] = {
     "linf": Norm(size_linf, project_linf, jnp.sign, sample_linf, max_epsilon=1.0),
     "l2": Norm(size_l2, project_l2, steepest_l2, sample_l2, max_epsilon=math.inf),
+    "l1": Norm(size_l1, project_l1, steepest_l1, sample_l1, max_epsilon=math.inf),
 }
+
+Law = Callable[[Key, tuple[int, ...], Array, Norm], Array]
+"""(key, shape, epsilon, norm) -> where a search starts, as seen from the image."""
+
+
+def _uniform(key: Key, shape: tuple[int, ...], epsilon: Array, norm: Norm) -> Array:
+    return norm.sample(key, shape, epsilon)
+
+
+def _on_sphere(key: Key, shape: tuple[int, ...], epsilon: Array, norm: Norm) -> Array:
+    drawn = norm.sample(key, shape, jnp.ones_like(epsilon))
+    return epsilon * drawn / jnp.maximum(norm.size(drawn), 1e-12)
+
+
+def _normal(key: Key, shape: tuple[int, ...], epsilon: Array, norm: Norm) -> Array:
+    del epsilon, norm
+    return 1e-3 * jax.random.normal(key, shape)
+
+
+def _half_signs(key: Key, shape: tuple[int, ...], epsilon: Array, norm: Norm) -> Array:
+    signs = jax.random.rademacher(key, shape, jnp.float32)
+    return 0.5 * epsilon * signs / norm.size(signs)
+
+
+STARTS: dict[str, Law] = {
+    "uniform": _uniform,
+    "sphere": _on_sphere,
+    "normal": _normal,
+    "half_signs": _half_signs,
+}
+"""Uniform in the ball (Madry et al.); on its surface; N(0, 0.001^2), whatever epsilon (TRADES);
+random signs half of epsilon away (R+FGSM)."""
 
 
 def project(delta: Array, epsilon: Array | float, norm: str) -> Array:
@@ -106,6 +205,8 @@ def project(delta: Array, epsilon: Array | float, norm: str) -> Array:
 def steepest(gradient: Array, norm: str) -> Array:
     """Returns the steps of norm 1 that climb fastest: sign(g) in l-inf, g / ||g|| in l2.
 
+    In l1 the largest 1 % of the gradient, see `steepest_l1`.
+
     Args:
         gradient: (B, H, W, C).
         norm: a name in `NORMS`.
@@ -114,6 +215,23 @@ def steepest(gradient: Array, norm: str) -> Array:
         (B, H, W, C), 0 where the gradient is 0.
     """
     return jax.vmap(NORMS[norm].steepest)(gradient)
+
+
+def start(law: Law, keys: Key, shape: tuple[int, ...], epsilon: Array | float, norm: str) -> Array:
+    """Returns where the search for each example starts, as seen from its image.
+
+    Args:
+        law: of `STARTS`.
+        keys: (B,) keys.
+        shape: of one image, (H, W, C).
+        epsilon: radius, a number or (B,).
+        norm: a name in `NORMS`.
+
+    Returns:
+        (B, H, W, C) float32; "normal" may lie outside the ball.
+    """
+    radii = jnp.broadcast_to(epsilon, keys.shape)
+    return jax.vmap(lambda key, radius: law(key, shape, radius, NORMS[norm]))(keys, radii)
 
 
 def sample(keys: Key, shape: tuple[int, ...], epsilon: Array | float, norm: str) -> Array:

@@ -1,161 +1,187 @@
 """Attacks made of gradient steps: start, climb, project, clip; the best of several restarts.
 
 FGSM, the iterative gradient sign and PGD are one loop with different parts: the norm's steepest
-direction, projection and random start (`norms.py`) and a loss (`losses/adversarial.py`).
+direction, projection and random start (`norms.py`), the rule that makes steps of gradients, and
+what is climbed (`objective.py`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Literal
+from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
 
 from rbjax import checks, prng
-from rbjax.attacks import norms
+from rbjax.attacks import norms, objective
+from rbjax.attacks.attack import (
+    CompiledAttack,
+    Problem,
+    check_radius,
+    clean_keys,
+    column,
+    select,
+)
+from rbjax.attacks.classifier import Classifier, Objective
 from rbjax.attacks.norms import check_size
-from rbjax.convolution import loop_safe
-from rbjax.inputs import check_images, check_labels, logits_shape
-from rbjax.losses import adversarial
+from rbjax.attacks.objective import Direction
+from rbjax.attacks.rules import RULES, Rule
 from rbjax.tables import lookup
-from rbjax.typing import Array, AttackResult, Key, LogitsFn, LossFn
-
-LOSSES: dict[str, LossFn] = {
-    "cross_entropy": adversarial.cross_entropy,
-    "margin": adversarial.margin,
-}
+from rbjax.typing import Array, Key, LossFn
 
 
 @dataclasses.dataclass(frozen=True)
-class Threat:
-    """The set an attack's images lie in."""
-
-    norm: str
-    """`"linf"` or `"l2"`."""
-    epsilon: float | None
-    """Radius of the ball around the image; None where there is no ball."""
-    box: bool
-    """Whether the images stay in [0, 1]."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
+class GradientPlan:
     """What the compiled program of an attack depends on; sizes are arguments, not part of it."""
 
     norm: str
     num_steps: int
     loss: LossFn
-    direction: Literal["ascent", "descent"] | None
+    direction: Direction | None
     """Which way the loss of the label goes; None: up from the label, down towards a target."""
     ball: bool
     """Whether every step is projected to the ball of radius epsilon."""
     box: bool
     """Whether every step is clipped to [0, 1]."""
-    random_start: bool
+    start: str | None
+    """A name in `norms.STARTS`; None: the image itself."""
     num_restarts: int
+    rule: Rule
+    use_best: bool
+    """Whether the best iterate is kept, not the last one."""
 
+    takes_step_size = True
 
-@dataclasses.dataclass(frozen=True)
-class GradientAttack:
-    """An attack: `attack(logits_fn, key, images, labels) -> AttackResult`.
-
-    Called on arrays it checks them and runs one compiled program; called inside `jit` it is part
-    of the caller's program. With `logits_fn = jax.tree_util.Partial(model.apply, variables)` the
-    variables are an argument, and new weights do not compile again. A plain function is part of the
-    program: the same function object compiles once, a new one (a lambda made anew) every time.
-    Different sizes of `epsilon` and `step_size` never compile again.
-    """
-
-    plan: Plan
-    epsilon: float
-    step_size: float | None
-    step_ratio: float
-    """Step size over epsilon where no step size is given."""
-
-    @property
-    def threat(self) -> Threat:
-        """The set that the images of this attack lie in."""
-        epsilon = self.epsilon if self.plan.ball else None
-        return Threat(norm=self.plan.norm, epsilon=epsilon, box=self.plan.box)
-
-    def __call__(
+    def objective(
         self,
-        logits_fn: LogitsFn,
-        key: Key,
+        classifier: Classifier,
+        keys: Key,
         images: Array,
         labels: Array,
-        *,
-        targets: Array | None = None,
-        epsilon: Array | float | None = None,
-        step_size: Array | float | None = None,
-    ) -> AttackResult:
-        """Attacks a batch.
+        targets: Array | None,
+    ) -> Objective:
+        """Returns the loss of labels or targets, or that against the clean images."""
+        clean_logits = None
+        if objective.is_of_clean_logits(self.loss):
+            if targets is not None:
+                raise ValueError("loss 'kl' has no targets; use 'cross_entropy'")
+            clean_logits = jax.lax.stop_gradient(classifier.logits(clean_keys(keys), images))
+        return objective.objective(self.loss, self.direction, labels, targets, clean_logits)
 
-        Args:
-            logits_fn: images -> logits (B, K); normalisation belongs inside.
-            key: one key, or (B,) keys, one per example.
-            images: (B, H, W, C) floating in [0, 1].
-            labels: (B,) integers, the true classes.
-            targets: (B,) integers, the classes to be taken for; None: any wrong one.
-            epsilon: a number or (B,), in pixel units, in place of the attack's own.
-            step_size: a number or (B,), likewise.
+    def search(self, problem: Problem) -> Array:
+        """Returns the last or the best iterate of the best restart."""
 
-        Returns:
-            The adversarial images (same shape and dtype), (B,) bool which are fooled, and the (B,)
-            float32 loss that was climbed, at those images.
+        def restart(number: Array | int) -> _Found:
+            keys = prng.per_draw(problem.keys, number)
+            return _climb(self, problem, keys, final=self.num_restarts > 1)
 
-        Raises:
-            ValueError: for wrong shapes, and for wrong values where they are known.
-        """
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
-        targets = None if targets is None else jnp.asarray(targets)
-        _check_batch(logits_fn, images, labels, targets)
-        epsilon = _per_example(
-            "epsilon", self.epsilon if epsilon is None else epsilon, self, images
+        if self.num_restarts == 1:
+            return restart(0).images
+
+        def keep_better(number: Array, best: _Found) -> _Found:
+            new = restart(number)
+            return select((number == 0) | _is_better(new, best), new, best)
+
+        none = jnp.zeros(problem.images.shape[:1])
+        start = _Found(problem.images, none.astype(bool), none)
+        return jax.lax.fori_loop(0, self.num_restarts, keep_better, start).images
+
+
+class _Found(NamedTuple):
+    """Images, and how far they got."""
+
+    images: Array
+    fooled: Array
+    loss: Array
+
+
+def _is_better(new: _Found, old: _Found) -> Array:
+    """Returns whether it fools where the other does not, or else has the higher loss."""
+    return (new.fooled & ~old.fooled) | ((new.fooled == old.fooled) & (new.loss > old.loss))
+
+
+def _climb(plan: GradientPlan, problem: Problem, keys: Key, *, final: bool) -> _Found:
+    """Returns what `num_steps` of `x <- box(ball(x + step_size * direction))` find.
+
+    Args:
+        plan: the plan.
+        problem: the batch.
+        keys: of this restart.
+        final: whether the last iterate must be judged.
+    """
+    images, asked = problem.images, problem.classifier
+
+    def constrain(moved: Array) -> Array:
+        if plan.ball:
+            moved = images + norms.project(moved - images, problem.epsilon, plan.norm)
+        return jnp.clip(moved, 0.0, 1.0) if plan.box else moved
+
+    def judged(moved: Array, logits: Array) -> _Found:
+        return _Found(moved, problem.fooled(logits), problem.objective(logits))
+
+    def step(number: Array | int, carry: tuple[Array, Any, _Found]) -> tuple[Array, Any, _Found]:
+        current, memory, best = carry
+        found = asked.value_and_grad(problem.objective, prng.per_draw(keys, number + 1), current)
+        if plan.use_best:
+            new = judged(current, found.logits)
+            best = select((number == 0) | _is_better(new, best), new, best)
+        gradient = found.gradient
+        if plan.box and plan.norm == "l1":
+            gradient = norms.movable(gradient, current)
+        memory, direction = plan.rule.step(memory, gradient, plan.norm)
+        return constrain(current + column(problem.step_size) * direction), memory, best
+
+    start = images
+    if plan.start is not None:
+        law = norms.STARTS[plan.start]
+        start = constrain(
+            images + norms.start(law, keys, images.shape[1:], problem.epsilon, plan.norm)
         )
-        if step_size is None:
-            step_size = self.step_ratio * epsilon if self.step_size is None else self.step_size
-        step_size = _per_example("step_size", step_size, self, images)
-        keys = prng.broadcast(key, images.shape[0])
-        arguments = (keys, images, labels, targets, epsilon, step_size)
-        if checks.is_tracing() or checks.is_traced(logits_fn, *arguments):
-            return run(self.plan, logits_fn, *arguments)
-        compiled = _run_weights if isinstance(logits_fn, Partial) else _run_function
-        return compiled(self.plan, logits_fn, *arguments)
+    none = jnp.zeros(images.shape[:1])
+    carry = (start, plan.rule.init(images), _Found(start, none.astype(bool), none))
+    if plan.num_steps == 1:
+        last, _, best = step(0, carry)
+    else:
+        last, _, best = jax.lax.fori_loop(0, plan.num_steps, step, carry)
+    if not (final or plan.use_best):
+        return _Found(last, none.astype(bool), none)
+    found = judged(last, asked.logits(prng.per_draw(keys, plan.num_steps + 1), last))
+    return select(_is_better(found, best), found, best) if plan.use_best else found
 
 
 def make(
     *,
     norm: str,
     epsilon: float,
-    step_size: float | None,
+    step_size: float | None = None,
     step_ratio: float,
     num_steps: int,
     loss: str | LossFn = "cross_entropy",
-    direction: Literal["ascent", "descent"] | None = None,
+    direction: Direction | None = None,
     ball: bool = True,
     box: bool = True,
-    random_start: bool = False,
+    start: str | None = None,
     num_restarts: int = 1,
-) -> GradientAttack:
+    rule: Rule = RULES["steepest"],
+    use_best: bool = False,
+) -> CompiledAttack:
     """Returns an attack of gradient steps, its options checked.
 
     Args:
-        norm: `"linf"` or `"l2"`.
+        norm: a name in `norms.NORMS`.
         epsilon: in pixel units.
         step_size: in pixel units; None: `step_ratio` times epsilon.
         step_ratio: see `step_size`.
         num_steps: steps of one restart.
-        loss: a name in `LOSSES`, or (logits, labels) -> (B,), which is climbed.
-        direction: see `Plan`.
-        ball: see `Plan`.
-        box: see `Plan`.
-        random_start: whether a restart begins at a random point of the ball.
+        loss: a name in `objective.LOSSES`, or (logits, labels) -> (B,), which is climbed.
+        direction: see `GradientPlan`.
+        ball: see `GradientPlan`.
+        box: see `GradientPlan`.
+        start: see `GradientPlan`.
         num_restarts: restarts; the best is kept.
+        rule: what makes steps of gradients.
+        use_best: see `GradientPlan`.
 
     Returns:
         The attack.
@@ -163,142 +189,26 @@ def make(
     Raises:
         ValueError: for an option out of range.
     """
-    check_size("epsilon", checks.real("epsilon", epsilon, low=float("-inf")), norm)
+    radius = check_radius(epsilon, norm)
     if step_size is not None:
         check_size("step_size", checks.real("step_size", step_size, low=float("-inf")), norm)
     if direction not in (None, "ascent", "descent"):
         raise ValueError(f"direction is {direction!r}; allowed: 'ascent', 'descent', None")
     checks.integer("num_steps", num_steps, low=1)
     checks.integer("num_restarts", num_restarts, low=1)
-    if num_restarts > 1 and not random_start:
+    if start is not None:
+        lookup(norms.STARTS, start, what="start")
+    if num_restarts > 1 and start is None:
         raise ValueError(
             f"num_restarts is {num_restarts} with random_start off; every restart would be the same"
         )
-    loss_fn = lookup(LOSSES, loss, what="loss") if isinstance(loss, str) else loss
-    plan = Plan(norm, num_steps, loss_fn, direction, ball, box, random_start, num_restarts)
-    return GradientAttack(plan, float(epsilon), step_size, step_ratio)
-
-
-def run(
-    plan: Plan,
-    logits_fn: LogitsFn,
-    keys: Key,
-    images: Array,
-    labels: Array,
-    targets: Array | None,
-    epsilon: Array,
-    step_size: Array,
-) -> AttackResult:
-    """Runs a plan on arrays: pure and jit-able, every size (B,) float32 and every key given."""
-    # Nothing of an attack is differentiated by its caller (adversarial training).
-    if isinstance(logits_fn, Partial):
-        logits_fn = jax.tree.map(jax.lax.stop_gradient, logits_fn)
-    logits_fn, images = loop_safe(logits_fn), jax.lax.stop_gradient(images)
-    wide = images.astype(jnp.float32)
-    objective = _objective(plan, labels, targets)
-
-    def classify(adversarial_images: Array) -> Array:
-        logits = logits_fn(adversarial_images.astype(images.dtype)).astype(jnp.float32)
-        chex.assert_shape(logits, (images.shape[0], None))
-        return logits
-
-    def restart(keys: Key) -> AttackResult:
-        moved = _climb(
-            plan, lambda x: jnp.sum(objective(classify(x))), keys, wide, epsilon, step_size
-        )
-        # Exactly the image where nothing is allowed, also where it lay a rounding outside the box.
-        moved = jnp.where(_column(epsilon) > 0, moved, wide).astype(images.dtype)
-        logits = classify(moved)
-        predictions = jnp.argmax(logits, axis=-1)
-        fooled = predictions != labels if targets is None else predictions == targets
-        return AttackResult(moved, fooled, objective(logits))
-
-    if plan.num_restarts == 1:
-        return jax.lax.stop_gradient(restart(prng.per_draw(keys, 0)))
-
-    def keep_better(number: Array, best: AttackResult) -> AttackResult:
-        new = restart(prng.per_draw(keys, number))
-        higher = (new.fooled == best.fooled) & (new.loss > best.loss)
-        better = (number == 0) | (new.fooled & ~best.fooled) | higher
-        return AttackResult(*(_select(better, n, b) for n, b in zip(new, best, strict=True)))
-
-    none = jnp.zeros(images.shape[:1])
-    start = AttackResult(images, none.astype(bool), none)
-    return jax.lax.stop_gradient(jax.lax.fori_loop(0, plan.num_restarts, keep_better, start))
-
-
-_run_weights = jax.jit(run, static_argnums=0)
-_run_function = jax.jit(run, static_argnums=(0, 1))
-
-
-def _climb(
-    plan: Plan,
-    loss_fn: Callable[[Array], Array],
-    keys: Key,
-    images: Array,
-    epsilon: Array,
-    step_size: Array,
-) -> Array:
-    """Returns the images after `num_steps` of `x <- box(ball(x + step_size * steepest))`."""
-    # The sum, not the mean: an example's gradient does not depend on the batch it is in.
-    gradient_fn = jax.grad(loss_fn)
-
-    def constrain(moved: Array) -> Array:
-        if plan.ball:
-            moved = images + norms.project(moved - images, epsilon, plan.norm)
-        return jnp.clip(moved, 0.0, 1.0) if plan.box else moved
-
-    def step(_: Array | int, current: Array) -> Array:
-        direction = norms.steepest(gradient_fn(current), plan.norm)
-        return constrain(current + _column(step_size) * direction)
-
-    start = images
-    if plan.random_start:
-        start = constrain(images + norms.sample(keys, images.shape[1:], epsilon, plan.norm))
-    if plan.num_steps == 1:
-        return step(0, start)
-    return jax.lax.fori_loop(0, plan.num_steps, step, start)
-
-
-def _objective(plan: Plan, labels: Array, targets: Array | None) -> Callable[[Array], Array]:
-    """Returns logits -> (B,) what the attack climbs."""
-    classes = labels if targets is None else targets
-    direction = plan.direction or ("ascent" if targets is None else "descent")
-    sign = 1.0 if direction == "ascent" else -1.0
-    return lambda logits: sign * plan.loss(logits, classes)
-
-
-def _check_batch(logits_fn: LogitsFn, images: Array, labels: Array, targets: Array | None) -> None:
-    """Raises a ValueError for what is wrong with a batch, as far as it is known."""
-    check_images(images)
-    if images.dtype == jnp.uint8:
-        raise ValueError("images has dtype uint8; an attack needs floating images: images / 255")
-    num_examples = images.shape[0]
-    if checks.is_tracing() or checks.is_traced(logits_fn, images):
-        num_classes = jnp.iinfo(jnp.int32).max
-    else:
-        num_classes = logits_shape(logits_fn, images)[-1]
-    check_labels(labels, num_examples=num_examples, num_classes=num_classes)
-    if targets is not None:
-        check_labels(targets, num_examples=num_examples, num_classes=num_classes, field="targets")
-
-
-def _per_example(field: str, value: Array | float, attack: GradientAttack, images: Array) -> Array:
-    """Returns a size as (B,) float32, checked."""
-    check_size(field, value, attack.plan.norm)
-    shape = jnp.shape(value)
-    if shape not in ((), images.shape[:1]):
+    loss_fn = objective.create(loss)
+    if objective.is_of_clean_logits(loss_fn) and start is None:
         raise ValueError(
-            f"{field} has shape {shape}; allowed: () or ({images.shape[0]},), one per image"
+            "loss is 'kl' with random_start off; its gradient at the image itself is 0, so that "
+            "nothing would move"
         )
-    return jnp.broadcast_to(jnp.asarray(value, jnp.float32), images.shape[:1])
-
-
-def _column(values: Array) -> Array:
-    """Returns (B,) as (B, 1, 1, 1)."""
-    return values[:, None, None, None]
-
-
-def _select(condition: Array, chosen: Array, other: Array) -> Array:
-    """Returns `where(condition, chosen, other)` with a (B,) condition."""
-    return jnp.where(condition.reshape(condition.shape + (1,) * (chosen.ndim - 1)), chosen, other)
+    plan = GradientPlan(
+        norm, num_steps, loss_fn, direction, ball, box, start, num_restarts, rule, use_best
+    )
+    return CompiledAttack(plan, radius, step_size, step_ratio)

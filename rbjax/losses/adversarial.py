@@ -49,3 +49,93 @@ def margin(logits: Array, labels: Array) -> Array:
     is_label = jax.nn.one_hot(labels, logits.shape[1], dtype=bool)
     true = jnp.sum(jnp.where(is_label, logits, 0), axis=1)
     return jnp.max(jnp.where(is_label, -jnp.inf, logits), axis=1) - true
+
+
+def kl_divergence(logits: Array, clean_logits: Array) -> Array:
+    """Returns how far the prediction has moved from the clean image's, what TRADES climbs.
+
+    `KL(p || q) = sum_j p_j (log p_j - log q_j)`, p = softmax(clean_logits), q = softmax(logits).
+    Its gradient at the clean image itself is 0: start elsewhere.
+
+    Args:
+        logits: (B, K) of the perturbed images.
+        clean_logits: (B, K) of the images as they are.
+
+    Returns:
+        (B,) float32, at least 0 up to rounding.
+
+    Source: Zhang et al., "Theoretically Principled Trade-off between Robustness and Accuracy",
+    2019, arXiv:1901.08573, equation 5.
+    """
+    chex.assert_equal_shape([logits, clean_logits])
+    clean = jax.nn.log_softmax(clean_logits.astype(jnp.float32))
+    perturbed = jax.nn.log_softmax(logits.astype(jnp.float32))
+    return jnp.sum(jnp.exp(clean) * (clean - perturbed), axis=1)
+
+
+def dlr(logits: Array, labels: Array) -> Array:
+    """Returns the difference of logits ratio: the margin, whatever the scale of the logits.
+
+    `-(z_y - max_{j != y} z_j) / (z_(1) - z_(3))`, z_(i) the i-th largest logit; above 0 where
+    the example is misclassified, below otherwise, and never outside [-1, 1].
+
+    Args:
+        logits: (B, K), K at least 3.
+        labels: (B,) integers in [0, K).
+
+    Returns:
+        (B,) float32.
+
+    Source: Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of
+    diverse parameter-free attacks", 2020, arXiv:2003.01690, equation 6.
+    """
+    chex.assert_rank([logits, labels], [2, 1])
+    if logits.shape[1] < 3:
+        raise ValueError(
+            f"loss 'dlr' divides by the third largest logit and there are {logits.shape[1]} "
+            "classes; use 'margin'"
+        )
+    top = _largest(logits, 3)
+    return margin(logits, labels) / (top[:, 0] - top[:, 2] + _TINY)
+
+
+def targeted_dlr(logits: Array, labels: Array, targets: Array) -> Array:
+    """Returns by how much the target exceeds the true class, whatever the scale of the logits.
+
+    `-(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2)`; with three classes z_(3) stands for z_(4) too,
+    and with two the denominator is 1, since z_(1) - z_(2) would make the ratio constant.
+
+    Args:
+        logits: (B, K), K at least 2.
+        labels: (B,) integers in [0, K).
+        targets: (B,) integers in [0, K).
+
+    Returns:
+        (B,) float32.
+
+    Source: Croce and Hein 2020, arXiv:2003.01690, equation 7.
+    """
+    chex.assert_rank([logits, labels, targets], [2, 1, 1])
+    logits = logits.astype(jnp.float32)
+    rows = jnp.arange(logits.shape[0])
+    difference = logits[rows, targets] - logits[rows, labels]
+    if logits.shape[1] == 2:
+        return difference
+    top = _largest(logits, min(4, logits.shape[1]))
+    return difference / (top[:, 0] - 0.5 * (top[:, 2] + top[:, -1]) + _TINY)
+
+
+_TINY = 1e-12
+
+
+def _largest(logits: Array, count: int) -> Array:
+    """Returns each example's largest logits, (B, count), in falling order.
+
+    One maximum after another: XLA's `top_k` sorts, and its gradient scatters.
+    """
+    rest, found = logits.astype(jnp.float32), []
+    for _ in range(count):
+        found.append(jnp.max(rest, axis=1))
+        is_largest = jax.nn.one_hot(jnp.argmax(rest, axis=1), rest.shape[1], dtype=bool)
+        rest = jnp.where(is_largest, -jnp.inf, rest)
+    return jnp.stack(found, axis=1)

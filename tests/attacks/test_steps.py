@@ -11,7 +11,7 @@ import pytest
 from jax.tree_util import Partial
 
 from rbjax import attacks
-from rbjax.attacks import steps
+from rbjax.losses import adversarial
 
 KEY = jax.random.key(0)
 IMAGES = jax.random.uniform(jax.random.key(1), (4, 6, 6, 1), minval=0.2, maxval=0.8)
@@ -76,10 +76,16 @@ def test_rounding_outside_the_box_is_allowed():
         ("pgd", {"epsilon": 0.1, "num_steps": 2.0}, "num_steps is 2.0"),
         ("pgd", {"epsilon": 0.1, "num_restarts": 2, "random_start": False}, "num_restarts is 2"),
         ("pgd", {"epsilon": 0.1, "loss": "cross_entropie"}, "did you mean 'cross_entropy'"),
-        ("pgd", {"epsilon": 0.1, "norm": "l1"}, "norm 'l1' is unknown; allowed: linf, l2"),
+        ("pgd", {"epsilon": 0.1, "norm": "l0"}, "norm 'l0' is unknown; allowed: linf, l2, l1"),
         ("pgd", {"epsilon": 0.1, "num_step": 3}, "did you mean 'num_steps'"),
         ("pgd", {}, "attack 'pgd' needs its option 'epsilon'"),
         ("pdg", {"epsilon": 0.1}, "did you mean 'pgd'"),
+        ("pgd", {"epsilon": 0.1, "loss": "kl", "random_start": False}, "its gradient at the image"),
+        ("pgd", {"epsilon": 0.1, "start": "spere"}, "did you mean 'sphere'"),
+        ("pgd", {"epsilon": 0.1, "start": "sphere", "random_start": False}, "start is 'sphere'"),
+        ("pgd", {"epsilon": 0.1, "optimizer": "adm"}, "did you mean 'adam'"),
+        ("pgd", {"epsilon": 0.1, "optimizer": "adam", "momentum": 1.0}, "momentum is 1 with"),
+        ("pgd", {"epsilon": 0.1, "loss": 3}, "loss is 3; it must be a name"),
         ("fgsm", {"epsilon": 0.1, "direction": "up"}, "direction is 'up'; allowed: 'ascent'"),
     ],
 )
@@ -172,7 +178,7 @@ def test_the_best_restart_is_kept():
     logits = bumpy(results[-1].images)
     np.testing.assert_array_equal(results[-1].fooled, jnp.argmax(logits, -1) != LABELS)
     np.testing.assert_allclose(
-        results[-1].loss, steps.LOSSES["cross_entropy"](logits, LABELS), rtol=1e-4
+        results[-1].loss, adversarial.cross_entropy(logits, LABELS), rtol=1e-4
     )
 
 

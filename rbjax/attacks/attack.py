@@ -1,0 +1,288 @@
+"""The form all attacks have: made once from keywords, then called on batches.
+
+An attack is a plan, which says how it searches and what its compiled program depends on, and the
+sizes, which are arguments of that program. Checking the input, keys, compilation and judging what
+was found are the same for all of them and stand here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from rbjax import checks, prng
+from rbjax.attacks.classifier import (
+    Classifier,
+    Model,
+    Objective,
+    Randomized,
+    as_model,
+    classifier,
+)
+from rbjax.attacks.norms import check_size
+from rbjax.inputs import check_images, check_labels, logits_shape
+from rbjax.typing import Array, AttackResult, Key
+
+
+@dataclasses.dataclass(frozen=True)
+class Threat:
+    """The set an attack's images lie in."""
+
+    norm: str
+    """`"linf"`, `"l2"` or `"l1"`."""
+    epsilon: float | None
+    """Radius of the ball around the image; None where there is no ball."""
+    box: bool
+    """Whether the images stay in [0, 1]."""
+
+
+class Problem(NamedTuple):
+    """One batch to attack; every size is (B,) float32 and there is a key for every example."""
+
+    classifier: Classifier
+    keys: Key
+    images: Array
+    """(B, H, W, C) float32."""
+    labels: Array
+    targets: Array | None
+    epsilon: Array
+    """Infinite where there is no ball."""
+    step_size: Array
+    objective: Objective
+    """What the plan climbs."""
+
+    def fooled(self, logits: Array) -> Array:
+        """Returns which examples are fooled, (B,) bool."""
+        predictions = jnp.argmax(logits, axis=-1)
+        if self.targets is None:
+            return predictions != self.labels
+        return predictions == self.targets
+
+
+class Plan(Protocol):
+    """How an attack searches: hashable, all that its compiled program depends on."""
+
+    @property
+    def norm(self) -> str:
+        """Name of the norm of the ball."""
+        ...
+
+    @property
+    def ball(self) -> bool:
+        """Whether the images stay in the ball of radius epsilon."""
+        ...
+
+    @property
+    def box(self) -> bool:
+        """Whether the images stay in [0, 1]."""
+        ...
+
+    @property
+    def takes_step_size(self) -> bool:
+        """Whether there is a step size to be given."""
+        ...
+
+    def objective(
+        self,
+        classifier: Classifier,
+        keys: Key,
+        images: Array,
+        labels: Array,
+        targets: Array | None,
+    ) -> Objective:
+        """Returns what is climbed."""
+        ...
+
+    def search(self, problem: Problem) -> Array:
+        """Returns adversarial images, (B, H, W, C) float32."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class CompiledAttack:
+    """An attack: `attack(logits_fn, key, images, labels) -> AttackResult`.
+
+    Called on arrays it checks them and runs one compiled program; called inside `jit` it is part
+    of the caller's program. With `logits_fn = jax.tree_util.Partial(model.apply, variables)` the
+    variables are an argument, and new weights do not compile again. A plain function is part of the
+    program: the same function object compiles once, a new one (a lambda made anew) every time.
+    Different sizes of `epsilon` and `step_size` never compile again.
+    """
+
+    plan: Plan
+    epsilon: float | None
+    """None: no ball."""
+    step_size: float | None = None
+    step_ratio: float = 0.25
+    """Step size over epsilon where no step size is given."""
+
+    @property
+    def threat(self) -> Threat:
+        """The set that the images of this attack lie in."""
+        epsilon = self.epsilon if self.plan.ball else None
+        return Threat(norm=self.plan.norm, epsilon=epsilon, box=self.plan.box)
+
+    def __call__(
+        self,
+        logits_fn: Model,
+        key: Key,
+        images: Array,
+        labels: Array,
+        *,
+        targets: Array | None = None,
+        epsilon: Array | float | None = None,
+        step_size: Array | float | None = None,
+    ) -> AttackResult:
+        """Attacks a batch.
+
+        Args:
+            logits_fn: images -> logits (B, K); normalisation belongs inside. Or a randomised
+                classifier, as `randomized` makes it.
+            key: one key, or (B,) keys, one per example.
+            images: (B, H, W, C) floating in [0, 1].
+            labels: (B,) integers, the true classes.
+            targets: (B,) integers, the classes to be taken for; None: any wrong one.
+            epsilon: a number or (B,), in pixel units, in place of the attack's own.
+            step_size: a number or (B,), likewise.
+
+        Returns:
+            The adversarial images (same shape and dtype), (B,) bool which are fooled, the (B,)
+            float32 loss that was climbed and the (B,) predicted classes, at those images.
+
+        Raises:
+            ValueError: for wrong shapes, and for wrong values where they are known.
+        """
+        images, labels = jnp.asarray(images), jnp.asarray(labels)
+        targets = None if targets is None else jnp.asarray(targets)
+        _check_batch(logits_fn, images, labels, targets)
+        if step_size is not None and not self.plan.takes_step_size:
+            raise ValueError(f"step_size is {step_size}; this attack chooses its steps itself")
+        norm, shape = self.plan.norm, images.shape[:1]
+        radius = _per_example("epsilon", self.epsilon if epsilon is None else epsilon, norm, shape)
+        if step_size is None:
+            step_size = self.step_ratio * radius if self.step_size is None else self.step_size
+        if self.plan.takes_step_size:
+            step_size = _per_example("step_size", step_size, norm, shape)
+        keys = prng.broadcast(key, images.shape[0])
+        model = as_model(logits_fn)
+        arguments = (keys, images, labels, targets, radius, step_size)
+        if checks.is_tracing() or checks.is_traced(model, *arguments):
+            return run(self.plan, model, *arguments)
+        return _run(self.plan, model, *arguments)
+
+
+def run(
+    plan: Plan,
+    model: jax.tree_util.Partial | Randomized,
+    keys: Key,
+    images: Array,
+    labels: Array,
+    targets: Array | None,
+    epsilon: Array,
+    step_size: Array,
+) -> AttackResult:
+    """Runs a plan on arrays: pure and jit-able, every size (B,) float32 and every key given."""
+    # Nothing of an attack is differentiated by its caller (adversarial training).
+    images = jax.lax.stop_gradient(images)
+    asked, wide = classifier(model, images), images.astype(jnp.float32)
+    objective = plan.objective(asked, keys, wide, labels, targets)
+    problem = Problem(asked, keys, wide, labels, targets, epsilon, step_size, objective)
+    moved = plan.search(problem)
+    # Exactly the image where nothing is allowed, also where it lay a rounding outside the box.
+    moved = jnp.where(column(epsilon) > 0, moved, wide).astype(images.dtype)
+    # Judged by a pass of its own, on the very images that are returned.
+    logits = asked.logits(prng.per_draw(keys, _VERDICT), moved)
+    result = AttackResult(
+        images=moved,
+        fooled=problem.fooled(logits),
+        loss=objective(logits),
+        predictions=jnp.argmax(logits, axis=-1).astype(jnp.int32),
+    )
+    return jax.lax.stop_gradient(result)
+
+
+_run: Callable[..., AttackResult] = jax.jit(run, static_argnums=0)
+
+_VERDICT, _CLEAN = 2**31 - 1, 2**31 - 2
+"""Draws that no search makes: they are numbered from 0."""
+
+
+def clean_keys(keys: Key) -> Key:
+    """Returns the keys for the logits of the images as they are."""
+    return prng.per_draw(keys, _CLEAN)
+
+
+def column(values: Array) -> Array:
+    """Returns (B,) as (B, 1, 1, 1)."""
+    return values[:, None, None, None]
+
+
+def select[T](condition: Array, chosen: T, other: T) -> T:
+    """Returns `where(condition, chosen, other)` of two pytrees, with a (B,) condition."""
+
+    def pick(a: Array, b: Array) -> Array:
+        return jnp.where(condition.reshape(condition.shape + (1,) * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(pick, chosen, other)
+
+
+def check_radius(epsilon: object, norm: str) -> float | None:
+    """Returns an attack's own radius, checked; None stays None: no ball.
+
+    Raises:
+        ValueError: for one that is no number, or out of its norm's range.
+    """
+    if epsilon is None:
+        return None
+    check_size("epsilon", checks.real("epsilon", epsilon, low=float("-inf")), norm)
+    return float(epsilon)  # type: ignore[arg-type]
+
+
+def _check_batch(logits_fn: Model, images: Array, labels: Array, targets: Array | None) -> None:
+    """Raises a ValueError for what is wrong with a batch, as far as it is known."""
+    check_images(images)
+    if images.dtype == jnp.uint8:
+        raise ValueError("images has dtype uint8; an attack needs floating images: images / 255")
+    num_examples = images.shape[0]
+    if checks.is_tracing() or checks.is_traced(logits_fn, images):
+        num_classes = jnp.iinfo(jnp.int32).max
+    else:
+        num_classes = count_classes(logits_fn, images)
+    check_labels(labels, num_examples=num_examples, num_classes=num_classes)
+    if targets is not None:
+        check_labels(targets, num_examples=num_examples, num_classes=num_classes, field="targets")
+
+
+def count_classes(logits_fn: Model, images: Array | jax.ShapeDtypeStruct) -> int:
+    """Returns the number of classes of a model.
+
+    Raises:
+        ValueError: if its logits have another shape than (B, K).
+    """
+    if not isinstance(logits_fn, Randomized):
+        return logits_shape(logits_fn, images)[-1]
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), images.shape[0]))
+    shape = jax.eval_shape(logits_fn.fn, keys, images).shape
+    if len(shape) != 2 or shape[0] != images.shape[0]:
+        raise ValueError(
+            f"the randomised classifier gives shape {shape}; it must be "
+            f"({images.shape[0]}, num_classes)"
+        )
+    return shape[-1]
+
+
+def _per_example(
+    field: str, value: Array | float | None, norm: str, examples: tuple[int, ...]
+) -> Array:
+    """Returns a size as (B,) float32, checked; None is infinite."""
+    if value is None:
+        return jnp.full(examples, jnp.inf, jnp.float32)
+    check_size(field, value, norm)
+    shape = jnp.shape(value)
+    if shape not in ((), examples):
+        raise ValueError(f"{field} has shape {shape}; allowed: () or {examples}, one per image")
+    return jnp.broadcast_to(jnp.asarray(value, jnp.float32), examples)
