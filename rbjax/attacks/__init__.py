@@ -9,35 +9,59 @@ from collections.abc import Callable
 from typing import Any
 
 from rbjax import checks
+from rbjax.attacks.apgd import apgd, apgd_targeted
 from rbjax.attacks.attack import CompiledAttack, Threat
+from rbjax.attacks.carlini_wagner import carlini_wagner
 from rbjax.attacks.classifier import Randomized, randomized
+from rbjax.attacks.deepfool import deepfool
+from rbjax.attacks.fab import fab
 from rbjax.attacks.fgsm import fgsm, r_fgsm
 from rbjax.attacks.gradient_sign import iterative_gradient_sign
 from rbjax.attacks.pgd import pgd
+from rbjax.attacks.square import square
+from rbjax.attacks.transfer import TransferAttack, transfer
 from rbjax.attacks.universal import (
+    ClasswiseResult,
+    UniversalDeepFoolResult,
     UniversalEvaluation,
     UniversalResult,
+    apply_classwise,
     apply_universal,
     craft_universal,
+    craft_universal_classwise,
+    craft_universal_deepfool,
     evaluate_universal,
 )
 
 __all__ = [
     "ATTACKS",
+    "ClasswiseResult",
     "CompiledAttack",
     "Randomized",
     "Threat",
+    "TransferAttack",
+    "UniversalDeepFoolResult",
     "UniversalEvaluation",
     "UniversalResult",
+    "apgd",
+    "apgd_targeted",
+    "apply_classwise",
     "apply_universal",
+    "carlini_wagner",
     "craft_universal",
+    "craft_universal_classwise",
+    "craft_universal_deepfool",
     "create",
+    "deepfool",
     "evaluate_universal",
+    "fab",
     "fgsm",
     "iterative_gradient_sign",
     "pgd",
     "r_fgsm",
     "randomized",
+    "square",
+    "transfer",
 ]
 
 ATTACKS: dict[str, Callable[..., CompiledAttack]] = {
@@ -45,6 +69,12 @@ ATTACKS: dict[str, Callable[..., CompiledAttack]] = {
     "r_fgsm": r_fgsm,
     "iterative_gradient_sign": iterative_gradient_sign,
     "pgd": pgd,
+    "apgd": apgd,
+    "apgd_targeted": apgd_targeted,
+    "fab": fab,
+    "square": square,
+    "deepfool": deepfool,
+    "carlini_wagner": carlini_wagner,
 }
 """The compiled attacks by name."""
 

@@ -54,11 +54,13 @@ class Problem(NamedTuple):
     step_size: Array
     objective: Objective
     """What the plan climbs."""
+    any_wrong: bool = False
+    """Whether targets are only directions, and every wrong class will do."""
 
     def fooled(self, logits: Array) -> Array:
         """Returns which examples are fooled, (B,) bool."""
         predictions = jnp.argmax(logits, axis=-1)
-        if self.targets is None:
+        if self.targets is None or self.any_wrong:
             return predictions != self.labels
         return predictions == self.targets
 
@@ -163,13 +165,13 @@ class CompiledAttack:
             raise ValueError(f"step_size is {step_size}; this attack chooses its steps itself")
         norm, shape = self.plan.norm, images.shape[:1]
         radius = _per_example("epsilon", self.epsilon if epsilon is None else epsilon, norm, shape)
-        if step_size is None:
-            step_size = self.step_ratio * radius if self.step_size is None else self.step_size
-        if self.plan.takes_step_size:
-            step_size = _per_example("step_size", step_size, norm, shape)
+        step = self.step_size if step_size is None else step_size
+        if step is None:
+            step = self.step_ratio * radius if self.plan.takes_step_size else 0.0
+        step = _per_example("step_size", step, norm, shape)
         keys = prng.broadcast(key, images.shape[0])
         model = as_model(logits_fn)
-        arguments = (keys, images, labels, targets, radius, step_size)
+        arguments = (keys, images, labels, targets, radius, step)
         if checks.is_tracing() or checks.is_traced(model, *arguments):
             return run(self.plan, model, *arguments)
         return _run(self.plan, model, *arguments)

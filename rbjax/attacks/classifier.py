@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -29,8 +29,8 @@ Objective = Callable[[Array], Array]
 class Randomized:
     """A randomised classifier, as `randomized` makes it; attacks take it as a logits function."""
 
-    fn: Partial
-    """(keys (B,), images) -> logits."""
+    fn: Any
+    """(keys (B,), images) -> logits, a `Partial`."""
     num_samples: int
 
     def __call__(self, keys: Key, images: Array) -> Array:
@@ -127,16 +127,53 @@ class Classifier:
             gradient, (losses, logits) = jax.grad(partial(total, fn=fn), has_aux=True)(images)
             return Gradient(losses, logits, gradient)
 
+        return self._mean(once, keys)
+
+    def logits_and_gradients(
+        self, functionals: Array, keys: Key, images: Array
+    ) -> tuple[Array, Array]:
+        """Returns each example's logits, and its gradients of several sums of them.
+
+        One pass forwards and one backwards a sum: those of sum_k functionals[b, m, k] z_k in the
+        image b; means over its draws if randomised.
+
+        Args:
+            functionals: (B, M, K) float32.
+            keys: (B,) keys, other ones in each step of an attack.
+            images: (B, H, W, C) float32.
+
+        Returns:
+            (B, K) float32 and (B, M, H, W, C) float32.
+        """
+
+        def once(fn: Callable[[Array], Array]) -> tuple[Array, Array]:
+            logits, backwards = jax.vjp(
+                lambda images: fn(images.astype(self.dtype)).astype(jnp.float32), images
+            )
+            gradients = jax.lax.map(lambda row: backwards(row)[0], jnp.moveaxis(functionals, 1, 0))
+            return logits, jnp.moveaxis(gradients, 0, 1)
+
+        return self._mean(once, keys)
+
+    def _mean[T](self, once: Callable[[Callable[[Array], Array]], T], keys: Key) -> T:
+        """Returns what `once` gives of the model, or its mean over the draws of a randomised one.
+
+        Args:
+            once: (images -> logits) -> a pytree of float32 arrays.
+            keys: (B,) keys.
+        """
         model = self.model
         if not isinstance(model, Randomized):
             return once(model)
 
-        def add(draw: Array, sums: Gradient) -> Gradient:
-            drawn = once(lambda images: model.fn(prng.per_draw(keys, draw), images))
-            return jax.tree.map(jnp.add, sums, drawn)
+        def drawn(draw: Array | int) -> T:
+            return once(lambda images: model.fn(prng.per_draw(keys, draw), images))
 
-        shapes = (images.shape[:1], (images.shape[0], self.num_classes), images.shape)
-        zeros = Gradient(*(jnp.zeros(shape, jnp.float32) for shape in shapes))
+        def add(draw: Array, sums: T) -> T:
+            return jax.tree.map(jnp.add, sums, drawn(draw))
+
+        shapes = jax.eval_shape(drawn, 0)
+        zeros = jax.tree.map(lambda part: jnp.zeros(part.shape, part.dtype), shapes)
         sums = jax.lax.fori_loop(0, model.num_samples, add, zeros)
         return jax.tree.map(lambda x: x / model.num_samples, sums)
 

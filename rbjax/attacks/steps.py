@@ -8,7 +8,7 @@ what is climbed (`objective.py`).
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,12 +21,12 @@ from rbjax.attacks.attack import (
     check_radius,
     clean_keys,
     column,
-    select,
 )
 from rbjax.attacks.classifier import Classifier, Objective
 from rbjax.attacks.norms import check_size
 from rbjax.attacks.objective import Direction
 from rbjax.attacks.rules import RULES, Rule
+from rbjax.attacks.search import Found, best_restart, better, nothing_found
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key, LossFn
 
@@ -72,60 +72,35 @@ class GradientPlan:
     def search(self, problem: Problem) -> Array:
         """Returns the last or the best iterate of the best restart."""
 
-        def restart(number: Array | int) -> _Found:
-            keys = prng.per_draw(problem.keys, number)
-            return _climb(self, problem, keys, final=self.num_restarts > 1)
+        def restart(again: Problem, _: Array | int) -> Found:
+            return _climb(self, again, final=self.num_restarts > 1)
 
-        if self.num_restarts == 1:
-            return restart(0).images
-
-        def keep_better(number: Array, best: _Found) -> _Found:
-            new = restart(number)
-            return select((number == 0) | _is_better(new, best), new, best)
-
-        none = jnp.zeros(problem.images.shape[:1])
-        start = _Found(problem.images, none.astype(bool), none)
-        return jax.lax.fori_loop(0, self.num_restarts, keep_better, start).images
+        return best_restart(restart, problem, self.num_restarts).images
 
 
-class _Found(NamedTuple):
-    """Images, and how far they got."""
-
-    images: Array
-    fooled: Array
-    loss: Array
-
-
-def _is_better(new: _Found, old: _Found) -> Array:
-    """Returns whether it fools where the other does not, or else has the higher loss."""
-    return (new.fooled & ~old.fooled) | ((new.fooled == old.fooled) & (new.loss > old.loss))
-
-
-def _climb(plan: GradientPlan, problem: Problem, keys: Key, *, final: bool) -> _Found:
+def _climb(plan: GradientPlan, problem: Problem, *, final: bool) -> Found:
     """Returns what `num_steps` of `x <- box(ball(x + step_size * direction))` find.
 
     Args:
         plan: the plan.
-        problem: the batch.
-        keys: of this restart.
+        problem: the batch, with the keys of this restart.
         final: whether the last iterate must be judged.
     """
-    images, asked = problem.images, problem.classifier
+    images, keys, asked = problem.images, problem.keys, problem.classifier
 
     def constrain(moved: Array) -> Array:
         if plan.ball:
             moved = images + norms.project(moved - images, problem.epsilon, plan.norm)
         return jnp.clip(moved, 0.0, 1.0) if plan.box else moved
 
-    def judged(moved: Array, logits: Array) -> _Found:
-        return _Found(moved, problem.fooled(logits), problem.objective(logits))
+    def judged(moved: Array, logits: Array) -> Found:
+        return Found(moved, problem.fooled(logits), problem.objective(logits))
 
-    def step(number: Array | int, carry: tuple[Array, Any, _Found]) -> tuple[Array, Any, _Found]:
+    def step(number: Array | int, carry: tuple[Array, Any, Found]) -> tuple[Array, Any, Found]:
         current, memory, best = carry
         found = asked.value_and_grad(problem.objective, prng.per_draw(keys, number + 1), current)
         if plan.use_best:
-            new = judged(current, found.logits)
-            best = select((number == 0) | _is_better(new, best), new, best)
+            best = better(judged(current, found.logits), best)
         gradient = found.gradient
         if plan.box and plan.norm == "l1":
             gradient = norms.movable(gradient, current)
@@ -138,16 +113,15 @@ def _climb(plan: GradientPlan, problem: Problem, keys: Key, *, final: bool) -> _
         start = constrain(
             images + norms.start(law, keys, images.shape[1:], problem.epsilon, plan.norm)
         )
-    none = jnp.zeros(images.shape[:1])
-    carry = (start, plan.rule.init(images), _Found(start, none.astype(bool), none))
+    carry = (start, plan.rule.init(images), nothing_found(images))
     if plan.num_steps == 1:
         last, _, best = step(0, carry)
     else:
         last, _, best = jax.lax.fori_loop(0, plan.num_steps, step, carry)
     if not (final or plan.use_best):
-        return _Found(last, none.astype(bool), none)
+        return best._replace(images=last)
     found = judged(last, asked.logits(prng.per_draw(keys, plan.num_steps + 1), last))
-    return select(_is_better(found, best), found, best) if plan.use_best else found
+    return better(found, best) if plan.use_best else found
 
 
 def make(

@@ -70,6 +70,35 @@ def patches(x: Array, w: Array, shape: Shape) -> Array:
     return jnp.einsum("nijk,ko->nijo", columns, kernel, precision=shape.precision)
 
 
+def products_first(x: Array, w: Array, shape: Shape) -> Array:
+    """Returns y as one product of x with all taps, whose results are shifted and added.
+
+    For few output channels: the product (N H W, C) by (C, A B O) is small, and XLA's own
+    convolution leaves most of its lanes empty.
+    Stride 1 only.
+    """
+    (top, _), (left, _) = shape.padding
+    (height, width), (rows, columns) = shape.image_size, shape.kernel_size
+    taps = jnp.einsum("nijc,abco->nijabo", x, w, precision=shape.precision)
+    extent = (height + 2 * (rows - 1), width + 2 * (columns - 1))
+    # The tap (a, b) of row i belongs to row i - a + top, here moved down by rows - 1.
+    total = jnp.zeros((x.shape[0], *extent, w.shape[3]), x.dtype)
+    for a in range(rows):
+        for b in range(columns):
+            high = (rows - 1 + a, columns - 1 + b)
+            edges = [(rows - 1 - a, high[0], 0), (columns - 1 - b, high[1], 0)]
+            total += lax.pad(
+                taps[:, :, :, a, b], jnp.zeros((), x.dtype), [(0, 0, 0), *edges, (0, 0, 0)]
+            )
+    out_height, out_width = shape.output_size
+    first_row, first_column = rows - 1 - top, columns - 1 - left
+    edges = [
+        (-first_row, first_row + out_height - extent[0], 0),
+        (-first_column, first_column + out_width - extent[1], 0),
+    ]
+    return lax.pad(total, jnp.zeros((), x.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
+
+
 def winograd(x: Array, w: Array, shape: Shape) -> Array:
     """Returns y of a 3x3 convolution of stride 1 by F(2x2, 3x3): 16 products for 36.
 

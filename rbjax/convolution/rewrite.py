@@ -1,4 +1,4 @@
-"""Puts the primitives of this package in the place of convolutions in a traced function.
+"""Puts the primitives of this package in the place of convolutions and pooling in a function.
 
 This is the one file that handles jaxprs. Where a JAX has none of what it imports, `AVAILABLE` is
 False and `loop_safe` returns functions as they are.
@@ -16,7 +16,7 @@ from jax import lax
 try:
     from jax.extend import core as jaxprs
 
-    from rbjax.convolution import primitives
+    from rbjax.convolution import pooling, primitives
 
     # The two are one class from some JAX on.
     _JAXPRS: tuple[type, ...] = (jaxprs.Jaxpr, getattr(jaxprs, "ClosedJaxpr", jaxprs.Jaxpr))
@@ -79,6 +79,11 @@ def _rewrite_equation(eqn: Any) -> Any:
             return eqn
         shape = primitives.shape_of(x, w, eqn.params)
         return eqn.replace(primitive=primitives.forward_p, params={"shape": shape})
+    if eqn.primitive is lax.reduce_window_max_p:
+        if not pooling.supports(eqn.invars[0].aval, eqn.params):
+            return eqn
+        window = tuple(eqn.params["window_dimensions"][1:3])
+        return eqn.replace(primitive=pooling.max_pool_p, params={"window": window})
     if eqn.primitive.name not in _CALLS:
         return eqn
     params = {name: _rewrite_parameter(value) for name, value in eqn.params.items()}

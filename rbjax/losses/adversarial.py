@@ -102,8 +102,8 @@ def dlr(logits: Array, labels: Array) -> Array:
 def targeted_dlr(logits: Array, labels: Array, targets: Array) -> Array:
     """Returns by how much the target exceeds the true class, whatever the scale of the logits.
 
-    `-(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2)`; with three classes z_(3) stands for z_(4) too,
-    and with two the denominator is 1, since z_(1) - z_(2) would make the ratio constant.
+    `-(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2)`; with fewer than four classes the denominator is
+    1: of the logits that are left, one made of z_y and z_t alone would make the ratio constant.
 
     Args:
         logits: (B, K), K at least 2.
@@ -119,10 +119,10 @@ def targeted_dlr(logits: Array, labels: Array, targets: Array) -> Array:
     logits = logits.astype(jnp.float32)
     rows = jnp.arange(logits.shape[0])
     difference = logits[rows, targets] - logits[rows, labels]
-    if logits.shape[1] == 2:
+    if logits.shape[1] < 4:
         return difference
-    top = _largest(logits, min(4, logits.shape[1]))
-    return difference / (top[:, 0] - 0.5 * (top[:, 2] + top[:, -1]) + _TINY)
+    top = _largest(logits, 4)
+    return difference / (top[:, 0] - 0.5 * (top[:, 2] + top[:, 3]) + _TINY)
 
 
 _TINY = 1e-12

@@ -37,7 +37,7 @@ def assert_close(actual, expected, tolerance=3e-6):
 SIZES = [((6, 6), ((1, 1), (1, 1))), ((7, 4), ((0, 0), (2, 1))), ((3, 5), ((0, 2), (0, 0)))]
 
 
-@pytest.mark.parametrize("form", [forms.xla, forms.patches, forms.winograd])
+@pytest.mark.parametrize("form", [forms.xla, forms.patches, forms.winograd, forms.products_first])
 def test_each_form_gives_the_value_and_the_image_gradient(form):
     def run(x, w, gs, fast):
         outputs = []

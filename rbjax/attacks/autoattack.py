@@ -1,0 +1,401 @@
+"""AutoAttack: four attacks in a row, each on the images that are still robust.
+
+A driver: it loops on the host over passes (one attack, or one target of it) and over batches of a
+few fixed sizes, so that the images that are left fill them and little is compiled.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rbjax import prng
+from rbjax.attacks import attack
+from rbjax.attacks.apgd import make_plan as make_apgd
+from rbjax.attacks.attack import Plan, Problem
+from rbjax.attacks.batches import Batches
+from rbjax.attacks.classifier import Model, Randomized, as_model, classifier
+from rbjax.attacks.fab import FABPlan
+from rbjax.attacks.search import AimedPlan, Found, ranked_targets
+from rbjax.attacks.square import SquarePlan, advance, init
+from rbjax.inputs import check_images, check_labels
+from rbjax.tables import lookup
+from rbjax.typing import Array, Key
+
+_STEPS, _RHO, _MOST_TARGETS, _QUERIES = 100, 0.75, 9, 5000
+
+VERSIONS: dict[str, tuple[str, ...]] = {
+    "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
+    "plus": ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"),
+    "rand": ("apgd-ce", "apgd-dlr"),
+}
+"""The attacks of each version, in their order."""
+
+_RESTARTS = {"standard": 1, "plus": 5, "rand": 1}
+"""Of the attacks without targets, but for Square's, which is run once."""
+
+
+class AutoAttackResult(NamedTuple):
+    """What AutoAttack returns."""
+
+    images: np.ndarray
+    """(N, H, W, C) float32, an adversarial image where one was found, else the image itself."""
+    predictions: np.ndarray
+    """(N,) int32, the class of each of `images`."""
+    robust: np.ndarray
+    """(N,) bool: classified right as it is, and after every attack."""
+    clean_predictions: np.ndarray
+    """(N,) int32."""
+    accuracy_after: dict[str, float]
+    """Share of all images that is still robust: "clean", then after each attack, in order."""
+    num_attacked: dict[str, int]
+    """Images that each attack was run on."""
+    notes: tuple[str, ...]
+    """What was done otherwise than in the version asked for, and why."""
+
+
+class Progress(NamedTuple):
+    """What AutoAttack tells while it runs."""
+
+    attack: str
+    done: int
+    """Passes finished, of all attacks."""
+    of: int
+    num_robust: int
+
+
+@dataclasses.dataclass(frozen=True)
+class AutoAttack:
+    """AutoAttack as an entry of `run_attacks`: it attacks a whole dataset itself."""
+
+    epsilon: float
+    norm: str
+    version: str
+
+    @property
+    def threat(self) -> attack.Threat:
+        """The set that the images of this attack lie in."""
+        return attack.Threat(self.norm, self.epsilon, box=True)
+
+    def run(self, logits_fn: Model, key: Key, images: Any, labels: Any, **options: Any) -> Any:
+        """Returns what `run_autoattack` returns; it takes the same options."""
+        fields = dataclasses.asdict(self)
+        return run_autoattack(logits_fn, key, images, labels, **fields, **options)
+
+
+def autoattack(*, epsilon: float, norm: str = "linf", version: str = "standard") -> AutoAttack:
+    """Returns AutoAttack, to be run on a whole dataset.
+
+    Args:
+        epsilon: radius of the ball, in pixel units; at most 1 in l-inf.
+        norm: `"linf"` or `"l2"`.
+        version: a name in `VERSIONS`.
+
+    Returns:
+        An attack whose `run` is `run_autoattack`.
+
+    Raises:
+        ValueError: for an option out of range.
+    """
+    _check_options(epsilon, norm, version)
+    return AutoAttack(float(epsilon), norm, version)
+
+
+def run_autoattack(
+    logits_fn: Model,
+    key: Key,
+    images: np.ndarray | Array,
+    labels: np.ndarray | Array,
+    *,
+    epsilon: float,
+    norm: str = "linf",
+    version: str = "standard",
+    example_ids: np.ndarray | Array | None = None,
+    batch_size: int | None = None,
+    devices: Sequence[Any] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> AutoAttackResult:
+    """Runs AutoAttack on a dataset, each attack on the images that are still robust.
+
+    "standard" is the version of the official code since August 2020, with its parameters: APGD-CE
+    (100 steps), APGD-T and FAB-T (100 steps for each of 9 targets) and Square (5,000 queries).
+    "plus" adds restarts, APGD-DLR and FAB; "rand" is for randomised classifiers, as
+    `attacks.randomized` makes them: APGD-CE and APGD-DLR on averaged gradients.
+
+    Where the attacks follow the algorithms rather than the official code, `apgd`, `fab` and
+    `square` say so. A result does not depend on the batch size, the number of devices or the order
+    of the images, up to what float32 gradients move with the shape of a batch.
+
+    Args:
+        logits_fn: images -> logits (B, K), or a randomised classifier. With
+            `Partial(model.apply, variables)` new weights do not compile again.
+        key: one key.
+        images: (N, H, W, C) uint8, or floating in [0, 1]; may stay on the host.
+        labels: (N,) integers, the true classes.
+        epsilon: radius of the ball, in pixel units; at most 1 in l-inf.
+        norm: `"linf"` or `"l2"`.
+        version: a name in `VERSIONS`.
+        example_ids: (N,) integers; None: the row numbers.
+        batch_size: images attacked at once, over all devices; None: 128 on CPU, 1,024 elsewhere.
+        devices: the `jax.Device`s to use; None: all local ones.
+        progress: called after each pass.
+
+    Returns:
+        Adversarial images, which images are robust, and the accuracy after each attack.
+
+    Raises:
+        ValueError: for wrong shapes or values; for "rand" with a classifier that is not randomised.
+
+    Source:
+        Croce and Hein 2020, arXiv:2003.01690, section 5.
+    """
+    _check_options(epsilon, norm, version)
+    images, labels = np.asarray(images), np.asarray(labels)
+    ids = np.arange(len(images)) if example_ids is None else np.asarray(example_ids)
+    num_classes = _check_dataset(logits_fn, images, labels, ids)
+    if version == "rand" and not isinstance(logits_fn, Randomized):
+        raise ValueError(
+            "version 'rand' is for randomised classifiers, and logits_fn is a plain function; wrap "
+            "one in attacks.randomized, or take version 'standard'"
+        )
+    batches = Batches(len(images), batch_size, devices)
+    run = _Run(as_model(logits_fn), images, labels, ids, epsilon, batches)
+    passes = _passes(version, norm, num_classes)
+    for number, part in enumerate(passes):
+        run.apply(part, prng.named(key, part.attack))
+        if progress is not None:
+            progress(Progress(part.attack, number + 1, len(passes), int(run.robust.sum())))
+    return run.result(_notes(version, num_classes))
+
+
+class _Pass(NamedTuple):
+    """One compiled search over what is left."""
+
+    attack: str
+    plan: Plan
+    rank: int | None = None
+    """Which of the wrong classes is aimed at, by clean logit; None: no target."""
+
+
+def _passes(version: str, norm: str, num_classes: int) -> list[_Pass]:
+    """Returns what is run, in order."""
+    restarts = _RESTARTS[version]
+    ratio = "dlr" if num_classes > 2 else "margin"
+
+    def fab(num_restarts: int) -> FABPlan:
+        return FABPlan(norm, True, _STEPS, num_restarts, alpha_max=0.1, eta=1.05, beta=0.9)
+
+    plans: dict[str, Plan] = {
+        "apgd-ce": make_apgd(norm, _STEPS, restarts, "cross_entropy", _RHO),
+        "apgd-dlr": make_apgd(norm, _STEPS, restarts, ratio, _RHO),
+        "apgd-t": AimedPlan(make_apgd(norm, _STEPS, 1, "dlr", _RHO)),
+        "fab": fab(restarts),
+        "fab-t": AimedPlan(fab(1)),
+        "square": SquarePlan(norm, _QUERIES, 1, 0.8, rescale_schedule=False),
+    }
+    passes = []
+    for name in VERSIONS[version]:
+        aimed = isinstance(plans[name], AimedPlan)
+        ranks = range(min(_MOST_TARGETS, num_classes - 1)) if aimed else [None]
+        passes += [_Pass(name, plans[name], rank) for rank in ranks]
+    return passes
+
+
+def _notes(version: str, num_classes: int) -> tuple[str, ...]:
+    notes = []
+    if num_classes - 1 < _MOST_TARGETS and version != "rand":
+        notes.append(
+            f"{num_classes} classes: apgd-t and fab-t aim at {num_classes - 1} targets, not 9"
+        )
+    if num_classes < 4:
+        notes.append(
+            f"{num_classes} classes: apgd-t climbs z_t - z_y itself, for want of a fourth logit to "
+            "divide by"
+        )
+    if num_classes < 3:
+        notes.append("2 classes: apgd-dlr climbs the margin, for want of a third logit")
+    return tuple(notes)
+
+
+class _Run:
+    """Where a run stands: what is still robust, and the adversarial images found."""
+
+    def __init__(
+        self,
+        model: Any,
+        images: np.ndarray,
+        labels: np.ndarray,
+        ids: np.ndarray,
+        epsilon: float,
+        batches: Batches,
+    ) -> None:
+        self._model, self._epsilon, self._batches = model, epsilon, batches
+        self._images, self._labels, self._ids = images, labels.astype(np.int32), ids
+        self.adversarial = batches.to_float(images)
+        self._clean_logits = self._all_logits()
+        self.clean_predictions = self._clean_logits.argmax(axis=1).astype(np.int32)
+        self.predictions = self.clean_predictions.copy()
+        self.robust = self.predictions == self._labels
+        self.accuracy_after = {"clean": float(self.robust.mean())}
+        self.num_attacked: dict[str, int] = {}
+
+    def apply(self, part: _Pass, key: Key) -> None:
+        """Runs one pass on what is left."""
+        left = np.flatnonzero(self.robust)
+        self.num_attacked.setdefault(part.attack, len(left))
+        if isinstance(part.plan, SquarePlan):
+            self._apply_square(part.plan, key, left)
+        else:
+            self._apply_plan(part, key, left)
+        self.accuracy_after[part.attack] = float(self.robust.mean())
+
+    def result(self, notes: tuple[str, ...]) -> AutoAttackResult:
+        """Returns what was found."""
+        return AutoAttackResult(
+            images=self.adversarial,
+            predictions=self.predictions,
+            robust=self.robust,
+            clean_predictions=self.clean_predictions,
+            accuracy_after=self.accuracy_after,
+            num_attacked=self.num_attacked,
+            notes=notes,
+        )
+
+    def _all_logits(self) -> np.ndarray:
+        """Returns the logits of the images as they are, (N, K)."""
+        key, parts = prng.named(jax.random.key(0), "clean"), []
+        for rows, count in self._batches.split(np.arange(len(self._labels))):
+            keys, images, _ = self._place(rows, key)
+            parts.append(np.asarray(_logits(self._model, keys, images))[:count])
+        return np.concatenate(parts)
+
+    def _apply_plan(self, part: _Pass, key: Key, left: np.ndarray) -> None:
+        targets = None
+        if part.rank is not None:
+            key = jax.random.fold_in(key, part.rank)
+            ranked = ranked_targets(
+                jnp.asarray(self._clean_logits), jnp.asarray(self._labels), part.rank + 1
+            )
+            targets = np.asarray(ranked)[:, part.rank]
+        pending = []
+        for rows, count in self._batches.split(left):
+            keys, images, labels = self._place(rows, key)
+            aimed = None if targets is None else self._batches.place(targets[rows])
+            sizes = self._sizes(rows)
+            found = _attack(part.plan, self._model, keys, images, labels, aimed, *sizes)
+            pending.append((rows[:count], found))
+        for rows, found in pending:
+            self._take(rows, found.images, found.predictions)
+
+    def _apply_square(self, plan: SquarePlan, key: Key, left: np.ndarray) -> None:
+        """Runs the queries in stretches and drops what is fooled between two of them."""
+        current = self.adversarial.copy()
+        merit = np.full(len(self._labels), -np.inf, np.float32)
+        for first, last in zip((None, *_STRETCHES), (*_STRETCHES, plan.num_queries), strict=True):
+            pending = []
+            for rows, count in self._batches.split(left):
+                keys, images, labels = self._place(rows, key)
+                state = self._batches.place((current[rows], merit[rows]))
+                step = _square_start if first is None else _square_go_on
+                sizes = self._sizes(rows)
+                bounds = (0 if first is None else first, last)
+                found = step(plan, self._model, keys, images, labels, sizes[0], *state, *bounds)
+                pending.append((rows[:count], found))
+            fooled = []
+            for rows, found in pending:
+                current[rows] = np.asarray(found.images)[: len(rows)]
+                merit[rows] = np.asarray(found.merit)[: len(rows)]
+                fooled.append(rows[np.asarray(found.fooled)[: len(rows)]])
+            self._judge(np.concatenate([*fooled, left[:0]]), current, key)
+            left = left[self.robust[left]]
+
+    def _judge(self, candidates: np.ndarray, current: np.ndarray, key: Key) -> None:
+        """Takes those of some images that are fooled in a pass of their own."""
+        for rows, count in self._batches.split(candidates):
+            keys, _, _ = self._place(rows, jax.random.fold_in(key, 1))
+            images = self._batches.place(current[rows])
+            logits = np.asarray(_logits(self._model, keys, images))[:count]
+            self._take(rows[:count], current[rows], logits.argmax(axis=1))
+
+    def _take(self, rows: np.ndarray, images: Any, predictions: Any) -> None:
+        """Notes the images among some rows that are fooled."""
+        predicted = np.asarray(predictions)[: len(rows)]
+        fooled = np.flatnonzero(predicted != self._labels[rows])
+        if len(fooled):
+            self.adversarial[rows[fooled]] = np.asarray(images)[fooled]
+            self.predictions[rows[fooled]] = predicted[fooled]
+            self.robust[rows[fooled]] = False
+
+    def _place(self, rows: np.ndarray, key: Key) -> tuple[Key, Array, Array]:
+        """Returns keys, images and labels of some rows on the devices."""
+        images = self._batches.to_float(self._images[rows])
+        ids, images, labels = self._batches.place((self._ids[rows], images, self._labels[rows]))
+        return _keys(key, ids), images, labels
+
+    def _sizes(self, rows: np.ndarray) -> tuple[Array, Array]:
+        epsilon = np.full(len(rows), self._epsilon, np.float32)
+        return self._batches.place((epsilon, np.zeros_like(epsilon)))
+
+
+_STRETCHES = (50, 200, 500, 1000, 2000, 3000, 4000)
+"""Queries after which Square's batches are put together anew."""
+
+_attack = jax.jit(attack.run, static_argnums=0)
+_keys = jax.jit(prng.per_example)
+
+
+@jax.jit
+def _logits(model: Any, keys: Key, images: Array) -> Array:
+    return classifier(model, images).logits(keys, images)
+
+
+def _square_problem(
+    plan: SquarePlan, model: Any, keys: Key, images: Array, labels: Array, epsilon: Array
+) -> Problem:
+    asked = classifier(model, images)
+    objective = plan.objective(asked, keys, images, labels, None)
+    return Problem(asked, keys, images, labels, None, epsilon, jnp.zeros_like(epsilon), objective)
+
+
+def _start(plan, model, keys, images, labels, epsilon, current, merit, first, last):
+    del current, merit
+    problem = _square_problem(plan, model, keys, images, labels, epsilon)
+    return advance(plan, problem, init(plan, problem), first, last)
+
+
+def _go_on(plan, model, keys, images, labels, epsilon, current, merit, first, last):
+    problem = _square_problem(plan, model, keys, images, labels, epsilon)
+    found = Found(current, jnp.zeros(merit.shape, bool), merit)
+    return advance(plan, problem, found, first, last)
+
+
+_square_start = jax.jit(_start, static_argnums=0)
+_square_go_on = jax.jit(_go_on, static_argnums=0)
+
+
+def _check_options(epsilon: float, norm: str, version: str) -> None:
+    lookup(dict.fromkeys(("linf", "l2")), norm, what="norm")
+    if attack.check_radius(epsilon, norm) is None:
+        raise ValueError("epsilon is None; AutoAttack needs the radius of a ball")
+    lookup(VERSIONS, version, what="version")
+
+
+def _check_dataset(
+    logits_fn: Model, images: np.ndarray, labels: np.ndarray, ids: np.ndarray
+) -> int:
+    """Returns the number of classes; raises a ValueError for what is wrong with a dataset."""
+    check_images(images)
+    if len(images) == 0:
+        raise ValueError("images holds no image; there must be at least one")
+    one = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
+    num_classes = attack.count_classes(logits_fn, one)
+    if num_classes < 2:
+        raise ValueError("logits_fn has one class; there must be at least two")
+    check_labels(labels, num_examples=len(images), num_classes=num_classes)
+    check_labels(ids, num_examples=len(images), num_classes=2**31, field="example_ids")
+    return num_classes

@@ -1,0 +1,72 @@
+"""Rows of a dataset in batches of a few fixed sizes, split over the devices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from rbjax import checks
+from rbjax.inputs import UNIT_INTERVAL
+
+_BATCH_SIZES = {"cpu": 128}
+_LARGER_BATCH = 1024
+"""Of every platform but the CPU, on each device."""
+_MOST_WASTE = 0.75
+"""A batch that would be filled less than this is made smaller."""
+
+
+class Batches:
+    """How the rows of a dataset are put together; the last ones fill batches of half the size."""
+
+    def __init__(
+        self, num_rows: int, batch_size: int | None, devices: Sequence[Any] | None
+    ) -> None:
+        """Chooses sizes that the devices divide.
+
+        Args:
+            num_rows: rows there are.
+            batch_size: rows at once, over all devices; None: by the platform.
+            devices: the devices; None: all local ones.
+
+        Raises:
+            ValueError: for a size below 1, or no device.
+        """
+        if devices is not None and not len(devices):
+            raise ValueError("devices is empty; give at least one, or None for all local ones")
+        devices = list(jax.local_devices() if devices is None else devices)
+        if batch_size is None:
+            batch_size = _BATCH_SIZES.get(devices[0].platform, _LARGER_BATCH * len(devices))
+        most = min(checks.integer("batch_size", batch_size, low=1), num_rows)
+        self._unit = len(devices)
+        self.size = -(-most // self._unit) * self._unit
+        self._sharding = NamedSharding(Mesh(np.asarray(devices), ("data",)), PartitionSpec("data"))
+
+    def split(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
+        """Yields rows in batches, each with how many count; the last is repeated to fill one.
+
+        Few sizes occur, the full one and its halves: each is compiled once.
+        """
+        start, size = 0, self.size
+        while start < len(rows):
+            left = len(rows) - start
+            half = size // 2
+            if left < _MOST_WASTE * size and half >= self._unit and half % self._unit == 0:
+                size = half
+                continue
+            taken = rows[start : start + size]
+            yield np.pad(taken, (0, size - len(taken)), mode="edge"), len(taken)
+            start += size
+
+    def place(self, tree: Any) -> Any:
+        """Returns arrays (B, ...) on the devices, each with its share of the rows."""
+        return jax.device_put(tree, self._sharding)
+
+    def to_float(self, images: np.ndarray) -> np.ndarray:
+        """Returns images as float32 in [0, 1] on the host, uint8 as exactly x / 255."""
+        if images.dtype == np.uint8:
+            return UNIT_INTERVAL[images]
+        return np.array(images, np.float32)

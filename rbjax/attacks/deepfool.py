@@ -1,0 +1,222 @@
+"""DeepFool: step after step to the nearest boundary, each taken for a hyperplane.
+
+Its walk is also what one kind of universal perturbation is made of (`universal/deepfool.py`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rbjax import checks, prng
+from rbjax.attacks.attack import CompiledAttack, Problem, check_radius, clean_keys, select
+from rbjax.attacks.classifier import Classifier, Objective
+from rbjax.attacks.norms import NORMS, size_linf, steepest
+from rbjax.attacks.search import margin_objective, ranked_targets
+from rbjax.tables import lookup
+from rbjax.typing import Array, Key
+
+NORM_NAMES = ("linf", "l2")
+
+SHORTEST_STEP = 1e-4
+"""In pixel units: on the boundary itself, where classes tie, a step would have the length 0."""
+
+
+def deepfool(
+    *,
+    epsilon: float | None = None,
+    norm: str = "l2",
+    num_steps: int = 50,
+    num_candidates: int = 10,
+    overshoot: float = 0.02,
+) -> CompiledAttack:
+    """Returns DeepFool: a small perturbation to the nearest wrong class.
+
+    At each iterate the boundary between the label y and each candidate k is taken for the
+    hyperplane on which f_k + <w_k, d> = 0, with f_k = z_k - z_y and w_k = grad z_k - grad z_y. With
+    k the one of smallest distance |f_k| / ||w_k||, the dual norm, the step r goes straight there:
+    |f_k| / ||w_k||_2^2 w_k in l2, |f_k| / ||w_k||_1 sign(w_k) in l-inf. The image is
+    clip(x + (1 + overshoot) sum r, 0, 1) and stops where it is fooled.
+
+    With targets the hyperplane is that between the target and the class that is strongest besides.
+
+    Args:
+        epsilon: only perturbations of at most this size count, in pixel units: an image with none
+            is returned as it is. None: whatever is found.
+        norm: `"linf"` or `"l2"`.
+        num_steps: the most steps of an image; few need more than four.
+        num_candidates: classes with the largest logits at the image as it is, the label among them,
+            whose boundaries are looked at: a backward pass a step for each but the label.
+        overshoot: by how much the way to the boundary is lengthened, as a share.
+
+    Returns:
+        The attack; its set is the ball, if there is one, and the box. Its loss is the margin.
+
+    Raises:
+        ValueError: for an option out of range.
+
+    Source:
+        Moosavi-Dezfooli, Fawzi, Frossard 2016, arXiv:1511.04599, algorithm 2 and section 3.3 (other
+        norms). The paper does not clip to the box, starts from the predicted class where this
+        attack has the label (an image that is already taken for another does not move), and adds
+        the overshoot at the end; its authors' code adds it at each step, as here.
+    """
+    lookup(dict.fromkeys(NORM_NAMES), norm, what="norm")
+    radius = check_radius(epsilon, norm)
+    plan = DeepFoolPlan(
+        norm=norm,
+        num_steps=checks.integer("num_steps", num_steps, low=1),
+        num_candidates=checks.integer("num_candidates", num_candidates, low=2),
+        overshoot=checks.real("overshoot", overshoot),
+    )
+    return CompiledAttack(plan, radius)
+
+
+@dataclasses.dataclass(frozen=True)
+class DeepFoolPlan:
+    """What the compiled program depends on."""
+
+    norm: str
+    num_steps: int
+    num_candidates: int
+    overshoot: float
+
+    ball = True
+    box = True
+    takes_step_size = False
+
+    def objective(
+        self,
+        classifier: Classifier,
+        keys: Key,
+        images: Array,
+        labels: Array,
+        targets: Array | None,
+    ) -> Objective:
+        """Returns the margin, by which the finds are reported."""
+        del classifier, keys, images
+        return margin_objective(labels, targets)
+
+    def search(self, problem: Problem) -> Array:
+        """Returns what the walk finds, or the image itself where that is not in the ball."""
+        images = problem.images
+        clean = problem.classifier.logits(clean_keys(problem.keys), images)
+        if problem.targets is None:
+            planes = to_candidates(clean, problem.labels, self.num_candidates)
+        else:
+            planes = to_target(problem.targets, clean.shape[1])
+        walked = walk(self, problem, clean, planes)
+        sizes = jax.vmap(NORMS[self.norm].size)(walked.images - images)
+        return select(walked.fooled & (sizes <= problem.epsilon), walked.images, images)
+
+
+class Walked(NamedTuple):
+    """Where a walk is."""
+
+    number: Array
+    """() int32, steps that were made."""
+    images: Array
+    """(B, H, W, C) in [0, 1]."""
+    logits: Array
+    """(B, K), at those images."""
+    fooled: Array
+    """(B,) bool."""
+
+
+Planes = Callable[[Array], Array]
+"""logits (B, K) -> (B, M, K): of which sums of logits the zeros are boundaries to step to."""
+
+
+def walk(plan: DeepFoolPlan, problem: Problem, logits: Array, planes: Planes) -> Walked:
+    """Returns where steps to the nearest of the boundaries end, for each image of a batch.
+
+    An image stops moving once it is fooled, so that its way does not depend on its batch; the loop
+    ends with the last of them.
+
+    Args:
+        plan: the plan.
+        problem: the batch; of epsilon and the step size nothing is read.
+        logits: (B, K), at its images.
+        planes: the boundaries, as seen from an iterate.
+    """
+    images, asked = problem.images, problem.classifier
+    stretch = 1 + plan.overshoot
+
+    def goes_on(state: Walked) -> Array:
+        return (state.number < plan.num_steps) & ~jnp.all(state.fooled)
+
+    def step(state: Walked) -> Walked:
+        draw = 2 * state.number
+        sums = planes(state.logits)
+        seen, gradients = asked.logits_and_gradients(
+            sums, prng.per_draw(problem.keys, draw), state.images
+        )
+        values = jnp.sum(sums * seen[:, None], axis=-1)
+        distance, gradient = _nearest(values, gradients, plan.norm)
+        moved = state.images + stretch * distance * steepest(gradient, plan.norm)
+        moved = select(state.fooled, state.images, jnp.clip(moved, 0.0, 1.0))
+        logits = asked.logits(prng.per_draw(problem.keys, draw + 1), moved)
+        return Walked(state.number + 1, moved, logits, state.fooled | problem.fooled(logits))
+
+    start = Walked(jnp.zeros((), jnp.int32), images, logits, problem.fooled(logits))
+    return jax.lax.while_loop(goes_on, step, start)
+
+
+def to_candidates(logits: Array, labels: Array, num_candidates: int) -> Planes:
+    """Returns the boundaries between the label and the other classes of largest logits.
+
+    Args:
+        logits: (B, K), at the images as they are.
+        labels: (B,).
+        num_candidates: classes, the label among them; at most K are taken.
+    """
+    num_classes = logits.shape[1]
+    ranked = ranked_targets(logits, labels, min(num_candidates, num_classes) - 1)
+    label = jax.nn.one_hot(labels, num_classes)[:, None]
+    sums = jax.nn.one_hot(ranked, num_classes) - label
+    return lambda _: sums
+
+
+def to_target(targets: Array, num_classes: int) -> Planes:
+    """Returns the boundary between the target and whichever class is strongest besides."""
+    target = jax.nn.one_hot(targets, num_classes)
+
+    def planes(logits: Array) -> Array:
+        others = jnp.where(target > 0, -jnp.inf, logits)
+        return (target - jax.nn.one_hot(jnp.argmax(others, axis=1), num_classes))[:, None]
+
+    return planes
+
+
+def _nearest(values: Array, gradients: Array, norm: str) -> tuple[Array, Array]:
+    """Returns how far the nearest of several hyperplanes is, and its normal.
+
+    Args:
+        values: (B, M), what must become 0.
+        gradients: (B, M, H, W, C), their gradients.
+        norm: in which the distance is measured.
+
+    Returns:
+        (B, 1, 1, 1), 0 where nothing has a gradient, and (B, H, W, C).
+    """
+    sizes = jax.vmap(jax.vmap(_dual_linf if norm == "linf" else _dual_l2))(gradients)
+    distances = jnp.where(sizes > 0, jnp.abs(values) / jnp.where(sizes > 0, sizes, 1.0), jnp.inf)
+    chosen = jnp.argmin(distances, axis=1)[:, None]
+    distance = jnp.take_along_axis(distances, chosen, axis=1)[:, :, None, None]
+    distance = jnp.where(jnp.isfinite(distance), jnp.maximum(distance, SHORTEST_STEP), 0.0)
+    gradient = jnp.take_along_axis(gradients, chosen[:, :, None, None, None], axis=1)
+    return distance, gradient[:, 0]
+
+
+def _dual_linf(gradient: Array) -> Array:
+    return jnp.sum(jnp.abs(gradient))
+
+
+def _dual_l2(gradient: Array) -> Array:
+    """Returns the Euclidean norm; the squares of small gradients (1e-30) would vanish."""
+    largest = size_linf(gradient)
+    return largest * NORMS["l2"].size(gradient / jnp.where(largest > 0, largest, 1.0))

@@ -1,0 +1,202 @@
+"""FAB: the fast adaptive boundary attack, which looks for the smallest perturbation."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rbjax import checks, prng
+from rbjax.attacks import norms
+from rbjax.attacks.attack import CompiledAttack, Problem, check_radius, column, select
+from rbjax.attacks.classifier import Classifier, Objective
+from rbjax.attacks.hyperplane import nearest_step
+from rbjax.attacks.norms import NORMS
+from rbjax.attacks.search import Found, TargetsPlan, best_restart, margin_objective
+from rbjax.tables import lookup
+from rbjax.typing import Array, Key
+
+_NORMS = ("linf", "l2")
+_LEAST_STEP = 1e-8
+
+
+def fab(
+    *,
+    epsilon: float | None = None,
+    norm: str = "linf",
+    num_targets: int | None = 9,
+    num_steps: int = 100,
+    num_restarts: int = 1,
+    alpha_max: float = 0.1,
+    eta: float = 1.05,
+    beta: float = 0.9,
+) -> CompiledAttack:
+    """Returns the fast adaptive boundary attack: the smallest perturbation that it finds.
+
+    With the boundary to a class taken for a hyperplane at x_k, d_1 and d_0 the shortest steps to
+    it in the box from x_k and from the image,
+    x_{k+1} = clip((1 - alpha) (x_k + eta d_1) + alpha (x_0 + eta d_0)) with
+    alpha = min(|d_1| / (|d_1| + |d_0|), alpha_max). An adversarial x_{k+1} is kept if it is the
+    smallest so far, and the search goes on from x_0 + beta (x_{k+1} - x_0).
+
+    There is no final search on the line to the image: the official code has none.
+
+    Args:
+        epsilon: only perturbations of at most this size count, in pixel units: an image with none
+            is returned as it is. None: whatever is found.
+        norm: `"linf"` or `"l2"`.
+        num_targets: runs, each towards the boundary to one of the classes with the largest logits
+            at the image as it is (FAB-T); None: one run, each step to the nearest of all
+            boundaries, which costs a gradient a class.
+        num_steps: steps of each run.
+        num_restarts: runs; the first from the image, others from random points nearby.
+        alpha_max: largest pull towards the image, in [0, 1].
+        eta: how far beyond the boundary a step goes, at least 1.
+        beta: how far out the search goes on, in (0, 1).
+
+    Returns:
+        The attack; its set is the ball, if there is one, and the box.
+
+    Raises:
+        ValueError: for an option out of range.
+
+    Source:
+        Croce and Hein 2020, arXiv:1907.02044, algorithm 1; targets: arXiv:2003.01690, section 5.
+    """
+    lookup(dict.fromkeys(_NORMS), norm, what="norm")
+    radius = check_radius(epsilon, norm)
+    checks.integer("num_steps", num_steps, low=1)
+    checks.integer("num_restarts", num_restarts, low=1)
+    plan = FABPlan(
+        norm=norm,
+        ball=radius is not None,
+        num_steps=num_steps,
+        num_restarts=num_restarts,
+        alpha_max=checks.real("alpha_max", alpha_max, high=1.0),
+        eta=checks.real("eta", eta, low=1.0),
+        beta=checks.real("beta", beta, high=1.0),
+    )
+    if num_targets is None:
+        return CompiledAttack(plan, radius)
+    checks.integer("num_targets", num_targets, low=1)
+    return CompiledAttack(TargetsPlan(plan, num_targets, ball=plan.ball), radius)
+
+
+@dataclasses.dataclass(frozen=True)
+class FABPlan:
+    """What the compiled program depends on."""
+
+    norm: str
+    ball: bool
+    num_steps: int
+    num_restarts: int
+    alpha_max: float
+    eta: float
+    beta: float
+
+    box = True
+    takes_step_size = False
+
+    def objective(
+        self,
+        classifier: Classifier,
+        keys: Key,
+        images: Array,
+        labels: Array,
+        targets: Array | None,
+    ) -> Objective:
+        """Returns the margin, by which the finds are reported."""
+        del classifier, keys, images
+        return margin_objective(labels, targets)
+
+    def search(self, problem: Problem) -> Array:
+        """Returns the smallest find, or the image itself where there is none in the ball."""
+        return self.find(problem).images
+
+    def find(self, problem: Problem) -> Found:
+        """Returns the smallest find over the restarts; its merit is minus its size."""
+        found = best_restart(
+            lambda again, number: _walk(self, again, number), problem, self.num_restarts
+        )
+        return within(found, problem)
+
+
+def within(found: Found, problem: Problem) -> Found:
+    """Returns a find whose merit is minus its size, or the image itself where it is too large."""
+    counts = found.fooled & (-found.merit <= problem.epsilon)
+    return Found(select(counts, found.images, problem.images), counts, found.merit)
+
+
+class _State(NamedTuple):
+    images: Array
+    best: Found
+    """The smallest adversarial image so far."""
+
+
+def _walk(plan: FABPlan, problem: Problem, restart: Array | int) -> Found:
+    """Returns the smallest adversarial image of one run."""
+    origin, asked, size = problem.images, problem.classifier, jax.vmap(NORMS[plan.norm].size)
+
+    def keep_smallest(images: Array, keys: Key, best: Found) -> tuple[Array, Found]:
+        fooled = problem.fooled(asked.logits(keys, images))
+        new = Found(images, fooled, -size(images - origin))
+        return fooled, select(fooled & (new.merit > best.merit), new, best)
+
+    def step(number: Array, state: _State) -> _State:
+        keys = prng.per_draw(problem.keys, 2 * number + 2)
+        gap, normal = _boundary(problem, keys, state.images, plan.norm)
+        slack = jnp.sum(normal * (origin - state.images), axis=(1, 2, 3))
+        from_here = nearest_step(state.images, normal, -gap, plan.norm)
+        from_origin = nearest_step(origin, normal, -gap - slack, plan.norm)
+        near, far = (jnp.maximum(size(d), _LEAST_STEP) for d in (from_here, from_origin))
+        alpha = column(jnp.minimum(near / (near + far), plan.alpha_max))
+        moved = (1 - alpha) * (state.images + plan.eta * from_here)
+        moved = jnp.clip(moved + alpha * (origin + plan.eta * from_origin), 0.0, 1.0)
+        keys = prng.per_draw(problem.keys, 2 * number + 3)
+        fooled, best = keep_smallest(moved, keys, state.best)
+        return _State(select(fooled, origin + plan.beta * (moved - origin), moved), best)
+
+    none = Found(origin, jnp.zeros(origin.shape[:1], bool), jnp.full(origin.shape[:1], -jnp.inf))
+    _, best = keep_smallest(origin, prng.per_draw(problem.keys, 1), none)
+    start = _State(_start(plan, problem, restart), best)
+    return jax.lax.fori_loop(0, plan.num_steps, step, start).best
+
+
+def _start(plan: FABPlan, problem: Problem, restart: Array | int) -> Array:
+    """Returns the image; of a further restart, a point at half the radius of the ball."""
+    if plan.num_restarts == 1:
+        return problem.images
+    # Half of epsilon; half of the range where there is no ball.
+    radius = jnp.minimum(problem.epsilon, 1.0) / 2
+    keys, shape = prng.per_draw(problem.keys, 0), problem.images.shape[1:]
+    moved = problem.images + norms.start(norms.STARTS["sphere"], keys, shape, radius, plan.norm)
+    return jnp.where(restart == 0, problem.images, jnp.clip(moved, 0.0, 1.0))
+
+
+def _boundary(problem: Problem, keys: Key, images: Array, norm: str) -> tuple[Array, Array]:
+    """Returns the gap z_t - z_y to the nearest boundary, or the target's, and its gradient."""
+
+    def towards(targets: Array) -> tuple[Array, Array]:
+        def gap(logits: Array) -> Array:
+            rows = jnp.arange(logits.shape[0])
+            return logits[rows, targets] - logits[rows, problem.labels]
+
+        found = problem.classifier.value_and_grad(gap, keys, images)
+        return found.loss, found.gradient
+
+    if problem.targets is not None:
+        return towards(problem.targets)
+
+    dual = {"linf": "l1", "l2": "l2"}[norm]
+
+    def nearer(offset: Array, best: tuple[Array, ...]) -> tuple[Array, ...]:
+        gap, gradient = towards((problem.labels + offset) % problem.classifier.num_classes)
+        distance = jnp.abs(gap) / jnp.maximum(jax.vmap(NORMS[dual].size)(gradient), 1e-12)
+        return select(distance < best[0], (distance, gap, gradient), best)
+
+    far = jnp.full(images.shape[:1], jnp.inf)
+    start = (far, jnp.zeros_like(far), jnp.zeros_like(images))
+    _, gap, gradient = jax.lax.fori_loop(1, problem.classifier.num_classes, nearer, start)
+    return gap, gradient

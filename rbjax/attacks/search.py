@@ -1,0 +1,145 @@
+"""What searches of several tries share: which find is better, and one try a target class."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from rbjax import prng
+from rbjax.attacks.attack import Problem, clean_keys, select
+from rbjax.attacks.classifier import Classifier, Objective
+from rbjax.losses import adversarial
+from rbjax.typing import Array, Key
+
+
+class Found(NamedTuple):
+    """Images, and how far they got."""
+
+    images: Array
+    """(B, H, W, C)."""
+    fooled: Array
+    """(B,) bool."""
+    merit: Array
+    """(B,) the loss that was climbed, or minus the size of the smallest perturbation."""
+
+
+def nothing_found(images: Array) -> Found:
+    """Returns what any find is better than, or as good as."""
+    none = jnp.full(images.shape[:1], -jnp.inf)
+    return Found(images, jnp.zeros(none.shape, bool), none)
+
+
+def better(new: Found, old: Found) -> Found:
+    """Returns for each example what fools where the other does not, or else has more merit."""
+    fools, same = new.fooled & ~old.fooled, new.fooled == old.fooled
+    return select(fools | (same & (new.merit > old.merit)), new, old)
+
+
+class Finder(Protocol):
+    """A search that can be tried with any keys and targets."""
+
+    @property
+    def norm(self) -> str:
+        """Name of the norm of the ball."""
+        ...
+
+    def find(self, problem: Problem) -> Found:
+        """Returns the best of its tries."""
+        ...
+
+
+def margin_objective(labels: Array, targets: Array | None) -> Objective:
+    """Returns the margin as what is climbed, of the labels or towards targets."""
+    if targets is None:
+        return lambda logits: adversarial.margin(logits, labels)
+    return lambda logits: -adversarial.margin(logits, targets)
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetsPlan:
+    """One search a target: the classes with the largest clean logits, but for the label.
+
+    Whatever wrong class an image ends in, it is fooled: targets are only directions. A call with
+    targets of its own goes for those alone.
+    """
+
+    finder: Finder
+    num_targets: int
+    ball: bool = True
+
+    box = True
+    takes_step_size = False
+
+    @property
+    def norm(self) -> str:
+        """Name of the norm of the ball."""
+        return self.finder.norm
+
+    def objective(
+        self,
+        classifier: Classifier,
+        keys: Key,
+        images: Array,
+        labels: Array,
+        targets: Array | None,
+    ) -> Objective:
+        """Returns the margin, by which the finds are reported."""
+        del keys, images
+        if targets is None and self.num_targets >= classifier.num_classes:
+            raise ValueError(
+                f"num_targets is {self.num_targets} with {classifier.num_classes} classes; it must "
+                f"be at most {classifier.num_classes - 1}"
+            )
+        return margin_objective(labels, targets)
+
+    def search(self, problem: Problem) -> Array:
+        """Returns the best find over the targets."""
+        if problem.targets is not None:
+            return self.finder.find(problem).images
+        clean = problem.classifier.logits(clean_keys(problem.keys), problem.images)
+        ranked = ranked_targets(clean, problem.labels, self.num_targets)
+
+        def attempt(rank: Array, best: Found) -> Found:
+            aimed = problem._replace(
+                keys=prng.per_draw(problem.keys, rank), targets=ranked[:, rank], any_wrong=True
+            )
+            return better(self.finder.find(aimed), best)
+
+        start = nothing_found(problem.images)
+        return jax.lax.fori_loop(0, self.num_targets, attempt, start).images
+
+
+@dataclasses.dataclass(frozen=True)
+class AimedPlan(TargetsPlan):
+    """One try of such a search: towards the targets of the call, which are only directions."""
+
+    num_targets: int = 1
+
+    def search(self, problem: Problem) -> Array:
+        """Returns what is found on the way to the targets."""
+        return self.finder.find(problem._replace(any_wrong=True)).images
+
+
+def ranked_targets(logits: Array, labels: Array, count: int) -> Array:
+    """Returns the wrong classes with the largest logits, largest first, (B, count) int32."""
+    is_label = jax.nn.one_hot(labels, logits.shape[1], dtype=bool)
+    return jax.lax.top_k(jnp.where(is_label, -jnp.inf, logits), count)[1]
+
+
+def best_restart(
+    finder: Callable[[Problem, Array | int], Found], problem: Problem, num_restarts: int
+) -> Found:
+    """Returns the best find of several restarts: `finder(problem, restart's number)`."""
+
+    def restart(number: Array | int) -> Found:
+        again = problem._replace(keys=prng.per_draw(problem.keys, number))
+        return finder(again, number)
+
+    if num_restarts == 1:
+        return restart(0)
+    start = nothing_found(problem.images)
+    return jax.lax.fori_loop(0, num_restarts, lambda n, best: better(restart(n), best), start)

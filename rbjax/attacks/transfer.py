@@ -1,0 +1,187 @@
+"""Transfer: images crafted on one model, judged on another."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+
+from rbjax import checks, prng
+from rbjax.attacks.attack import CompiledAttack, Plan, Problem, Threat, count_classes, run
+from rbjax.attacks.classifier import Classifier, Model, Objective, Randomized, as_model
+from rbjax.typing import Array, AttackResult, Key
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["source"], meta_fields=["attack"])
+@dataclasses.dataclass(frozen=True)
+class TransferAttack:
+    """An attack that knows another model than the one it is called on; `transfer` makes it.
+
+    A pytree of the source's weights, so that it can go through `jit` as an argument.
+    """
+
+    attack: CompiledAttack
+    source: Partial | Randomized
+
+    @property
+    def plan(self) -> Plan:
+        """How the images are searched for."""
+        return self.attack.plan
+
+    @property
+    def threat(self) -> Threat:
+        """The set that the images lie in."""
+        return self.attack.threat
+
+    @property
+    def epsilon(self) -> float | None:
+        """Radius of the ball; None: no ball."""
+        return self.attack.epsilon
+
+    def __call__(
+        self,
+        logits_fn: Model,
+        key: Key,
+        images: Array,
+        labels: Array,
+        *,
+        targets: Array | None = None,
+        epsilon: Array | float | None = None,
+        step_size: Array | float | None = None,
+    ) -> AttackResult:
+        """Crafts images on the source and judges them on a model.
+
+        Args:
+            logits_fn: the model that is to be fooled; it is asked for its logits alone.
+            key: one key, or (B,) keys, one per example.
+            images: (B, H, W, C) floating in [0, 1].
+            labels: (B,) integers, the true classes.
+            targets: (B,) integers, the classes to be taken for; None: any wrong one.
+            epsilon: a number or (B,), in pixel units, in place of the attack's own.
+            step_size: a number or (B,), likewise.
+
+        Returns:
+            The images that the attack finds for the source; which of them fool the model, the loss
+            and the classes are the model's.
+
+        Raises:
+            ValueError: for wrong shapes and values, and for models of other numbers of classes.
+        """
+        images, labels = jnp.asarray(images), jnp.asarray(labels)
+        options = {"targets": targets, "epsilon": epsilon, "step_size": step_size}
+        crafted = self.attack(self.source, key, images, labels, **options)
+        if not checks.is_tracing():
+            _check_classes(self.source, logits_fn, images)
+        targets = None if targets is None else jnp.asarray(targets)
+        keys = prng.broadcast(key, images.shape[0])
+        model = as_model(logits_fn)
+        arguments = (crafted.images, keys, images, labels, targets)
+        if checks.is_tracing() or checks.is_traced(model, *arguments):
+            return judge(self.plan, model, *arguments)
+        return _judge(self.plan, model, *arguments)
+
+
+def transfer(attack: CompiledAttack, source: Model) -> TransferAttack:
+    """Returns an attack that crafts its images on a model of its own.
+
+    It is called as any attack is, on the model that is to be fooled, whose gradients it never sees.
+    With `Partial(apply, variables)` as the source other weights do not compile again.
+
+    Args:
+        attack: any attack of `ATTACKS`.
+        source: images -> logits (B, K), of as many classes; or a randomised classifier.
+
+    Returns:
+        The attack; its set is that of the one it was made of.
+
+    Raises:
+        ValueError: if the attack is none, or the source no function.
+
+    Source:
+        Papernot, McDaniel, Goodfellow 2016, arXiv:1605.07277; P5's "transfer" takes the gradients
+        of the network that was trained on balanced data.
+    """
+    if not isinstance(attack, CompiledAttack):
+        raise ValueError(
+            f"attack is a {type(attack).__name__}; it must be an attack, such as pgd(epsilon=8/255)"
+        )
+    if not (callable(source) or isinstance(source, Randomized)):
+        raise ValueError(
+            f"source is a {type(source).__name__}; it must be a function, images -> logits"
+        )
+    return TransferAttack(attack, as_model(source))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Given:
+    """A plan that has found its images already; all else is another plan's."""
+
+    plan: Plan
+    found: Array
+
+    box = True
+    takes_step_size = False
+
+    @property
+    def norm(self) -> str:
+        """Name of the norm of the ball."""
+        return self.plan.norm
+
+    @property
+    def ball(self) -> bool:
+        """Whether the images were found in a ball."""
+        return self.plan.ball
+
+    def objective(
+        self,
+        classifier: Classifier,
+        keys: Key,
+        images: Array,
+        labels: Array,
+        targets: Array | None,
+    ) -> Objective:
+        """Returns what is climbed, of the model that judges."""
+        return self.plan.objective(classifier, keys, images, labels, targets)
+
+    def search(self, problem: Problem) -> Array:
+        """Returns the images."""
+        del problem
+        return self.found
+
+
+def judge(
+    plan: Plan,
+    model: Partial | Randomized,
+    found: Array,
+    keys: Key,
+    images: Array,
+    labels: Array,
+    targets: Array | None,
+) -> AttackResult:
+    """Returns what images that were found elsewhere do to a model: pure and jit-able.
+
+    Args:
+        plan: of the attack, for what its loss is.
+        model: as `as_model` gives it.
+        found: (B, H, W, C) the adversarial images.
+        keys: (B,) keys.
+        images: (B, H, W, C) as they were.
+        labels: (B,).
+        targets: (B,), or None.
+    """
+    anywhere = jnp.full(found.shape[:1], jnp.inf)
+    return run(_Given(plan, found), model, keys, images, labels, targets, anywhere, anywhere)
+
+
+_judge: Callable[..., AttackResult] = jax.jit(judge, static_argnums=0)
+
+
+def _check_classes(source: Model, logits_fn: Model, images: Array) -> None:
+    """Raises a ValueError for models that do not have the same number of classes."""
+    has, needs = count_classes(source, images), count_classes(logits_fn, images)
+    if has != needs:
+        raise ValueError(f"source has {has} classes; it must have the model's, {needs}")
