@@ -80,7 +80,7 @@ def resolve(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> Confi
         ValueError: listing every mistake.
     """
     # Imported here: the tables bring JAX along, and a typo above should not wait for it.
-    from rbjax import attacks, data, losses, methods, models, perturbations
+    from rbjax import attack_setup, data, losses, methods, models, perturbations
     from rbjax.data import imbalance
     from rbjax.training import optimizers, run_directory, schedules
 
@@ -92,7 +92,7 @@ def resolve(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> Confi
         "loss": losses.LOSSES,
         "optimizer": optimizers.OPTIMIZERS,
         "schedule": schedules.SCHEDULES,
-        "attack": [*attacks.ATTACKS, "universal"],
+        "attack": attack_setup.NAMES,
         "perturbation": perturbations.PERTURBATIONS,
     }
     given = config.to_dict()
@@ -118,7 +118,7 @@ def _check_parts(config: Config) -> None:
     """Makes whatever can be made without data, so that it does not fail after hours of training."""
     import jax
 
-    from rbjax import attacks, data, methods
+    from rbjax import attack_setup, data, methods
     from rbjax.training import setup
 
     info = data.info(config.dataset.name)
@@ -133,10 +133,7 @@ def _check_parts(config: Config) -> None:
         ),
     }
     for label, group in config.attacks.items():
-        if group.name in attacks.ATTACKS:
-            parts[f"attacks.{label}"] = functools.partial(
-                attacks.create, group.name, **setup.options(group)
-            )
+        parts[f"attacks.{label}"] = functools.partial(attack_setup.check, group, info)
     mistakes = []
     for where, make in parts.items():
         try:

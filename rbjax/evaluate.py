@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 import rbjax
-from rbjax import atomic, attacks, metrics, prng
+from rbjax import atomic, attack_setup, attacks, metrics, prng
+from rbjax.attacks.diagnostics import diagnose, format_findings
+from rbjax.attacks.outcome import Share, SuiteResult
 from rbjax.config import Config
-from rbjax.data import Dataset, pipeline
+from rbjax.data import Dataset
 from rbjax.training import setup
-from rbjax.training.predict import classes, predict
-from rbjax.typing import Attack, LogitsFn
+from rbjax.typing import LogitsFn
 
 REPORT_FILE = "report.json"
 EXAMPLES_FILE = "report.npz"
@@ -25,17 +27,21 @@ EXAMPLES_FILE = "report.npz"
 def evaluate(config: Config, workdir: str) -> dict[str, Any]:
     """Attacks the test set and writes the report.
 
+    An evaluation that was stopped goes on where it was: finished blocks are in the run directory's
+    folder `evaluation`.
+
     Args:
         config: a resolved config; its dataset and model are the run's.
         workdir: a run directory with a checkpoint.
 
     Returns:
         What was written to report.json: for "clean" and for each attack its settings, confusion
-        matrix and summary.  report.npz holds each example's predictions, and each universal
-        perturbation.
+        matrix, summary and 95 % intervals; "worst", what is right as it is and under every attack;
+        and "diagnostics", what looks like a false sense of robustness. report.npz holds each
+        example's predictions and whether it is right under all, and each universal perturbation.
 
     Raises:
-        ValueError: if the run directory holds no checkpoint.
+        ValueError: if the run directory holds no checkpoint, or an attack cannot be made.
     """
     # ------------------------------------------------------------------ the trained model
     test = setup.load_test(config)
@@ -45,24 +51,24 @@ def evaluate(config: Config, workdir: str) -> dict[str, Any]:
     print(f"{workdir}: evaluating step {step} on {test.num_examples} test images")
 
     # ------------------------------------------------------------------ clean, then each attack
-    examples: dict[str, np.ndarray] = {
-        "index": test.index,
-        "example_ids": test.example_ids,
-        "labels": test.labels,
-        "clean": predict(logits_fn, test, batch_size=config.batch_size),
-    }
-    results = {"clean": _result({}, test, examples["clean"], examples["clean"])}
-    for label, group in config.attacks.items():
-        key = prng.named(jax.random.key(config.seed), f"evaluate/{label}")
-        if group.name == "universal":
-            examples[label], delta = _under_universal(config, group, logits_fn, key, test)
-            examples[f"{label}/perturbation"] = delta
-        else:
-            attack = attacks.create(group.name, **setup.options(group))
-            examples[label] = _under_attack(
-                attack, logits_fn, key, test, batch_size=config.batch_size, title=label
-            )
-        results[label] = _result(group.to_dict(), test, examples[label], examples["clean"])
+    train = setup.load_train(config)[0]
+    suite = attack_setup.create(config, train, test)
+    with attacks.progress_bar() as progress:
+        found = attacks.run_attacks(
+            logits_fn,
+            jax.random.key(config.seed),
+            test.images,
+            test.labels,
+            **suite._asdict(),
+            example_ids=test.example_ids,
+            batch_size=config.batch_size,
+            journal=_folder(config, workdir, step),
+            progress=progress,
+            finished=lambda label, result: tqdm.write(_line(label, result, test)),
+        )
+    if len(found.outcomes) > 1:
+        print(_line("worst", found, test))
+    diagnostics = _diagnose(config, logits_fn, test)
 
     # ------------------------------------------------------------------ the report
     report = {
@@ -72,84 +78,149 @@ def evaluate(config: Config, workdir: str) -> dict[str, Any]:
         "split": test.split,
         "class_names": list(test.info.class_names),
         "class_counts": test.class_counts,
-        "train_class_counts": setup.load_train(config)[0].class_counts,
-        "results": results,
-        "order": list(results),
+        "train_class_counts": train.class_counts,
+        "results": {
+            "clean": _result({}, "clean", found),
+            **{k: _result(group.to_dict(), k, found) for k, group in config.attacks.items()},
+        },
+        "order": ["clean", *found.outcomes],
+        "worst": _worst(found),
+        "diagnostics": diagnostics,
         "versions": {"rbjax": rbjax.__version__, "jax": jax.__version__},
         "device": jax.devices()[0].device_kind,
     }
     atomic.write_json(Path(workdir) / REPORT_FILE, report)
-    atomic.write_npz(Path(workdir) / EXAMPLES_FILE, **examples)
+    atomic.write_npz(Path(workdir) / EXAMPLES_FILE, **_examples(test, found))
     return report
 
 
-def _under_attack(
-    attack: Attack,
-    logits_fn: LogitsFn,
-    key: jax.Array,
-    test: Dataset,
-    *,
-    batch_size: int,
-    title: str,
-) -> np.ndarray:
-    """Returns the class of each attacked image, the batch split over the local devices."""
-    devices = jax.local_devices()
-    sharding = NamedSharding(Mesh(np.asarray(devices), ("data",)), PartitionSpec("data"))
-    size = min(batch_size, test.num_examples)
-    size = -(-size // len(devices)) * len(devices)
-    total = -(-test.num_examples // size)
-    parts = []
-    batches = pipeline.batches(test, size)
-    for batch in tqdm(batches, title, total=total, unit="batch", leave=False, disable=None):
-        batch = jax.device_put(batch, sharding)
-        keys = prng.per_example(key, batch.example_ids)
-        result = attack(logits_fn, keys, batch.images, batch.labels)
-        parts.append(np.asarray(classes(logits_fn, result.images))[np.asarray(batch.mask)])
-    return np.concatenate(parts)
+def _folder(config: Config, workdir: str, step: int) -> Path:
+    """Returns the folder of evaluations of these weights on this test set."""
+    about = {"step": step, "seed": config.seed, "batch_size": config.batch_size}
+    about["test"] = (config.dataset.max_test_examples, config.imbalance.apply_to_test)
+    about["devices"] = jax.local_device_count()
+    about["versions"] = (rbjax.__version__, jax.__version__)
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+    return Path(workdir) / "evaluation" / digest[:12]
 
 
-def _under_universal(
-    config: Config, group: Config, logits_fn: LogitsFn, key: jax.Array, test: Dataset
-) -> tuple[np.ndarray, np.ndarray]:
-    """Crafts one perturbation on train and returns test's classes under it, and it."""
-    train = setup.first(setup.load_train(config)[0], group.max_examples)
-    options = {k: v for k, v in setup.options(group).items() if k != "max_examples"}
-    with tqdm(
-        total=group.num_epochs, desc="universal", unit="epoch", leave=False, disable=None
-    ) as bar:
-
-        def progress(done: int, total: int, loss: float) -> None:
-            bar.set_postfix(loss=f"{loss:.3f}")
-            bar.update(done - bar.n)
-
-        crafted = attacks.craft_universal(
-            logits_fn,
-            key,
-            train.images,
-            train.labels,
-            example_ids=train.example_ids,
-            batch_size=config.batch_size,
-            progress=progress,
-            **options,
-        )
-    evaluation = attacks.evaluate_universal(
-        logits_fn, test.images, test.labels, crafted.delta, batch_size=config.batch_size
-    )
-    return evaluation.predictions, np.asarray(crafted.delta)
-
-
-def _result(
-    spec: dict[str, Any], test: Dataset, predictions: np.ndarray, clean: np.ndarray
-) -> dict[str, Any]:
-    """One attack's counts and what follows from them."""
-    matrix = metrics.confusion_matrix(test.labels, predictions, test.info.num_classes)
-    right = clean == test.labels
-    fooled = right & (predictions != test.labels)
-    return {
+def _result(spec: dict[str, Any], label: str, found: SuiteResult) -> dict[str, Any]:
+    """Returns one attack's counts and what follows from them."""
+    clean, outcome = found.clean, found.outcomes.get(label)
+    counted = np.ones_like(found.clean_correct) if outcome is None else outcome.counted
+    predictions = (clean if outcome is None else outcome.predictions)[counted]
+    matrix = metrics.confusion_matrix(found.labels[counted], predictions, found.num_classes)
+    result = {
         "attack": spec,
         "confusion": np.asarray(matrix),
         "summary": metrics.summarize(matrix),
         "classwise": metrics.from_confusion(np.asarray(matrix))._asdict(),
-        "fooling_rate": float(np.mean(predictions != clean)),
-        "attack_success_rate": float(fooled.sum() / right.sum()) if right.any() else None,
+        "interval": _intervals(found, label),
+        "fooling_rate": float(np.mean(predictions != clean[counted])),
+        "attack_success_rate": 0.0,
     }
+    if outcome is not None:
+        success = found.attack_success_rate(label)
+        result["attack_success_rate"] = success.value if success.count else None
+        result["interval"]["attack_success_rate"] = [success.low, success.high]
+        result["class_success_rate"] = found.class_success_rate(label).value
+        result["seconds"], result["details"] = outcome.seconds, outcome.details
+    return result
+
+
+def _worst(found: SuiteResult) -> dict[str, Any]:
+    """Returns what is right as it is and under every attack."""
+    total, classes = found.accuracy(), found.class_accuracy()
+    recall = classes.value[classes.count > 0]
+    return {
+        "attacks": list(found.outcomes),
+        "summary": {
+            "accuracy": total.value,
+            "balanced_accuracy": float(recall.mean()),
+            "worst_class_accuracy": float(recall.min()),
+            "class_spread": float(np.ptp(recall)),
+            "class_std": float(recall.std()),
+            "num_examples": float(total.count),
+        },
+        "classwise": {
+            "count": classes.count,
+            "correct": np.bincount(found.labels[found.worst], minlength=found.num_classes),
+            "recall": np.where(classes.count > 0, classes.value, 0.0),
+        },
+        "interval": _intervals(found, "worst"),
+    }
+
+
+def _intervals(found: SuiteResult, label: str) -> dict[str, Any]:
+    """Returns the 95 % intervals of accuracy and of each class's, low and high."""
+    total, classes = found.accuracy(label), found.class_accuracy(label)
+    return {"accuracy": [total.low, total.high], "recall": [classes.low, classes.high]}
+
+
+def _examples(test: Dataset, found: SuiteResult) -> dict[str, np.ndarray]:
+    """Returns the arrays of report.npz."""
+    arrays = {
+        "index": test.index,
+        "example_ids": test.example_ids,
+        "labels": test.labels,
+        "clean": found.clean,
+        "worst": found.worst,
+    }
+    for label, outcome in found.outcomes.items():
+        arrays[label] = outcome.predictions
+        if not outcome.counted.all():
+            arrays[f"{label}/counted"] = outcome.counted
+        arrays |= {f"{label}/{name}": array for name, array in outcome.kept.items()}
+        if "perturbation" in outcome.kept:
+            # One image of each class, for the pictures of the perturbations.
+            rows = np.unique(test.labels, return_index=True)[1]
+            arrays |= {"shown/images": test.images[rows], "shown/labels": test.labels[rows]}
+    return arrays
+
+
+def _diagnose(config: Config, logits_fn: LogitsFn, test: Dataset) -> dict[str, Any] | None:
+    """Looks for a false sense of robustness in the ball of the method, or of the first attack."""
+    groups = [config.method, *config.attacks.values()]
+    balls = [g for g in groups if g.get("norm") is not None and g.get("epsilon")]
+    if not config.diagnostics or not config.attacks or not balls:
+        return None
+    some = setup.first(test, config.diagnostics)
+    ball = {"epsilon": balls[0].epsilon, "norm": balls[0].norm}
+    key = prng.named(jax.random.key(config.seed), "diagnostics")
+    findings = diagnose(
+        logits_fn,
+        key,
+        some.images,
+        some.labels,
+        example_ids=some.example_ids,
+        batch_size=config.batch_size,
+        **ball,
+    )
+    failed = [finding for finding in findings if not finding.passed]
+    print(
+        f"{len(findings)} checks for a false sense of robustness, {some.num_examples} images: "
+        f"{'none' if not failed else len(failed)} failed"
+    )
+    if failed:
+        print(format_findings(failed))
+    return {
+        "num_examples": some.num_examples,
+        **ball,
+        "findings": [finding._asdict() for finding in findings],
+    }
+
+
+def _line(label: str, found: SuiteResult, test: Dataset) -> str:
+    """Returns what a person sees of an attack that has ended."""
+    classes = found.class_accuracy(label).value
+    lowest = int(np.nanargmin(classes))
+    parts = [f"{label}: {_shown(found.accuracy(label))} right"]
+    parts.append(f"worst class {test.info.class_names[lowest]} {100 * classes[lowest]:.1f} %")
+    if label in found.outcomes:
+        parts.append(f"{found.outcomes[label].seconds:.1f} s")
+    return ", ".join(parts)
+
+
+def _shown(share: Share) -> str:
+    low, high = 100 * share.low, 100 * share.high
+    return f"{100 * share.value:.1f} % ({low:.1f} to {high:.1f})"

@@ -30,6 +30,8 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F
 
 _MARKERS = "osD^vP*X"
 _LINES = ("-", "--", ":")
+_HATCHES = ("", "////", "....")
+"""Of bars whose colours are in use already."""
 _MANY = 20
 """More classes than this get points in place of bars, and grey lines in place of coloured ones."""
 _DPI = 150
@@ -174,6 +176,7 @@ def draw_classwise(
     bar = 0.8 / len(values)
     for i, (name, column) in enumerate(values.items()):
         column, colour = column[order], COLOURS[i % len(COLOURS)]
+        hatch = _HATCHES[i // len(COLOURS) % len(_HATCHES)]
         errors = None if counts is None else _errors(column, np.asarray(counts)[order])
         whiskers: Any = {"yerr": errors, "elinewidth": 0.8}
         if many:
@@ -182,7 +185,8 @@ def draw_classwise(
             axes.errorbar(np.arange(len(order)), column, **whiskers)
         else:
             offset = (i - (len(values) - 1) / 2) * bar
-            axes.bar(order + offset, column, bar, color=colour, label=name)
+            look: Any = {"color": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0}
+            axes.bar(order + offset, column, bar, label=name, **look)
             whiskers |= {"fmt": "none", "ecolor": "#333333", "capsize": 1.5}
             axes.errorbar(order + offset, column, **whiskers)
     _name_classes(axes, [str(class_names[i]) for i in order.tolist()])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rbjax.analysis import tables
+from rbjax.metrics import wilson_interval
 from rbjax.training.writers import read_metrics
 
 EVALUATION, EVALUATED_EXAMPLES, SCORES = "report.json", "report.npz", "rpr.json"
@@ -20,8 +22,8 @@ def report(workdir: str | os.PathLike[str]) -> str:
     """Returns a run's table per class, and writes it as CSV and its plots as PNG.
 
     Reads what there is of report.json and report.npz (an evaluation), rpr.json (a scoring) and
-    metrics.jsonl (a training); writes classwise.csv, classwise.png, survival.png, training.png and
-    overview.png, each where there is something to show.
+    metrics.jsonl (a training); writes classwise.csv, classwise.png, survival.png, training.png,
+    overview.png and perturbations.png, each where there is something to show.
 
     Args:
         workdir: the run directory.
@@ -43,7 +45,8 @@ def report(workdir: str | os.PathLike[str]) -> str:
         columns, totals = _columns(evaluation, scores)
         either: dict[str, Any] = evaluation or scores or {}
         names, counts = either["class_names"], _counts(evaluation, scores)
-        tables.write_csv(folder / CSV_FILE, columns, class_names=names, counts=counts)
+        csv_columns = {**columns, **_interval_columns(evaluation)}
+        tables.write_csv(folder / CSV_FILE, csv_columns, class_names=names, counts=counts)
         lines.append(f"{either['dataset']} {either['split']}, per cent:")
         lines.append(
             tables.format_classwise(
@@ -54,6 +57,7 @@ def report(workdir: str | os.PathLike[str]) -> str:
                 train_counts=evaluation["train_class_counts"] if evaluation else None,
             )
         )
+        lines += _accuracies(evaluation)
         written.insert(0, CSV_FILE)
     return "\n".join([*lines, f"written: {', '.join(written)}"])
 
@@ -76,7 +80,7 @@ def _columns(
     columns: dict[str, np.ndarray] = {}
     totals: dict[str, float] = {}
     for label, result in _results(evaluation):
-        columns[label] = np.asarray(result["classwise"]["recall"], np.float64)
+        columns[label] = _recall(result)
         totals[label] = result["summary"]["accuracy"]
         if label == "clean":
             for heading in ("precision", "f1"):
@@ -94,10 +98,46 @@ def _columns(
 
 
 def _results(evaluation: dict[str, Any] | None) -> list[tuple[str, dict[str, Any]]]:
-    """Returns each attack's label and result in the config's order; JSON sorts its keys."""
+    """Returns each attack's label and result in the config's order, then the worst of several."""
     if evaluation is None:
         return []
-    return [(label, evaluation["results"][label]) for label in evaluation["order"]]
+    # JSON sorts the keys of results.
+    found = [(label, evaluation["results"][label]) for label in evaluation["order"]]
+    several, worst = len(found) > 2, evaluation.get("worst")
+    return [*found, ("worst", worst)] if several and worst is not None else found
+
+
+def _recall(result: dict[str, Any]) -> np.ndarray:
+    """Returns each class's share that is right (K,); NaN for a class that does not count."""
+    recall = np.asarray(result["classwise"]["recall"], np.float64)
+    return np.where(np.asarray(result["classwise"]["count"]) > 0, recall, np.nan)
+
+
+def _interval_columns(evaluation: dict[str, Any] | None) -> dict[str, np.ndarray]:
+    """Returns the edges of each class's 95 % interval under each attack, (K,) each."""
+    columns = {}
+    for label, result in _results(evaluation):
+        low, high = wilson_interval(result["classwise"]["correct"], result["classwise"]["count"])
+        counted = np.asarray(result["classwise"]["count"]) > 0
+        columns[f"{label} low"] = np.where(counted, low, np.nan)
+        columns[f"{label} high"] = np.where(counted, high, np.nan)
+    return columns
+
+
+def _accuracies(evaluation: dict[str, Any] | None) -> list[str]:
+    """Returns the lines that say each attack's accuracy with its interval."""
+    if evaluation is None:
+        return []
+    num_examples, parts = sum(evaluation["class_counts"]), []
+    for label, result in _results(evaluation):
+        correct, count = (sum(result["classwise"][name]) for name in ("correct", "count"))
+        low, high = (100 * float(edge) for edge in wilson_interval(correct, count))
+        of = "" if count == num_examples else f" of {count:,}"
+        parts.append(f"{label} {100 * correct / count:.1f}{of} ({low:.1f} to {high:.1f})")
+    # A line may break between two attacks only.
+    text = ", ".join(part.replace(" ", "\xa0") for part in parts)
+    lines = textwrap.wrap(f"accuracy (95 % interval): {text}", 100, subsequent_indent="  ")
+    return [line.replace("\xa0", " ") for line in lines]
 
 
 def _plot(
@@ -108,6 +148,7 @@ def _plot(
 ) -> list[str]:
     """Writes the plots there is something for and returns their names."""
     from rbjax.analysis import plots  # matplotlib takes a second to import
+    from rbjax.analysis.perturbations import plot_perturbations
 
     written = []
     survival: dict[str, Any] = {}
@@ -127,24 +168,32 @@ def _plot(
         written.append("survival.png")
     if evaluation:
         bars: dict[str, Any] = {
-            "columns": {
-                label: np.asarray(result["classwise"]["recall"], np.float64)
-                for label, result in _results(evaluation)
-            },
+            "columns": {label: _recall(result) for label, result in _results(evaluation)},
             "class_names": evaluation["class_names"],
             "counts": np.asarray(evaluation["class_counts"]),
         }
         plots.plot_classwise(folder / "classwise.png", **bars)
-        delta = _perturbation(folder / EVALUATED_EXAMPLES)
-        plots.plot_overview(folder / "overview.png", **bars, **survival, perturbation=delta)
+        examples = _examples(folder / EVALUATED_EXAMPLES)
+        deltas = {k: v for k, v in examples.items() if k.endswith("/perturbation")}
+        # Those of one class each are in a picture of their own.
+        first = next((delta for delta in deltas.values() if delta.ndim == 3), None)
+        plots.plot_overview(folder / "overview.png", **bars, **survival, perturbation=first)
         written += ["classwise.png", "overview.png"]
+        if deltas and "shown/images" in examples:
+            plot_perturbations(
+                folder / "perturbations.png",
+                {name.removesuffix("/perturbation"): delta for name, delta in deltas.items()},
+                images=examples["shown/images"],
+                labels=examples["shown/labels"],
+                class_names=evaluation["class_names"],
+            )
+            written.append("perturbations.png")
     return written
 
 
-def _perturbation(path: Path) -> np.ndarray | None:
-    """Returns the first universal perturbation (H, W, C) of an evaluation, if it has one."""
+def _examples(path: Path) -> dict[str, np.ndarray]:
+    """Returns the arrays of an evaluation, if there are any."""
     if not path.exists():
-        return None
+        return {}
     with np.load(path) as examples:
-        found = [name for name in examples.files if name.endswith("/perturbation")]
-        return examples[found[0]] if found else None
+        return dict(examples)

@@ -11,14 +11,22 @@ from typing import Any
 from rbjax import checks
 from rbjax.attacks.apgd import apgd, apgd_targeted
 from rbjax.attacks.attack import CompiledAttack, Threat
+from rbjax.attacks.autoattack import (
+    AutoAttack,
+    AutoAttackResult,
+    autoattack,
+    run_autoattack,
+)
 from rbjax.attacks.carlini_wagner import carlini_wagner
 from rbjax.attacks.classifier import Randomized, randomized
 from rbjax.attacks.deepfool import deepfool
 from rbjax.attacks.fab import fab
 from rbjax.attacks.fgsm import fgsm, r_fgsm
 from rbjax.attacks.gradient_sign import iterative_gradient_sign
+from rbjax.attacks.outcome import Outcome, SuiteResult
 from rbjax.attacks.pgd import pgd
 from rbjax.attacks.square import square
+from rbjax.attacks.suite import Driver, progress_bar, run_attacks
 from rbjax.attacks.transfer import TransferAttack, transfer
 from rbjax.attacks.universal import (
     ClasswiseResult,
@@ -35,9 +43,14 @@ from rbjax.attacks.universal import (
 
 __all__ = [
     "ATTACKS",
+    "AutoAttack",
+    "AutoAttackResult",
     "ClasswiseResult",
     "CompiledAttack",
+    "Driver",
+    "Outcome",
     "Randomized",
+    "SuiteResult",
     "Threat",
     "TransferAttack",
     "UniversalDeepFoolResult",
@@ -47,6 +60,7 @@ __all__ = [
     "apgd_targeted",
     "apply_classwise",
     "apply_universal",
+    "autoattack",
     "carlini_wagner",
     "craft_universal",
     "craft_universal_classwise",
@@ -58,8 +72,11 @@ __all__ = [
     "fgsm",
     "iterative_gradient_sign",
     "pgd",
+    "progress_bar",
     "r_fgsm",
     "randomized",
+    "run_attacks",
+    "run_autoattack",
     "square",
     "transfer",
 ]

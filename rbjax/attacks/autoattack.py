@@ -8,36 +8,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rbjax import journal as journals
 from rbjax import prng
-from rbjax.attacks import attack
-from rbjax.attacks.apgd import make_plan as make_apgd
-from rbjax.attacks.attack import Plan, Problem
+from rbjax.attacks import attack, versions
+from rbjax.attacks.attack import Problem
 from rbjax.attacks.batches import Batches
 from rbjax.attacks.classifier import Model, Randomized, as_model, classifier
-from rbjax.attacks.fab import FABPlan
-from rbjax.attacks.search import AimedPlan, Found, ranked_targets
+from rbjax.attacks.search import Found, ranked_targets
 from rbjax.attacks.square import SquarePlan, advance, init
-from rbjax.inputs import check_images, check_labels
+from rbjax.attacks.versions import Pass
+from rbjax.inputs import check_images, check_labels, to_float
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key
-
-_STEPS, _RHO, _MOST_TARGETS, _QUERIES = 100, 0.75, 9, 5000
-
-VERSIONS: dict[str, tuple[str, ...]] = {
-    "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
-    "plus": ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"),
-    "rand": ("apgd-ce", "apgd-dlr"),
-}
-"""The attacks of each version, in their order."""
-
-_RESTARTS = {"standard": 1, "plus": 5, "rand": 1}
-"""Of the attacks without targets, but for Square's, which is run once."""
 
 
 class AutoAttackResult(NamedTuple):
@@ -82,10 +71,19 @@ class AutoAttack:
         """The set that the images of this attack lie in."""
         return attack.Threat(self.norm, self.epsilon, box=True)
 
-    def run(self, logits_fn: Model, key: Key, images: Any, labels: Any, **options: Any) -> Any:
+    def run(
+        self,
+        logits_fn: Model,
+        key: Key,
+        images: Any,
+        labels: Any,
+        *,
+        journal: str | Path | None = None,
+        **options: Any,
+    ) -> AutoAttackResult:
         """Returns what `run_autoattack` returns; it takes the same options."""
         fields = dataclasses.asdict(self)
-        return run_autoattack(logits_fn, key, images, labels, **fields, **options)
+        return run_autoattack(logits_fn, key, images, labels, journal=journal, **fields, **options)
 
 
 def autoattack(*, epsilon: float, norm: str = "linf", version: str = "standard") -> AutoAttack:
@@ -118,6 +116,7 @@ def run_autoattack(
     example_ids: np.ndarray | Array | None = None,
     batch_size: int | None = None,
     devices: Sequence[Any] | None = None,
+    journal: str | Path | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> AutoAttackResult:
     """Runs AutoAttack on a dataset, each attack on the images that are still robust.
@@ -143,13 +142,16 @@ def run_autoattack(
         example_ids: (N,) integers; None: the row numbers.
         batch_size: images attacked at once, over all devices; None: 128 on CPU, 1,024 elsewhere.
         devices: the `jax.Device`s to use; None: all local ones.
+        journal: a folder in which finished passes are kept: one attack, or one target of it. The
+            same call with the same folder goes on from there; another call is refused.
         progress: called after each pass.
 
     Returns:
         Adversarial images, which images are robust, and the accuracy after each attack.
 
     Raises:
-        ValueError: for wrong shapes or values; for "rand" with a classifier that is not randomised.
+        ValueError: for wrong shapes or values, for "rand" with a classifier that is not
+            randomised, and for another call's journal.
 
     Source:
         Croce and Hein 2020, arXiv:2003.01690, section 5.
@@ -164,62 +166,30 @@ def run_autoattack(
             "one in attacks.randomized, or take version 'standard'"
         )
     batches = Batches(len(images), batch_size, devices)
+    book = journals.Journal(
+        journals.claim(
+            journal,
+            lambda: {
+                "model": journals.identity(logits_fn, to_float(journals.sample(images))),
+                "key": np.asarray(jax.random.key_data(key)),
+                **journals.about_data(images, labels, ids),
+                "attack": [epsilon, norm, version],
+                "batch_size": batches.size,
+            },
+        )
+    )
     run = _Run(as_model(logits_fn), images, labels, ids, epsilon, batches)
-    passes = _passes(version, norm, num_classes)
+    passes = versions.passes(version, norm, num_classes)
     for number, part in enumerate(passes):
-        run.apply(part, prng.named(key, part.attack))
+        name = f"{number:02d}-{part.attack}-block-{part.rank or 0}"
+        found = book.read_block(name)
+        if found is None:
+            book.write_block(name, **run.apply(part, prng.named(key, part.attack)))
+        else:
+            run.recall(part, **found)
         if progress is not None:
             progress(Progress(part.attack, number + 1, len(passes), int(run.robust.sum())))
-    return run.result(_notes(version, num_classes))
-
-
-class _Pass(NamedTuple):
-    """One compiled search over what is left."""
-
-    attack: str
-    plan: Plan
-    rank: int | None = None
-    """Which of the wrong classes is aimed at, by clean logit; None: no target."""
-
-
-def _passes(version: str, norm: str, num_classes: int) -> list[_Pass]:
-    """Returns what is run, in order."""
-    restarts = _RESTARTS[version]
-    ratio = "dlr" if num_classes > 2 else "margin"
-
-    def fab(num_restarts: int) -> FABPlan:
-        return FABPlan(norm, True, _STEPS, num_restarts, alpha_max=0.1, eta=1.05, beta=0.9)
-
-    plans: dict[str, Plan] = {
-        "apgd-ce": make_apgd(norm, _STEPS, restarts, "cross_entropy", _RHO),
-        "apgd-dlr": make_apgd(norm, _STEPS, restarts, ratio, _RHO),
-        "apgd-t": AimedPlan(make_apgd(norm, _STEPS, 1, "dlr", _RHO)),
-        "fab": fab(restarts),
-        "fab-t": AimedPlan(fab(1)),
-        "square": SquarePlan(norm, _QUERIES, 1, 0.8, rescale_schedule=False),
-    }
-    passes = []
-    for name in VERSIONS[version]:
-        aimed = isinstance(plans[name], AimedPlan)
-        ranks = range(min(_MOST_TARGETS, num_classes - 1)) if aimed else [None]
-        passes += [_Pass(name, plans[name], rank) for rank in ranks]
-    return passes
-
-
-def _notes(version: str, num_classes: int) -> tuple[str, ...]:
-    notes = []
-    if num_classes - 1 < _MOST_TARGETS and version != "rand":
-        notes.append(
-            f"{num_classes} classes: apgd-t and fab-t aim at {num_classes - 1} targets, not 9"
-        )
-    if num_classes < 4:
-        notes.append(
-            f"{num_classes} classes: apgd-t climbs z_t - z_y itself, for want of a fourth logit to "
-            "divide by"
-        )
-    if num_classes < 3:
-        notes.append("2 classes: apgd-dlr climbs the margin, for want of a third logit")
-    return tuple(notes)
+    return run.result(versions.notes(version, num_classes))
 
 
 class _Run:
@@ -244,14 +214,28 @@ class _Run:
         self.accuracy_after = {"clean": float(self.robust.mean())}
         self.num_attacked: dict[str, int] = {}
 
-    def apply(self, part: _Pass, key: Key) -> None:
-        """Runs one pass on what is left."""
+    def apply(self, part: Pass, key: Key) -> dict[str, np.ndarray]:
+        """Runs one pass on what is left, and returns what it fooled."""
         left = np.flatnonzero(self.robust)
         self.num_attacked.setdefault(part.attack, len(left))
         if isinstance(part.plan, SquarePlan):
             self._apply_square(part.plan, key, left)
         else:
             self._apply_plan(part, key, left)
+        self.accuracy_after[part.attack] = float(self.robust.mean())
+        rows = left[~self.robust[left]]
+        return {
+            "rows": rows,
+            "images": self.adversarial[rows],
+            "predictions": self.predictions[rows],
+        }
+
+    def recall(
+        self, part: Pass, rows: np.ndarray, images: np.ndarray, predictions: np.ndarray
+    ) -> None:
+        """Takes over what a pass fooled, without running it."""
+        self.num_attacked.setdefault(part.attack, int(self.robust.sum()))
+        self._take(rows, images, predictions)
         self.accuracy_after[part.attack] = float(self.robust.mean())
 
     def result(self, notes: tuple[str, ...]) -> AutoAttackResult:
@@ -274,7 +258,7 @@ class _Run:
             parts.append(np.asarray(_logits(self._model, keys, images))[:count])
         return np.concatenate(parts)
 
-    def _apply_plan(self, part: _Pass, key: Key, left: np.ndarray) -> None:
+    def _apply_plan(self, part: Pass, key: Key, left: np.ndarray) -> None:
         targets = None
         if part.rank is not None:
             key = jax.random.fold_in(key, part.rank)
@@ -296,15 +280,17 @@ class _Run:
         """Runs the queries in stretches and drops what is fooled between two of them."""
         current = self.adversarial.copy()
         merit = np.full(len(self._labels), -np.inf, np.float32)
-        for first, last in zip((None, *_STRETCHES), (*_STRETCHES, plan.num_queries), strict=True):
+        for first, last in zip(
+            (None, *versions.STRETCHES), (*versions.STRETCHES, plan.num_queries), strict=True
+        ):
             pending = []
             for rows, count in self._batches.split(left):
                 keys, images, labels = self._place(rows, key)
                 state = self._batches.place((current[rows], merit[rows]))
                 step = _square_start if first is None else _square_go_on
                 sizes = self._sizes(rows)
-                bounds = (0 if first is None else first, last)
-                found = step(plan, self._model, keys, images, labels, sizes[0], *state, *bounds)
+                numbers = (first or 0, last)
+                found = step(plan, self._model, keys, images, labels, sizes[0], *state, *numbers)
                 pending.append((rows[:count], found))
             fooled = []
             for rows, found in pending:
@@ -341,9 +327,6 @@ class _Run:
         epsilon = np.full(len(rows), self._epsilon, np.float32)
         return self._batches.place((epsilon, np.zeros_like(epsilon)))
 
-
-_STRETCHES = (50, 200, 500, 1000, 2000, 3000, 4000)
-"""Queries after which Square's batches are put together anew."""
 
 _attack = jax.jit(attack.run, static_argnums=0)
 _keys = jax.jit(prng.per_example)
@@ -382,7 +365,7 @@ def _check_options(epsilon: float, norm: str, version: str) -> None:
     lookup(dict.fromkeys(("linf", "l2")), norm, what="norm")
     if attack.check_radius(epsilon, norm) is None:
         raise ValueError("epsilon is None; AutoAttack needs the radius of a ball")
-    lookup(VERSIONS, version, what="version")
+    lookup(versions.VERSIONS, version, what="version")
 
 
 def _check_dataset(

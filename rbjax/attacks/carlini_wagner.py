@@ -200,6 +200,7 @@ def _descend(plan: CarliniWagnerPlan, problem: Problem, c: Array, best: _Best) -
         found = problem.classifier.value_and_grad(climbed, keys, moved)
         sizes = jax.vmap(NORMS["l2"].size)(moved - images)
         going = ~state.stopped
+        # One that has stopped waits for its batch: what it finds meanwhile does not count.
         succeeded = plan.succeeds(problem, found.logits) & going
         better = succeeded & (sizes < state.best.sizes)
         lowest = jnp.minimum(state.lowest, sizes**2 + c * (plan.confidence - found.loss))
@@ -208,10 +209,9 @@ def _descend(plan: CarliniWagnerPlan, problem: Problem, c: Array, best: _Best) -
         still = looked & (lowest > 0.9999 * state.lowest_before)
         gradient = (2 * (moved - images) - column(c) * found.gradient) * (1 - tanh**2) / 2
         memory, direction = _ADAM.step(state.memory, gradient, plan.norm)
-        w = select(going, state.w - plan.learning_rate * direction, state.w)
         return _Descent(
             number=state.number + 1,
-            w=w,
+            w=state.w - plan.learning_rate * direction,
             memory=memory,
             best=select(better, _Best(moved, sizes), state.best),
             fooled=jnp.where(going, fooled | succeeded, state.fooled),

@@ -20,7 +20,7 @@ from rbjax.attacks.search import margin_objective, ranked_targets
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key
 
-NORM_NAMES = ("linf", "l2")
+_NORMS = ("linf", "l2")
 
 SHORTEST_STEP = 1e-4
 """In pixel units: on the boundary itself, where classes tie, a step would have the length 0."""
@@ -65,7 +65,7 @@ def deepfool(
         attack has the label (an image that is already taken for another does not move), and adds
         the overshoot at the end; its authors' code adds it at each step, as here.
     """
-    lookup(dict.fromkeys(NORM_NAMES), norm, what="norm")
+    lookup(dict.fromkeys(_NORMS), norm, what="norm")
     radius = check_radius(epsilon, norm)
     plan = DeepFoolPlan(
         norm=norm,

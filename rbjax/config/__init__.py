@@ -4,8 +4,9 @@
 validates all of it at once and fills in what was left absent.  `fields.py` says what each field is.
 """
 
-from rbjax.config.fields import ATTACK, GROUPS, TOP, Field
-from rbjax.config.merge import of_run
+from rbjax.config.attacks import ATTACK, NO_OPTIONS
+from rbjax.config.fields import GROUPS, TOP, Field
+from rbjax.config.merge import of_run, stored
 from rbjax.config.numbers import parse_fraction
 from rbjax.config.schema import (
     Config,
@@ -21,6 +22,7 @@ from rbjax.config.schema import (
 __all__ = [
     "ATTACK",
     "GROUPS",
+    "NO_OPTIONS",
     "TOP",
     "Config",
     "ConfigError",
@@ -32,5 +34,6 @@ __all__ = [
     "of_run",
     "parse_fraction",
     "resolve",
+    "stored",
     "vary",
 ]

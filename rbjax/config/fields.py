@@ -6,10 +6,10 @@ field applies (`only` lists the names it belongs to), and it stays absent where 
 
 from __future__ import annotations
 
+from rbjax.config.attacks import EPSILON
 from rbjax.config.field import Field
 from rbjax.config.score import SCORE
 
-EPSILON = "radius of the perturbation; at most 1 in linf, any positive size in l2"
 _ADVERSARIAL = ("pgd", "universal")
 _CYCLICAL = ("triangular", "triangular2", "exp_range")
 
@@ -19,6 +19,12 @@ TOP: dict[str, Field] = {
     "batch_size": Field(int, 128, "examples a step, over all devices", low=1),
     "num_epochs": Field(int, 10, "passes over the training set", low=1),
     "workdir": Field(str, None, "the run directory; runs/<config name>", optional=True),
+    "diagnostics": Field(
+        int,
+        256,
+        "test images on which an evaluation looks for a false sense of robustness; 0: none",
+        low=0,
+    ),
     "data_dir": Field(str, None, "where TFDS keeps its datasets; TFDS's default", optional=True),
 }
 
@@ -228,54 +234,6 @@ SCHEDULE: dict[str, Field] = {
     "half_cycle_epochs": Field(float, 2.0, "from lowest to highest", above=0.0, only=_CYCLICAL),
 }
 
-_GRADIENT = ("fgsm", "iterative_gradient_sign", "pgd")
-_ITERATIVE = ("iterative_gradient_sign", "pgd")
-
-ATTACK: dict[str, Field] = {
-    "name": Field(str, None, "the attack"),
-    "epsilon": Field(
-        float, 8 / 255, f"{EPSILON}; the method's own", low=0.0, unit="pixels in [0, 1]"
-    ),
-    "norm": Field(str, "linf", "the ball's norm; the method's own", choices=("linf", "l2")),
-    "step_size": Field(
-        float,
-        None,
-        "length of one step; a quarter of epsilon",
-        above=0.0,
-        unit="pixels in [0, 1]",
-        only=("iterative_gradient_sign", "pgd", "universal"),
-        optional=True,
-    ),
-    "num_steps": Field(int, 10, "steps", low=1, only=_ITERATIVE),
-    "direction": Field(
-        str,
-        "ascent",
-        "up or down the loss",
-        choices=("ascent", "descent"),
-        only=("fgsm", "iterative_gradient_sign"),
-    ),
-    "projected": Field(
-        bool,
-        True,
-        "stay in the ball; if not, each step adds its length (P5)",
-        only=("iterative_gradient_sign",),
-    ),
-    "num_restarts": Field(int, 1, "random starts", low=1, only=("pgd",)),
-    "random_start": Field(bool, True, "start at a random point of the ball", only=("pgd",)),
-    "num_epochs": Field(int, 5, "passes over the crafting set", low=1, only=("universal",)),
-    "loss_clip": Field(
-        float,
-        None,
-        "climb min(loss, loss_clip); the plain loss",
-        above=0.0,
-        only=("universal",),
-        optional=True,
-    ),
-    "max_examples": Field(
-        int, None, "craft on so many of train; all", low=1, only=("universal",), optional=True
-    ),
-}
-
 CHECKPOINT: dict[str, Field] = {
     "every_epochs": Field(int, 1, "save every so many epochs", low=1),
     "keep": Field(int, 2, "newest checkpoints kept", low=1),
@@ -292,7 +250,7 @@ GROUPS: dict[str, dict[str, Field]] = {
     "score": SCORE,
     "checkpoint": CHECKPOINT,
 }
-"""`attacks` is a group of groups: a label of one's own, and then ATTACK's fields."""
+"""`attacks` is a group of groups: a label of one's own, and then the fields of `attacks.py`."""
 
 SELECTOR = {"score": "perturbation"}
 """The field that names what a group is about, where it is not `name`."""

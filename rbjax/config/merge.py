@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from rbjax.config.schema import ConfigError, default
+from ml_collections import config_dict
 
-_FREE_TO_CHANGE = ("task", "workdir", "data_dir", "batch_size", "attacks", "score")
+from rbjax.config.schema import Config, ConfigError, default
+
+_FREE_TO_CHANGE = ("task", "workdir", "data_dir", "batch_size", "attacks", "score", "diagnostics")
 
 
 def of_run(
@@ -26,7 +28,7 @@ def of_run(
         typed: dotted names of the fields that were typed, which count though they say the default.
 
     Returns:
-        The run's config, with task, paths, batch size, attacks, score and
+        The run's config, with task, paths, batch size, attacks, score, diagnostics and
         `dataset.max_test_examples` as given.
 
     Raises:
@@ -54,6 +56,25 @@ def of_run(
     if mistakes:
         raise ConfigError("\n".join(mistakes))
     return merged
+
+
+def stored(run: Mapping[str, Any]) -> Config:
+    """Returns the config of a run directory as it was resolved, read back from JSON.
+
+    Args:
+        run: the run's config; JSON has made lists of its tuples.
+
+    Returns:
+        A locked ConfigDict.
+    """
+    read: Config = config_dict.ConfigDict(_with_tuples(run))
+    return read.lock()
+
+
+def _with_tuples(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _with_tuples(entry) for key, entry in value.items()}
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _flat(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from ml_collections import config_dict
 
-from rbjax.config.fields import ATTACK, GROUPS, SELECTOR, TOP, Field
+from rbjax.config.attacks import ATTACK, FIXED_NORM
+from rbjax.config.fields import GROUPS, SELECTOR, TOP, Field
 from rbjax.config.numbers import parse_fraction
 from rbjax.tables import nearest
 
@@ -118,19 +119,12 @@ def resolve(config: Mapping[str, Any], names: Names) -> Config:
     # An attack has the ball the model was trained for, unless it names another norm or size.
     method_is_wrong = any(mistake.startswith("method.") for mistake in mistakes)
     ball = (
-        {}
+        None
         if method_is_wrong
         else {k: resolved["method"][k] for k in ("epsilon", "norm") if k in resolved["method"]}
     )
     resolved["attacks"] = {
-        label: _resolve_named(
-            f"attacks.{label}",
-            ATTACK,
-            _with_ball(ball, value),
-            "name",
-            names["attack"],
-            mistakes,
-        )
+        label: _resolve_attack(f"attacks.{label}", value, ball, names["attack"], mistakes)
         for label, value in (given.get("attacks") or {}).items()
     }
     _check_together(resolved, mistakes)
@@ -139,7 +133,7 @@ def resolve(config: Mapping[str, Any], names: Names) -> Config:
     return config_dict.ConfigDict(resolved).lock()
 
 
-_RESERVED = ("clean", "index", "example_ids", "labels")
+_RESERVED = ("clean", "worst", "index", "example_ids", "labels")
 
 
 def format_config(config: Config) -> str:
@@ -222,8 +216,8 @@ def _resolve_group(
                 )
             continue
         if value is None:
-            resolved[key] = field.default
-            needed = field.default is None or (key in given and field.only is None)
+            resolved[key] = default = field.default_for(names)
+            needed = default is None or (key in given and field.only is None)
             if needed and not field.optional:
                 mistakes.append(f"{prefix}{key} is missing: {field.meaning}")
             continue
@@ -289,7 +283,7 @@ def _range(field: Field) -> str:
 def _check_together(resolved: Mapping[str, Any], mistakes: list[str]) -> None:
     """What one field alone does not show."""
     for label, group in resolved["attacks"].items():
-        _check_ball(f"attacks.{label}", group, mistakes)
+        _check_ball(f"attacks.{label}", group, mistakes, FIXED_NORM.get(group.get("name", "")))
         if label in _RESERVED:
             mistakes.append(
                 f"attacks.{label}: {label!r} means something else in reports; rename it"
@@ -318,18 +312,42 @@ def _check_together(resolved: Mapping[str, Any], mistakes: list[str]) -> None:
         )
 
 
-def _with_ball(ball: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """An attack's fields with the method's norm, and its epsilon where the norm is the same."""
+def _resolve_attack(
+    where: str,
+    given: Mapping[str, Any],
+    ball: Mapping[str, Any] | None,
+    known: Iterable[str],
+    mistakes: list[str],
+) -> dict[str, Any]:
+    """Resolves an attack, which has the method's norm, and its epsilon where that is the same.
+
+    Args:
+        where: its place, for the messages.
+        given: its fields.
+        ball: the method's epsilon and norm, where it has them; None if they are wrong.
+        known: names of attacks.
+        mistakes: added to.
+    """
     given = {key: value for key, value in given.items() if value is not None}
-    if given.get("norm", ball.get("norm")) != ball.get("norm"):
-        return given
-    return {**ball, **given}
+    own, theirs = FIXED_NORM.get(given.get("name", "")), (ball or {}).get("norm")
+    norm = own or given.get("norm", theirs or ATTACK["norm"].default)
+    if ball and norm == theirs:
+        given = {"epsilon": ball["epsilon"], **given}
+    if not own and theirs:
+        given = {"norm": norm, **given}
+    resolved = _resolve_named(where, ATTACK, given, "name", known, mistakes)
+    if ball is not None and norm in ("l2", "l1") and "epsilon" not in given:
+        mistakes.append(f"{where}.epsilon is missing: there is no usual one in {norm}")
+    return resolved
 
 
-def _check_ball(where: str, group: Mapping[str, Any], mistakes: list[str]) -> None:
+def _check_ball(
+    where: str, group: Mapping[str, Any], mistakes: list[str], norm: str | None = None
+) -> None:
+    norm = norm or group.get("norm", "linf")
     for name in ("epsilon", "step_size"):
         size = group.get(name)
-        if group.get("norm", "linf") == "linf" and isinstance(size, float) and size > 1.0:
+        if norm == "linf" and isinstance(size, float) and size > 1.0:
             mistakes.append(
                 f"{where}.{name} = {size:g}: must be at most 1 in linf, since images are "
                 f"in [0, 1]{_as_pixels(size)}"
@@ -346,6 +364,7 @@ def _describe(prefix: str, name: str, field: Field) -> str:
     notes = [f"in {field.unit}"] if field.unit else []
     bounded = (field.low, field.high, field.above) != (None, None, None)
     notes += [_range(field._replace(unit="")).removeprefix("finite, ")] if bounded else []
+    notes += [f"{_short(own)} for {name}" for name, own in field.defaults.items()]
     notes += [f"only {', '.join(field.only)}"] if field.only else []
     tail = f" ({'; '.join(notes)})" if notes else ""
     return f"  {prefix + name:<32} {allowed:<12} {value:<14} {field.meaning}{tail}"

@@ -77,7 +77,7 @@ def dlr(logits: Array, labels: Array) -> Array:
     """Returns the difference of logits ratio: the margin, whatever the scale of the logits.
 
     `-(z_y - max_{j != y} z_j) / (z_(1) - z_(3))`, z_(i) the i-th largest logit; above 0 where
-    the example is misclassified, below otherwise, and never outside [-1, 1].
+    the example is misclassified, and in [-1, 0] otherwise.
 
     Args:
         logits: (B, K), K at least 3.

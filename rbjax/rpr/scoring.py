@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 
 from rbjax import checks
+from rbjax import journal as journals
 from rbjax.inputs import to_float
 from rbjax.rpr.black_box import BlackBox, OnHost
 from rbjax.rpr.blocks import check_input
-from rbjax.rpr.journal import digest, open_journal, sample
+from rbjax.rpr.journal import open_journal
 from rbjax.rpr.lanes import Draws
 from rbjax.rpr.progress import Progress
 from rbjax.rpr.runner import compile_for
@@ -244,9 +243,9 @@ def prepare(
             journal,
             lambda: {
                 "model": _identity(logits_fn, images),
-                "perturbation": _identity(perturbation),
+                "perturbation": journals.identity(perturbation),
                 "key": np.asarray(jax.random.key_data(key)),
-                **_data_header(images, labels, ids),
+                **journals.about_data(images, labels, ids),
                 "block_size": block_size,
                 **about,
             },
@@ -269,16 +268,6 @@ def _check(
         )
     model = None if isinstance(logits_fn, BlackBox) else logits_fn
     check_input(model, images, labels, key=key, example_ids=example_ids)
-
-
-def _data_header(images: Any, labels: np.ndarray, example_ids: np.ndarray) -> dict[str, Any]:
-    """Returns what a journal knows of the data."""
-    return {
-        "num_images": len(labels),
-        "images": digest(sample(images)),
-        "labels": digest(labels.astype(np.int32)),
-        "example_ids": digest(example_ids.astype(np.int32)),
-    }
 
 
 def _stages(max_steps: int, stop: Flattening | None) -> Iterator[tuple[int, int]]:
@@ -348,22 +337,10 @@ def _block_size(images: Any, block_size: int | None, num_devices: int, platform:
     return min(block_size, len(images))
 
 
-def _identity(function: Any, images: Any = None) -> str:
-    """Returns what is known of a model or a perturbation, the same in another process.
-
-    Args:
-        function: whose weights or fields are known, or else its name.
-        images: of which a model that is known by name is asked some; None for a perturbation.
-    """
-    if isinstance(function, Partial):
-        weights = jax.tree.leaves((function.args, function.keywords))
-        return f"{_identity(function.func)} {digest(*weights)}"
-    if isinstance(function, BlackBox):
-        answers = function.labels(np.array(to_float(sample(images))))
-        return f"black box {_identity(function.predict)} {digest(answers)}"
-    if hasattr(function, "__dataclass_fields__"):
-        return repr(function)
-    name = getattr(function, "__qualname__", type(function).__qualname__)
-    if images is None:
-        return name
-    return f"{name} {digest(jnp.argmax(function(to_float(sample(images))), axis=-1))}"
+def _identity(model: LogitsFn | BlackBox, images: Any) -> str:
+    """Returns what is known of a model, the same in another process."""
+    asked = to_float(journals.sample(images))
+    if isinstance(model, BlackBox):
+        answers = model.labels(np.array(asked))
+        return f"black box {journals.identity(model.predict)} {journals.digest(answers)}"
+    return journals.identity(model, asked)

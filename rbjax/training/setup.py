@@ -18,7 +18,15 @@ from rbjax.training.checkpoint import Checkpoints
 from rbjax.training.state import AXIS
 from rbjax.typing import LogitsFn, LossFn, Perturbation
 
-NOT_OF_THE_WEIGHTS = ("task", "workdir", "data_dir", "dataset.subset", "attacks", "score")
+NOT_OF_THE_WEIGHTS = (
+    "task",
+    "workdir",
+    "data_dir",
+    "dataset.subset",
+    "attacks",
+    "score",
+    "diagnostics",
+)
 """Fields that leave the trained weights as they are; a subset is known by its digest."""
 
 

@@ -71,6 +71,14 @@ def test_overview_needs_bars_alone(tmp_path: Path):
     assert_png(tmp_path / "plot.png")
 
 
+def test_more_attacks_than_colours_are_told_apart():
+    columns = {f"attack {i}": np.array([0.5, np.nan]) for i in range(11)}
+    axes = axes_of(plots.draw_classwise, columns, class_names=["a", "b"], counts=np.array([9, 9]))
+    bars = axes.patches[::2]  # the first class's
+    looks = [(bar.get_facecolor(), bar.get_hatch()) for bar in bars]
+    assert len(set(looks)) == 11
+
+
 def test_bars_have_their_heights_and_intervals():
     columns = {"clean": np.array([0.5, 0.9]), "PGD": np.array([0.1, 0.0])}
     axes = axes_of(plots.draw_classwise, columns, class_names=["a", "b"], counts=np.array([10, 20]))

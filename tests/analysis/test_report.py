@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from rbjax import analysis, atomic, metrics
 
+WORST = {"count": [10, 10], "correct": [1, 0], "recall": [0.1, 0.0]}
 MATRICES = {"clean": np.array([[8, 2], [1, 9]]), "pgd": np.array([[2, 8], [10, 0]])}
 
 
@@ -84,6 +86,62 @@ def test_whole_run(tmp_path: Path):
         assert name in lines[-1]
         assert (tmp_path / name).stat().st_size > 50
     assert (tmp_path / "overview.png").exists()
+
+
+def with_another_attack() -> dict[str, Any]:
+    """An evaluation under two attacks, of which one counts the second class alone."""
+    value = evaluation()
+    matrix = np.array([[0, 0], [6, 4]])
+    value["results"]["only"] = {
+        "summary": metrics.summarize(matrix),
+        "classwise": {
+            name: entry.tolist() for name, entry in metrics.from_confusion(matrix)._asdict().items()
+        },
+    }
+    value["order"].append("only")
+    value["worst"] = {"summary": {"accuracy": 0.05}, "classwise": WORST}
+    return value
+
+
+def test_several_attacks_have_a_worst_column_and_intervals(tmp_path: Path):
+    write(tmp_path, "report.json", with_another_attack())
+    lines = analysis.report(tmp_path).split("\n")
+    cells = {line.split()[0]: line.split()[1:] for line in lines}
+    assert cells["class"] == ["train", "count", "clean", "precision", "f1", "pgd", "only", "worst"]
+    assert cells["zero"][-3:] == ["20.0", "-", "10.0"]  # not counted is not 0
+    assert cells["one"][-3:] == ["0.0", "40.0", "0.0"]
+    assert cells["all"][-3:] == ["10.0", "40.0", "5.0"]
+    text = " ".join(line.strip() for line in lines)
+    low, high = (100 * float(edge) for edge in metrics.wilson_interval(17, 20))
+    assert f"accuracy (95 % interval): clean 85.0 ({low:.1f} to {high:.1f}), pgd 10.0 (" in text
+    assert "only 40.0 of 10 (" in text
+    assert "worst 5.0 (" in text
+    assert all(len(line) <= 100 for line in lines)
+    with (tmp_path / "classwise.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["worst"] for row in rows] == ["0.1", "0.0"]
+    assert [row["only"] for row in rows] == ["", "0.4"]
+    assert rows[0]["only low"] == ""
+    edges = metrics.wilson_interval(4, 10)
+    assert [float(rows[1][f"only {edge}"]) for edge in ("low", "high")] == [float(e) for e in edges]
+
+
+def test_one_attack_has_no_worst_column(tmp_path: Path):
+    value = evaluation() | {"worst": {"summary": {"accuracy": 0.05}, "classwise": WORST}}
+    write(tmp_path, "report.json", value)
+    assert "worst" not in analysis.report(tmp_path).split("\n")[1]
+
+
+def test_perturbations_are_drawn(tmp_path: Path):
+    write(tmp_path, "report.json", evaluation())
+    arrays = {
+        "each/perturbation": np.ones((2, 4, 4, 1)),
+        "shown/images": np.zeros((2, 4, 4, 1), np.uint8),
+        "shown/labels": np.arange(2),
+    }
+    atomic.write_npz(tmp_path / "report.npz", **arrays)
+    assert analysis.report(tmp_path).endswith("overview.png, perturbations.png")
+    assert (tmp_path / "perturbations.png").stat().st_size > 1000
 
 
 def test_scores_alone(tmp_path: Path):

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 from jax.tree_util import Partial
 
 from rbjax import attacks
@@ -125,8 +126,29 @@ def test_evaluation_counts_every_example_once():
     assert result.accuracy == pytest.approx(np.mean(perturbed == labels))
     assert result.clean_accuracy == pytest.approx(43 / 50)
     assert result.class_counts.tolist() == np.bincount(labels).tolist()
+    fooled = perturbed != LABELS
+    assert result.class_fooled.tolist() == [np.sum(fooled & (labels == c)) for c in (0, 1)]
+    shares = np.bincount(perturbed, minlength=2) / 50
+    assert (result.prediction_counts / 50).tolist() == shares.tolist()
+    assert result.dominant_label == 1
+    assert result.dominant_share == shares[1]
+    assert result.entropy == pytest.approx(scipy.stats.entropy(shares))
     assert result.class_correct.sum() == np.sum(perturbed == labels)
     assert result.class_correct[1] == np.sum((perturbed == labels) & (labels == 1))
+
+
+def test_entropy_of_one_label_and_of_all_alike():
+    """0 where a perturbation sends all images to one class, log K where they are spread evenly."""
+    ones, zeros = IMAGES[LABELS == 1][:10], IMAGES[LABELS == 0][:10]
+    images, labels = np.concatenate([zeros, ones]), np.repeat([0, 1], 10)
+    still = evaluate_universal(LOGITS_FN, images, labels, jnp.zeros((2, 2, 3)))
+    assert still.entropy == pytest.approx(np.log(2))
+    assert (still.dominant_label, still.dominant_share) == (0, 0.5)
+    assert (still.fooling_rate, still.class_fooled.tolist()) == (0.0, [0, 0])
+    all_one = evaluate_universal(LOGITS_FN, images, labels, 0.3 * TOWARDS_1)
+    assert all_one.entropy == 0.0
+    assert (all_one.dominant_label, all_one.dominant_share) == (1, 1.0)
+    assert all_one.class_fooled.tolist() == [10, 0]
 
 
 def test_a_plain_function():

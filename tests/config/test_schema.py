@@ -13,7 +13,7 @@ NAMES = {
     "loss": ("cross_entropy", "class_balanced"),
     "optimizer": ("sgd", "adam"),
     "schedule": ("constant", "step", "triangular"),
-    "attack": ("fgsm", "pgd", "universal"),
+    "attack": ("fgsm", "pgd", "apgd", "carlini_wagner", "universal"),
     "perturbation": ("random_pixels", "gaussian_noise", "rotation"),
 }
 
@@ -57,11 +57,50 @@ def test_attacks_take_the_ball_of_the_method():
     assert (resolved.attacks.same.epsilon, resolved.attacks.same.norm) == (0.5, "l2")
 
 
-def test_epsilon_is_not_inherited_by_an_attack_of_another_norm():
+def test_an_attack_of_another_norm_must_say_its_epsilon():
     config = schema.default()
     config.method.update(name="pgd", epsilon=0.5, norm="linf")
     config.attacks.other = schema.attack("pgd", norm="l2")
-    assert schema.resolve(config, NAMES).attacks.other.epsilon == schema.ATTACK["epsilon"].default
+    with pytest.raises(schema.ConfigError) as caught:
+        schema.resolve(config, NAMES)
+    assert str(caught.value) == "attacks.other.epsilon is missing: there is no usual one in l2"
+    config.attacks.other.epsilon = 2.0
+    assert schema.resolve(config, NAMES).attacks.other.epsilon == 2.0
+    config = schema.default()  # in linf there is one, also without a method's
+    config.attacks.usual = schema.attack("pgd")
+    assert schema.resolve(config, NAMES).attacks.usual.epsilon == 8 / 255
+
+
+def test_carlini_wagner_has_the_norm_l2():
+    config = schema.default()
+    config.method.update(name="pgd", epsilon=0.5, norm="linf")
+    config.attacks.cw = schema.attack("carlini_wagner")
+    with pytest.raises(schema.ConfigError, match=r"attacks\.cw\.epsilon is missing.*in l2"):
+        schema.resolve(config, NAMES)
+    config.method.update(epsilon=12.0, norm="l2")
+    resolved = schema.resolve(config, NAMES).attacks.cw
+    assert resolved.epsilon == 12.0
+    assert "norm" not in resolved
+    config.attacks.cw.norm = "l2"
+    with pytest.raises(schema.ConfigError, match=r"attacks\.cw\.norm = 'l2': not a field of"):
+        schema.resolve(config, NAMES)
+
+
+def test_defaults_of_a_name():
+    config = schema.default()
+    for name, num_steps in (("pgd", 10), ("apgd", 100), ("carlini_wagner", 1000)):
+        config.attacks.x = schema.attack(name, epsilon=0.5)
+        assert schema.resolve(config, NAMES).attacks.x.num_steps == num_steps
+    assert "1000 for carlini_wagner" in schema.describe()
+
+
+def test_the_config_of_a_run_is_read_back():
+    config = schema.default()
+    config.schedule.update(name="step", milestones=(3, 5))
+    resolved = schema.resolve(config, NAMES)
+    back = schema.stored(json.loads(json.dumps(resolved.to_dict())))
+    assert back.to_dict() == resolved.to_dict()
+    assert back.schedule.milestones == (3, 5)
 
 
 def test_labels_that_reports_use_themselves_are_refused():

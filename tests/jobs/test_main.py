@@ -153,7 +153,15 @@ def test_the_whole_job_then_another_config_then_an_evaluation(capsys, tmp_path):
     ]
     assert main(["rbjax", *evaluation]) == 0
     results = json.loads((workdir / "report.json").read_text())["results"]
-    assert set(results) == {"clean", "fgsm", "iterative", "pgd", "pgd_l2", "universal"}
+    assert set(results) == {
+        "clean",
+        "fgsm",
+        "iterative",
+        "pgd",
+        "pgd_l2",
+        "pgd_l1",
+        "universal",
+    }
     assert results["fgsm"]["attack"]["epsilon"] == 0.1
     # What is typed counts though it is the default; the same as the run's is no contradiction.
     line = refused(capsys, *evaluation, "--config.method.name=standard")

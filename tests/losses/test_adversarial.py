@@ -3,6 +3,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from rbjax.losses import adversarial
 
@@ -39,3 +40,47 @@ def test_two_classes():
     loss = adversarial.cross_entropy(jnp.array([[0.0, 0.0]]), jnp.array([1]))
     np.testing.assert_allclose(loss, [np.log(2)], rtol=1e-6)
     np.testing.assert_allclose(adversarial.margin(jnp.array([[1.0, 4.0]]), jnp.array([0])), [3.0])
+
+
+Z = jnp.array([[3.0, 1.0, 0.0, -1.0]])
+
+
+@pytest.mark.parametrize(("label", "value"), [(0, -2 / 3), (1, 2 / 3), (2, 1.0), (3, 4 / 3)])
+def test_dlr_values(label, value):
+    """Z = (3, 1, 0, -1): -(z_y - max of the others) / (3 - 0)."""
+    for scale, shift in ((1.0, 0.0), (7.0, -2.0)):  # DLR(a z + b) = DLR(z)
+        found = adversarial.dlr(scale * Z + shift, jnp.array([label]))
+        assert float(found[0]) == pytest.approx(value, rel=1e-5)
+
+
+def test_targeted_dlr_values():
+    """(z_1 - z_0) / (3 - (0 - 1) / 2) = -2 / 3.5."""
+    found = adversarial.targeted_dlr(Z, jnp.array([0]), jnp.array([1]))
+    assert float(found[0]) == pytest.approx(-4 / 7, rel=1e-5)
+    scaled = adversarial.targeted_dlr(5 * Z + 1, jnp.array([0]), jnp.array([1]))
+    assert float(scaled[0]) == pytest.approx(-4 / 7, rel=1e-5)
+
+
+def test_dlr_with_few_classes():
+    with pytest.raises(ValueError, match="there are 2 classes; use 'margin'"):
+        adversarial.dlr(Z[:, :2], jnp.array([0]))
+    for count in (2, 3):  # the difference itself
+        found = adversarial.targeted_dlr(Z[:, :count], jnp.array([0]), jnp.array([1]))
+        assert float(found[0]) == pytest.approx(-2.0)
+
+
+def test_dlr_sees_two_equal_logits_once_each():
+    equal = jnp.array([[2.0, 2.0, 2.0, 0.0]])
+    assert float(adversarial.dlr(equal, jnp.array([3]))[0]) > 1e6  # z_1 = z_3: divided by nothing
+    two = jnp.array([[2.0, 2.0, 1.0, 0.0]])
+    assert float(adversarial.dlr(two, jnp.array([0]))[0]) == 0.0
+    assert float(adversarial.dlr(two, jnp.array([3]))[0]) == pytest.approx(2.0)
+
+
+def test_kl_values():
+    """KL((0.9, 0.1) || (0.5, 0.5)) = 0.368064; of a prediction with itself 0, and flat there."""
+    clean, other = jnp.log(jnp.array([[0.9, 0.1]])), jnp.zeros((1, 2))
+    assert float(adversarial.kl_divergence(other, clean)[0]) == pytest.approx(0.368064, rel=1e-5)
+    assert float(adversarial.kl_divergence(clean, clean)[0]) == pytest.approx(0.0, abs=1e-7)
+    gradient = jax.grad(lambda z: adversarial.kl_divergence(z, clean)[0])(clean)
+    np.testing.assert_allclose(gradient, 0.0, atol=1e-7)

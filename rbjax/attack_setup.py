@@ -1,0 +1,214 @@
+"""From a resolved config to its attacks: what each is, whom it attacks, and that it can be made."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rbjax import attacks, data
+from rbjax import config as schema
+from rbjax.attacks import suite
+from rbjax.config import Config
+from rbjax.data import Dataset, DatasetInfo
+from rbjax.tables import lookup
+from rbjax.training import run_directory, setup
+from rbjax.typing import Array, Key
+
+UNIVERSAL: dict[str, Callable[..., Any]] = {
+    "universal": attacks.craft_universal,
+    "universal_classwise": attacks.craft_universal_classwise,
+    "universal_deepfool": attacks.craft_universal_deepfool,
+}
+"""What crafts perturbations on a dataset, by name."""
+
+NAMES = (*attacks.ATTACKS, "autoattack", *UNIVERSAL)
+"""Every attack that a config can name."""
+
+
+class Suite(NamedTuple):
+    """What `run_attacks` takes, by the labels of the config."""
+
+    attacks: dict[str, suite.Entry]
+    targets: dict[str, np.ndarray]
+    counted: dict[str, np.ndarray]
+
+
+def create(config: Config, train: Dataset, test: Dataset) -> Suite:
+    """Returns the attacks of a config.
+
+    Args:
+        config: a resolved config.
+        train: what universal perturbations are crafted on.
+        test: what is attacked.
+
+    Returns:
+        The attacks, and whom they attack.
+
+    Raises:
+        ValueError: for an attack that cannot be made, naming it.
+    """
+    made = Suite({}, {}, {})
+    for label, group in config.attacks.items():
+        try:
+            made.attacks[label] = _create(config, group, train)
+        except ValueError as error:
+            raise ValueError(f"attacks.{label}: {error}") from None
+        if group.get("only_class") is not None:
+            made.counted[label] = test.labels == group.only_class
+        if group.get("target_class") is not None:
+            made.targets[label] = np.full(test.num_examples, group.target_class, np.int32)
+    return made
+
+
+def check(group: Config, info: DatasetInfo) -> None:
+    """Makes an attack without data or weights, and traces it on a small model.
+
+    Args:
+        group: a resolved attack of a config.
+        info: of the dataset.
+
+    Raises:
+        ValueError: for what is wrong with it.
+    """
+    for field in ("only_class", "target_class"):
+        _check_class(field, group.get(field), info)
+    if group.get("target_class") is not None and group.only_class == group.target_class:
+        raise ValueError("only_class and target_class are the same: no image is left to attack")
+    if group.name in UNIVERSAL:
+        norms = ("linf", "l2") if group.name == "universal_deepfool" else ("linf", "l2", "l1")
+        lookup(dict.fromkeys(norms), group.norm, what="norm")
+        return
+    attack = _compile(group)
+    if group.name not in attacks.ATTACKS:
+        return
+    if group.source is not None:
+        _read_source(group.source, info)
+    images = jax.ShapeDtypeStruct((1, *info.image_shape), jnp.float32)
+    one = jax.ShapeDtypeStruct((1,), jnp.int32)
+
+    def call(images: Array, labels: Array) -> Any:
+        logits_fn = functools.partial(_linear, info.num_classes)
+        targets = None if group.target_class is None else labels
+        return attack(logits_fn, jax.random.key(0), images, labels, targets=targets)
+
+    jax.eval_shape(call, images, one)
+
+
+def _linear(num_classes: int, images: Array) -> Array:
+    return images.reshape(images.shape[0], -1) @ jnp.ones((images[0].size, num_classes))
+
+
+def _check_class(field: str, value: int | None, info: DatasetInfo) -> None:
+    if value is not None and value >= info.num_classes:
+        raise ValueError(
+            f"{field} is {value}; allowed: 0 to {info.num_classes - 1}, the classes of {info.name}"
+        )
+
+
+def _create(config: Config, group: Config, train: Dataset) -> suite.Entry:
+    """Returns one attack."""
+    if group.name in UNIVERSAL:
+        options = _options(group) | {"batch_size": config.batch_size}
+        some = setup.first(train, group.max_examples)
+        return Universal(
+            group.name, tuple(sorted(options.items())), group.get("target_class"), some
+        )
+    attack = _compile(group)
+    if group.get("source") is None:
+        return attack
+    run = _read_source(group.source, data.info(config.dataset.name))
+    return attacks.transfer(attack, setup.trained_logits_fn(run, group.source))
+
+
+def _compile(group: Config) -> Any:
+    """Returns a compiled attack, or AutoAttack."""
+    if group.name == "autoattack":
+        return attacks.autoattack(**_options(group))
+    return attacks.create(group.name, **_options(group))
+
+
+def _options(group: Config) -> dict[str, Any]:
+    """Returns the options of an attack's maker."""
+    return {k: v for k, v in setup.options(group).items() if k not in schema.NO_OPTIONS}
+
+
+def _read_source(workdir: str, info: DatasetInfo) -> Config:
+    """Returns the config of another run, whose model must fit the dataset."""
+    try:
+        run = schema.stored(run_directory.read_config(workdir))
+    except ValueError as error:
+        raise ValueError(f"source: {error}") from None
+    theirs = data.info(run.dataset.name)
+    for field in ("image_shape", "num_classes"):
+        here, there = getattr(info, field), getattr(theirs, field)
+        if here != there:
+            raise ValueError(
+                f"source is {workdir!r}, a run on {theirs.name} with {field} {there}; it must have "
+                f"that of {info.name}, {here}"
+            )
+    return run
+
+
+class Perturbed(NamedTuple):
+    """What a universal perturbation did to a dataset it was not crafted on."""
+
+    predictions: np.ndarray
+    fooling_rate: float
+    """Share of the images whose class changed, labels aside."""
+    dominant_label: int
+    """The class that most of the perturbed images are taken for."""
+    dominant_share: float
+    entropy: float
+    """Of the predictions, in nats."""
+    kept: dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Universal:
+    """A universal perturbation as an entry of `run_attacks`: crafted on train, put on test."""
+
+    name: str
+    options: tuple[tuple[str, Any], ...]
+    target_class: int | None
+    train: Dataset
+
+    def run(
+        self,
+        logits_fn: Any,
+        key: Key,
+        images: np.ndarray,
+        labels: np.ndarray,
+        *,
+        example_ids: np.ndarray,
+        batch_size: int | None,
+        devices: Sequence[Any] | None,
+        progress: Callable[[suite.Progress], None] | None,
+        targets: np.ndarray | None = None,
+    ) -> Perturbed:
+        """Crafts the perturbation and classifies the images with it; see `suite.Driver`."""
+        del example_ids, devices, targets  # it is crafted for the targets, and nothing is drawn
+        train, given = self.train, dict(self.options)
+        if self.target_class is not None:
+            given["targets"] = np.full(train.num_examples, self.target_class, np.int32)
+
+        def tell(done: int, of: int, _: float) -> None:
+            if progress is not None:
+                progress(suite.Progress("crafting", done, of, len(labels)))
+
+        crafts = UNIVERSAL[self.name]
+        known = () if crafts is attacks.craft_universal_deepfool else (train.labels,)
+        ids = train.example_ids
+        delta = crafts(
+            logits_fn, key, train.images, *known, example_ids=ids, progress=tell, **given
+        ).delta
+        found = attacks.evaluate_universal(
+            logits_fn, images, labels, delta, batch_size=batch_size or 256
+        )
+        shown = {name: getattr(found, name) for name in Perturbed._fields if name != "kept"}
+        return Perturbed(**shown, kept={"perturbation": np.asarray(delta)})

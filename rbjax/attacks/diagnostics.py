@@ -1,0 +1,129 @@
+"""Checks that catch a false sense of robustness: is a model robust, or is it hard to attack?
+
+A few hundred images are enough. `probe.py` asks and attacks the model, `findings.py` says what
+follows from what was seen.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rbjax import checks
+from rbjax.attacks.attack import CompiledAttack, count_classes
+from rbjax.attacks.classifier import Model
+from rbjax.attacks.findings import Finding, judge
+from rbjax.attacks.norms import NORMS, check_size
+from rbjax.attacks.probe import Probe, gather
+from rbjax.attacks.square import square
+from rbjax.inputs import check_images, check_labels, to_float
+from rbjax.tables import lookup
+from rbjax.typing import Array, Key
+
+
+def diagnose(
+    logits_fn: Model,
+    key: Key,
+    images: np.ndarray | Array,
+    labels: np.ndarray | Array,
+    *,
+    epsilon: float,
+    norm: str = "linf",
+    example_ids: np.ndarray | Array | None = None,
+    batch_size: int = 128,
+    source: Model | None = None,
+    black_box: CompiledAttack | None = None,
+    num_queries: int = 300,
+) -> list[Finding]:
+    """Looks for signs that attacks fail for other reasons than that a model is robust.
+
+    Gradients that vanish, mislead or are noise; a loss that saturates; answers that change from
+    call to call or with the batch; probabilities in place of logits. None of the checks proves
+    anything of a model that passes: `run_autoattack` is the measurement, this comes before it.
+
+    Args:
+        logits_fn: images -> logits (B, K), or a randomised classifier, as `randomized` makes it.
+        key: one key.
+        images: (N, H, W, C) uint8, or floating in [0, 1]; a few hundred.
+        labels: (N,) integers, the true classes.
+        epsilon: radius of the ball, in pixel units, above 0.
+        norm: `"linf"`, `"l2"` or `"l1"`.
+        example_ids: (N,) integers, what keys are derived from; None: the row numbers.
+        batch_size: images at once.
+        source: another model of the same classes, from which attacks are transferred.
+        black_box: an attack without gradients in that norm; None: the square attack (none in l1).
+        num_queries: of the square attack.
+
+    Returns:
+        One finding a check, failed or passed.
+
+    Raises:
+        ValueError: for wrong shapes or values.
+
+    Source:
+        Carlini et al. 2019, arXiv:1902.06705, sections 3 to 5; Athalye, Carlini, Wagner 2018,
+        arXiv:1802.00420, section 3.1; Croce and Hein 2020, arXiv:2003.01690, whose code warns of
+        randomness, probabilities and zero gradients.
+    """
+    images, labels = np.asarray(images), np.asarray(labels)
+    ids = np.arange(len(images)) if example_ids is None else np.asarray(example_ids)
+    _check(logits_fn, images, labels, ids, epsilon, norm, batch_size)
+    if black_box is None and norm != "l1":
+        black_box = square(epsilon=epsilon, norm=norm, num_queries=num_queries)
+    probe = Probe(
+        key=key,
+        images=np.asarray(to_float(images)),
+        labels=labels.astype(np.int32),
+        example_ids=ids.astype(np.int32),
+        norm=norm,
+        epsilon=float(epsilon),
+        batch_size=min(batch_size, len(images)),
+    )
+    evidence = gather(probe, logits_fn, source, black_box)
+    return judge(evidence)
+
+
+def format_findings(findings: list[Finding]) -> str:
+    """Returns findings as lines for a terminal, with the advice under what failed.
+
+    Args:
+        findings: of `diagnose`.
+
+    Returns:
+        Lines without a line break at the end.
+    """
+    width = max((len(finding.name) for finding in findings), default=0)
+    lines = []
+    for finding in findings:
+        verdict = "ok" if finding.passed else "FAILED"
+        lines.append(f"{verdict:6}  {finding.name:{width}}  {finding.seen}")
+        if not finding.passed:
+            lines.append(f"{'':6}  {'':{width}}  -> {finding.advice}")
+    return "\n".join(lines)
+
+
+def _check(
+    logits_fn: Model,
+    images: np.ndarray,
+    labels: np.ndarray,
+    ids: np.ndarray,
+    epsilon: float,
+    norm: str,
+    batch_size: int,
+) -> None:
+    """Raises a ValueError for what is wrong with the arguments."""
+    lookup(NORMS, norm, what="norm")
+    check_size("epsilon", checks.real("epsilon", epsilon), norm)
+    if epsilon == 0:
+        raise ValueError("epsilon is 0; it must be above 0: nothing is attacked without a ball")
+    checks.integer("batch_size", batch_size, low=1)
+    check_images(images)
+    if len(images) == 0:
+        raise ValueError("images holds no image; there must be at least one")
+    one = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
+    num_classes = count_classes(logits_fn, one)
+    if num_classes < 2:
+        raise ValueError(f"the model has {num_classes} class; there must be at least 2")
+    check_labels(labels, num_examples=len(images), num_classes=num_classes)
+    check_labels(ids, num_examples=len(images), num_classes=2**31, field="example_ids")

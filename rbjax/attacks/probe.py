@@ -1,0 +1,364 @@
+"""What the diagnostics see of a model: its answers, and where gradients of several kinds lead.
+
+One compiled search serves all of them: radius, steps, loss and smoothing are its arguments.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rbjax import prng
+from rbjax.attacks import norms
+from rbjax.attacks.attack import CompiledAttack, column, select
+from rbjax.attacks.classifier import Classifier, Gradient, Model, Randomized, as_model, classifier
+from rbjax.losses import adversarial
+from rbjax.typing import Array, Key
+
+FEW_STEPS, MANY_STEPS = 4, 20
+NUM_DRAWS = 4
+"""Noisy images whose gradients are averaged in each step of a smoothed search."""
+EPSILONS = (0.25, 0.5, 1.0)
+"""Radii at which the margin is followed, of epsilon."""
+
+
+class Search(NamedTuple):
+    """What a search of gradient steps depends on; numbers, so that none compiles it again."""
+
+    num_steps: int
+    epsilon: float
+    start: float
+    """Radius of the ball in which it starts."""
+    margin: bool = False
+    """Whether the margin is climbed, not the cross-entropy."""
+    noise: float = 0.0
+    """Deviation of the noise over which gradients are averaged."""
+    num_draws: int = 1
+
+
+class Searched(NamedTuple):
+    """Where a search led from N images, on the host."""
+
+    images: np.ndarray
+    """(N, H, W, C) the iterate with the largest margin."""
+    fooled: np.ndarray
+    """(N,) bool, whether that one fools."""
+    last_fooled: np.ndarray
+    """(N,) bool, whether the last iterate does."""
+    margin: np.ndarray
+    """(N,) of the last iterate, max_{j != y} z_j - z_y."""
+    gradient: np.ndarray
+    """(N,) largest absolute value of the last step's gradient."""
+
+
+def _search(
+    norm: str,
+    model: Any,
+    keys: Key,
+    images: Array,
+    labels: Array,
+    plan: Search,
+) -> tuple[Array, ...]:
+    """Returns the parts of `Searched`: projected ascent by steps of 2.5 epsilon / num_steps."""
+    asked = classifier(model, images)
+    epsilon = jnp.broadcast_to(plan.epsilon, labels.shape).astype(jnp.float32)
+    step_size = 2.5 * epsilon / plan.num_steps
+
+    def constrain(moved: Array) -> Array:
+        return jnp.clip(images + norms.project(moved - images, epsilon, norm), 0.0, 1.0)
+
+    def judged(draws: Key, moved: Array) -> tuple[Array, Array]:
+        logits = asked.logits(draws, moved)
+        return adversarial.margin(logits, labels), jnp.argmax(logits, axis=-1) != labels
+
+    def step(number: Array, carry: tuple[Array, ...]) -> tuple[Array, ...]:
+        current, best, highest, _, memory = carry
+        draws = prng.per_draw(keys, number + 1)
+        found = _gradient(asked, draws, current, labels, plan)
+        # With noise the logits are not those of `current`; only the last iterate is of use then.
+        best, highest = _higher(current, adversarial.margin(found.logits, labels), best, highest)
+        size = jnp.max(jnp.abs(found.gradient), axis=(1, 2, 3))
+        # The mean goes on over the steps, as few noisy images are used in each.
+        memory = gradient = found.gradient + jnp.where(plan.noise > 0, memory, 0.0)
+        if norm == "l1":
+            gradient = norms.movable(gradient, current)
+        moved = current + column(step_size) * norms.steepest(gradient, norm)
+        return constrain(moved), best, highest, size, memory
+
+    law = norms.STARTS["uniform"]
+    start = constrain(images + norms.start(law, keys, images.shape[1:], plan.start, norm))
+    none = jnp.full(labels.shape, -jnp.inf)
+    carry = (start, start, none, none, jnp.zeros(images.shape))
+    last, best, highest, size, _ = jax.lax.fori_loop(0, plan.num_steps, step, carry)
+    margin, last_fooled = judged(prng.per_draw(keys, _LAST), last)
+    best, _ = _higher(last, margin, best, highest)
+    best = jnp.where(plan.noise > 0, last, best)
+    _, fooled = judged(prng.per_draw(keys, _BEST), best)
+    return best, fooled, last_fooled, margin, size
+
+
+_LAST, _BEST = 2**31 - 1, 2**31 - 2
+"""Draws that no step makes."""
+
+
+def _higher(new: Array, margin: Array, old: Array, highest: Array) -> tuple[Array, Array]:
+    """Returns the images with the larger margin, and that margin."""
+    return select(margin > highest, (new, margin), (old, highest))
+
+
+def _gradient(asked: Classifier, keys: Key, images: Array, labels: Array, plan: Search) -> Gradient:
+    """Returns the gradient of what is climbed, its mean over noisy images where there is noise."""
+
+    def objective(logits: Array) -> Array:
+        margin = adversarial.margin(logits, labels)
+        return jnp.where(plan.margin, margin, adversarial.cross_entropy(logits, labels))
+
+    def noisy(draws: Key) -> Array:
+        normal = jax.vmap(lambda key: jax.random.normal(key, images.shape[1:]))(draws)
+        return jnp.clip(images + plan.noise * normal, 0.0, 1.0)
+
+    def add(draw: Array, sums: Gradient) -> Gradient:
+        draws = prng.per_draw(keys, draw)
+        # Drawing as many normal numbers in vain would take longer than a small model.
+        moved = jax.lax.cond(plan.noise > 0, noisy, lambda _: images, draws)
+        found = asked.value_and_grad(objective, draws, moved)
+        return jax.tree.map(jnp.add, sums, found)
+
+    zeros = Gradient(
+        loss=jnp.zeros(labels.shape),
+        logits=jnp.zeros((len(labels), asked.num_classes)),
+        gradient=jnp.zeros(images.shape),
+    )
+    sums = jax.lax.fori_loop(0, plan.num_draws, add, zeros)
+    return jax.tree.map(lambda total: total / plan.num_draws, sums)
+
+
+def _answer(model: Any, keys: Key, images: Array) -> Array:
+    """Returns the logits (B, K), float32."""
+    return classifier(model, images).logits(keys, images)
+
+
+_compiled_search: Callable[..., tuple[Array, ...]] = jax.jit(_search, static_argnums=0)
+_compiled_answer: Callable[..., Array] = jax.jit(_answer)
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """Images in blocks of one size, and the keys of what is random about them."""
+
+    key: Key
+    images: np.ndarray
+    """(N, H, W, C) float32."""
+    labels: np.ndarray
+    example_ids: np.ndarray
+    norm: str
+    epsilon: float
+    batch_size: int
+
+    def blocks(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
+        """Yields (batch_size,) rows and how many count; the last block repeats its last row."""
+        for start in range(0, len(rows), self.batch_size):
+            block = rows[start : start + self.batch_size]
+            yield np.pad(block, (0, self.batch_size - len(block)), mode="edge"), len(block)
+
+    def keys(self, stream: str, rows: np.ndarray) -> Key:
+        """Returns the keys of some rows, of the stream with that name."""
+        return prng.per_example(prng.named(self.key, stream), jnp.asarray(self.example_ids[rows]))
+
+    def answer(
+        self, model: Model, stream: str, *, images: np.ndarray | None = None, beside: bool = False
+    ) -> np.ndarray:
+        """Returns the logits of all images, (N, K).
+
+        Args:
+            model: the model.
+            stream: what the draws of a randomised model are named by.
+            images: others in their place.
+            beside: whether every second image of a block is replaced by its negative; the rows
+                of those are NaN.
+        """
+        images, found = self.images if images is None else images, []
+        for rows, count in self.blocks(np.arange(len(images))):
+            block = jnp.asarray(images[rows])
+            if beside:
+                block = block.at[1::2].set(1.0 - block[1::2])
+            logits = np.array(_compiled_answer(as_model(model), self.keys(stream, rows), block))
+            if beside:
+                logits[1::2] = np.nan
+            found.append(logits[:count])
+        return np.concatenate(found)
+
+    def search(
+        self, model: Model, stream: str, plan: Search, rows: np.ndarray | None = None
+    ) -> Searched:
+        """Returns where a search leads from some of the images (None: all), on the host."""
+        rows = np.arange(len(self.images)) if rows is None else rows
+
+        def run(keys: Key, images: Array, labels: Array) -> tuple[Array, ...]:
+            return _compiled_search(self.norm, as_model(model), keys, images, labels, plan)
+
+        return Searched(*self._over(run, stream, rows))
+
+    def attack(
+        self, model: Model, attack: CompiledAttack, stream: str, rows: np.ndarray
+    ) -> np.ndarray:
+        """Returns which of some images an attack fools."""
+
+        def run(keys: Key, images: Array, labels: Array) -> tuple[Array]:
+            result = attack(model, keys, images, labels, epsilon=self.epsilon)
+            return (result.fooled,)
+
+        return self._over(run, stream, rows)[0]
+
+    def _over(
+        self, run: Callable[[Key, Array, Array], tuple[Array, ...]], stream: str, rows: Any
+    ) -> list[np.ndarray]:
+        found = []
+        for block, count in self.blocks(rows):
+            keys, images = self.keys(stream, block), jnp.asarray(self.images[block])
+            parts = jax.device_get(run(keys, images, jnp.asarray(self.labels[block])))
+            found.append([part[:count] for part in parts])
+        return [np.concatenate(parts) for parts in zip(*found, strict=True)]
+
+
+class Rival(NamedTuple):
+    """An attack that should find nothing where plain gradients have found nothing."""
+
+    fooled: np.ndarray
+    """(N,) bool, images that it alone fools."""
+    by_chance: np.ndarray
+    """(N,) bool, of the other images found those that fool when asked again (randomised)."""
+
+
+class Evidence(NamedTuple):
+    """What was seen of a model on N images; every search is within epsilon if not said."""
+
+    labels: np.ndarray
+    largest_pixel: float
+    num_samples: int | None
+    """Draws of each answer of a randomised model; None of any other."""
+    logits: np.ndarray
+    """(N, K) of the images as they are."""
+    again: np.ndarray
+    """(N, K) the same, asked again; with other draws if randomised."""
+    beside: np.ndarray
+    """(N, K) the same, beside other images; NaN where not asked."""
+    gradients: dict[str, np.ndarray]
+    """Largest absolute value of the gradient at the image of "cross_entropy" and "margin"."""
+    few_fooled: np.ndarray
+    """By the last of a few steps."""
+    many_fooled: np.ndarray
+    """By the last of many."""
+    margins: np.ndarray
+    """(1 + len(EPSILONS), N) of the image, and after a search within each radius."""
+    large_fooled: np.ndarray
+    """By a search without any ball."""
+    found: dict[str, np.ndarray]
+    """Fooled by the best iterate that climbed "cross_entropy" or "margin"."""
+    rivals: dict[str, Rival]
+    """By the name of the check."""
+
+    @property
+    def right(self) -> np.ndarray:
+        """(N,) bool, which images are classified right as they are."""
+        return np.argmax(self.logits, axis=1) == self.labels
+
+
+def unbounded(norm: str, shape: tuple[int, ...]) -> float:
+    """Returns the radius within which every image in [0, 1] reaches every other."""
+    size = math.prod(shape)
+    return {"linf": 1.0, "l2": math.sqrt(size), "l1": float(size)}[norm]
+
+
+def smoothing(norm: str, epsilon: float, shape: tuple[int, ...]) -> float:
+    """Returns the deviation at which noise is about half as large as epsilon."""
+    size = math.prod(shape)
+    return 0.5 * epsilon / {"linf": 1.0, "l2": math.sqrt(size), "l1": size}[norm]
+
+
+def gather(
+    probe: Probe, model: Model, source: Model | None, black_box: CompiledAttack | None
+) -> Evidence:
+    """Asks and attacks a model for all that the checks judge by."""
+    shape, epsilon = probe.images.shape[1:], probe.epsilon
+    looks = {
+        loss: probe.search(model, "gradient", Search(1, 0.0, 0.0, loss == "margin"))
+        for loss in ("cross_entropy", "margin")
+    }
+    few = probe.search(model, "ascent", Search(FEW_STEPS, epsilon, epsilon))
+    many = [
+        probe.search(model, "ascent", Search(MANY_STEPS, part * epsilon, part * epsilon))
+        for part in EPSILONS
+    ]
+    margin = probe.search(model, "margin", Search(MANY_STEPS, epsilon, epsilon, margin=True))
+    large = Search(MANY_STEPS, unbounded(probe.norm, shape), epsilon)
+    return Evidence(
+        labels=probe.labels,
+        largest_pixel=float(np.max(probe.images)),
+        num_samples=model.num_samples if isinstance(model, Randomized) else None,
+        logits=probe.answer(model, "answer"),
+        again=probe.answer(model, "again" if isinstance(model, Randomized) else "answer"),
+        beside=probe.answer(model, "answer", beside=True),
+        gradients={loss: look.gradient for loss, look in looks.items()},
+        few_fooled=few.last_fooled,
+        many_fooled=many[-1].last_fooled,
+        margins=np.stack([looks["margin"].margin, *(found.margin for found in many)]),
+        large_fooled=probe.search(model, "large", large).fooled,
+        found={"cross_entropy": many[-1].fooled, "margin": margin.fooled},
+        rivals=_rivals(probe, model, source, black_box, (many[-1], margin)),
+    )
+
+
+def _rivals(
+    probe: Probe,
+    model: Model,
+    source: Model | None,
+    black_box: CompiledAttack | None,
+    found: tuple[Searched, ...],
+) -> dict[str, Rival]:
+    """Returns what other attacks find on the images that plain gradients leave unfooled."""
+    unfooled = ~np.any([search.fooled for search in found], axis=0)
+    rows = np.flatnonzero(unfooled)
+    attacks = {"smoothed_gradients": lambda: _smoothed(probe, model, rows)}
+    if black_box is not None:
+        attacks["black_box"] = lambda: probe.attack(model, black_box, "black box", rows)
+    if source is not None:
+        attacks["transfer"] = lambda: _transferred(probe, model, source, rows)
+    by_chance = np.zeros_like(unfooled)
+    if isinstance(model, Randomized):
+        for search in found:
+            by_chance |= unfooled & _fools(probe, model, "chance", search.images)
+    rivals = {}
+    for name, attack in attacks.items():
+        fooled = np.zeros_like(unfooled)
+        if len(rows) > 0:
+            fooled[rows] = attack()
+        rivals[name] = Rival(fooled, by_chance)
+    return rivals
+
+
+def _fools(probe: Probe, model: Model, stream: str, images: np.ndarray) -> np.ndarray:
+    """Returns which of N images are not taken for their labels."""
+    logits = probe.answer(model, stream, images=images)
+    return np.argmax(logits, axis=1) != probe.labels
+
+
+def _smoothed(probe: Probe, model: Model, rows: np.ndarray) -> np.ndarray:
+    """Returns which rows a search along gradients averaged over noise fools."""
+    noise = smoothing(probe.norm, probe.epsilon, probe.images.shape[1:])
+    plan = Search(MANY_STEPS, probe.epsilon, probe.epsilon, noise=noise, num_draws=NUM_DRAWS)
+    return probe.search(model, "smoothed", plan, rows).fooled
+
+
+def _transferred(probe: Probe, model: Model, source: Model, rows: np.ndarray) -> np.ndarray:
+    """Returns which rows are fooled by what was crafted on another model."""
+    images = np.array(probe.images)
+    plan = Search(MANY_STEPS, probe.epsilon, probe.epsilon)
+    images[rows] = probe.search(source, "source", plan, rows).images
+    return _fools(probe, model, "transfer", images)[rows]

@@ -1,0 +1,172 @@
+"""One perturbation for all images, added up of the DeepFool steps of one image after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from rbjax import checks
+from rbjax.attacks.attack import Problem
+from rbjax.attacks.classifier import as_partial, classifier
+from rbjax.attacks.deepfool import DeepFoolPlan, to_candidates, walk
+from rbjax.attacks.norms import NORMS, check_size, project
+from rbjax.attacks.universal.apply import apply_universal
+from rbjax.attacks.universal.dataset import batches, check_ids, count_classes, epoch_order
+from rbjax.attacks.universal.evaluation import classify
+from rbjax.tables import lookup
+from rbjax.typing import Array, Key, LogitsFn
+
+_BLOCK = 256
+"""Images that one compiled call visits, one after another."""
+
+_NO_CLASS = -1
+"""In place of a class for rows that only fill up a block: they count as fooled already."""
+
+
+class UniversalDeepFoolResult(NamedTuple):
+    """What crafting returns."""
+
+    delta: Array
+    """(H, W, C) float32, the perturbation after the pass that fools most."""
+    fooling_rate: np.ndarray
+    """(P,) share of the images that are fooled after each of the passes that were made."""
+    num_moves: np.ndarray
+    """(P,) int64, images of each pass that moved the perturbation."""
+
+
+def craft_universal_deepfool(
+    logits_fn: LogitsFn,
+    key: Key,
+    images: np.ndarray | Array,
+    *,
+    epsilon: float,
+    norm: str = "linf",
+    fooling_rate: float = 0.8,
+    max_passes: int = 10,
+    num_candidates: int = 10,
+    overshoot: float = 0.02,
+    deepfool_steps: int = 10,
+    batch_size: int = 256,
+    example_ids: np.ndarray | Array | None = None,
+    progress: Callable[[int, int, float], None] | None = None,
+) -> UniversalDeepFoolResult:
+    """Crafts one perturbation that changes the class of most images of a dataset.
+
+    In each pass over the shuffled images, an image that v does not fool yet,
+    k(clip(x + v)) = k(x), moves it by its own shortest way out: v <- P(v + d) with d DeepFool's
+    perturbation of clip(x + v), in l2, and P the projection to the ball; then the share of images
+    that v fools is measured, and the passes end when it is `fooling_rate`, or when no image moved
+    v. No label is needed: an image is fooled when it is classified otherwise than as it is. The
+    result does not depend on the order in which the examples are stored.
+
+    Args:
+        logits_fn: images -> logits (B, K). With `Partial(model.apply, variables)` new weights do
+            not compile again.
+        key: one key, for the order of the examples.
+        images: (N, H, W, C) uint8, or floating in [0, 1]; may stay on the host.
+        epsilon: radius of the ball, in pixel units.
+        norm: `"linf"`, `"l2"` or `"l1"`, of the ball alone.
+        fooling_rate: the share to be fooled, in [0, 1].
+        max_passes: the most passes over the dataset.
+        num_candidates: as for `deepfool`.
+        overshoot: as for `deepfool`.
+        deepfool_steps: the most steps of DeepFool for one image; one that is not fooled by then
+            leaves v as it is.
+        batch_size: images classified at once when the share is measured.
+        example_ids: (N,) integers; None: the row numbers.
+        progress: called after each pass with passes made, the most there will be and the share.
+
+    Returns:
+        The perturbation and the share that each pass reached.
+
+    Raises:
+        ValueError: for wrong shapes or values.
+
+    Source:
+        Moosavi-Dezfooli et al. 2017, arXiv:1610.08401, algorithm 1. Theirs adds v without clipping
+        to [0, 1]; here, as in `evaluate_universal`, what is classified is an image that can exist.
+        Theirs returns the v of the last pass, but the share may fall from one pass to the next.
+        Their code leaves out an image that DeepFool fools with the last of its steps, here it is
+        left out if it is not fooled at all; and it has no largest number of passes.
+    """
+    images = np.asarray(images)
+    num_examples = len(images)
+    count_classes(logits_fn, images)
+    lookup(NORMS, norm, what="norm")
+    check_size("epsilon", checks.real("epsilon", epsilon, low=-np.inf), norm)
+    checks.real("fooling_rate", fooling_rate, high=1.0)
+    checks.integer("max_passes", max_passes, low=1)
+    checks.integer("batch_size", batch_size, low=1)
+    plan = DeepFoolPlan(
+        norm="l2",
+        num_steps=checks.integer("deepfool_steps", deepfool_steps, low=1),
+        num_candidates=checks.integer("num_candidates", num_candidates, low=2),
+        overshoot=checks.real("overshoot", overshoot),
+    )
+    ids, model = check_ids(example_ids, num_examples), as_partial(logits_fn)
+    delta = best = jnp.zeros(images.shape[1:], jnp.float32)
+    clean = classify(logits_fn, images, delta, batch_size=batch_size)
+    rates, moves = [], []
+    for number in range(max_passes):
+        counts = []
+        for rows, mask in batches(epoch_order(key, ids, number), min(_BLOCK, num_examples)):
+            references = np.where(mask, clean[rows], _NO_CLASS)
+            delta, count = _visit(plan, norm, model, delta, images[rows], references, epsilon)
+            counts.append(count)
+        moves.append(int(np.sum(jax.device_get(counts))))
+        perturbed = classify(logits_fn, images, delta, batch_size=batch_size)
+        rates.append(float(np.mean(perturbed != clean)))
+        best = delta if rates[-1] >= max(rates) else best
+        if progress is not None:
+            progress(number + 1, max_passes, rates[-1])
+        if rates[-1] >= fooling_rate or moves[-1] == 0:
+            break
+    return UniversalDeepFoolResult(best, np.asarray(rates), np.asarray(moves))
+
+
+def _visit_block(
+    plan: DeepFoolPlan,
+    norm: str,
+    model: Partial,
+    delta: Array,
+    images: Array,
+    references: Array,
+    epsilon: Array,
+) -> tuple[Array, Array]:
+    """Returns the perturbation after a block of images, and how many of them moved it.
+
+    Args:
+        plan: of the walk.
+        norm: of the ball.
+        model: the logits function.
+        delta: (H, W, C).
+        images: (S, H, W, C) uint8, or floating in [0, 1].
+        references: (S,) the classes of the images as they are.
+        epsilon: radius of the ball.
+    """
+    asked = classifier(model, jnp.zeros((1, *delta.shape), jnp.float32))
+    # Nothing is random here, and a walk reads neither sizes nor an objective.
+    keys, unused = jax.random.split(jax.random.key(0), 1), jnp.zeros(1)
+
+    def visit(delta: Array, row: tuple[Array, Array]) -> tuple[Array, Array]:
+        image, reference = row
+        start, label = apply_universal(image, delta)[None], reference[None]
+        logits = asked.logits(keys, start)
+        planes = to_candidates(logits, label, plan.num_candidates)
+        problem = Problem(asked, keys, start, label, None, unused, unused, lambda z: z[:, 0])
+        # Where v fools already the walk has no step, and costs the pass forwards alone.
+        walked = walk(plan, problem, logits, planes)
+        moved = project(delta[None] + walked.images - start, epsilon, norm)[0]
+        moved = jnp.where(walked.fooled[0] & (walked.number > 0), moved, delta)
+        return moved, jnp.any(moved != delta)
+
+    delta, moves = jax.lax.scan(visit, delta, (images, references))
+    return delta, jnp.sum(moves)
+
+
+_visit = jax.jit(_visit_block, static_argnums=(0, 1))

@@ -1,0 +1,277 @@
+"""One perturbation for all images, or one a class, by steps along the gradient of the mean loss.
+
+The drivers loop on the host over blocks of one fixed size and call a compiled step, so that a
+dataset of any size fits; the last block is filled up with rows that count for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from rbjax import checks, prng
+from rbjax.attacks.classifier import as_partial
+from rbjax.attacks.norms import NORMS, check_size, project, sample, steepest
+from rbjax.attacks.universal.apply import apply_universal
+from rbjax.attacks.universal.dataset import batches, check_ids, count_classes, epoch_order
+from rbjax.convolution import loop_safe
+from rbjax.inputs import check_labels
+from rbjax.losses.adversarial import cross_entropy
+from rbjax.tables import lookup
+from rbjax.typing import Array, Key, LogitsFn
+
+Progress = Callable[[int, int, float], None]
+"""Told epochs done, epochs in all and the epoch's loss."""
+
+
+class UniversalResult(NamedTuple):
+    """What crafting returns."""
+
+    delta: Array
+    """(H, W, C) float32, the perturbation."""
+    loss: np.ndarray
+    """(num_epochs,) the mean (clipped) loss that was climbed, over each epoch's steps."""
+
+
+class ClasswiseResult(NamedTuple):
+    """What crafting for each class returns."""
+
+    delta: Array
+    """(K, H, W, C) float32, each class's perturbation; 0 for a class without images."""
+    loss: np.ndarray
+    """(K, num_epochs) as for one perturbation; NaN for a class without images."""
+
+
+def craft_universal(
+    logits_fn: LogitsFn,
+    key: Key,
+    images: np.ndarray | Array,
+    labels: np.ndarray | Array,
+    *,
+    epsilon: float,
+    norm: str = "linf",
+    num_epochs: int = 10,
+    batch_size: int = 128,
+    step_size: float | None = None,
+    loss_clip: float | None = None,
+    random_start: bool = False,
+    targets: np.ndarray | Array | None = None,
+    example_ids: np.ndarray | Array | None = None,
+    progress: Progress | None = None,
+) -> UniversalResult:
+    """Crafts one perturbation that raises the loss of a whole dataset.
+
+    max_{||delta|| <= epsilon} mean_i min(L(f(clip(x_i + delta)), y_i), loss_clip), by steps
+    delta <- P(delta + step_size d(g)) over shuffled batches, where g is the gradient of the batch's
+    mean and d its sign (l-inf) or g / ||g|| (l2). With targets the mean loss of the targets is
+    lowered instead, unclipped (it is bounded already). The result does not depend on the order
+    in which the examples are stored.
+
+    Args:
+        logits_fn: images -> logits (B, K). With `Partial(model.apply, variables)` new weights do
+            not compile again.
+        key: one key, for the order of the examples and the start.
+        images: (N, H, W, C) uint8, or floating in [0, 1]; may stay on the host.
+        labels: (N,) integers.
+        epsilon: radius of the ball, in pixel units.
+        norm: `"linf"`, `"l2"` or `"l1"`.
+        num_epochs: passes over the dataset.
+        batch_size: examples of a step; the last batch of an epoch may have fewer.
+        step_size: in pixel units; None: epsilon / 4.
+        loss_clip: an example whose loss is above stops counting; None: none does.
+        random_start: whether delta begins at a random point of the ball, not at 0.
+        targets: (N,) integers, the class that each image is to be taken for.
+        example_ids: (N,) integers; None: the row numbers.
+        progress: called after each epoch with epochs done, epochs in all and the epoch's loss.
+
+    Returns:
+        The perturbation and the loss of each epoch.
+
+    Raises:
+        ValueError: for wrong shapes or values.
+
+    Source:
+        Shafahi et al. 2020, arXiv:1811.11304, algorithm 2.
+    """
+    images, labels = np.asarray(images), np.asarray(labels)
+    ascent = _Ascent(norm, epsilon, num_epochs, step_size, loss_clip, random_start, batch_size)
+    data, _ = _check(ascent, logits_fn, images, labels, targets, example_ids)
+    return _climb(ascent, logits_fn, key, data, min(batch_size, len(images)), progress)
+
+
+def craft_universal_classwise(
+    logits_fn: LogitsFn,
+    key: Key,
+    images: np.ndarray | Array,
+    labels: np.ndarray | Array,
+    *,
+    epsilon: float,
+    norm: str = "linf",
+    num_epochs: int = 10,
+    batch_size: int = 128,
+    step_size: float | None = None,
+    loss_clip: float | None = None,
+    random_start: bool = False,
+    targets: np.ndarray | Array | None = None,
+    example_ids: np.ndarray | Array | None = None,
+    progress: Progress | None = None,
+) -> ClasswiseResult:
+    """Crafts one perturbation a class, each on the images of its class alone.
+
+    delta_c = `craft_universal(logits_fn, fold_in(key, c), images[labels == c], ...).delta`: what a
+    class loses to a perturbation that need not serve the others.
+
+    Args:
+        logits_fn: as for `craft_universal`, as are all others.
+        key: one key.
+        images: (N, H, W, C) uint8, or floating in [0, 1]; may stay on the host.
+        labels: (N,) integers.
+        epsilon: radius of each ball, in pixel units.
+        norm: `"linf"`, `"l2"` or `"l1"`.
+        num_epochs: passes over each class.
+        batch_size: examples of a step.
+        step_size: in pixel units; None: epsilon / 4.
+        loss_clip: an example whose loss is above stops counting; None: none does.
+        random_start: whether each begins at a random point of the ball, not at 0.
+        targets: (N,) integers, the class that each image is to be taken for.
+        example_ids: (N,) integers; None: the row numbers.
+        progress: called after each epoch of each class, with those done and those in all.
+
+    Returns:
+        The perturbations and the losses.
+
+    Raises:
+        ValueError: for wrong shapes or values.
+
+    Source:
+        Benz et al. 2021, "Universal Adversarial Training with Class-Wise Perturbations", ICME: a
+        perturbation a class, each with the steps of Shafahi et al.
+    """
+    images, labels = np.asarray(images), np.asarray(labels)
+    ascent = _Ascent(norm, epsilon, num_epochs, step_size, loss_clip, random_start, batch_size)
+    data, num_classes = _check(ascent, logits_fn, images, labels, targets, example_ids)
+    counts = np.bincount(labels, minlength=num_classes)
+    # One size for all classes, so that the step compiles once.
+    size, present = min(batch_size, int(counts.max())), np.flatnonzero(counts)
+    deltas = np.zeros((num_classes, *images.shape[1:]), np.float32)
+    losses = np.full((num_classes, num_epochs), np.nan)
+    for i, label in enumerate(present.tolist()):
+        rows = np.flatnonzero(labels == label)
+
+        def tell(done: int, of: int, loss: float, before: int = i) -> None:
+            if progress is not None:
+                progress(before * of + done, len(present) * of, loss)
+
+        own = _Data(images[rows], data.classes[rows], data.example_ids[rows], data.targeted)
+        found = _climb(ascent, logits_fn, jax.random.fold_in(key, label), own, size, tell)
+        deltas[label], losses[label] = found
+    return ClasswiseResult(jnp.asarray(deltas), losses)
+
+
+class _Ascent(NamedTuple):
+    """The options of `craft_universal`."""
+
+    norm: str
+    epsilon: float
+    num_epochs: int
+    step_size: float | None
+    loss_clip: float | None
+    random_start: bool
+    batch_size: int
+
+
+class _Data(NamedTuple):
+    """What delta is crafted on."""
+
+    images: np.ndarray
+    classes: np.ndarray
+    """(N,) the labels, or the targets."""
+    example_ids: np.ndarray
+    targeted: bool
+
+
+def _climb(
+    ascent: _Ascent,
+    logits_fn: LogitsFn,
+    key: Key,
+    data: _Data,
+    batch_size: int,
+    progress: Progress | None,
+) -> UniversalResult:
+    """Returns what `craft_universal` does, of arguments that were checked."""
+    norm, epsilon, shape = ascent.norm, ascent.epsilon, data.images.shape[1:]
+    model = as_partial(logits_fn)
+    delta = jnp.zeros(shape, jnp.float32)
+    if ascent.random_start:
+        delta = sample(prng.named(key, "start")[None], shape, epsilon, norm)[0]
+    step_size = epsilon / 4 if ascent.step_size is None else ascent.step_size
+    limit = np.inf if ascent.loss_clip is None or data.targeted else ascent.loss_clip
+    sizes = (epsilon, step_size, limit, -1.0 if data.targeted else 1.0)
+    losses = []
+    for epoch in range(ascent.num_epochs):
+        totals = []
+        for rows, mask in batches(epoch_order(key, data.example_ids, epoch), batch_size):
+            chosen = data.images[rows], data.classes[rows], mask
+            delta, total = _ascend(norm, model, delta, *chosen, sizes)
+            totals.append(total)
+        losses.append(float(np.sum(jax.device_get(totals))) / len(data.images))
+        if progress is not None:
+            progress(epoch + 1, ascent.num_epochs, losses[-1])
+    return UniversalResult(delta, np.asarray(losses))
+
+
+def _step(
+    norm: str,
+    logits_fn: Partial,
+    delta: Array,
+    images: Array,
+    classes: Array,
+    mask: Array,
+    sizes: tuple[Array, Array, Array, Array],
+) -> tuple[Array, Array]:
+    """Returns delta after one step, and the sum of the losses that it climbed."""
+    epsilon, step_size, limit, sign = sizes
+    logits_fn = loop_safe(logits_fn)
+
+    def total(delta: Array) -> Array:
+        logits = logits_fn(apply_universal(images, delta)).astype(jnp.float32)
+        losses = jnp.minimum(sign * cross_entropy(logits, classes), limit)
+        return jnp.sum(jnp.where(mask, losses, 0.0))
+
+    loss, gradient = jax.value_and_grad(total)(delta)
+    # Its scale is of no account: neither the sign nor g / ||g|| sees the batch's size.
+    moved = delta[None] + step_size * steepest(gradient[None], norm)
+    return project(moved, epsilon, norm)[0], loss
+
+
+_ascend = jax.jit(_step, static_argnums=0)
+
+
+def _check(
+    ascent: _Ascent,
+    logits_fn: LogitsFn,
+    images: np.ndarray,
+    labels: np.ndarray,
+    targets: np.ndarray | Array | None,
+    example_ids: np.ndarray | Array | None,
+) -> tuple[_Data, int]:
+    """Returns the data and the number of classes; raises a ValueError for what is wrong."""
+    num_classes, num_examples = count_classes(logits_fn, images), len(images)
+    check_labels(labels, num_examples=num_examples, num_classes=num_classes)
+    lookup(NORMS, ascent.norm, what="norm")
+    check_size("epsilon", checks.real("epsilon", ascent.epsilon, low=-np.inf), ascent.norm)
+    if ascent.step_size is not None:
+        check_size("step_size", ascent.step_size, ascent.norm)
+    if ascent.loss_clip is not None:
+        checks.real("loss_clip", ascent.loss_clip, low=0.0)
+    checks.integer("num_epochs", ascent.num_epochs, low=1)
+    checks.integer("batch_size", ascent.batch_size, low=1)
+    classes = labels if targets is None else np.asarray(targets)
+    check_labels(classes, num_examples=num_examples, num_classes=num_classes, field="targets")
+    ids = check_ids(example_ids, num_examples)
+    return _Data(images, classes, ids, targets is not None), num_classes

@@ -1,0 +1,181 @@
+"""What a long call has done so far, in a folder of its own: finished blocks, and what they are of.
+
+Each finished block is a file, written under a temporary name and renamed. A damaged file counts as
+not there: its block is done again. A header says what the folder belongs to; another call is
+refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from rbjax import atomic
+
+HEADER = "journal.json"
+BLOCKS = "*-block-*"
+"""What the files of finished blocks are called."""
+_SAMPLED_IMAGES = 64
+
+
+@dataclasses.dataclass
+class Journal:
+    """A folder that belongs to one call; `None` for a folder keeps nothing."""
+
+    folder: Path | None
+
+    def read_block(self, name: str) -> dict[str, np.ndarray] | None:
+        """Returns the arrays of a finished block, or None."""
+        return None if self.folder is None else atomic.read_npz(self.folder / f"{name}.npz")
+
+    def write_block(self, name: str, **arrays: Any) -> None:
+        """Writes a finished block."""
+        if self.folder is not None:
+            atomic.write_npz(self.folder / f"{name}.npz", **arrays)
+
+
+def claim(
+    folder: str | Path | None,
+    about: Callable[[], Mapping[str, Any]],
+    *,
+    own: Iterable[str] = (BLOCKS,),
+) -> Path | None:
+    """Returns a folder that is empty or belongs to the same call, its header written.
+
+    Args:
+        folder: made where it is missing; None keeps nothing. Processes may share it or have one of
+            their own each.
+        about: what the call is about, as JSON has it; not asked for without a folder.
+        own: patterns of the names that a call's own files have, for a folder whose header is still
+            missing.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: if the folder belongs to another call, naming what differs, or is none.
+    """
+    if folder is None:
+        return None
+    folder, asked = Path(folder), atomic.plain(about())
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"journal = {str(folder)!r}: is a file; give a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / HEADER).exists():
+        _check_free(folder, own)
+        atomic.write_json(folder / HEADER, asked)
+    _check_header(folder, asked)
+    return folder
+
+
+def _check_free(folder: Path, own: Iterable[str]) -> None:
+    """Raises a ValueError for a folder that holds what is not a journal's."""
+    for file in folder.iterdir():
+        # Where processes share the folder, another one may have begun; where one was killed, a
+        # file that it had not finished may be left.
+        unfinished = file.name.endswith(atomic.TEMPORARY)
+        begun = any(fnmatch.fnmatchcase(file.name, pattern) for pattern in (HEADER, *own))
+        if not (unfinished or begun):
+            raise ValueError(
+                f"journal = {str(folder)!r}: holds other files ({file.name}); give an empty folder"
+            )
+
+
+def _check_header(folder: Path, asked: Mapping[str, Any]) -> None:
+    where = f"journal = {str(folder)!r}"
+    try:
+        found = json.loads((folder / HEADER).read_text())
+    except ValueError:
+        raise ValueError(f"{where}: {HEADER} is damaged; remove the folder") from None
+    for name in asked:
+        if found.get(name) != asked[name]:
+            raise ValueError(
+                f"{where}: belongs to a run with {name} = {found.get(name)}, this one has "
+                f"{asked[name]}; give another folder"
+            )
+
+
+def digest(*arrays: Any) -> str:
+    """Returns 16 hexadecimal digits that change with any value, type or shape."""
+    state = hashlib.sha256()
+    for array in map(np.asarray, arrays):
+        state.update(f"{array.dtype}{array.shape}".encode())
+        state.update(np.ascontiguousarray(array).tobytes())
+    return state.hexdigest()[:16]
+
+
+def sample(images: Any) -> np.ndarray:
+    """Returns a few images from all over a dataset, to know it by."""
+    rows = np.unique(np.linspace(0, len(images) - 1, _SAMPLED_IMAGES).astype(np.int64))
+    return np.stack([np.asarray(images[int(row)]) for row in rows])
+
+
+def about_data(images: Any, labels: np.ndarray, example_ids: np.ndarray) -> dict[str, Any]:
+    """Returns what a header says of a dataset."""
+    return {
+        "num_images": len(labels),
+        "images": digest(sample(images)),
+        "labels": digest(labels.astype(np.int32)),
+        "example_ids": digest(example_ids.astype(np.int32)),
+    }
+
+
+def identity(value: Any, asked: Any = None) -> str:
+    """Returns what is known of a function or an object of options, the same in another process.
+
+    Args:
+        value: a `Partial` is known by its function's name and its arrays, a dataclass by its
+            fields, another function by its name.
+        asked: (B, H, W, C) float32, a few images; a model that would be known by its name alone is
+            known by its answers to them too. None where there are none to ask about.
+
+    Returns:
+        One line of text.
+    """
+    if isinstance(value, Partial):
+        arrays = jax.tree.leaves((value.args, value.keywords))
+        return f"{identity(value.func)} {digest(*arrays)}"
+    if not callable(value) or _is_record(value):
+        return _spelled(value)
+    name = getattr(value, "__qualname__", type(value).__qualname__)
+    if asked is None:
+        return name
+    logits: Any = value(asked)
+    return f"{name} {digest(jnp.argmax(logits, axis=-1))}"
+
+
+def _spelled(value: Any) -> str:
+    """Returns what `repr` does of plain values, without the addresses it has for functions."""
+    if _is_record(value):
+        shown = [field.name for field in dataclasses.fields(value) if field.repr]
+        fields = (f"{name}={_spelled(getattr(value, name))}" for name in shown)
+        return f"{type(value).__qualname__}({', '.join(fields)})"
+    if isinstance(value, tuple):
+        names = getattr(value, "_fields", None)
+        if names is not None:
+            fields = (f"{name}={_spelled(entry)}" for name, entry in zip(names, value, strict=True))
+            return f"{type(value).__name__}({', '.join(fields)})"
+        return f"({', '.join(map(_spelled, value))}{',' if len(value) == 1 else ''})"
+    if isinstance(value, np.ndarray | jax.Array):
+        return f"array {digest(_numbers(value))}"
+    return identity(value) if callable(value) else repr(value)
+
+
+def _is_record(value: Any) -> bool:
+    """Returns whether a value is a dataclass's instance."""
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def _numbers(array: np.ndarray | jax.Array) -> Any:
+    is_key = jnp.issubdtype(array.dtype, jax.dtypes.prng_key)
+    return jax.random.key_data(array) if is_key else array

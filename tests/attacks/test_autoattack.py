@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+
+from rbjax import attacks, prng
+from rbjax.attacks import versions
+from rbjax.attacks.autoattack import _Run
+from rbjax.attacks.batches import Batches
+from tests.attacks.linear import DUAL, IMAGES, LABELS, LOGITS_FN, between, distances, linear, sizes
+
+KEY = jax.random.key(0)
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    """The same attacks with fewer steps and queries."""
+    monkeypatch.setattr(versions, "NUM_STEPS", 30)
+    monkeypatch.setattr(versions, "NUM_QUERIES", 300)
+    monkeypatch.setattr(versions, "STRETCHES", (50, 200))
+
+
+def run(norm="linf", images=IMAGES, labels=LABELS, model=LOGITS_FN, **options):
+    options = {"norm": norm, **options}
+    options.setdefault("epsilon", between("linf") if norm not in DUAL else between(norm))
+    return attacks.run_autoattack(model, KEY, images, labels, **options)
+
+
+@pytest.mark.parametrize("norm", DUAL)
+def test_it_leaves_what_cannot_be_fooled(norm):
+    result = run(norm)
+    np.testing.assert_array_equal(result.robust, distances(norm) >= between(norm))
+    # What is returned is what is said of it.
+    np.testing.assert_array_equal(result.robust, result.predictions == np.asarray(LABELS))
+    predictions = np.argmax(LOGITS_FN(result.images), axis=1)
+    np.testing.assert_array_equal(result.predictions, predictions)
+    assert np.all(sizes(result.images - IMAGES, norm) <= between(norm) + 1e-6)
+    assert np.all((result.images >= 0) & (result.images <= 1))
+    np.testing.assert_array_equal(result.images[result.robust], IMAGES[result.robust])
+
+
+def test_each_attack_sees_what_the_last_ones_left():
+    told = []
+    result = run(progress=told.append)
+    after, names = result.accuracy_after, list(result.accuracy_after)
+    assert names == ["clean", "apgd-ce", "apgd-t", "fab-t", "square"]
+    for name, before in zip(names[1:], names, strict=False):
+        assert result.num_attacked[name] == round(after[before] * len(LABELS))
+        assert after[name] <= after[before]
+    assert after["square"] == result.robust.mean()
+    # One pass of APGD-CE, four targets each of APGD-T and FAB-T, and Square.
+    assert [p.done for p in told] == list(range(1, 11))
+    assert all(p.of == 10 for p in told)
+    assert [p.attack for p in told] == ["apgd-ce", *["apgd-t"] * 4, *["fab-t"] * 4, "square"]
+    assert told[-1].num_robust == result.robust.sum()
+
+
+def test_a_member_alone_fools_what_it_fools_in_the_row():
+    """APGD-CE comes first: the attack of that name with the same keys does just the same."""
+    result = run()
+    keys = prng.per_example(prng.named(KEY, "apgd-ce"), jnp.arange(len(LABELS)))
+    alone = attacks.apgd(epsilon=between("linf"), num_steps=30)(LOGITS_FN, keys, IMAGES, LABELS)
+    fooled = np.asarray(alone.fooled)
+    assert result.accuracy_after["apgd-ce"] == pytest.approx(1 - fooled.mean())
+    np.testing.assert_allclose(result.images[fooled], alone.images[fooled], atol=1e-6)
+
+
+def test_batches_order_and_devices_do_not_matter():
+    order = np.random.default_rng(1).permutation(len(LABELS))
+    ids = np.arange(len(LABELS))
+    one = run(devices=jax.local_devices()[:1], batch_size=24)
+    other = run(
+        images=np.asarray(IMAGES)[order],
+        labels=np.asarray(LABELS)[order],
+        example_ids=ids[order],
+        batch_size=8,
+    )
+    np.testing.assert_array_equal(other.robust, one.robust[order])
+    np.testing.assert_allclose(other.images, one.images[order], atol=1e-5)
+
+
+def test_it_goes_on_where_it_was(tmp_path, monkeypatch):
+    """Stopped after the third pass: the first three are read, and the result is the same."""
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(told):
+        if told.done == 3:
+            raise StoppedError
+
+    whole = run()
+    with pytest.raises(StoppedError):
+        run(journal=tmp_path, progress=stop)
+    assert len(list(tmp_path.glob("*-block-*.npz"))) == 3
+    passes, apply = [], _Run.apply
+
+    def count(self, part, key):
+        passes.append(part.attack)
+        return apply(self, part, key)
+
+    monkeypatch.setattr(_Run, "apply", count)
+    again = run(journal=tmp_path)
+    assert passes == ["apgd-t", "apgd-t", *["fab-t"] * 4, "square"]
+    for one, other in zip(whole, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match=r"belongs to a run with attack"):
+        run(journal=tmp_path, epsilon=0.01)
+
+
+def test_clean_mistakes_are_not_attacked():
+    wrong = np.arange(len(LABELS)) < 5
+    result = run(labels=jnp.where(wrong, (LABELS + 1) % 5, LABELS))
+    assert result.num_attacked["apgd-ce"] == len(LABELS) - 5
+    assert not np.any(result.robust[wrong])
+    np.testing.assert_array_equal(result.images[wrong], IMAGES[wrong])
+
+
+def test_eight_bit_images():
+    eight = np.round(np.asarray(IMAGES) * 255).astype(np.uint8)
+    result = run(images=eight)
+    np.testing.assert_array_equal(result.robust, run(images=eight / np.float32(255)).robust)
+
+
+def test_nothing_left_to_attack():
+    result = run(labels=(LABELS + 1) % 5)
+    assert not result.robust.any()
+    assert result.num_attacked == dict.fromkeys(versions.VERSIONS["standard"], 0)
+
+
+@pytest.mark.parametrize(("num_classes", "num_notes"), [(2, 2), (3, 2), (5, 1)])
+def test_few_classes_are_said(num_classes, num_notes):
+    model = Partial(linear, LOGITS_FN.args[0][:, :num_classes])
+    result = run(model=model, labels=jnp.argmax(model(IMAGES), axis=-1), epsilon=0.01)
+    assert len(result.notes) == num_notes
+    assert f"{num_classes} classes" in result.notes[0]
+
+
+def test_plus_and_rand():
+    plus = run(version="plus")
+    assert list(plus.accuracy_after)[1:] == list(versions.VERSIONS["plus"])
+    np.testing.assert_array_equal(plus.robust, run().robust)
+
+    def noisy(weights, keys, images):
+        noise = jax.vmap(lambda key: jax.random.normal(key, (36, 1)))(keys)
+        return linear(weights, images + 0.02 * noise.reshape(images.shape))
+
+    model = attacks.randomized(Partial(noisy, LOGITS_FN.args[0]), num_samples=4)
+    random = run(version="rand", model=model)
+    assert list(random.accuracy_after) == ["clean", "apgd-ce", "apgd-dlr"]
+    # A little noise in a linear model hardly moves what can be fooled.
+    assert np.mean(random.robust == run().robust) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epsilon": 8}, "epsilon is 8.0; with norm 'linf'"),
+        ({"epsilon": None}, "epsilon is None"),
+        ({"norm": "l1", "epsilon": 1.0}, "norm 'l1' is unknown; allowed: linf, l2"),
+        ({"version": "standart"}, "did you mean 'standard'"),
+        ({"version": "rand"}, "version 'rand' is for randomised classifiers"),
+        ({"images": IMAGES[:3]}, "labels has shape"),
+        ({"images": IMAGES[:0], "labels": LABELS[:0]}, "images holds no image"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"devices": []}, "devices is empty"),
+        ({"example_ids": np.arange(3)}, "example_ids has shape"),
+    ],
+)
+def test_wrong_input(options, message):
+    with pytest.raises(ValueError, match=message):
+        run(**options)
+
+
+def test_batches_are_full_but_for_the_last():
+    """Every row once, in few sizes, none of them filled less than three quarters if avoidable."""
+    batches = Batches(1000, 64, jax.local_devices()[:2])
+    for count in (0, 1, 5, 47, 63, 64, 65, 200, 1000):
+        parts = list(batches.split(np.arange(count)))
+        rows = np.concatenate([np.arange(0), *(rows[:n] for rows, n in parts)])
+        np.testing.assert_array_equal(rows, np.arange(count))
+        assert {len(rows) for rows, _ in parts} <= {64, 32, 16, 8, 4, 2}
+        assert sum(len(rows) for rows, _ in parts) <= count * 4 / 3 + 2
+    assert Batches(5, None, jax.local_devices()[:4]).size == 8

@@ -1,0 +1,131 @@
+"""Randomised models: averaged in one place, under every attack."""
+
+from __future__ import annotations
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+
+from rbjax import attacks, models, prng
+from rbjax.attacks.classifier import classifier
+from rbjax.losses import adversarial
+from tests.attacks.linear import IMAGES, LABELS, LOGITS_FN, NUM_CLASSES, WEIGHTS, between, linear
+from tests.contracts.test_attacks import QUICK
+
+KEY = jax.random.key(0)
+KEYS = prng.per_example(KEY, jnp.arange(len(LABELS)))
+
+
+def noisy(weights, keys, images):
+    """The linear model behind noise of the images, one draw a key."""
+    noise = jax.vmap(lambda key: jax.random.normal(key, images.shape[1:]))(keys)
+    return linear(weights, images + 0.05 * noise)
+
+
+def make(num_samples):
+    return attacks.randomized(Partial(noisy, WEIGHTS), num_samples=num_samples)
+
+
+def test_gradients_are_the_mean_of_those_of_the_draws():
+    model = make(5)
+    asked = classifier(model, IMAGES)
+
+    def climbed(logits):
+        return adversarial.cross_entropy(logits, LABELS)
+
+    found = asked.value_and_grad(climbed, KEYS, IMAGES)
+    each = []
+    for draw in range(5):
+        keys = prng.per_draw(KEYS, draw)
+        each.append(
+            jax.value_and_grad(lambda x, keys=keys: climbed(noisy(WEIGHTS, keys, x)).sum())(IMAGES)
+        )
+    gradient = sum(g for _, g in each) / 5
+    np.testing.assert_allclose(found.gradient, gradient, atol=1e-6)
+    assert float(found.loss.sum()) == pytest.approx(sum(float(v) for v, _ in each) / 5, rel=1e-5)
+    mean = sum(noisy(WEIGHTS, prng.per_draw(KEYS, draw), IMAGES) for draw in range(5)) / 5
+    np.testing.assert_allclose(found.logits, mean, atol=1e-5)
+    np.testing.assert_allclose(asked.logits(KEYS, IMAGES), mean, atol=1e-5)
+
+
+def test_other_draws_judge_than_those_that_craft():
+    """With one draw an attack that knew its judge's noise would fool more than it can."""
+    weights = 1e-3 * WEIGHTS  # noise decides alone
+
+    def pure_noise(weights, keys, images):
+        logits = jax.vmap(lambda key: jax.random.normal(key, (NUM_CLASSES,)))(keys)
+        return logits + linear(weights, images)
+
+    model = attacks.randomized(Partial(pure_noise, weights), num_samples=1)
+    fooled = [
+        attacks.pgd(epsilon=0.1, num_steps=2, use_best=True)(
+            model, jax.random.key(seed), IMAGES, LABELS
+        ).fooled
+        for seed in range(40)
+    ]
+    # Of 5 classes drawn at random 4 in 5 are wrong; five standard deviations of 960 draws are 0.065.
+    assert np.mean(fooled) == pytest.approx(0.8, abs=0.065)
+
+
+@pytest.mark.parametrize("name", attacks.ATTACKS)
+def test_every_attack_works_on_one(name):
+    """It fools what it fools in the model without the noise, near the boundary aside."""
+    options = {**QUICK.get(name, {}), "epsilon": between("linf")}
+    if name == "square":
+        options["num_queries"] = 300
+    if name == "carlini_wagner":
+        options.update(num_steps=20, search_steps=3, epsilon=None)
+    if "norm" in inspect.signature(attacks.ATTACKS[name]).parameters:
+        options["norm"] = "linf"
+    attack = attacks.create(name, **options)
+    result = attack(make(3), KEY, IMAGES, LABELS)
+    plain = attack(LOGITS_FN, KEY, IMAGES, LABELS)
+    assert np.mean(np.asarray(result.fooled == plain.fooled)) > 0.75
+    assert result.images.shape == IMAGES.shape
+    np.testing.assert_array_equal(result.fooled, result.predictions != LABELS)
+    again = attack(make(3), KEY, IMAGES, LABELS)
+    np.testing.assert_array_equal(again.images, result.images)
+
+
+def test_new_weights_do_not_trace_again():
+    calls = []
+
+    def fn(weights, keys, images):
+        calls.append(1)
+        return noisy(weights, keys, images)
+
+    attack = attacks.pgd(epsilon=0.1, num_steps=2)
+    attack(attacks.randomized(Partial(fn, WEIGHTS)), KEY, IMAGES, LABELS)
+    traced = len(calls)
+    attack(attacks.randomized(Partial(fn, 2 * WEIGHTS)), KEY, IMAGES, LABELS)
+    # Its shape is asked for anew, outside the compiled program.
+    assert len(calls) <= traced + 1
+
+
+def test_batch_statistics_are_untouched_and_not_read_from_the_batch():
+    """An attack sees the running statistics: it changes none, and no example sees another."""
+    model = models.create(
+        "lenet_modern", num_classes=5, image_shape=(28, 28, 1), mean=[0.1], std=[0.3]
+    )
+    images = jax.random.uniform(KEY, (4, 28, 28, 1))
+    variables = model.init(KEY, images)
+    assert "batch_stats" in variables
+    before = jax.tree.map(np.array, variables)
+    attack, labels = attacks.pgd(epsilon=0.1, num_steps=3), jnp.arange(4)
+    keys = prng.per_example(KEY, labels)
+    all_four = attack(Partial(model.apply, variables), keys, images, labels)
+    jax.tree.map(np.testing.assert_array_equal, before, variables)
+    alone = attack(Partial(model.apply, variables), keys[:1], images[:1], labels[:1])
+    np.testing.assert_allclose(alone.images, all_four.images[:1], atol=1e-5)
+
+
+def test_wrong_input():
+    with pytest.raises(ValueError, match="num_samples is 0"):
+        make(0)
+    flat = attacks.randomized(lambda keys, images: images.sum(axis=(1, 2, 3)))
+    with pytest.raises(ValueError, match=r"the randomised classifier gives shape \(24,\)"):
+        attacks.fgsm(epsilon=0.1)(flat, KEY, IMAGES, LABELS)

@@ -1,0 +1,373 @@
+"""A dataset under several attacks: the same results in blocks of any size, and what is counted."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+
+from rbjax import attacks, prng
+from rbjax.attacks import suite
+from rbjax.metrics import wilson_interval
+
+N, SHAPE, K = 75, (4, 4, 1), 4
+KEY = jax.random.key(5)
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (N, *SHAPE), dtype=np.uint8)
+WEIGHTS = RNG.normal(size=(16, K)).astype(np.float32)
+IDS = RNG.permutation(1000)[:N].astype(np.int32)
+
+
+def linear(weights, images):
+    return images.reshape(images.shape[0], -1) @ weights
+
+
+LOGITS_FN = Partial(linear, WEIGHTS)
+LABELS = np.argmax(IMAGES.reshape(N, -1) / np.float32(255) @ WEIGHTS, axis=1).astype(np.int32)
+LABELS[::5] = (LABELS[::5] + 1) % K  # some are wrong as they are
+
+ATTACKS: dict[str, suite.Entry] = {
+    "pgd": attacks.pgd(epsilon=0.1, num_steps=2),
+    "l2": attacks.pgd(epsilon=0.1, norm="l2", num_steps=2, num_restarts=2),
+}
+
+
+def run(**options: Any) -> attacks.SuiteResult:
+    given = {"attacks": ATTACKS, "example_ids": IDS, **options}
+    images, labels = given.pop("images", IMAGES), given.pop("labels", LABELS)
+    return attacks.run_attacks(given.pop("logits_fn", LOGITS_FN), KEY, images, labels, **given)
+
+
+def assert_same(one: attacks.SuiteResult, other: attacks.SuiteResult, rows: Any = slice(None)):
+    np.testing.assert_array_equal(one.clean[rows], other.clean)
+    assert list(one.outcomes) == list(other.outcomes)
+    for label, outcome in one.outcomes.items():
+        np.testing.assert_array_equal(
+            outcome.predictions[rows], other.outcomes[label].predictions, err_msg=label
+        )
+
+
+@pytest.fixture(scope="module")
+def expected() -> attacks.SuiteResult:
+    """One block on one device."""
+    return run(batch_size=N, devices=jax.local_devices()[:1])
+
+
+def test_each_attack_is_what_it_is_by_itself(expected):
+    images = jnp.asarray(IMAGES / np.float32(255))
+    for label, attack in ATTACKS.items():
+        assert not isinstance(attack, attacks.Driver)
+        keys = prng.per_example(prng.named(KEY, label), jnp.asarray(IDS))
+        result = attack(LOGITS_FN, keys, images, jnp.asarray(LABELS))
+        outcome = expected.outcomes[label]
+        np.testing.assert_array_equal(outcome.predictions, result.predictions)
+        np.testing.assert_array_equal(outcome.fooled, result.fooled)
+        assert 0.1 < outcome.fooled.mean() < 0.9
+    clean = np.argmax(linear(WEIGHTS, images), axis=1)
+    np.testing.assert_array_equal(expected.clean, clean)
+
+
+@pytest.mark.parametrize("batch_size", [7, 64, None])
+@pytest.mark.parametrize("num_devices", [1, 8])
+def test_neither_blocks_nor_devices_matter(expected, batch_size, num_devices):
+    devices = jax.local_devices()[:num_devices]
+    assert_same(expected, run(batch_size=batch_size, devices=devices))
+
+
+def test_the_order_does_not_matter(expected):
+    order = RNG.permutation(N)
+    given = {"images": IMAGES[order], "labels": LABELS[order], "example_ids": IDS[order]}
+    assert_same(expected, run(**given, batch_size=16), order)
+
+
+def test_floats_and_memory_maps_are_the_same(expected, tmp_path):
+    floats = IMAGES / np.float32(255)
+    assert_same(expected, run(images=floats, batch_size=32))
+    mapped = np.memmap(tmp_path / "x", np.uint8, "w+", shape=IMAGES.shape)
+    mapped[:] = IMAGES
+    assert_same(expected, run(images=mapped, batch_size=32))
+    wrong = np.memmap(tmp_path / "y", np.float32, "w+", shape=IMAGES.shape)
+    wrong[40] = 2.0
+    with pytest.raises(ValueError, match="range from 0 to 2"):
+        run(images=wrong, batch_size=32)
+
+
+class Verdict(NamedTuple):
+    predictions: np.ndarray
+    share: float = 0.5
+    words: tuple[str, ...] = ("a note",)
+    images: np.ndarray = IMAGES
+    kept: dict[str, np.ndarray] = {"delta": np.ones(3)}  # noqa: RUF012
+
+
+class Fixed:
+    """A driver that says what it was told to, and tells of its progress."""
+
+    def __init__(self, predictions: np.ndarray) -> None:
+        self.predictions, self.calls = predictions, []
+
+    def run(self, logits_fn, key, images, labels, *, example_ids, batch_size, devices, progress):
+        self.calls.append((len(images), len(labels), list(example_ids), batch_size, devices))
+        progress(suite.Progress("half", 1, 2, 3))
+        return Verdict(self.predictions[: len(labels)])
+
+
+def test_the_pointwise_worst_by_hand():
+    labels = np.array([0, 1, 2, 3, 0, 1], np.int32)
+    images = np.zeros((6, *SHAPE), np.uint8)
+
+    def says(wrong: list[int]) -> np.ndarray:
+        predictions = labels.copy()
+        predictions[wrong] = (labels[wrong] + 1) % K
+        return predictions
+
+    clean = says([5])
+    model = Partial(lambda answers, x: jax.nn.one_hot(answers[: x.shape[0]], K), clean)
+    given = {"a": Fixed(says([0])), "b": Fixed(says([0, 2, 5]))}
+    result = run(
+        logits_fn=model,
+        images=images,
+        labels=labels,
+        example_ids=None,
+        attacks=given,
+        batch_size=6,
+        devices=jax.local_devices()[:1],
+    )
+    assert result.worst.tolist() == [False, True, False, True, True, False]
+    assert result.accuracy().value == 0.5
+    assert result.accuracy("clean").value == pytest.approx(5 / 6)
+    assert result.accuracy("a").value == pytest.approx(5 / 6)  # right under it, wrong as it is
+    assert result.attack_success_rate("b")[::3] == (2 / 5, 5)  # of those right as they are
+    assert result.class_accuracy().value.tolist() == [0.5, 0.5, 0.0, 1.0]
+    assert result.class_accuracy().count.tolist() == [2, 2, 1, 1]
+    low, high = wilson_interval(3, 6)
+    assert result.accuracy()[1:3] == (float(low), float(high))
+    np.testing.assert_array_equal(
+        result.class_accuracy().low, wilson_interval([1, 1, 0, 1], [2, 2, 1, 1])[0]
+    )
+    np.testing.assert_array_equal(result.class_success_rate("b").value[[0, 2]], [0.5, 1.0])
+    with pytest.raises(ValueError, match="attack 'c' is unknown; allowed: a, b"):
+        result.accuracy("c")
+
+
+def test_a_driver_attacks_the_whole_dataset_itself(tmp_path):
+    driver, told = Fixed((LABELS + 1) % K), []
+    given = {"attacks": {"mine": driver}, "batch_size": 7, "journal": tmp_path}
+    result = run(**given, progress=told.append)
+    outcome = result.outcomes["mine"]
+    assert driver.calls == [(N, N, list(IDS), 7, None)]
+    assert told[-1] == suite.Progress("mine: half", 1, 2, 3)
+    assert not outcome.correct.any()
+    assert outcome.details == {"share": 0.5, "words": ["a note"]}  # no array of the images
+    np.testing.assert_array_equal(outcome.kept["delta"], np.ones(3))
+    again = run(**given)
+    assert len(driver.calls) == 1
+    assert_same(result, again)
+    assert again.outcomes["mine"].details == outcome.details
+    np.testing.assert_array_equal(again.outcomes["mine"].kept["delta"], np.ones(3))
+
+
+def test_a_driver_that_asks_gets_a_folder_of_its_own(tmp_path):
+    folders = []
+
+    class Long:
+        def run(self, logits_fn, key, images, labels, *, journal=None, **options):
+            folders.append(journal)
+            return Verdict(labels)
+
+    run(attacks={"long": Long()})
+    run(attacks={"long": Long()}, journal=tmp_path)
+    assert folders[0] is None
+    assert folders[1].parent == tmp_path
+
+
+def test_only_what_is_counted_is_attacked():
+    mask = LABELS == 2
+    driver = Fixed(np.zeros(N, np.int32))
+    result = run(attacks={**ATTACKS, "mine": driver}, counted={"pgd": mask, "mine": mask})
+    whole = run()
+    outcome = result.outcomes["pgd"]
+    np.testing.assert_array_equal(
+        outcome.predictions, np.where(mask, whole.outcomes["pgd"].predictions, whole.clean)
+    )
+    assert driver.calls[0][:3] == (mask.sum(), mask.sum(), list(IDS[mask]))
+    assert result.accuracy("pgd").count == mask.sum()
+    assert result.class_accuracy("pgd").count.tolist() == [0, 0, mask.sum(), 0]
+    assert np.isnan(result.class_accuracy("pgd").value[0])
+    # What is not counted is as it is; what is wrong as it is stays wrong in the worst.
+    expected = whole.clean_correct & whole.outcomes["l2"].correct & ~mask
+    np.testing.assert_array_equal(result.worst, expected)
+
+
+def test_targets_leave_out_their_own_class():
+    targets = np.full(N, 3)
+    result = run(targets={"pgd": targets}, attacks={"pgd": attacks.pgd(epsilon=0.5)})
+    outcome = result.outcomes["pgd"]
+    np.testing.assert_array_equal(outcome.counted, LABELS != 3)
+    attacked = outcome.counted & result.clean_correct
+    rate = result.attack_success_rate("pgd")
+    assert rate.count == attacked.sum()
+    assert rate.value == np.mean(outcome.predictions[attacked] == 3)
+    assert 0.2 < rate.value < 1
+    np.testing.assert_array_equal(outcome.fooled, outcome.counted & (outcome.predictions == 3))
+    np.testing.assert_array_equal(outcome.predictions[LABELS == 3], result.clean[LABELS == 3])
+
+
+def test_randomised_models(expected):
+    def noisy(weights, keys, images):
+        noise = jax.vmap(lambda key: jax.random.normal(key, (K,)))(keys)
+        return linear(weights, images) + 0.2 * noise
+
+    model = attacks.randomized(Partial(noisy, WEIGHTS), num_samples=4)
+    result = run(logits_fn=model, batch_size=16)
+    assert_same(result, run(logits_fn=model, batch_size=N))
+    assert np.mean(result.clean == expected.clean) > 0.9
+
+
+class KilledError(Exception):
+    """Stands for a signal."""
+
+
+def test_killed_and_resumed(tmp_path, monkeypatch, expected):
+    """Whenever it stops: the same results, and no finished block is attacked again."""
+    attacked = []
+    original = suite._attacker
+
+    def counting(work, job, key):
+        ask = original(work, job, key)
+        return lambda rows, images: (attacked.append((id(job.entry), rows[0])), ask(rows, images))[
+            1
+        ]
+
+    monkeypatch.setattr(suite, "_attacker", counting)
+    looks = [0]
+
+    def progress(_):
+        looks[0] += 1
+        if looks[0] > 4:
+            looks[0] = 0
+            raise KilledError
+
+    result, num_runs = None, 0
+    while result is None:
+        num_runs += 1
+        try:
+            result = run(batch_size=16, journal=tmp_path / "journal", progress=progress)
+        except KilledError:
+            looks[0] = -num_runs  # gets further each time
+    assert num_runs > 3
+    assert_same(expected, result)
+    assert len(attacked) == len(set(attacked))  # the last look comes after the block is written
+    before = len(attacked)
+    assert_same(result, run(batch_size=16, journal=tmp_path / "journal"))
+    assert len(attacked) == before
+    # Another attack in the same folder leaves the others' blocks alone.
+    more = {**ATTACKS, "fgsm": attacks.fgsm(epsilon=0.1)}
+    assert_same(run(attacks=more), run(batch_size=16, journal=tmp_path / "journal", attacks=more))
+    assert len(attacked) > before
+    stronger = {"pgd": attacks.pgd(epsilon=0.2, num_steps=2)}
+    found = run(batch_size=16, journal=tmp_path / "journal", attacks=stronger)
+    assert_same(found, run(attacks=stronger))
+
+
+def test_a_damaged_block_is_attacked_again(tmp_path, expected):
+    run(batch_size=16, journal=tmp_path)
+    blocks = sorted(tmp_path.glob("*-block-*.npz"))
+    blocks[0].write_bytes(blocks[0].read_bytes()[:-9])
+    blocks[-1].unlink()
+    assert_same(expected, run(batch_size=16, journal=tmp_path))
+
+
+def test_another_call_is_refused(tmp_path):
+    run(batch_size=16, journal=tmp_path)
+    changes = {
+        "model": {"logits_fn": Partial(linear, WEIGHTS + 1)},
+        "images": {"images": 255 - IMAGES},
+        "labels": {"labels": (LABELS + 1) % K},
+        "example_ids": {"example_ids": IDS[::-1].copy()},
+        "batch_size": {"batch_size": 32},
+    }
+    for field, change in changes.items():
+        with pytest.raises(ValueError, match=f"belongs to a run with {field} = "):
+            run(**{"batch_size": 16, "journal": tmp_path, **change})
+
+
+def test_what_is_told(capsys):
+    told, ended = [], []
+    result = run(
+        batch_size=32,
+        devices=jax.local_devices()[:1],
+        progress=told.append,
+        finished=lambda label, so_far: ended.append((label, list(so_far.outcomes))),
+    )
+    assert ended == [("clean", []), ("pgd", ["pgd"]), ("l2", ["pgd", "l2"])]
+    mine = [state for state in told if state.attack == "pgd"]
+    assert [state.done for state in mine] == [0, 32, 64, N]
+    assert {state.of for state in mine} == {N}
+    assert mine[-1].num_robust == result.outcomes["pgd"].correct.sum()
+    with attacks.progress_bar() as progress:  # shows nothing where there is no terminal
+        run(progress=progress)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"attacks": {"pgd": "pgd"}}, "attacks['pgd'] is 'pgd'; it must be an attack"),
+        ({"attacks": {"clean": ATTACKS["pgd"]}}, "'clean' means something else in results"),
+        ({"attacks": {"worst": ATTACKS["pgd"]}}, "'worst' means something else in results"),
+        ({"targets": {"pdg": LABELS}}, "targets names 'pdg'; allowed: pgd, l2; did you mean 'pgd'"),
+        ({"targets": {"pgd": LABELS[:3]}}, "targets['pgd'] has shape (3,)"),
+        ({"targets": {"pgd": LABELS + K}}, "targets['pgd'] holds"),
+        ({"targets": {"pgd": LABELS}}, "attacks['pgd'] has no image to attack"),
+        ({"counted": {"l2": LABELS}}, "counted['l2'] is int32 of shape (75,)"),
+        ({"counted": {"l2": LABELS > K}}, "attacks['l2'] has no image to attack"),
+        ({"labels": LABELS + 1}, "labels holds 4; allowed: 0 to 3"),
+        ({"example_ids": IDS[:4]}, "example_ids has shape (4,)"),
+        ({"images": IMAGES / 100}, "must lie in [0, 1]"),
+        ({"images": IMAGES[:0], "labels": LABELS[:0]}, "images holds no image"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"devices": []}, "devices is empty"),
+        (
+            {"attacks": {"mine": Fixed(LABELS)}, "targets": {"mine": (LABELS + 1) % K}},
+            "targets['mine']: Fixed takes no targets",
+        ),
+        (
+            {"attacks": {"mine": Fixed(LABELS[:4])}},
+            "attacks['mine'] gives predictions of shape (4,); they must be (75,)",
+        ),
+    ],
+)
+def test_mistakes_are_named(options, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        run(**options)
+
+
+def test_one_key_is_asked_for():
+    keys = jax.random.split(KEY, N)
+    with pytest.raises(ValueError, match="it must be one key"):
+        attacks.run_attacks(LOGITS_FN, keys, IMAGES, LABELS, attacks=ATTACKS)
+
+
+def test_autoattack_is_a_driver():
+    result = run(
+        images=IMAGES[:8],
+        labels=LABELS[:8],
+        example_ids=IDS[:8],
+        attacks={"aa": attacks.autoattack(epsilon=0.02), "pgd": attacks.pgd(epsilon=0.02)},
+        devices=jax.local_devices()[:1],
+    )
+    outcome = result.outcomes["aa"]
+    assert not np.any(outcome.correct & ~result.outcomes["pgd"].correct & result.clean_correct)
+    assert set(outcome.details["accuracy_after"]) == {
+        "clean",
+        "apgd-ce",
+        "apgd-t",
+        "fab-t",
+        "square",
+    }

@@ -1,0 +1,218 @@
+"""An evaluation's report: intervals, the pointwise worst, whom an attack counts, and resuming."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from rbjax import analysis, attack_setup, command_line, journal, prng
+from rbjax import config as schema
+from rbjax.evaluate import evaluate
+from rbjax.metrics import wilson_interval
+from rbjax.train import train
+from rbjax.training import setup
+
+ATTACKS = {
+    "fgsm": schema.attack("fgsm"),
+    "pgd": schema.attack("pgd", num_steps=3, loss="margin", momentum=0.5),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture
+def workdir(job, folder) -> str:
+    """A trained run; `other` beside it is one of another seed."""
+    for name, seed in (("run", 0), ("other", 1)):
+        path = str(folder / name)
+        train(command_line.resolve(job(num_epochs=2, seed=seed), path), path)
+    return str(folder / "run")
+
+
+def resolve(job, workdir, attacks: dict[str, Any], **changes):
+    given = job(num_epochs=2, **changes)
+    given.attacks = ConfigDict(attacks)
+    return command_line.resolve(given, workdir)
+
+
+def read(workdir) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    with np.load(f"{workdir}/report.npz") as examples:
+        return json.loads(Path(workdir, "report.json").read_text()), dict(examples)
+
+
+def test_intervals_and_the_worst(job, workdir, capsys):
+    evaluate(resolve(job, workdir, ATTACKS), workdir)
+    report, examples = read(workdir)
+    labels = examples["labels"]
+    right = {label: examples[label] == labels for label in ("clean", *ATTACKS)}
+    for label, flags in right.items():
+        interval = report["results"][label]["interval"]
+        assert interval["accuracy"] == [float(x) for x in wilson_interval(flags.sum(), 40)]
+        counts = [np.bincount(labels[of], minlength=10) for of in (flags, flags | True)]
+        np.testing.assert_array_equal(interval["recall"], wilson_interval(counts[0], counts[1]))
+    np.testing.assert_array_equal(examples["worst"], np.all(list(right.values()), axis=0))
+    worst = report["worst"]
+    assert worst["attacks"] == ["fgsm", "pgd"]
+    assert worst["summary"]["accuracy"] == pytest.approx(examples["worst"].mean())
+    lowest = min(r["summary"]["accuracy"] for r in report["results"].values())
+    assert worst["summary"]["accuracy"] <= lowest
+    assert sum(worst["classwise"]["correct"]) == examples["worst"].sum()
+    fooled = right["clean"] & ~right["pgd"]
+    rate = report["results"]["pgd"]["attack_success_rate"]
+    assert rate == pytest.approx(fooled.sum() / right["clean"].sum())
+    printed = capsys.readouterr().out
+    for label, flags in [*right.items(), ("worst", examples["worst"])]:
+        (line,) = [line for line in printed.splitlines() if line.startswith(f"{label}: ")]
+        assert f"{label}: {100 * flags.mean():.1f} % (" in line
+        assert "worst class" in line
+
+
+def test_killed_after_some_blocks_it_goes_on(job, workdir, monkeypatch):
+    config = resolve(job, workdir, ATTACKS, seed=0, batch_size=16)
+    written, write_block = [], journal.Journal.write_block
+
+    class KilledError(Exception):
+        pass
+
+    def write_and_stop(self, name, **arrays):
+        write_block(self, name, **arrays)
+        written.append(name)
+        if len(written) == 5:
+            raise KilledError
+
+    monkeypatch.setattr(journal.Journal, "write_block", write_and_stop)
+    with pytest.raises(KilledError):
+        evaluate(config, workdir)
+    evaluate(config, workdir)
+    assert len(written) == len(set(written)) == 9  # 40 images in blocks of 16: clean, two attacks
+    report, examples = read(workdir)
+    monkeypatch.undo()
+    evaluate(resolve(job, workdir, ATTACKS, batch_size=40), workdir)
+    for name, array in read(workdir)[1].items():
+        np.testing.assert_array_equal(array, examples[name], err_msg=name)
+    assert report["worst"] == read(workdir)[0]["worst"]
+
+
+def test_whom_an_attack_counts(job, workdir):
+    one = {"num_steps": 3, "epsilon": 0.2}
+    given = {
+        "pgd": schema.attack("pgd", **one),
+        "three": schema.attack("pgd", only_class=3, **one),
+        "to_seven": schema.attack("pgd", target_class=7, **one),
+        "universal": schema.attack("universal", target_class=7, num_epochs=1, max_examples=64),
+    }
+    evaluate(resolve(job, workdir, given), workdir)
+    report, examples = read(workdir)
+    labels = examples["labels"]
+    three = report["results"]["three"]
+    assert np.array(three["confusion"]).sum(axis=1).nonzero()[0].tolist() == [3]
+    assert three["summary"]["num_examples"] == np.sum(labels == 3)
+    np.testing.assert_array_equal(examples["three/counted"], labels == 3)
+    for label in ("to_seven", "universal"):
+        result, counted = report["results"][label], labels != 7
+        assert result["summary"]["num_examples"] == np.sum(counted)
+        right = counted & (examples["clean"] == labels)
+        rate = np.mean(examples[label][right] == 7)
+        assert result["attack_success_rate"] == pytest.approx(rate)
+    worst = np.all([examples[k] == labels for k in ("clean", "pgd", "to_seven", "universal")], 0)
+    np.testing.assert_array_equal(
+        examples["worst"], worst & ((examples["three"] == labels) | (labels != 3))
+    )
+    text = analysis.report(workdir)
+    assert f"three {100 * three['summary']['accuracy']:.1f} of {np.sum(labels == 3)} (" in text
+
+
+def test_images_crafted_on_another_run(job, workdir):
+    other = str(Path(workdir).parent / "other")
+    given = {
+        "own": schema.attack("pgd", num_steps=3, epsilon=0.2),
+        "transfer": schema.attack("pgd", num_steps=3, epsilon=0.2, source=other),
+        "itself": schema.attack(
+            "pgd", num_steps=3, epsilon=0.2, source=workdir, random_start=False
+        ),
+    }
+    config = resolve(job, workdir, given)
+    evaluate(config, workdir)
+    report, examples = read(workdir)
+    accuracy = {k: r["summary"]["accuracy"] for k, r in report["results"].items()}
+    assert accuracy["own"] < accuracy["transfer"] < accuracy["clean"]
+    # The same by the pieces, on the same keys.
+    test, train_set = setup.load_test(config), setup.load_train(config)[0]
+    attack = attack_setup.create(config, train_set, test).attacks["transfer"]
+    ids = jnp.asarray(test.example_ids)
+    keys = prng.per_example(prng.named(jax.random.key(0), "transfer"), ids)
+    logits_fn = setup.trained_logits_fn(config, workdir)
+    result = attack(logits_fn, keys, test.images / np.float32(255), test.labels)  # type: ignore[operator]
+    np.testing.assert_array_equal(result.predictions, examples["transfer"])
+
+
+def test_perturbations_of_each_class_are_kept_and_drawn(job, workdir):
+    options: dict[str, Any] = {"num_epochs": 1, "max_examples": 64}
+    given = {
+        "each": schema.attack("universal_classwise", **options),
+        "deepfool": schema.attack("universal_deepfool", max_passes=1, max_examples=32),
+    }
+    evaluate(resolve(job, workdir, given), workdir)
+    report, examples = read(workdir)
+    assert examples["each/perturbation"].shape == (10, 16, 16, 1)
+    assert examples["deepfool/perturbation"].shape == (16, 16, 1)
+    assert 0 <= report["results"]["each"]["details"]["dominant_label"] < 10
+    assert "perturbations.png" in analysis.report(workdir)
+    assert Path(workdir, "perturbations.png").stat().st_size > 1000
+
+
+def test_diagnostics_are_reported(job, workdir, capsys):
+    evaluate(resolve(job, workdir, ATTACKS, diagnostics=24), workdir)
+    found = read(workdir)[0]["diagnostics"]
+    assert (found["num_examples"], found["epsilon"], found["norm"]) == (24, 0.1, "linf")
+    assert {"zero_gradients", "black_box"} <= {finding["name"] for finding in found["findings"]}
+    assert "checks for a false sense of robustness, 24 images" in capsys.readouterr().out
+    evaluate(resolve(job, workdir, ATTACKS, diagnostics=0), workdir)
+    assert read(workdir)[0]["diagnostics"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("pgd", {"only_class": 10}, r"attacks\.x: only_class is 10; allowed: 0 to 9, the classes"),
+        ("pgd", {"target_class": 12}, r"attacks\.x: target_class is 12; allowed: 0 to 9"),
+        ("pgd", {"target_class": 2, "only_class": 2}, r"are the same: no image is left"),
+        ("pgd", {"target_class": 2, "loss": "kl"}, r"attacks\.x: loss 'kl' has no targets"),
+        ("pgd", {"source": "runs/nowhere"}, r"attacks\.x: source: workdir = 'runs/nowhere'"),
+        ("apgd_targeted", {"num_targets": 10}, r"attacks\.x: num_targets is 10 with 10 classes"),
+        ("square", {"norm": "l1", "epsilon": 1.0}, r"attacks\.x: norm 'l1' is unknown"),
+        ("autoattack", {"norm": "l1", "epsilon": 1.0}, r"attacks\.x: norm 'l1' is unknown"),
+        ("universal_deepfool", {"norm": "l1", "epsilon": 1.0}, r"attacks\.x: norm 'l1' is unknown"),
+        ("autoattack", {"target_class": 1}, r"attacks\.x\.target_class = 1: not a field of 'autoa"),
+        ("pgd", {"optimizer": "adam", "momentum": 0.5}, r"attacks\.x: momentum is 0\.5 with"),
+    ],
+)
+def test_what_cannot_be_run_shows_at_once(job, name, options, message):
+    with pytest.raises(ValueError, match=message):
+        resolve(job, "unused", {"x": schema.attack(name, **options)})
+
+
+def test_a_source_must_fit_the_dataset(job, workdir):
+    given = job(num_epochs=2, dataset__name="mnist")
+    given.attacks = ConfigDict({"x": schema.attack("pgd", source=workdir)})
+    with pytest.raises(
+        ValueError, match=r"a run on digits with image_shape \(16, 16, 1\); it must"
+    ):
+        command_line.resolve(given, "unused")
+
+
+def test_every_attack_can_be_named(job):
+    """The fields of each name are options of its maker."""
+    for name in attack_setup.NAMES:
+        epsilon = {"epsilon": 1.0} if name == "carlini_wagner" else {}
+        assert resolve(job, "unused", {"x": schema.attack(name, **epsilon)}).attacks.x.name == name

@@ -1,0 +1,107 @@
+"""What a folder is known by: the same in another process, different for anything that differs."""
+
+from __future__ import annotations
+
+import functools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+
+from rbjax import attacks, journal, perturbations
+from rbjax.attacks.transfer import transfer
+
+
+def double(weights, images):
+    return 2 * images.reshape(len(images), -1)[:, :3] + weights
+
+
+def test_plain_dataclasses_are_known_as_repr_has_them():
+    """Folders of scorings made before stay valid."""
+    for name in perturbations.PERTURBATIONS:
+        perturbation = perturbations.create(name)
+        if hasattr(perturbation, "__dataclass_fields__"):
+            assert journal.identity(perturbation) == repr(perturbation)
+    chain = perturbations.create("rotation+gaussian_noise")
+    assert journal.identity(chain) == repr(chain)
+
+
+def test_functions_are_known_by_name_and_arrays():
+    one = journal.identity(Partial(double, jnp.ones(3)))
+    assert one == journal.identity(Partial(double, np.ones(3, np.float32)))
+    assert one.startswith("double ")
+    assert one != journal.identity(Partial(double, jnp.zeros(3)))
+    images = jnp.ones((2, 2, 2, 1))
+    plain = functools.partial(double, jnp.ones(3))
+    other = functools.partial(double, jnp.array([0.0, 5.0, 0.0]))
+    assert journal.identity(plain, images) != journal.identity(other, images)
+
+
+def test_attacks_are_known_by_all_they_do():
+    options = [{}, {"epsilon": 0.2}, {"loss": "dlr"}, {"momentum": 0.5}, {"use_best": True}]
+    known = [journal.identity(attacks.pgd(**{"epsilon": 0.1, **o})) for o in options]
+    crafted = [
+        journal.identity(transfer(attacks.fgsm(epsilon=0.1), Partial(double, jnp.full(3, w))))
+        for w in (1.0, 2.0)
+    ]
+    assert len({*known, *crafted}) == len(known) + len(crafted)
+    assert not any(" at 0x" in one for one in known)
+    program = (
+        "from rbjax import attacks, journal; print(journal.identity(attacks.pgd(epsilon=0.1)))"
+    )
+    root = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=root
+    )
+    assert done.stdout.strip() == known[0]
+
+
+def test_randomised_models_are_known_by_weights_and_draws():
+    models = [
+        attacks.randomized(Partial(double, jnp.ones(3)), num_samples=2),
+        attacks.randomized(Partial(double, jnp.ones(3)), num_samples=3),
+        attacks.randomized(Partial(double, jnp.zeros(3)), num_samples=2),
+    ]
+    assert len({journal.identity(model) for model in models}) == 3
+
+
+def test_arrays_and_keys_in_a_tuple():
+    values = (jnp.ones(2), jax.random.key(0)), (jnp.ones(2), jax.random.key(1)), (jnp.ones(2),)
+    assert len({journal.identity(value) for value in values}) == 3
+
+
+def test_a_folder_belongs_to_one_call(tmp_path):
+    assert journal.claim(None, lambda: {}) is None
+    folder = tmp_path / "deep" / "journal"
+    assert journal.claim(folder, lambda: {"a": 1, "b": np.arange(2)}) == folder
+    assert json.loads((folder / journal.HEADER).read_text()) == {"a": 1, "b": [0, 1]}
+    kept = journal.Journal(folder)
+    kept.write_block("x-block-0", values=np.arange(3))
+    assert journal.claim(folder, lambda: {"a": 1, "b": np.arange(2)}) == folder
+    found = kept.read_block("x-block-0")
+    assert found is not None
+    np.testing.assert_array_equal(found["values"], np.arange(3))
+    assert kept.read_block("x-block-1") is None
+    with pytest.raises(ValueError, match=r"belongs to a run with a = 1, this one has 2"):
+        journal.claim(folder, lambda: {"a": 2, "b": np.arange(2)})
+
+
+def test_what_is_no_journal_is_refused(tmp_path):
+    (tmp_path / "mine.txt").write_text("")
+    with pytest.raises(ValueError, match=r"holds other files \(mine\.txt\)"):
+        journal.claim(tmp_path, lambda: {})
+    with pytest.raises(ValueError, match="is a file; give a folder"):
+        journal.claim(tmp_path / "mine.txt", lambda: {})
+    journal.claim(tmp_path, lambda: {}, own=("*.txt",))
+
+
+def test_nothing_is_kept_without_a_folder():
+    nowhere = journal.Journal(None)
+    nowhere.write_block("x-block-0", values=np.arange(3))
+    assert nowhere.read_block("x-block-0") is None
