@@ -2,8 +2,9 @@
 
 Command: python -m rbjax.main --config=configs/evaluate_standard.py --workdir=runs/uat_digits
 Dataset, model and weights are the run's own; only `attacks` is taken from here.  An attack whose
-epsilon is left out has the run's: `--config.attacks.pgd.epsilon=4/255` gives it another; 0.5 in l2
-and 12 in l1 are the usual ones of CIFAR-10.  AutoAttack takes most of the time.
+epsilon is left out has the run's: `--config.attacks.pgd.epsilon=4/255` gives it another.  What is
+usual in l2 and l1 differs between datasets (CIFAR-10: 0.5 and 12).  AutoAttack takes most of the
+time.
 Variant: `:smoke`, fewer steps and no AutoAttack.
 """
 
@@ -17,7 +18,7 @@ def get_config(variant: str = "") -> schema.Config:
     config.attacks.iterative = schema.attack("iterative_gradient_sign", num_steps=10)
     config.attacks.pgd = schema.attack("pgd", num_steps=20, num_restarts=2)
     config.attacks.pgd_l2 = schema.attack("pgd", norm="l2", epsilon=0.5, num_steps=20)
-    config.attacks.pgd_l1 = schema.attack("pgd", norm="l1", epsilon=12.0, num_steps=50)
+    config.attacks.pgd_l1 = schema.attack("pgd", norm="l1", epsilon=4.0, num_steps=50)
     config.attacks.autoattack = schema.attack("autoattack")
     config.attacks.universal = schema.attack("universal", num_epochs=5)
     return schema.vary(config, variant, smoke=_smoke)

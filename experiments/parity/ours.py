@@ -47,9 +47,9 @@ def peers_found(model: str) -> dict[str, np.ndarray]:
     """
     with np.load(weights.FOLDER / f"{model}_peers.npz") as kept:
         found = dict(kept)
-    if "autoattack" in found:
-        single = [found[name] for name in ("apgd", "apgd_targeted", "fab", "square")]
-        found["four_alone"] = np.logical_and.reduce(np.broadcast_arrays(*single))
+    four = ("apgd", "apgd_targeted", "fab", "square")
+    if found.keys() >= set(four):
+        found["four_alone"] = np.logical_and.reduce([found[name][:1] for name in four])
     return found
 
 

@@ -8,7 +8,8 @@ PATH is a Python that has PyTorch, foolbox and torchattacks; it need not have rb
     peers/bin/pip install --no-deps torchattacks
 
 The models that were trained adversarially are attacked by everything, the other one by PGD and
-APGD alone. On two CPU cores a model takes about X minutes.
+APGD alone. On two shared CPU cores cifar10_pgd took 6 minutes without the whole AutoAttack,
+mnist_pgd 25.
 """
 
 from __future__ import annotations

@@ -30,6 +30,8 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F
 
 _MARKERS = "osD^vP*X"
 _LINES = ("-", "--", ":")
+_BARS = COLOURS[:-1]
+"""Of bars: on black the whiskers would not be seen."""
 _HATCHES = ("", "////", "....")
 """Of bars whose colours are in use already."""
 _MANY = 20
@@ -175,8 +177,8 @@ def draw_classwise(
         order = np.argsort(-np.nan_to_num(next(iter(values.values()))), kind="stable")
     bar = 0.8 / len(values)
     for i, (name, column) in enumerate(values.items()):
-        column, colour = column[order], COLOURS[i % len(COLOURS)]
-        hatch = _HATCHES[i // len(COLOURS) % len(_HATCHES)]
+        column, colour = column[order], _BARS[i % len(_BARS)]
+        hatch = _HATCHES[i // len(_BARS) % len(_HATCHES)]
         errors = None if counts is None else _errors(column, np.asarray(counts)[order])
         whiskers: Any = {"yerr": errors, "elinewidth": 0.8}
         if many:

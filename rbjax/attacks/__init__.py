@@ -25,8 +25,9 @@ from rbjax.attacks.fgsm import fgsm, r_fgsm
 from rbjax.attacks.gradient_sign import iterative_gradient_sign
 from rbjax.attacks.outcome import Outcome, SuiteResult
 from rbjax.attacks.pgd import pgd
+from rbjax.attacks.progress import progress_bar
 from rbjax.attacks.square import square
-from rbjax.attacks.suite import Driver, progress_bar, run_attacks
+from rbjax.attacks.suite import Driver, run_attacks
 from rbjax.attacks.transfer import TransferAttack, transfer
 from rbjax.attacks.universal import (
     ClasswiseResult,

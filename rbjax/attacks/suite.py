@@ -7,11 +7,10 @@ order; finished blocks are kept where a journal is asked for.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -19,7 +18,6 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from rbjax import atomic, prng
 from rbjax import journal as journals
@@ -27,24 +25,13 @@ from rbjax.attacks.attack import clean_keys, count_classes
 from rbjax.attacks.batches import Batches
 from rbjax.attacks.classifier import Model, as_model, classifier
 from rbjax.attacks.outcome import Outcome, SuiteResult
+from rbjax.attacks.progress import Progress
 from rbjax.inputs import check_images, check_labels, to_float
 from rbjax.tables import nearest
 from rbjax.typing import Array, AttackResult, Key
 
 RESERVED = ("clean", "worst")
 """What no attack can be called."""
-
-
-class Progress(NamedTuple):
-    """What `run_attacks` tells while it runs."""
-
-    attack: str
-    """Its label; of a driver, with what that is doing."""
-    done: int
-    """Images attacked, or steps of a driver done."""
-    of: int
-    num_robust: int
-    """Images that are still classified right."""
 
 
 @runtime_checkable
@@ -329,31 +316,6 @@ _keys = jax.jit(prng.per_example)
 def _classes(model: Any, keys: Key, images: Array) -> Array:
     logits = classifier(model, images).logits(clean_keys(keys), images)
     return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-
-
-@contextlib.contextmanager
-def progress_bar() -> Iterator[Callable[[Progress], None]]:
-    """Shows a bar for each attack: images done, how many are still right, time to go.
-
-    In a terminal only. `with progress_bar() as progress: run_attacks(..., progress=progress)`
-
-    Yields:
-        What to give as `progress`.
-    """
-    with tqdm(leave=False, disable=None) as bar:
-        shown = None
-
-        def show(state: Progress) -> None:
-            nonlocal shown
-            # A driver's parts are one bar.
-            if state.attack.split(":")[0] != shown or state.done < bar.n:
-                shown = state.attack.split(":")[0]
-                bar.reset(state.of)
-            bar.set_description(state.attack, refresh=False)
-            bar.set_postfix(robust=f"{state.num_robust:,}", refresh=False)
-            bar.update(state.done - bar.n)
-
-        yield show
 
 
 def _check(

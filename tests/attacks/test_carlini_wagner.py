@@ -107,7 +107,7 @@ def test_an_image_does_not_depend_on_its_batch():
     The steps are so long that it would.
     """
     keys = prng.broadcast(KEY, NUM_IMAGES)
-    attack = carlini_wagner(num_steps=100, search_steps=4, learning_rate=0.3, initial_constant=0.1)
+    attack = carlini_wagner(num_steps=100, search_steps=4, learning_rate=0.3, initial_constant=10.0)
     together = attack(LOGITS_FN, keys, IMAGES, LABELS)
     for row in range(6):
         few = slice(row, row + 1)

@@ -14,7 +14,7 @@ from rbjax import attacks, models, prng
 from rbjax.attacks.classifier import classifier
 from rbjax.losses import adversarial
 from tests.attacks.linear import IMAGES, LABELS, LOGITS_FN, NUM_CLASSES, WEIGHTS, between, linear
-from tests.contracts.test_attacks import QUICK
+from tests.contracts.test_attacks import QUICK, looks_for_the_smallest
 
 KEY = jax.random.key(0)
 KEYS = prng.per_example(KEY, jnp.arange(len(LABELS)))
@@ -84,7 +84,11 @@ def test_every_attack_works_on_one(name):
     attack = attacks.create(name, **options)
     result = attack(make(3), KEY, IMAGES, LABELS)
     plain = attack(LOGITS_FN, KEY, IMAGES, LABELS)
-    assert np.mean(np.asarray(result.fooled == plain.fooled)) > 0.75
+    if looks_for_the_smallest(attack):  # and stops where other draws may judge otherwise
+        moved = [np.any(r.images != IMAGES, axis=(1, 2, 3)) for r in (result, plain)]
+        assert np.mean(moved[0] == moved[1]) > 0.75
+    else:
+        assert np.mean(np.asarray(result.fooled == plain.fooled)) > 0.75
     assert result.images.shape == IMAGES.shape
     np.testing.assert_array_equal(result.fooled, result.predictions != LABELS)
     again = attack(make(3), KEY, IMAGES, LABELS)

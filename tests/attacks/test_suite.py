@@ -13,6 +13,7 @@ from jax.tree_util import Partial
 
 from rbjax import attacks, prng
 from rbjax.attacks import suite
+from rbjax.attacks.progress import Progress
 from rbjax.metrics import wilson_interval
 
 N, SHAPE, K = 75, (4, 4, 1), 4
@@ -113,7 +114,7 @@ class Fixed:
 
     def run(self, logits_fn, key, images, labels, *, example_ids, batch_size, devices, progress):
         self.calls.append((len(images), len(labels), list(example_ids), batch_size, devices))
-        progress(suite.Progress("half", 1, 2, 3))
+        progress(Progress("half", 1, 2, 3))
         return Verdict(self.predictions[: len(labels)])
 
 
@@ -161,7 +162,7 @@ def test_a_driver_attacks_the_whole_dataset_itself(tmp_path):
     result = run(**given, progress=told.append)
     outcome = result.outcomes["mine"]
     assert driver.calls == [(N, N, list(IDS), 7, None)]
-    assert told[-1] == suite.Progress("mine: half", 1, 2, 3)
+    assert told[-1] == Progress("mine: half", 1, 2, 3)
     assert not outcome.correct.any()
     assert outcome.details == {"share": 0.5, "words": ["a note"]}  # no array of the images
     np.testing.assert_array_equal(outcome.kept["delta"], np.ones(3))

@@ -19,6 +19,8 @@ import pytest
 from jax.tree_util import Partial
 
 from rbjax import attacks, prng
+from rbjax.attacks.carlini_wagner import CarliniWagnerPlan
+from rbjax.attacks.deepfool import DeepFoolPlan
 from rbjax.attacks.fab import FABPlan
 from rbjax.attacks.norms import NORMS
 from rbjax.attacks.square import SquarePlan
@@ -43,7 +45,7 @@ QUICK = {
 }
 """Options that an attack needs for five classes, or to be quick on 36 pixels."""
 
-MINIMUM_NORM = (FABPlan,)
+MINIMUM_NORM = (FABPlan, DeepFoolPlan, CarliniWagnerPlan)
 
 NORM_ERROR = r"norm '\w+' is unknown"
 
@@ -130,7 +132,7 @@ def check_epsilon_zero(attack):
     for epsilon in (0.0, jnp.zeros(8)):
         result = attack(model(), KEYS, images, LABELS, epsilon=epsilon)
         np.testing.assert_array_equal(result.images, images)
-    epsilon = jnp.where(jnp.arange(8) == 3, 0.0, 0.1)
+    epsilon = jnp.where(jnp.arange(8) == 3, 0.0, EPSILON[attack.threat.norm])
     result = attack(model(), KEYS, images, LABELS, epsilon=epsilon)
     np.testing.assert_array_equal(result.images[3], images[3])
     moved = np.any(np.asarray(result.images != images), axis=(1, 2, 3))
