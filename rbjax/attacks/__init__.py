@@ -20,8 +20,10 @@ from rbjax.attacks.autoattack import (
 from rbjax.attacks.carlini_wagner import carlini_wagner
 from rbjax.attacks.classifier import Randomized, randomized
 from rbjax.attacks.deepfool import deepfool
+from rbjax.attacks.diagnostics import diagnose, format_findings
 from rbjax.attacks.fab import fab
 from rbjax.attacks.fgsm import fgsm, r_fgsm
+from rbjax.attacks.findings import Finding
 from rbjax.attacks.gradient_sign import iterative_gradient_sign
 from rbjax.attacks.outcome import Outcome, SuiteResult
 from rbjax.attacks.pgd import pgd
@@ -49,6 +51,7 @@ __all__ = [
     "ClasswiseResult",
     "CompiledAttack",
     "Driver",
+    "Finding",
     "Outcome",
     "Randomized",
     "SuiteResult",
@@ -68,9 +71,11 @@ __all__ = [
     "craft_universal_deepfool",
     "create",
     "deepfool",
+    "diagnose",
     "evaluate_universal",
     "fab",
     "fgsm",
+    "format_findings",
     "iterative_gradient_sign",
     "pgd",
     "progress_bar",
