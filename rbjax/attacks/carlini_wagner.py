@@ -10,11 +10,10 @@ import jax.numpy as jnp
 
 from rbjax import checks, prng
 from rbjax.attacks.attack import CompiledAttack, Problem, check_radius, clean_keys, column, select
-from rbjax.attacks.classifier import Classifier, Objective
 from rbjax.attacks.norms import NORMS
 from rbjax.attacks.rules import RULES
-from rbjax.attacks.search import margin_objective
-from rbjax.typing import Array, Key
+from rbjax.attacks.search import MarginPlan
+from rbjax.typing import Array
 
 
 def carlini_wagner(
@@ -117,7 +116,7 @@ _ADAM = RULES["adam"]
 
 
 @dataclasses.dataclass(frozen=True)
-class CarliniWagnerPlan:
+class CarliniWagnerPlan(MarginPlan):
     """What the compiled program depends on."""
 
     confidence: float
@@ -129,20 +128,6 @@ class CarliniWagnerPlan:
 
     norm = "l2"
     ball = True
-    box = True
-    takes_step_size = False
-
-    def objective(
-        self,
-        classifier: Classifier,
-        keys: Key,
-        images: Array,
-        labels: Array,
-        targets: Array | None,
-    ) -> Objective:
-        """Returns the margin, of which as much as the confidence is sought."""
-        del classifier, keys, images
-        return margin_objective(labels, targets)
 
     def search(self, problem: Problem) -> Array:
         """Returns the smallest find, or the image itself where there is none in the ball."""

@@ -14,11 +14,10 @@ import jax.numpy as jnp
 
 from rbjax import checks, prng
 from rbjax.attacks.attack import CompiledAttack, Problem, check_radius, clean_keys, select
-from rbjax.attacks.classifier import Classifier, Objective
 from rbjax.attacks.norms import NORMS, size_linf, steepest
-from rbjax.attacks.search import margin_objective, ranked_targets
+from rbjax.attacks.search import MarginPlan, ranked_targets
 from rbjax.tables import lookup
-from rbjax.typing import Array, Key
+from rbjax.typing import Array
 
 _NORMS = ("linf", "l2")
 
@@ -77,7 +76,7 @@ def deepfool(
 
 
 @dataclasses.dataclass(frozen=True)
-class DeepFoolPlan:
+class DeepFoolPlan(MarginPlan):
     """What the compiled program depends on."""
 
     norm: str
@@ -86,20 +85,6 @@ class DeepFoolPlan:
     overshoot: float
 
     ball = True
-    box = True
-    takes_step_size = False
-
-    def objective(
-        self,
-        classifier: Classifier,
-        keys: Key,
-        images: Array,
-        labels: Array,
-        targets: Array | None,
-    ) -> Objective:
-        """Returns the margin, by which the finds are reported."""
-        del classifier, keys, images
-        return margin_objective(labels, targets)
 
     def search(self, problem: Problem) -> Array:
         """Returns what the walk finds, or the image itself where that is not in the ball."""

@@ -11,10 +11,9 @@ import jax.numpy as jnp
 from rbjax import checks, prng
 from rbjax.attacks import norms
 from rbjax.attacks.attack import CompiledAttack, Problem, check_radius, column, select
-from rbjax.attacks.classifier import Classifier, Objective
 from rbjax.attacks.hyperplane import nearest_step
 from rbjax.attacks.norms import NORMS
-from rbjax.attacks.search import Found, TargetsPlan, best_restart, margin_objective
+from rbjax.attacks.search import Found, MarginPlan, TargetsPlan, best_restart
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key
 
@@ -85,7 +84,7 @@ def fab(
 
 
 @dataclasses.dataclass(frozen=True)
-class FABPlan:
+class FABPlan(MarginPlan):
     """What the compiled program depends on."""
 
     norm: str
@@ -95,21 +94,6 @@ class FABPlan:
     alpha_max: float
     eta: float
     beta: float
-
-    box = True
-    takes_step_size = False
-
-    def objective(
-        self,
-        classifier: Classifier,
-        keys: Key,
-        images: Array,
-        labels: Array,
-        targets: Array | None,
-    ) -> Objective:
-        """Returns the margin, by which the finds are reported."""
-        del classifier, keys, images
-        return margin_objective(labels, targets)
 
     def search(self, problem: Problem) -> Array:
         """Returns the smallest find, or the image itself where there is none in the ball."""

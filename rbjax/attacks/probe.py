@@ -22,9 +22,9 @@ from rbjax.losses import adversarial
 from rbjax.typing import Array, Key
 
 FEW_STEPS, MANY_STEPS = 4, 20
-NUM_DRAWS = 4
+NUM_DRAWS = 2
 """Noisy images whose gradients are averaged in each step of a smoothed search."""
-EPSILONS = (0.25, 0.5, 1.0)
+EPSILONS = (0.5, 1.0)
 """Radii at which the margin is followed, of epsilon."""
 
 

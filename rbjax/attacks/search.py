@@ -59,8 +59,27 @@ def margin_objective(labels: Array, targets: Array | None) -> Objective:
     return lambda logits: -adversarial.margin(logits, targets)
 
 
+class MarginPlan:
+    """What plans have in common that climb the margin, or report their finds by it."""
+
+    box = True
+    takes_step_size = False
+
+    def objective(
+        self,
+        classifier: Classifier,
+        keys: Key,
+        images: Array,
+        labels: Array,
+        targets: Array | None,
+    ) -> Objective:
+        """Returns the margin, of the labels or towards targets."""
+        del classifier, keys, images
+        return margin_objective(labels, targets)
+
+
 @dataclasses.dataclass(frozen=True)
-class TargetsPlan:
+class TargetsPlan(MarginPlan):
     """One search a target: the classes with the largest clean logits, but for the label.
 
     Whatever wrong class an image ends in, it is fooled: targets are only directions. A call with
@@ -70,9 +89,6 @@ class TargetsPlan:
     finder: Finder
     num_targets: int
     ball: bool = True
-
-    box = True
-    takes_step_size = False
 
     @property
     def norm(self) -> str:
@@ -87,14 +103,13 @@ class TargetsPlan:
         labels: Array,
         targets: Array | None,
     ) -> Objective:
-        """Returns the margin, by which the finds are reported."""
-        del keys, images
+        """Returns the margin, and checks that there are so many wrong classes."""
         if targets is None and self.num_targets >= classifier.num_classes:
             raise ValueError(
                 f"num_targets is {self.num_targets} with {classifier.num_classes} classes; it must "
                 f"be at most {classifier.num_classes - 1}"
             )
-        return margin_objective(labels, targets)
+        return super().objective(classifier, keys, images, labels, targets)
 
     def search(self, problem: Problem) -> Array:
         """Returns the best find over the targets."""

@@ -12,8 +12,7 @@ import numpy as np
 
 from rbjax import checks, prng
 from rbjax.attacks.attack import CompiledAttack, Problem, check_radius, column, select
-from rbjax.attacks.classifier import Classifier, Objective
-from rbjax.attacks.search import Found, best_restart, margin_objective
+from rbjax.attacks.search import Found, MarginPlan, best_restart
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key
 
@@ -71,7 +70,7 @@ def square(
 
 
 @dataclasses.dataclass(frozen=True)
-class SquarePlan:
+class SquarePlan(MarginPlan):
     """What the compiled program depends on."""
 
     norm: str
@@ -81,20 +80,6 @@ class SquarePlan:
     rescale_schedule: bool
 
     ball = True
-    box = True
-    takes_step_size = False
-
-    def objective(
-        self,
-        classifier: Classifier,
-        keys: Key,
-        images: Array,
-        labels: Array,
-        targets: Array | None,
-    ) -> Objective:
-        """Returns the margin, which is what is climbed."""
-        del classifier, keys, images
-        return margin_objective(labels, targets)
 
     def search(self, problem: Problem) -> Array:
         """Returns the best restart's images."""

@@ -21,9 +21,8 @@ Window = tuple[int, int]
 
 
 def _plain(x: Array, *, window: Window) -> Array:
-    lowest = jnp.array(-jnp.inf, x.dtype)
     size = (1, *window, 1)
-    return lax.reduce_window(x, lowest, lax.max, size, size, "VALID")
+    return lax.reduce_window(x, -jnp.inf, lax.max, size, size, "VALID")
 
 
 def _fold(x: Array, window: Window) -> Array:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +25,7 @@ def short(monkeypatch):
     monkeypatch.setattr(versions, "STRETCHES", (50, 200))
 
 
-def run(norm="linf", images=IMAGES, labels=LABELS, model=LOGITS_FN, **options):
+def run(norm="linf", images: Any = IMAGES, labels: Any = LABELS, model: Any = LOGITS_FN, **options):
     options = {"norm": norm, **options}
     options.setdefault("epsilon", between("linf") if norm not in DUAL else between(norm))
     return attacks.run_autoattack(model, KEY, images, labels, **options)

@@ -82,7 +82,9 @@ def test_every_place_is_drawn_and_only_inside():
 
     keys = jax.random.split(KEY, 2000)
     image = jnp.full((6, 6, 2), 0.5)
-    moved = jax.vmap(lambda key: _linf_proposal(key, image, image, 0.1, jnp.int32(1)))(keys)
+    moved = jax.vmap(lambda key: _linf_proposal(key, image, image, jnp.float32(0.1), jnp.int32(1)))(
+        keys
+    )
     changed = np.asarray(moved != image)
     assert np.all(changed.any(axis=3).sum(axis=(1, 2)) == 1)
     counts = changed[..., 0].sum(axis=0)
