@@ -25,7 +25,7 @@ TOLERANCES = {
     "zero_gradients": 0.01,
     "saturation": 0.1,
     "more_steps": 0.01,
-    "margin_growth": 0.2,
+    "margin_growth": 0.15,
     "large_epsilon": 0.05,
     "smoothed_gradients": 0.01,
     "black_box": 0.01,
@@ -33,9 +33,11 @@ TOLERANCES = {
 }
 """Shares of images, of those classified right but in "randomness".
 
-Measured on healthy models, standard and adversarially trained ones: cross-entropy misses up to 5
-points that the margin finds, of some trained with other losses; the rest is within 1 %. Where
-gradients are of no use about half of the margins grow.
+Of 16 healthy models (linear, MLP, CNN; standard, adversarially and very robustly trained; 2, 10
+and 100 classes), 200 images and 20 keys each in l-inf, the largest shares were 0.10 for
+"saturation", 0.04 for "margin_growth", 0.02 for "smoothed_gradients" and 0.01 or less for the rest;
+none failed. In l1, where few pixels move in a step, 0.15 for "margin_growth" and 0.07 for
+"large_epsilon". Where gradients are of no use, a third to all of the margins do not grow.
 """
 
 

@@ -58,12 +58,7 @@ class Searched(NamedTuple):
 
 
 def _search(
-    norm: str,
-    model: Any,
-    keys: Key,
-    images: Array,
-    labels: Array,
-    plan: Search,
+    norm: str, model: Any, keys: Key, images: Array, labels: Array, plan: Search
 ) -> tuple[Array, ...]:
     """Returns the parts of `Searched`: projected ascent by steps of 2.5 epsilon / num_steps."""
     asked = classifier(model, images)

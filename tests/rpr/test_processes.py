@@ -71,7 +71,11 @@ print(json.dumps({"peak": peak, "num_images": len(scores.steps)}))
 
 @pytest.mark.slow
 def test_memory_is_flat_in_the_number_of_images(tmp_path):
-    """1,000 and 60,000 images of a memory map: the peak grows by less than a tenth."""
+    """1,000 and 60,000 images of a memory map: the peak grows by less than a tenth.
+
+    The pages of the file that were read count as resident, and the system takes them back at will:
+    they are left out.
+    """
     images = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.uint8, (60_000, 28, 28, 1))
     images[:1000] = np.random.default_rng(0).integers(0, 256, (1000, 28, 28, 1))
     images.flush()
@@ -85,4 +89,5 @@ def test_memory_is_flat_in_the_number_of_images(tmp_path):
         assert found["num_images"] == num_images
         peaks.append(found["peak"])
     print(f"peak memory, 1,000 and 60,000 images: {peaks[0]:,} and {peaks[1]:,} kB")
-    assert peaks[1] < 1.1 * peaks[0]
+    mapped = [rows * 28 * 28 // 1024 for rows in (1_000, 60_000)]
+    assert peaks[1] - mapped[1] < 1.1 * (peaks[0] - mapped[0])
