@@ -52,13 +52,14 @@ Run = Callable[[], float]
 class AttackPeer(Peer):
     """A PyTorch process that attacks on request."""
 
-    def __init__(self, python: str) -> None:
+    def __init__(self, python: str, threads: int | None) -> None:
         self.process = subprocess.Popen(
             [python, "-m", "experiments.benchmarks.torch_attacks"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             cwd=ROOT,
+            env=os.environ if threads is None else os.environ | {"OMP_NUM_THREADS": str(threads)},
         )
 
 
@@ -191,6 +192,7 @@ def main() -> None:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs some of it
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--torch-python", help="a Python with PyTorch, foolbox and torchattacks")
+    parser.add_argument("--torch-threads", type=int, help="of PyTorch; its own choice")
     parser.add_argument("--repeats", type=int, default=5, help="timings of each way")
     parser.add_argument("--only", default="", help="part of a network's name")
     parser.add_argument("--autoattack", action="store_true", help="time AutoAttack, not PGD")
@@ -203,7 +205,7 @@ def main() -> None:
         print("PyTorch   skipped: no --torch-python given")
         task(arguments, None)
         return
-    with AttackPeer(arguments.torch_python) as peer:
+    with AttackPeer(arguments.torch_python, arguments.torch_threads) as peer:
         print(f"peers     {peer.ask('versions')['versions']}\n")
         task(arguments, peer)
 
