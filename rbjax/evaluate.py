@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 import rbjax
-from rbjax import atomic, attack_setup, attacks, metrics, prng
+from rbjax import atomic, attack_setup, attacks, journal, metrics, prng
 from rbjax.attacks.diagnostics import diagnose, format_findings
 from rbjax.attacks.outcome import Share, SuiteResult
 from rbjax.config import Config
@@ -62,13 +63,13 @@ def evaluate(config: Config, workdir: str) -> dict[str, Any]:
             **suite._asdict(),
             example_ids=test.example_ids,
             batch_size=config.batch_size,
-            journal=_folder(config, workdir, step),
+            journal=_folder(config, workdir, journal.digest(step, *jax.tree.leaves(variables))),
             progress=progress,
             finished=lambda label, result: tqdm.write(_line(label, result, test)),
         )
     if len(found.outcomes) > 1:
         print(_line("worst", found, test))
-    diagnostics = _diagnose(config, logits_fn, test)
+    diagnostics = _diagnose(config, logits_fn, test, suite.attacks)
 
     # ------------------------------------------------------------------ the report
     report = {
@@ -94,9 +95,9 @@ def evaluate(config: Config, workdir: str) -> dict[str, Any]:
     return report
 
 
-def _folder(config: Config, workdir: str, step: int) -> Path:
+def _folder(config: Config, workdir: str, weights: str) -> Path:
     """Returns the folder of evaluations of these weights on this test set."""
-    about = {"step": step, "seed": config.seed, "batch_size": config.batch_size}
+    about = {"weights": weights, "seed": config.seed, "batch_size": config.batch_size}
     about["test"] = (config.dataset.max_test_examples, config.imbalance.apply_to_test)
     about["devices"] = jax.local_device_count()
     about["versions"] = (rbjax.__version__, jax.__version__)
@@ -178,12 +179,18 @@ def _examples(test: Dataset, found: SuiteResult) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _diagnose(config: Config, logits_fn: LogitsFn, test: Dataset) -> dict[str, Any] | None:
+def _diagnose(
+    config: Config, logits_fn: LogitsFn, test: Dataset, entries: Mapping[str, Any]
+) -> dict[str, Any] | None:
     """Looks for a false sense of robustness in the ball of the method, or of the first attack."""
     groups = [config.method, *config.attacks.values()]
-    balls = [g for g in groups if g.get("norm") is not None and g.get("epsilon")]
-    if not config.diagnostics or not config.attacks or not balls:
+    balls = [g for g in groups if g.get("norm") and g.get("epsilon") and g.get("projected", True)]
+    if not config.diagnostics or not config.attacks:
         return None
+    if not balls:
+        print("no check for a false sense of robustness: no attack has a ball with a norm")
+        return None
+    sources = (e.source for e in entries.values() if isinstance(e, attacks.TransferAttack))
     some = setup.first(test, config.diagnostics)
     ball = {"epsilon": balls[0].epsilon, "norm": balls[0].norm}
     key = prng.named(jax.random.key(config.seed), "diagnostics")
@@ -194,6 +201,7 @@ def _diagnose(config: Config, logits_fn: LogitsFn, test: Dataset) -> dict[str, A
         some.labels,
         example_ids=some.example_ids,
         batch_size=config.batch_size,
+        source=next(sources, None),
         **ball,
     )
     failed = [finding for finding in findings if not finding.passed]

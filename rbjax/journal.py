@@ -11,6 +11,7 @@ import dataclasses
 import fnmatch
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -136,22 +137,36 @@ def identity(value: Any, asked: Any = None) -> str:
     Args:
         value: a `Partial` is known by its function's name and its arrays, a dataclass by its
             fields, another function by its name.
-        asked: (B, H, W, C) float32, a few images; a model that would be known by its name alone is
-            known by its answers to them too. None where there are none to ask about.
+        asked: (B, H, W, C) float32, a few images; a model is known by what it computes of them:
+            its operations, weights and answers. None for what is no model.
 
     Returns:
         One line of text.
     """
+    if asked is not None and callable(value) and not _is_record(value):
+        return f"{_name(value)} {_program(value, asked)}"
     if isinstance(value, Partial):
         arrays = jax.tree.leaves((value.args, value.keywords))
         return f"{identity(value.func)} {digest(*arrays)}"
     if not callable(value) or _is_record(value):
         return _spelled(value)
-    name = getattr(value, "__qualname__", type(value).__qualname__)
-    if asked is None:
-        return name
-    logits: Any = value(asked)
-    return f"{name} {digest(jnp.argmax(logits, axis=-1))}"
+    return _name(value)
+
+
+def _name(value: Any) -> str:
+    value = value.func if isinstance(value, Partial) else value
+    return getattr(value, "__qualname__", type(value).__qualname__)
+
+
+def _program(model: Any, asked: Any) -> str:
+    """Returns a digest of what a model computes: its operations, weights and answers.
+
+    Two models may give the same answers to a few images, and two functions have one name.
+    """
+    traced = jax.make_jaxpr(lambda images: model(images))(asked)
+    text = re.sub(r"0x[0-9a-f]+", "", str(traced.jaxpr))  # addresses differ between processes
+    answers = jnp.argmax(model(asked), axis=-1)
+    return digest(text, *map(_numbers, traced.consts), answers)
 
 
 def _spelled(value: Any) -> str:

@@ -105,3 +105,33 @@ def test_nothing_is_kept_without_a_folder():
     nowhere = journal.Journal(None)
     nowhere.write_block("x-block-0", values=np.arange(3))
     assert nowhere.read_block("x-block-0") is None
+
+
+def test_models_with_the_same_answers_are_told_apart():
+    """Scaled logits, and the same function and weights behind another normalisation."""
+    images, weights = np.linspace(0, 1, 24, dtype=np.float32).reshape(2, 2, 2, 3), np.eye(12)
+
+    def linear(scale, weights, images):
+        return scale * (images.reshape(len(images), -1) @ weights)
+
+    plain = [lambda x, s=s: linear(s, weights, x) for s in (1.0, 3.0)]
+    bound = [Partial(functools.partial(linear, s), weights) for s in (1.0, 3.0)]
+    for one, other in (plain, bound):
+        assert journal.identity(one, images) != journal.identity(other, images)
+        assert journal.identity(one, images) == journal.identity(one, images)
+
+
+def test_a_model_has_one_identity_in_every_process():
+    code = (
+        "import jax, numpy as np; from rbjax import journal, models;"
+        "from jax.tree_util import Partial;"
+        "m = models.create('simple_cnn', num_classes=3, image_shape=(8, 8, 1), mean=[0.], std=[1.]);"
+        "x = np.ones((2, 8, 8, 1), np.float32);"
+        "print(journal.identity(Partial(m.apply, m.init(jax.random.key(0), x)), x))"
+    )
+    printed = [
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+        for _ in range(2)
+    ]
+    assert printed[0].stdout == printed[1].stdout
+    assert len(printed[0].stdout) > 16

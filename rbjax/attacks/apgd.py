@@ -42,7 +42,8 @@ def apgd(
     Differs from the official code, which follows the same paper: the first checkpoint compares the
     first point with the start (the code with a row of zeros), and may halve for want of a better
     point (the code may not); after a halving the loss compared with is that of the point taken up
-    (in the code, of the point left).
+    (in the code, of the point left). As in the code, the first step after a halving still has the
+    momentum of the point left.
 
     Args:
         epsilon: radius of the ball, in pixel units; at most 1 in l-inf.
@@ -84,7 +85,7 @@ def apgd_targeted(
     Args:
         epsilon: radius of the ball, in pixel units; at most 1 in l-inf.
         norm: `"linf"` or `"l2"`.
-        num_targets: targets, at most the number of classes less one.
+        num_targets: targets; every wrong class where there are fewer.
         num_steps: steps of each run.
         num_restarts: random starts of each run.
         rho: see `apgd`.

@@ -232,13 +232,13 @@ def select[T](condition: Array, chosen: T, other: T) -> T:
     return jax.tree.map(pick, chosen, other)
 
 
-def check_radius(epsilon: object, norm: str) -> float | None:
-    """Returns an attack's own radius, checked; None stays None: no ball.
+def check_radius(epsilon: object, norm: str, *, optional: bool = False) -> float | None:
+    """Returns an attack's own radius, checked; None, where that is allowed, stays None: no ball.
 
     Raises:
         ValueError: for one that is no number, or out of its norm's range.
     """
-    if epsilon is None:
+    if epsilon is None and optional:
         return None
     check_size("epsilon", checks.real("epsilon", epsilon, low=float("-inf")), norm)
     return float(epsilon)  # type: ignore[arg-type]

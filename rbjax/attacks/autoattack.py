@@ -178,7 +178,8 @@ def run_autoattack(
             },
         )
     )
-    run = _Run(as_model(logits_fn), images, labels, ids, epsilon, batches)
+    model = batches.replicate(as_model(logits_fn))
+    run = _Run(model, images, labels, ids, epsilon, batches)
     passes = versions.passes(version, norm, num_classes)
     for number, part in enumerate(passes):
         name = f"{number:02d}-{part.attack}-block-{part.rank or 0}"
@@ -266,15 +267,17 @@ class _Run:
                 jnp.asarray(self._clean_logits), jnp.asarray(self._labels), part.rank + 1
             )
             targets = np.asarray(ranked)[:, part.rank]
-        pending = []
+        last = None  # read one batch late: the device is never waited for
         for rows, count in self._batches.split(left):
             keys, images, labels = self._place(rows, key)
             aimed = None if targets is None else self._batches.place(targets[rows])
             sizes = self._sizes(rows)
             found = _attack(part.plan, self._model, keys, images, labels, aimed, *sizes)
-            pending.append((rows[:count], found))
-        for rows, found in pending:
-            self._take(rows, found.images, found.predictions)
+            if last is not None:
+                self._take(*last)
+            last = (rows[:count], found.images, found.predictions)
+        if last is not None:
+            self._take(*last)
 
     def _apply_square(self, plan: SquarePlan, key: Key, left: np.ndarray) -> None:
         """Runs the queries in stretches and drops what is fooled between two of them."""
@@ -345,13 +348,37 @@ def _square_problem(
     return Problem(asked, keys, images, labels, None, epsilon, jnp.zeros_like(epsilon), objective)
 
 
-def _start(plan, model, keys, images, labels, epsilon, current, merit, first, last):
+def _start(
+    plan: SquarePlan,
+    model: Any,
+    keys: Key,
+    images: Array,
+    labels: Array,
+    epsilon: Array,
+    current: Array,
+    merit: Array,
+    first: int,
+    last: int,
+) -> Found:
+    """Returns where Square stands after its start and first queries."""
     del current, merit
     problem = _square_problem(plan, model, keys, images, labels, epsilon)
     return advance(plan, problem, init(plan, problem), first, last)
 
 
-def _go_on(plan, model, keys, images, labels, epsilon, current, merit, first, last):
+def _go_on(
+    plan: SquarePlan,
+    model: Any,
+    keys: Key,
+    images: Array,
+    labels: Array,
+    epsilon: Array,
+    current: Array,
+    merit: Array,
+    first: int,
+    last: int,
+) -> Found:
+    """Returns where Square stands after further queries."""
     problem = _square_problem(plan, model, keys, images, labels, epsilon)
     found = Found(current, jnp.zeros(merit.shape, bool), merit)
     return advance(plan, problem, found, first, last)
@@ -363,8 +390,7 @@ _square_go_on = jax.jit(_go_on, static_argnums=0)
 
 def _check_options(epsilon: float, norm: str, version: str) -> None:
     lookup(dict.fromkeys(("linf", "l2")), norm, what="norm")
-    if attack.check_radius(epsilon, norm) is None:
-        raise ValueError("epsilon is None; AutoAttack needs the radius of a ball")
+    attack.check_radius(epsilon, norm)
     lookup(versions.VERSIONS, version, what="version")
 
 

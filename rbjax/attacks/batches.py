@@ -15,6 +15,8 @@ from rbjax.inputs import UNIT_INTERVAL
 _BATCH_SIZES = {"cpu": 128}
 _LARGER_BATCH = 1024
 """Of every platform but the CPU, on each device."""
+_MOST_SIZES = 8
+"""The smallest batch is an eighth of the full one: each size is compiled for each attack."""
 _MOST_WASTE = 0.75
 """A batch that would be filled less than this is made smaller."""
 
@@ -43,7 +45,10 @@ class Batches:
         most = min(checks.integer("batch_size", batch_size, low=1), num_rows)
         self._unit = len(devices)
         self.size = -(-most // self._unit) * self._unit
-        self._sharding = NamedSharding(Mesh(np.asarray(devices), ("data",)), PartitionSpec("data"))
+        self._least = max(self.size // _MOST_SIZES, self._unit)
+        mesh = Mesh(np.asarray(devices), ("data",))
+        self._sharding = NamedSharding(mesh, PartitionSpec("data"))
+        self._same = NamedSharding(mesh, PartitionSpec())
 
     def split(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
         """Yields rows in batches, each with how many count; the last is repeated to fill one.
@@ -54,7 +59,7 @@ class Batches:
         while start < len(rows):
             left = len(rows) - start
             half = size // 2
-            if left < _MOST_WASTE * size and half >= self._unit and half % self._unit == 0:
+            if left < _MOST_WASTE * size and half >= self._least and half % self._unit == 0:
                 size = half
                 continue
             taken = rows[start : start + size]
@@ -64,6 +69,10 @@ class Batches:
     def place(self, tree: Any) -> Any:
         """Returns arrays (B, ...) on the devices, each with its share of the rows."""
         return jax.device_put(tree, self._sharding)
+
+    def replicate(self, tree: Any) -> Any:
+        """Returns a pytree of arrays on the devices, the whole of it on each."""
+        return jax.device_put(tree, self._same)
 
     def to_float(self, images: np.ndarray) -> np.ndarray:
         """Returns images as float32 in [0, 1] on the host, uint8 as exactly x / 255."""

@@ -52,11 +52,13 @@ def carlini_wagner(
         ValueError: for an option out of range.
 
     Source:
-        Carlini and Wagner 2017, arXiv:1608.04644, section VI-A with f_6. Their code ends a batch as
+        Carlini and Wagner 2017, arXiv:1608.04644, section VI-A with f_6. A c counts as large enough
+        if the last tenth of its steps fooled: in their code any step does, also Adam's first leap
+        across the boundary, after which c is lowered for nothing. Their code ends a batch as
         a whole when its summed loss stands still; here each image ends by itself, so that a result
         does not depend on its batch.
     """
-    radius = check_radius(epsilon, "l2")
+    radius = check_radius(epsilon, "l2", optional=True)
     plan = CarliniWagnerPlan(
         confidence=checks.real("confidence", confidence),
         num_steps=checks.integer("num_steps", num_steps, low=1),
@@ -189,7 +191,9 @@ def _descend(plan: CarliniWagnerPlan, problem: Problem, c: Array, best: _Best) -
         succeeded = plan.succeeds(problem, found.logits) & going
         better = succeeded & (sizes < state.best.sizes)
         lowest = jnp.minimum(state.lowest, sizes**2 + c * (plan.confidence - found.loss))
-        fooled = state.fooled & (state.number % window != 0)
+        # The last stretch is never shorter than the others.
+        begins = (state.number % window == 0) & (plan.num_steps - state.number >= window)
+        fooled = state.fooled & ~begins
         looked = (state.number % window == window - 1) & plan.abort_early
         still = looked & (lowest > 0.9999 * state.lowest_before)
         gradient = (2 * (moved - images) - column(c) * found.gradient) * (1 - tanh**2) / 2

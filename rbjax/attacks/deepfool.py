@@ -65,7 +65,7 @@ def deepfool(
         the overshoot at the end; its authors' code adds it at each step, as here.
     """
     lookup(dict.fromkeys(_NORMS), norm, what="norm")
-    radius = check_radius(epsilon, norm)
+    radius = check_radius(epsilon, norm, optional=True)
     plan = DeepFoolPlan(
         norm=norm,
         num_steps=checks.integer("num_steps", num_steps, low=1),

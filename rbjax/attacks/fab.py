@@ -47,8 +47,8 @@ def fab(
             is returned as it is. None: whatever is found.
         norm: `"linf"` or `"l2"`.
         num_targets: runs, each towards the boundary to one of the classes with the largest logits
-            at the image as it is (FAB-T); None: one run, each step to the nearest of all
-            boundaries, which costs a gradient a class.
+            at the image as it is (FAB-T), or to every one where there are fewer; None: one run,
+            each step to the nearest of all boundaries, which costs a gradient a class.
         num_steps: steps of each run.
         num_restarts: runs; the first from the image, others from random points nearby.
         alpha_max: largest pull towards the image, in [0, 1].
@@ -65,7 +65,7 @@ def fab(
         Croce and Hein 2020, arXiv:1907.02044, algorithm 1; targets: arXiv:2003.01690, section 5.
     """
     lookup(dict.fromkeys(_NORMS), norm, what="norm")
-    radius = check_radius(epsilon, norm)
+    radius = check_radius(epsilon, norm, optional=True)
     checks.integer("num_steps", num_steps, low=1)
     checks.integer("num_restarts", num_restarts, low=1)
     plan = FABPlan(

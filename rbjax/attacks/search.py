@@ -95,28 +95,13 @@ class TargetsPlan(MarginPlan):
         """Name of the norm of the ball."""
         return self.finder.norm
 
-    def objective(
-        self,
-        classifier: Classifier,
-        keys: Key,
-        images: Array,
-        labels: Array,
-        targets: Array | None,
-    ) -> Objective:
-        """Returns the margin, and checks that there are so many wrong classes."""
-        if targets is None and self.num_targets >= classifier.num_classes:
-            raise ValueError(
-                f"num_targets is {self.num_targets} with {classifier.num_classes} classes; it must "
-                f"be at most {classifier.num_classes - 1}"
-            )
-        return super().objective(classifier, keys, images, labels, targets)
-
     def search(self, problem: Problem) -> Array:
         """Returns the best find over the targets."""
         if problem.targets is not None:
             return self.finder.find(problem).images
         clean = problem.classifier.logits(clean_keys(problem.keys), problem.images)
-        ranked = ranked_targets(clean, problem.labels, self.num_targets)
+        count = min(self.num_targets, problem.classifier.num_classes - 1)
+        ranked = ranked_targets(clean, problem.labels, count)
 
         def attempt(rank: Array, best: Found) -> Found:
             aimed = problem._replace(
@@ -125,7 +110,7 @@ class TargetsPlan(MarginPlan):
             return better(self.finder.find(aimed), best)
 
         start = nothing_found(problem.images)
-        return jax.lax.fori_loop(0, self.num_targets, attempt, start).images
+        return jax.lax.fori_loop(0, count, attempt, start).images
 
 
 @dataclasses.dataclass(frozen=True)

@@ -38,8 +38,9 @@ def square(
     fooled image stays as it is.
 
     Differs from the official code, which draws one square for the whole batch: each image has its
-    own draws, so that a result depends on neither its batch nor its order; and a square may lie at
-    the last row and column, which the code never draws.
+    own draws, so that a result depends on neither its batch nor its order; a square may lie at the
+    last row and column, which the code never draws; and the tiles of the l2 start all stand
+    upright, some of which the code turns.
 
     Args:
         epsilon: radius of the ball, in pixel units; at most 1 in l-inf.

@@ -26,6 +26,7 @@ from rbjax.attacks.batches import Batches
 from rbjax.attacks.classifier import Model, as_model, classifier
 from rbjax.attacks.outcome import Outcome, SuiteResult
 from rbjax.attacks.progress import Progress
+from rbjax.attacks.transfer import TransferAttack
 from rbjax.inputs import check_images, check_labels, to_float
 from rbjax.tables import nearest
 from rbjax.typing import Array, AttackResult, Key
@@ -115,7 +116,8 @@ def run_attacks(
         devices: the `jax.Device`s to use; None: all local ones.
         journal: a folder in which finished blocks, and finished drivers, are kept. The same call
             with the same folder goes on from there; it may have other attacks, which find their
-            own. A plain function is known by its name and its answers on a few of the images.
+            own. A model is known by what it computes of a few of the images, an attack by its
+            options, a loss of one's own by its name.
         progress: called after each block; see `progress_bar`.
         finished: called with "clean" and with the label of each attack as it ends, and what there
             is until then.
@@ -142,7 +144,7 @@ def run_attacks(
         },
     )
     work = _Work(
-        logits_fn=logits_fn,
+        logits_fn=batches.replicate(as_model(logits_fn)),
         images=images,
         labels=labels.astype(np.int32),
         example_ids=ids.astype(np.int32),
@@ -210,6 +212,8 @@ Ask = Callable[[np.ndarray, Array], Array]
 def _attacker(work: _Work, job: _Job, key: Key) -> Ask:
     """Returns what attacks a block; its own verdict on what it returns is what counts."""
     attack: Any = job.entry
+    if isinstance(attack, TransferAttack):
+        attack = work.batches.replicate(attack)
 
     def ask(rows: np.ndarray, images: Array) -> Array:
         ids, labels = work.batches.place((work.example_ids[rows], work.labels[rows]))

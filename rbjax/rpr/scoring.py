@@ -105,7 +105,7 @@ def score(
         journal: a folder in which finished blocks are kept, and every few seconds where the present
             one stands. The same call with the same folder goes on from there and returns what an
             unbroken one would; another call is refused. A black box or a plain function is known
-            by its name and its answers on a few of the images.
+            by its answers on a few of the images, a function by what it computes of them.
         progress: called now and then with how far it is; see `progress_bar`.
 
     Returns:

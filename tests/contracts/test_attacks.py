@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 from jax.tree_util import Partial
 
 from rbjax import attacks, prng
@@ -234,6 +236,15 @@ def check_jit(attack):
     np.testing.assert_allclose(jitted.loss, eager.loss, rtol=1e-5)
 
 
+def check_devices(attack):
+    """Eight devices that have an image each give what one gives."""
+    images, sharding = make_images(), NamedSharding(jax.make_mesh((8,), ("data",)), P("data"))
+    one = attack(model(), KEYS, images, LABELS)
+    eight = attack(model(), *jax.device_put((KEYS, images, LABELS), sharding))
+    np.testing.assert_allclose(eight.images, one.images, atol=1e-5)
+    np.testing.assert_array_equal(eight.fooled, one.fooled)
+
+
 def check_finite(attack):
     """Flat and steep models give finite images, and a constant one no step but the random start."""
     for scale in (0.0, 1e-30, 1e6):
@@ -248,6 +259,7 @@ CHECKS = (
     check_targets,
     check_order,
     check_jit,
+    check_devices,
     check_finite,
 )
 
