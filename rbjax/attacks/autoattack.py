@@ -170,11 +170,11 @@ def run_autoattack(
         journals.claim(
             journal,
             lambda: {
-                "model": journals.identity(logits_fn, to_float(journals.sample(images))),
                 "key": np.asarray(jax.random.key_data(key)),
                 **journals.about_data(images, labels, ids),
                 "attack": [epsilon, norm, version],
                 "batch_size": batches.size,
+                "model": journals.identity(logits_fn, to_float(journals.sample(images))),
             },
         )
     )

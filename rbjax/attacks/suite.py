@@ -137,10 +137,10 @@ def run_attacks(
     folder = journals.claim(
         journal,
         lambda: {
-            "model": journals.identity(logits_fn, to_float(journals.sample(images))),
             "key": np.asarray(jax.random.key_data(key)),
             **journals.about_data(images, labels, ids),
             "batch_size": batches.size,
+            "model": journals.identity(logits_fn, to_float(journals.sample(images))),
         },
     )
     work = _Work(

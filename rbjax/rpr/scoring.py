@@ -242,12 +242,13 @@ def prepare(
         journal=open_journal(
             journal,
             lambda: {
-                "model": _identity(logits_fn, images),
                 "perturbation": journals.identity(perturbation),
                 "key": np.asarray(jax.random.key_data(key)),
                 **journals.about_data(images, labels, ids),
                 "block_size": block_size,
                 **about,
+                # Last, since what it answers follows from the images: those are named first.
+                "model": _identity(logits_fn, images),
             },
         ),
     )

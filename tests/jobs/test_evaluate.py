@@ -189,7 +189,6 @@ def test_diagnostics_are_reported(job, workdir, capsys):
         ("pgd", {"target_class": 2, "only_class": 2}, r"are the same: no image is left"),
         ("pgd", {"target_class": 2, "loss": "kl"}, r"attacks\.x: loss 'kl' has no targets"),
         ("pgd", {"source": "runs/nowhere"}, r"attacks\.x: source: workdir = 'runs/nowhere'"),
-        ("apgd_targeted", {"num_targets": 10}, r"attacks\.x: num_targets is 10 with 10 classes"),
         ("square", {"norm": "l1", "epsilon": 1.0}, r"attacks\.x: norm 'l1' is unknown"),
         ("autoattack", {"norm": "l1", "epsilon": 1.0}, r"attacks\.x: norm 'l1' is unknown"),
         ("universal_deepfool", {"norm": "l1", "epsilon": 1.0}, r"attacks\.x: norm 'l1' is unknown"),
