@@ -166,7 +166,8 @@ def _program(model: Any, asked: Any) -> str:
     traced = jax.make_jaxpr(lambda images: model(images))(asked)
     text = re.sub(r"0x[0-9a-f]+", "", str(traced.jaxpr))  # addresses differ between processes
     answers = jnp.argmax(model(asked), axis=-1)
-    return digest(text, *map(_numbers, traced.consts), answers)
+    bound = jax.tree.leaves((model.args, model.keywords)) if isinstance(model, Partial) else []
+    return digest(text, *map(_numbers, [*traced.consts, *bound]), answers)
 
 
 def _spelled(value: Any) -> str:

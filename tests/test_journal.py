@@ -125,7 +125,7 @@ def test_a_model_has_one_identity_in_every_process():
     code = (
         "import jax, numpy as np; from rbjax import journal, models;"
         "from jax.tree_util import Partial;"
-        "m = models.create('simple_cnn', num_classes=3, image_shape=(8, 8, 1), mean=[0.], std=[1.]);"
+        "m = models.create('simple_cnn', num_classes=3, image_shape=(8, 8, 1), mean=[0], std=[1]);"
         "x = np.ones((2, 8, 8, 1), np.float32);"
         "print(journal.identity(Partial(m.apply, m.init(jax.random.key(0), x)), x))"
     )

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jax.tree_util import Partial
 
@@ -238,7 +238,7 @@ def check_jit(attack):
 
 def check_devices(attack):
     """Eight devices that have an image each give what one gives."""
-    images, sharding = make_images(), NamedSharding(jax.make_mesh((8,), ("data",)), P("data"))
+    images, sharding = make_images(), NamedSharding(Mesh(jax.devices(), ("data",)), P("data"))
     one = attack(model(), KEYS, images, LABELS)
     eight = attack(model(), *jax.device_put((KEYS, images, LABELS), sharding))
     np.testing.assert_allclose(eight.images, one.images, atol=1e-5)
