@@ -240,8 +240,9 @@ def check_radius(epsilon: object, norm: str, *, optional: bool = False) -> float
     """
     if epsilon is None and optional:
         return None
-    check_size("epsilon", checks.real("epsilon", epsilon, low=float("-inf")), norm)
-    return float(epsilon)  # type: ignore[arg-type]
+    radius = checks.real("epsilon", epsilon, low=float("-inf"))
+    check_size("epsilon", radius, norm)
+    return radius
 
 
 def _check_batch(logits_fn: Model, images: Array, labels: Array, targets: Array | None) -> None:

@@ -289,11 +289,10 @@ class _Run:
             pending = []
             for rows, count in self._batches.split(left):
                 keys, images, labels = self._place(rows, key)
-                state = self._batches.place((current[rows], merit[rows]))
-                step = _square_start if first is None else _square_go_on
-                sizes = self._sizes(rows)
-                numbers = (first or 0, last)
-                found = step(plan, self._model, keys, images, labels, sizes[0], *state, *numbers)
+                state = None if first is None else (current[rows], merit[rows])
+                epsilon, state = self._sizes(rows)[0], self._batches.place(state)
+                batch = (self._model, keys, images, labels, epsilon, state)
+                found = _square_queries(plan, *batch, first or 0, last)
                 pending.append((rows[:count], found))
             fooled = []
             for rows, found in pending:
@@ -340,52 +339,30 @@ def _logits(model: Any, keys: Key, images: Array) -> Array:
     return classifier(model, images).logits(keys, images)
 
 
-def _square_problem(
-    plan: SquarePlan, model: Any, keys: Key, images: Array, labels: Array, epsilon: Array
-) -> Problem:
-    asked = classifier(model, images)
+def _square(
+    plan: SquarePlan,
+    model: Any,
+    keys: Key,
+    images: Array,
+    labels: Array,
+    epsilon: Array,
+    state: tuple[Array, Array] | None,
+    first: int,
+    last: int,
+) -> Found:
+    """Returns where Square stands after some queries, on from images and margins or from none."""
+    asked, unused = classifier(model, images), jnp.zeros_like(epsilon)
     objective = plan.objective(asked, keys, images, labels, None)
-    return Problem(asked, keys, images, labels, None, epsilon, jnp.zeros_like(epsilon), objective)
-
-
-def _start(
-    plan: SquarePlan,
-    model: Any,
-    keys: Key,
-    images: Array,
-    labels: Array,
-    epsilon: Array,
-    current: Array,
-    merit: Array,
-    first: int,
-    last: int,
-) -> Found:
-    """Returns where Square stands after its start and first queries."""
-    del current, merit
-    problem = _square_problem(plan, model, keys, images, labels, epsilon)
-    return advance(plan, problem, init(plan, problem), first, last)
-
-
-def _go_on(
-    plan: SquarePlan,
-    model: Any,
-    keys: Key,
-    images: Array,
-    labels: Array,
-    epsilon: Array,
-    current: Array,
-    merit: Array,
-    first: int,
-    last: int,
-) -> Found:
-    """Returns where Square stands after further queries."""
-    problem = _square_problem(plan, model, keys, images, labels, epsilon)
-    found = Found(current, jnp.zeros(merit.shape, bool), merit)
+    problem = Problem(asked, keys, images, labels, None, epsilon, unused, objective)
+    if state is None:
+        found = init(plan, problem)
+    else:
+        current, merit = state
+        found = Found(current, jnp.zeros(merit.shape, bool), merit)
     return advance(plan, problem, found, first, last)
 
 
-_square_start = jax.jit(_start, static_argnums=0)
-_square_go_on = jax.jit(_go_on, static_argnums=0)
+_square_queries = jax.jit(_square, static_argnums=0)
 
 
 def _check_options(epsilon: float, norm: str, version: str) -> None:
