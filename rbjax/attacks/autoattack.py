@@ -19,11 +19,11 @@ from rbjax import journal as journals
 from rbjax import prng
 from rbjax.attacks import attack, versions
 from rbjax.attacks.attack import Problem
-from rbjax.attacks.batches import Batches
 from rbjax.attacks.classifier import Model, Randomized, as_model, classifier
 from rbjax.attacks.search import Found, ranked_targets
 from rbjax.attacks.square import SquarePlan, advance, init
 from rbjax.attacks.versions import Pass
+from rbjax.batches import Batches
 from rbjax.inputs import check_images, check_labels, to_float
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key

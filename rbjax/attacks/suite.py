@@ -22,11 +22,11 @@ import numpy as np
 from rbjax import atomic, prng
 from rbjax import journal as journals
 from rbjax.attacks.attack import clean_keys, count_classes
-from rbjax.attacks.batches import Batches
 from rbjax.attacks.classifier import Model, as_model, classifier
 from rbjax.attacks.outcome import Outcome, SuiteResult
 from rbjax.attacks.progress import Progress
 from rbjax.attacks.transfer import TransferAttack
+from rbjax.batches import Batches
 from rbjax.inputs import check_images, check_labels, to_float
 from rbjax.tables import nearest
 from rbjax.typing import Array, AttackResult, Key

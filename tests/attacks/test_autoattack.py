@@ -11,7 +11,7 @@ from jax.tree_util import Partial
 from rbjax import attacks, prng
 from rbjax.attacks import versions
 from rbjax.attacks.autoattack import _Run
-from rbjax.attacks.batches import Batches
+from rbjax.batches import Batches
 from tests.attacks.linear import DUAL, IMAGES, LABELS, LOGITS_FN, between, distances, linear, sizes
 
 KEY = jax.random.key(0)
