@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rbjax import attacks, data
+from rbjax import attacks
 from rbjax import config as schema
 from rbjax.attacks import suite
 from rbjax.attacks.progress import Progress
@@ -123,7 +123,7 @@ def _create(config: Config, group: Config, train: Dataset) -> suite.Entry:
     attack = _compile(group)
     if group.get("source") is None:
         return attack
-    run = _read_source(group.source, data.info(config.dataset.name))
+    run = _read_source(group.source, setup.info(config))
     return attacks.transfer(attack, setup.trained_logits_fn(run, group.source))
 
 
@@ -145,7 +145,7 @@ def _read_source(workdir: str, info: DatasetInfo) -> Config:
         run = schema.stored(run_directory.read_config(workdir))
     except ValueError as error:
         raise ValueError(f"source: {error}") from None
-    theirs = data.info(run.dataset.name)
+    theirs = setup.info(run)
     for field in ("image_shape", "num_classes"):
         here, there = getattr(info, field), getattr(theirs, field)
         if here != there:

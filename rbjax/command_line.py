@@ -85,7 +85,7 @@ def resolve(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> Confi
     from rbjax.training import optimizers, run_directory, schedules
 
     names = {
-        "dataset": data.DATASETS,
+        "dataset": (*data.DATASETS, *data.custom.CUSTOM),
         "imbalance": imbalance.PROFILES,
         "model": models.MODELS,
         "method": methods.METHODS,
@@ -100,6 +100,7 @@ def resolve(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> Confi
         given = of_run(given, run_directory.read_config(workdir), workdir, typed=typed)
     resolved = schema_resolve(given, names)
     _tie_to_subset(resolved)
+    _tie_to_own_data(resolved)
     _check_parts(resolved)
     return resolved
 
@@ -114,14 +115,32 @@ def _tie_to_subset(config: Config) -> None:
             config.dataset.subset_digest = subset.digest(subset.read_ids(path, expected=expected))
 
 
+def _tie_to_own_data(config: Config) -> None:
+    """Fills in the fingerprint of one's own data, or checks the one that a run has."""
+    from rbjax.data import custom
+    from rbjax.training import setup
+
+    source = setup.own_data(config)
+    if source is None:
+        return
+    found, expected = custom.fingerprint(source), config.dataset.fingerprint
+    if expected not in (None, found):
+        raise ConfigError(
+            f"dataset.path = {source.path!r}: holds other data than it did, fingerprint {found}, "
+            f"not dataset.fingerprint = {expected}; restore them, or train into another workdir"
+        )
+    with config.unlocked():
+        config.dataset.fingerprint = found
+
+
 def _check_parts(config: Config) -> None:
     """Makes whatever can be made without data, so that it does not fail after hours of training."""
     import jax
 
-    from rbjax import attack_setup, data, methods
+    from rbjax import attack_setup, methods
     from rbjax.training import setup
 
-    info = data.info(config.dataset.name)
+    info = setup.info(config)
     image = jax.ShapeDtypeStruct(info.image_shape, "float32")
     parts: dict[str, Callable[[], object]] = {
         "model": lambda: setup.create_model(config, info),

@@ -11,6 +11,7 @@ from rbjax.config.field import Field
 from rbjax.config.score import SCORE
 
 _ADVERSARIAL = ("pgd", "universal")
+_OWN_DATA = ("folder", "npz")
 _CYCLICAL = ("triangular", "triangular2", "exp_range")
 
 TOP: dict[str, Field] = {
@@ -29,7 +30,45 @@ TOP: dict[str, Field] = {
 }
 
 DATASET: dict[str, Field] = {
-    "name": Field(str, "digits", "the dataset"),
+    "name": Field(str, "digits", "the dataset; folder or npz: one's own, at dataset.path"),
+    "path": Field(
+        str,
+        None,
+        "a folder train/<class>/<image> and test/<class>/<image>, or <class>/<image>; an .npz file "
+        "with train_images, train_labels, test_images, test_labels and perhaps class_names",
+        only=_OWN_DATA,
+    ),
+    "image_size": Field(
+        tuple,
+        None,
+        "height and width that images are scaled and cut to; all have one size",
+        unit="pixels",
+        only=("folder",),
+        optional=True,
+    ),
+    "channels": Field(
+        int,
+        None,
+        "1 or 3 to turn images into; as the first",
+        low=1,
+        only=("folder",),
+        optional=True,
+    ),
+    "test_fraction": Field(
+        float,
+        0.2,
+        "share of each class that is test where the folder has no splits",
+        above=0.0,
+        high=0.9,
+        only=("folder",),
+    ),
+    "fingerprint": Field(
+        str,
+        None,
+        "of one's own data; filled in, and checked where it is given",
+        only=_OWN_DATA,
+        optional=True,
+    ),
     "validation_fraction": Field(
         float, 0.0, "share of train held out, stratified by class", low=0.0, high=0.9
     ),

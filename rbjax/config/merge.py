@@ -10,6 +10,8 @@ from ml_collections import config_dict
 from rbjax.config.schema import Config, ConfigError, default
 
 _FREE_TO_CHANGE = ("task", "workdir", "data_dir", "batch_size", "attacks", "score", "diagnostics")
+_OF_THE_TEST_SET = ("dataset.max_test_examples", "dataset.path")
+"""One's own data may have moved: a fingerprint says whether they are the same."""
 
 
 def of_run(
@@ -28,8 +30,8 @@ def of_run(
         typed: dotted names of the fields that were typed, which count though they say the default.
 
     Returns:
-        The run's config, with task, paths, batch size, attacks, score, diagnostics and
-        `dataset.max_test_examples` as given.
+        The run's config, with task, paths, batch size, attacks, score, diagnostics,
+        `dataset.max_test_examples` and `dataset.path` as given.
 
     Raises:
         ConfigError: if another field is given, and given differently than the run has it.
@@ -46,8 +48,8 @@ def of_run(
             name not in typed and value == usual.get(name)
         ):
             continue
-        if name == "dataset.max_test_examples":
-            merged["dataset"]["max_test_examples"] = value
+        if name in _OF_THE_TEST_SET:
+            merged["dataset"][name.removeprefix("dataset.")] = value
         elif value != theirs.get(name):
             mistakes.append(
                 f"{name} = {value!r}: the run in {workdir} has {theirs.get(name)!r}, and "

@@ -9,10 +9,11 @@ time; TFDS and scikit-learn are imported when one of their datasets is asked for
 
 from __future__ import annotations
 
-from rbjax.data import augment, imbalance, pipeline, subset
+from rbjax.data import augment, custom, imbalance, pipeline, subset
 from rbjax.data.datasets import DATASETS, DatasetInfo, info
 from rbjax.data.loading import (
     Dataset,
+    divide_train,
     from_arrays,
     load,
     load_train,
@@ -27,6 +28,8 @@ __all__ = [
     "DatasetInfo",
     "DatasetNotFoundError",
     "augment",
+    "custom",
+    "divide_train",
     "from_arrays",
     "imbalance",
     "info",

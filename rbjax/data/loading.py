@@ -124,11 +124,43 @@ def load_train(
     apply_to_validation: bool = False,
     seed: int = 0,
 ) -> tuple[Dataset, Dataset | None]:
-    """Loads train: the validation split is taken first, the imbalance acts on what remains.
+    """Loads train and divides it: see `load` and `divide_train`, whose arguments these are.
 
     Args:
         name: one of `datasets.DATASETS`.
         data_dir: where TFDS keeps its datasets; $TFDS_DATA_DIR or ~/tensorflow_datasets.
+        validation_fraction: share of each class held out, in [0, 1); rounded to whole examples.
+        imbalance: from the class counts there are to those to keep.
+        apply_to_validation: whether the validation split follows the profile too.
+        seed: which examples are held out and which stay, an integer >= 0.
+
+    Returns:
+        train, and validation (None where `validation_fraction` is 0).
+
+    Raises:
+        ValueError: as `load`, `split_validation` and `subsample`.
+    """
+    return divide_train(
+        load(name, "train", data_dir=data_dir),
+        validation_fraction=validation_fraction,
+        imbalance=imbalance,
+        apply_to_validation=apply_to_validation,
+        seed=seed,
+    )
+
+
+def divide_train(
+    train: Dataset,
+    *,
+    validation_fraction: float = 0.0,
+    imbalance: Profile | None = None,
+    apply_to_validation: bool = False,
+    seed: int = 0,
+) -> tuple[Dataset, Dataset | None]:
+    """Takes the validation split first; the imbalance acts on what remains.
+
+    Args:
+        train: a whole training split.
         validation_fraction: share of each class held out, in [0, 1); rounded to whole examples.
         imbalance: from the class counts there are to those to keep, for example
             `lambda counts: imbalance.create("step", class_counts=counts, imbalance_ratio=10)`.
@@ -139,9 +171,8 @@ def load_train(
         train, and validation (None where `validation_fraction` is 0).
 
     Raises:
-        ValueError: as `load`, `split_validation` and `subsample`.
+        ValueError: as `split_validation` and `subsample`.
     """
-    train = load(name, "train", data_dir=data_dir)
     train, validation = split_validation(train, validation_fraction, seed=seed)
     if imbalance is not None:
         train = subsample(train, imbalance, seed=seed)

@@ -12,7 +12,7 @@ import optax
 
 from rbjax import data, losses, models, perturbations
 from rbjax.config import GROUPS, Config
-from rbjax.data import Dataset, DatasetInfo, augment, imbalance, subset
+from rbjax.data import Dataset, DatasetInfo, augment, custom, imbalance, subset
 from rbjax.training import optimizers, schedules
 from rbjax.training.checkpoint import Checkpoints
 from rbjax.training.state import AXIS
@@ -22,6 +22,7 @@ NOT_OF_THE_WEIGHTS = (
     "task",
     "workdir",
     "data_dir",
+    "dataset.path",
     "dataset.subset",
     "attacks",
     "score",
@@ -30,11 +31,45 @@ NOT_OF_THE_WEIGHTS = (
 """Fields that leave the trained weights as they are; a subset is known by its digest."""
 
 
+def load(config: Config, split: str) -> Dataset:
+    """Returns a whole split, one's own or one that is known by name."""
+    own = own_data(config)
+    if own is not None:
+        return custom.load(own, split)
+    return data.load(config.dataset.name, split, data_dir=config.data_dir)
+
+
+def info(config: Config) -> DatasetInfo:
+    """Returns what is known of the dataset; one's own is read for that."""
+    own = own_data(config)
+    return data.info(config.dataset.name) if own is None else custom.info(own)
+
+
+def own_data(config: Config) -> custom.Source | None:
+    """Returns where one's own data are; None for a dataset that is known by name.
+
+    Raises:
+        ValueError: if `dataset.image_size` is not two whole numbers.
+    """
+    fields = config.dataset
+    if fields.name not in custom.CUSTOM:
+        return None
+    size = fields.get("image_size")
+    if size is not None and (len(size) != 2 or not all(x == int(x) and x >= 1 for x in size)):
+        raise ValueError(f"dataset.image_size = {size}: must be height and width, such as (64, 64)")
+    return custom.Source(
+        kind=fields.name,
+        path=fields.path,
+        image_size=None if size is None else (int(size[0]), int(size[1])),
+        channels=fields.get("channels"),
+        test_fraction=fields.get("test_fraction", 0.2),
+    )
+
+
 def load_train(config: Config) -> tuple[Dataset, Dataset | None]:
     """Returns the training set, after imbalance and subset, and the validation set or None."""
-    train, validation = data.load_train(
-        config.dataset.name,
-        data_dir=config.data_dir,
+    train, validation = data.divide_train(
+        load(config, "train"),
         validation_fraction=config.dataset.validation_fraction,
         imbalance=_profile(config),
         apply_to_validation=config.imbalance.apply_to_test,
@@ -47,7 +82,7 @@ def load_train(config: Config) -> tuple[Dataset, Dataset | None]:
 
 def load_test(config: Config) -> Dataset:
     """Returns the test set; it follows the imbalance profile only where the config says so."""
-    test = data.load(config.dataset.name, "test", data_dir=config.data_dir)
+    test = load(config, "test")
     if config.imbalance.apply_to_test:
         test = data.subsample(test, _profile(config), seed=config.imbalance.seed)
     return first(test, config.dataset.max_test_examples)
@@ -153,7 +188,7 @@ def trained_logits_fn(config: Config, workdir: str) -> LogitsFn:
     Raises:
         ValueError: as `trained_variables`.
     """
-    model = create_model(config, data.info(config.dataset.name))
+    model = create_model(config, info(config))
     _, variables = trained_variables(config, workdir, model)
     return jax.tree_util.Partial(model.apply, jax.device_put(variables))
 

@@ -1,0 +1,223 @@
+"""One's own data, by config: a folder of images by class, or arrays in an .npz file.
+
+--config.dataset.name=folder --config.dataset.path=photographs --config.dataset.image_size=64,64
+--config.dataset.name=npz    --config.dataset.path=arrays.npz
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rbjax.data import folders
+from rbjax.data.datasets import DatasetInfo
+from rbjax.data.loading import Dataset, from_arrays
+from rbjax.tables import lookup
+
+_MOST_IN_MEMORY = 2**30
+"""Bytes; a larger folder of images is decoded as it is used."""
+_MOST_MEASURED = 5000
+"""Images of train that mean and deviation are of."""
+_KEYS = {
+    "images": ("{split}_images", "x_{split}"),
+    "labels": ("{split}_labels", "y_{split}"),
+}
+"""What the arrays of an .npz file may be called."""
+
+
+class Source(NamedTuple):
+    """Where one's own data are, and how they are read."""
+
+    kind: str
+    """One of CUSTOM."""
+    path: str
+    image_size: tuple[int, int] | None = None
+    """Of a folder: height and width that images are made to fit; None: they all have one size."""
+    channels: int | None = None
+    """Of a folder: 1 or 3 to turn images into; None: as the first one is."""
+    test_fraction: float = 0.2
+    """Of a folder without splits: share of each class that is test."""
+
+
+def load(source: Source, split: str) -> Dataset:
+    """Loads a split of one's own data.
+
+    Args:
+        source: where it is.
+        split: "train" or "test".
+
+    Returns:
+        A Dataset, its info measured on train: class names, mean and deviation of each channel.
+
+    Raises:
+        ValueError: naming the file, for whatever is missing, cannot be read or does not fit.
+    """
+    lookup(dict.fromkeys(("train", "test")), split, what=f"{source.kind} split")
+    return _load(source, fingerprint(source), split)
+
+
+def info(source: Source) -> DatasetInfo:
+    """Returns what is known of one's own data, by reading it.
+
+    Args:
+        source: where it is.
+
+    Returns:
+        Its DatasetInfo.
+
+    Raises:
+        ValueError: as `load`.
+    """
+    return load(source, "train").info
+
+
+def fingerprint(source: Source) -> str:
+    """Returns what tells these data from others, without decoding them.
+
+    Args:
+        source: where they are.
+
+    Returns:
+        16 characters: of the names and sizes of a folder's files, of the checksums in an .npz file.
+
+    Raises:
+        ValueError: if there is nothing at the path, or no .npz file.
+    """
+    return lookup(CUSTOM, source.kind, what="dataset").fingerprint(source)
+
+
+class _Kind(NamedTuple):
+    read: Callable[[Source, str], tuple[Any, np.ndarray, tuple[str, ...]]]
+    """(source, split) -> images (N, H, W, C), labels (N,), class names."""
+    fingerprint: Callable[[Source], str]
+
+
+@functools.lru_cache(maxsize=4)
+def _load(source: Source, stamp: str, split: str) -> Dataset:
+    """`load`, once for each content: `stamp` is its fingerprint."""
+    images, labels, class_names = CUSTOM[source.kind].read(source, split)
+    if split == "test":
+        known = _load(source, stamp, "train").info
+        known = known._replace(num_examples={**known.num_examples, "test": len(labels)})
+        if known.image_shape != images.shape[1:]:
+            raise ValueError(
+                f"dataset.path = {source.path!r}: test images are {images.shape[1:]}, those of "
+                f"train {known.image_shape}"
+            )
+    else:
+        known = _measure(source, images, class_names)
+    return from_arrays(known, split, images, labels)
+
+
+def _measure(source: Source, images: Any, class_names: tuple[str, ...]) -> DatasetInfo:
+    """Returns the info of data whose training images are known."""
+    rows = np.unique(np.linspace(0, len(images) - 1, _MOST_MEASURED).astype(np.int64))
+    pixels = images[rows].astype(np.float32) / 255
+    std = pixels.std(axis=(0, 1, 2), dtype=np.float64)
+    return DatasetInfo(
+        name=source.kind,
+        image_shape=tuple(images.shape[1:]),
+        class_names=class_names,
+        num_examples={"train": len(images)},
+        mean=tuple(pixels.mean(axis=(0, 1, 2), dtype=np.float64).tolist()),
+        std=tuple(np.where(std > 0, std, 1.0).tolist()),  # a constant band is only centred
+        source=source.path,
+        licence="its owner's",
+    )
+
+
+def _read_folder(source: Source, split: str) -> tuple[Any, np.ndarray, tuple[str, ...]]:
+    listing = folders.scan(source.path, split, test_fraction=source.test_fraction)
+    train = listing
+    if split != "train":
+        train = folders.scan(source.path, "train", test_fraction=source.test_fraction)
+    shape = folders.image_shape(train.files, image_size=source.image_size, channels=source.channels)
+    images = folders.FolderImages(listing.files, shape, resize=source.image_size is not None)
+    small = len(images) * np.prod(shape) <= _MOST_IN_MEMORY
+    return images[:] if small else images, listing.labels, listing.class_names
+
+
+def _read_npz(source: Source, split: str) -> tuple[Any, np.ndarray, tuple[str, ...]]:
+    where = f"dataset.path = {source.path!r}"
+    try:
+        with np.load(Path(source.path).expanduser(), allow_pickle=False) as arrays:
+            images, labels = (_array(arrays, kind, split, where) for kind in _KEYS)
+            train_labels = _array(arrays, "labels", "train", where)
+            names = arrays["class_names"].tolist() if "class_names" in arrays.files else None
+    except (OSError, EOFError, zipfile.BadZipFile, zipfile.error) as error:
+        raise ValueError(f"{where}: cannot be read ({error})") from None
+    images = images[..., None] if images.ndim == 3 else images
+    labels, train_labels = (_whole(x, where) for x in (labels, train_labels))
+    if images.dtype != np.uint8 or images.ndim != 4 or len(images) != len(labels):
+        raise ValueError(
+            f"{where}: {split} images are {images.dtype} {images.shape} with {len(labels)} labels; "
+            "must be uint8 (N, H, W) or (N, H, W, C), 0 to 255, with N labels"
+        )
+    class_names = tuple(map(str, names or range(int(train_labels.max(initial=0)) + 1)))
+    missing = np.setdiff1d(np.arange(len(class_names)), train_labels)
+    if len(class_names) < 2 or missing.size:
+        what = f"class {class_names[missing[0]]}" if missing.size else "a second class"
+        raise ValueError(f"{where}: train has no image of {what}")
+    for of, found in (("train", train_labels), (split, labels)):
+        if found.size and not 0 <= found.min() <= found.max() < len(class_names):
+            raise ValueError(
+                f"{where}: {of} labels are in {found.min()}..{found.max()}; must be in "
+                f"0..{len(class_names) - 1}"
+            )
+    return images, labels, class_names
+
+
+def _array(arrays: Any, kind: str, split: str, where: str) -> np.ndarray:
+    names = [name.format(split=split) for name in _KEYS[kind]]
+    found = next((name for name in names if name in arrays.files), None)
+    if found is None:
+        raise ValueError(
+            f"{where}: has no array {' or '.join(names)}; it has "
+            f"{', '.join(arrays.files) or 'none'}"
+        )
+    try:
+        return arrays[found]
+    except (ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{where}: the array {found} is damaged ({error})") from None
+
+
+def _whole(labels: np.ndarray, where: str) -> np.ndarray:
+    """Returns labels (N,) int32; those of shape (N, 1) lose an axis."""
+    flat = labels.reshape(-1) if labels.shape[1:] in ((), (1,)) else labels
+    if flat.ndim != 1 or not np.issubdtype(flat.dtype, np.number) or np.any(flat != np.floor(flat)):
+        raise ValueError(
+            f"{where}: labels are {labels.dtype} {labels.shape}; must be whole numbers (N,)"
+        )
+    return flat.astype(np.int32)
+
+
+def _fingerprint_npz(source: Source) -> str:
+    """Returns a digest of the checksums that a zip file keeps of its members."""
+    file, where = Path(source.path).expanduser(), f"dataset.path = {source.path!r}"
+    if not file.is_file():
+        raise ValueError(f"{where}: {'not a file' if file.exists() else 'no such file'}")
+    try:
+        with zipfile.ZipFile(file) as members:
+            lines = sorted(f"{m.filename} {m.CRC} {m.file_size}" for m in members.infolist())
+    except (OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{where}: not an .npz file ({error})") from None
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def _fingerprint_folder(source: Source) -> str:
+    # What is wrong with the folder is said first.
+    folders.scan(source.path, "train", test_fraction=source.test_fraction)
+    return folders.fingerprint(source.path)
+
+
+CUSTOM: dict[str, _Kind] = {
+    "folder": _Kind(_read_folder, _fingerprint_folder),
+    "npz": _Kind(_read_npz, _fingerprint_npz),
+}
+"""The kinds of one's own data, by `dataset.name`."""

@@ -1,0 +1,219 @@
+"""One's own data: folders of images and arrays, and what is said of those that do not fit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rbjax.data import custom
+from rbjax.data.custom import Source
+
+CLASSES = ("ant", "bee", "cow")
+
+
+def draw(label: int, number: int, size=(6, 8), channels: int = 3) -> np.ndarray:
+    rng = np.random.default_rng(100 * label + number)
+    return rng.integers(0, 256, (*size, channels), np.uint8)
+
+
+def save(folder, label: int, numbers, **options) -> None:
+    folder = folder / CLASSES[label]
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in numbers:
+        Image.fromarray(draw(label, number, **options)).save(folder / f"{number:03d}.png")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for label in range(3):
+        save(tmp_path / "train", label, range(4 + label))
+        save(tmp_path / "test", label, range(10, 12))
+    (tmp_path / "train" / ".hidden").mkdir()
+    (tmp_path / "train" / "ant" / "notes.txt").write_text("not an image")
+    return tmp_path
+
+
+def load_both(source: Source):
+    return tuple(custom.load(source, split) for split in ("train", "test"))
+
+
+def test_a_folder_of_images(folder):
+    train, test = load_both(Source("folder", str(folder)))
+    assert train.info.class_names == CLASSES
+    assert train.class_counts.tolist() == [4, 5, 6]
+    assert test.class_counts.tolist() == [2, 2, 2]
+    assert train.info.image_shape == (6, 8, 3)
+    assert test.info.num_examples == {"train": 15, "test": 6}
+    stored = np.stack([draw(label, n) for label in range(3) for n in range(4 + label)])
+    np.testing.assert_array_equal(train.images, stored[train.index])
+    np.testing.assert_allclose(train.info.mean, stored.mean(axis=(0, 1, 2)) / 255, atol=1e-6)
+    np.testing.assert_allclose(train.info.std, stored.std(axis=(0, 1, 2)) / 255, atol=1e-6)
+    assert test.info.mean == train.info.mean
+
+
+def test_a_folder_without_splits(tmp_path):
+    for label in range(3):
+        save(tmp_path, label, range(10))
+    source = Source("folder", str(tmp_path), test_fraction=0.3)
+    train, test = load_both(source)
+    assert train.class_counts.tolist() == [7, 7, 7]
+    assert test.class_counts.tolist() == [3, 3, 3]
+    everything = {image.tobytes() for image in np.concatenate([train.images, test.images])}
+    assert len(everything) == 30
+    # Another image does not move the others between the splits' ranks by more than itself.
+    again = custom.load(source, "test")
+    np.testing.assert_array_equal(again.images, test.images)
+
+
+def test_images_are_made_to_fit(tmp_path):
+    for label in range(2):
+        save(tmp_path / "train", label, range(2), size=(6, 8))
+        save(tmp_path / "test", label, range(2), size=(12, 12))
+    uniform = np.full((9, 30, 3), 77, np.uint8)
+    Image.fromarray(uniform).save(tmp_path / "test" / "ant" / "wide.png")
+    source = Source("folder", str(tmp_path), image_size=(6, 6))
+    train, test = custom.load(source, "train"), custom.load(source, "test")
+    # 6 x 8 is as high as the frame: the middle columns as they are.
+    first = train.images[train.index == 0][0]
+    np.testing.assert_array_equal(first, draw(0, 0)[:, 1:7])
+    assert test.images.shape[1:] == (6, 6, 3)
+    assert any(np.all(image == 77) for image in test.images)
+    with pytest.raises(ValueError, match=r"000.png: is 12 x 12 pixels, others are 6 x 8; give"):
+        custom.load(Source("folder", str(tmp_path)), "test")
+
+
+def test_grey_images_and_bands(tmp_path):
+    for label in range(2):
+        path = tmp_path / "grey" / CLASSES[label]
+        path.mkdir(parents=True)
+        bands = tmp_path / "bands" / CLASSES[label]
+        bands.mkdir(parents=True)
+        for number in range(5):
+            Image.fromarray(draw(label, number, channels=1)[..., 0]).save(path / f"{number}.png")
+            np.save(bands / f"{number}.npy", draw(label, number, channels=7))
+    grey = Source("folder", str(tmp_path / "grey"))
+    assert custom.info(grey).image_shape == (6, 8, 1)
+    assert custom.info(grey._replace(channels=3)).image_shape == (6, 8, 3)
+    source = Source("folder", str(tmp_path / "bands"), image_size=(3, 4))
+    info = custom.info(source)
+    assert info.image_shape == (3, 4, 7)
+    assert len(info.mean) == len(info.std) == 7
+    with pytest.raises(ValueError, match=r"0.npy: is uint8 of shape \(6, 8, 7\); must be uint8"):
+        custom.info(source._replace(channels=3))
+
+
+def test_a_large_folder_is_decoded_as_it_is_used(folder, monkeypatch):
+    small = custom.load(Source("folder", str(folder)), "train")
+    monkeypatch.setattr(custom, "_MOST_IN_MEMORY", 0)
+    custom._load.cache_clear()
+    large = custom.load(Source("folder", str(folder)), "train")
+    assert not isinstance(large.images, np.ndarray)
+    rows = np.argsort(large.index)
+    np.testing.assert_array_equal(large.images[rows], small.images[np.argsort(small.index)])
+    assert large.info.mean == small.info.mean
+    custom._load.cache_clear()
+
+
+def test_a_changed_folder_is_read_again(folder):
+    source = Source("folder", str(folder))
+    before, mark = custom.load(source, "train").num_examples, custom.fingerprint(source)
+    save(folder / "train", 0, [50])
+    assert custom.load(source, "train").num_examples == before + 1
+    assert custom.fingerprint(source) != mark
+
+
+def test_arrays(tmp_path):
+    images = np.stack([draw(label, n) for label in range(3) for n in range(4)])
+    labels = np.repeat(np.arange(3), 4)
+    path = tmp_path / "own.npz"
+    np.savez(
+        path,
+        train_images=images,
+        train_labels=labels[:, None],
+        test_images=images[::2],
+        test_labels=labels[::2].astype(np.float64),
+        class_names=CLASSES,
+    )
+    train, test = (custom.load(Source("npz", str(path)), s) for s in ("train", "test"))
+    assert train.info.class_names == CLASSES
+    assert test.class_counts.tolist() == [2, 2, 2]
+    np.testing.assert_array_equal(train.images, images[train.index])
+    np.testing.assert_array_equal(train.labels, labels[train.index])
+    grey = tmp_path / "grey.npz"
+    np.savez(grey, x_train=images[..., 0], y_train=labels, x_test=images[..., 0], y_test=labels)
+    info = custom.info(Source("npz", str(grey)))
+    assert info.image_shape == (6, 8, 1)
+    assert info.class_names == ("0", "1", "2")
+
+
+ARRAYS = {
+    "train_images": np.zeros((4, 6, 8, 3), np.uint8),
+    "train_labels": np.array([0, 1, 0, 1]),
+    "test_images": np.zeros((2, 6, 8, 3), np.uint8),
+    "test_labels": np.array([0, 1]),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"test_labels": None}, "has no array test_labels or y_test; it has train_images"),
+        ({"train_images": np.zeros((4, 6, 8, 3))}, "train images are float64"),
+        ({"train_labels": np.array([0, 1, 0])}, "with 3 labels"),
+        ({"train_labels": np.array([0, 0.5, 0, 1])}, "must be whole numbers"),
+        ({"train_labels": np.array([0, 2, 0, 2])}, "train has no image of class 1"),
+        ({"train_labels": np.array([0, -1, 0, 1])}, r"train labels are in -1..1; must be in 0..1"),
+        ({"class_names": np.array(["a", "b", "c"])}, "train has no image of class c"),
+        ({"test_labels": np.array([0, 2])}, r"test labels are in 0..2; must be in 0..1"),
+        ({"test_images": np.zeros((2, 6, 9, 3), np.uint8)}, r"test images are \(6, 9, 3\)"),
+    ],
+)
+def test_arrays_that_do_not_fit(tmp_path, change, message):
+    path = tmp_path / "own.npz"
+    np.savez(path, **{k: v for k, v in {**ARRAYS, **change}.items() if v is not None})
+    with pytest.raises(ValueError, match=message) as error:
+        load_both(Source("npz", str(path)))
+    assert str(path) in str(error.value)
+
+
+def test_damaged_files_are_named(folder, tmp_path):
+    damaged = folder / "train" / "bee" / "001.png"
+    whole = damaged.read_bytes()
+    for data in (b"", b"not an image", whole[:60], whole[:-40]):
+        damaged.write_bytes(data)
+        with pytest.raises(ValueError, match=r"bee/001.png: not an image that can be read"):
+            custom.load(Source("folder", str(folder)), "train")
+    arrays = tmp_path / "own.npz"
+    np.savez(arrays, **ARRAYS)
+    whole = bytearray(arrays.read_bytes())
+    whole[400] ^= 255  # inside the first array
+    arrays.write_bytes(whole)
+    with pytest.raises(ValueError, match=r"own.npz'.* damaged"):
+        custom.load(Source("npz", str(arrays)), "train")
+    arrays.write_bytes(whole[:300])
+    with pytest.raises(ValueError, match=r"own.npz': not an .npz file"):
+        custom.load(Source("npz", str(arrays)), "train")
+
+
+def test_folders_that_do_not_fit(tmp_path):
+    def refused(path, message, **options):
+        with pytest.raises(ValueError, match=message):
+            custom.load(Source("folder", str(path), **options), "train")
+
+    refused(tmp_path / "nowhere", "no such folder")
+    save(tmp_path / "one", 0, range(3))
+    refused(tmp_path / "one", "holds 1 class folders; must be at least 2")
+    save(tmp_path / "untested" / "train", 0, range(3))
+    save(tmp_path / "untested" / "train", 1, range(3))
+    with pytest.raises(ValueError, match="none called test or val"):
+        custom.load(Source("folder", str(tmp_path / "untested")), "test")
+    save(tmp_path / "stranger" / "train", 0, range(3))
+    save(tmp_path / "stranger" / "train", 1, range(3))
+    save(tmp_path / "stranger" / "test", 2, range(3))
+    refused(tmp_path / "stranger", "cow is a class that train does not have")
+    save(tmp_path / "few", 0, range(1))
+    save(tmp_path / "few", 1, range(9))
+    refused(tmp_path / "few", "class ant has 1 images, of which dataset.test_fraction = 0.2")
+    (tmp_path / "few" / "cow").mkdir()
+    refused(tmp_path / "few", "cow holds no image")
