@@ -16,6 +16,7 @@ from ml_collections import config_dict, config_flags
 
 from rbjax.config import Config, ConfigError, of_run, parse_fraction
 from rbjax.config import resolve as schema_resolve
+from rbjax.config.corruptions import SUITES
 from rbjax.tables import nearest
 
 
@@ -94,6 +95,7 @@ def resolve(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> Confi
         "schedule": schedules.SCHEDULES,
         "attack": attack_setup.NAMES,
         "perturbation": perturbations.PERTURBATIONS,
+        "corruptions": SUITES,
     }
     given = config.to_dict()
     if config.task == "evaluate":

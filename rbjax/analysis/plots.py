@@ -34,7 +34,7 @@ _BARS = COLOURS[:-1]
 """Of bars: on black the whiskers would not be seen."""
 _HATCHES = ("", "////", "....")
 """Of bars whose colours are in use already."""
-_MANY = 20
+MANY = 20
 """More classes than this get points in place of bars, and grey lines in place of coloured ones."""
 _DPI = 150
 
@@ -56,12 +56,12 @@ def plot_classwise(
 
     Many classes are sorted by the first column, the highest first.
     """
-    many = len(class_names) > _MANY
+    many = len(class_names) > MANY
     width = min(5.0 + 0.14 * len(class_names) * (1 if many else 0.75 + len(columns)), 20)
     figure = Figure(figsize=(width, 4.6), layout="constrained")
     axes = figure.add_subplot()
     draw_classwise(axes, columns, class_names=class_names, counts=counts)
-    _save(figure, path)
+    save(figure, path)
 
 
 def plot_training(path: PathLike, records: Sequence[Mapping[str, Any]]) -> None:
@@ -91,7 +91,7 @@ def plot_training(path: PathLike, records: Sequence[Mapping[str, Any]]) -> None:
         axes.set_title(ending.replace("_", " ").capitalize())
         if ending == "accuracy":
             axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
-    _save(figure, path)
+    save(figure, path)
 
 
 def plot_survival(
@@ -118,7 +118,7 @@ def plot_survival(
     axes = figure.add_subplot()
     bands: dict[str, Any] = {"band": band, "class_band": class_band}
     draw_survival(axes, overall, classes, class_names=class_names, **bands)
-    _save(figure, path)
+    save(figure, path)
 
 
 def plot_overview(
@@ -150,7 +150,7 @@ def plot_overview(
         panels.append((2.0, functools.partial(draw, class_names=class_names)))
     if perturbation is not None:
         panels.append((1.0, functools.partial(draw_perturbation, perturbation=perturbation)))
-    width = 11 if len(class_names) <= _MANY else 18
+    width = 11 if len(class_names) <= MANY else 18
     figure = Figure(figsize=(width, 7.6 if panels else 4), layout="constrained")
     widths = [ratio for ratio, _ in panels] or [1.0]
     grid = figure.add_gridspec(2 if panels else 1, len(widths), width_ratios=widths)
@@ -159,7 +159,7 @@ def plot_overview(
         draw_panel(figure.add_subplot(grid[1, i]))
     if title:
         figure.suptitle(title, fontweight="bold")
-    _save(figure, path)
+    save(figure, path)
 
 
 def draw_classwise(
@@ -172,7 +172,7 @@ def draw_classwise(
     """Draws what `plot_classwise` says into axes."""
     values = {name: np.asarray(column, np.float64) for name, column in columns.items()}
     order = np.arange(len(class_names))
-    many = len(class_names) > _MANY
+    many = len(class_names) > MANY
     if many:
         order = np.argsort(-np.nan_to_num(next(iter(values.values()))), kind="stable")
     bar = 0.8 / len(values)
@@ -211,7 +211,7 @@ def draw_survival(
     curves = np.empty((0, len(overall))) if classes is None else np.asarray(classes, np.float64)
     present = np.flatnonzero(~np.isnan(curves).any(axis=1))
     ranked = present[np.argsort(-curves[present, -1], kind="stable")]
-    named = ranked if len(ranked) <= _MANY else np.concatenate([ranked[:3], ranked[-3:]])
+    named = ranked if len(ranked) <= MANY else np.concatenate([ranked[:3], ranked[-3:]])
     draws = np.arange(len(overall))
     if band is not None:
         _shade(axes, *band, colour="black")
@@ -286,7 +286,7 @@ def _errors(ratios: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def _name_classes(axes: Axes, names: Sequence[str]) -> None:
-    many = len(names) > _MANY
+    many = len(names) > MANY
     turned = many or max(map(len, names)) > 9
     size = 6 if many else 9
     axes.set_xticks(range(len(names)), names, fontsize=size, rotation=90 if many else 30 * turned)
@@ -305,7 +305,8 @@ def _percent(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _save(figure: Figure, path: PathLike) -> None:
+def save(figure: Figure, path: PathLike) -> None:
+    """Writes a figure as PNG, as a whole or not at all."""
     FigureCanvasAgg(figure)
     with atomic.replace(Path(path)) as file:
         figure.savefig(file, format="png", dpi=_DPI)

@@ -23,7 +23,7 @@ def report(workdir: str | os.PathLike[str]) -> str:
 
     Reads what there is of report.json and report.npz (an evaluation), rpr.json (a scoring) and
     metrics.jsonl (a training); writes classwise.csv, classwise.png, survival.png, training.png,
-    overview.png and perturbations.png, each where there is something to show.
+    overview.png, corruptions.png and perturbations.png, each where there is something to show.
 
     Args:
         workdir: the run directory.
@@ -58,6 +58,8 @@ def report(workdir: str | os.PathLike[str]) -> str:
             )
         )
         lines += _accuracies(evaluation)
+        if found := _corrupted(evaluation):
+            lines += textwrap.wrap(tables.describe_corruptions(found), 100, subsequent_indent="  ")
         written.insert(0, CSV_FILE)
     return "\n".join([*lines, f"written: {', '.join(written)}"])
 
@@ -86,6 +88,10 @@ def _columns(
             for heading in ("precision", "f1"):
                 columns[heading] = np.asarray(result["classwise"][heading], np.float64)
             totals["f1"] = result["summary"]["weighted_f1"]
+    found = _corrupted(evaluation)
+    if found:
+        columns["corrupted"] = 1 - np.asarray(found["class_mean_error"], np.float64)
+        totals["corrupted"] = 1 - found["mean_error"]
     if scores:
         same = evaluation is None or evaluation["split"] == scores["split"]
         of = "" if same else f" {scores['split']}"
@@ -124,6 +130,11 @@ def _interval_columns(evaluation: dict[str, Any] | None) -> dict[str, np.ndarray
     return columns
 
 
+def _corrupted(evaluation: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Returns what an evaluation says of corruptions, if it was asked."""
+    return evaluation.get("corruptions") if evaluation else None
+
+
 def _accuracies(evaluation: dict[str, Any] | None) -> list[str]:
     """Returns the lines that say each attack's accuracy with its interval."""
     if evaluation is None:
@@ -148,6 +159,7 @@ def _plot(
 ) -> list[str]:
     """Writes the plots there is something for and returns their names."""
     from rbjax.analysis import plots  # matplotlib takes a second to import
+    from rbjax.analysis.corruptions import plot_corruptions
     from rbjax.analysis.perturbations import plot_perturbations
 
     written = []
@@ -179,6 +191,10 @@ def _plot(
         first = next((delta for delta in deltas.values() if delta.ndim == 3), None)
         plots.plot_overview(folder / "overview.png", **bars, **survival, perturbation=first)
         written += ["classwise.png", "overview.png"]
+        if found := _corrupted(evaluation):
+            names = evaluation["class_names"]
+            plot_corruptions(folder / "corruptions.png", found, class_names=names)
+            written.append("corruptions.png")
         if deltas and "shown/images" in examples:
             plot_perturbations(
                 folder / "perturbations.png",

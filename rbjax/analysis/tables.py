@@ -7,6 +7,7 @@ import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -93,6 +94,28 @@ def write_csv(
         table.writerow([i, name, count, *("" if np.isnan(value) else repr(value) for value in row)])
     with atomic.replace(Path(path)) as file:
         file.write(text.getvalue().encode())
+
+
+def describe_corruptions(found: Mapping[str, Any]) -> str:
+    """Returns the accuracies under corruptions as one paragraph.
+
+    Args:
+        found: the report's "corruptions".
+
+    Returns:
+        Text without a last newline.
+    """
+    errors = found["mean_errors"]
+    worst = max(errors, key=errors.get)
+    text = (
+        f"{len(errors)} corruptions ({found['profile']}, {found['source']}): mean accuracy "
+        f"{_per_cent(1 - found['mean_error'])}, lowest {_per_cent(1 - errors[worst])} under {worst}"
+    )
+    if found["baseline"] is None:
+        return text
+    text += f"; mCE {100 * found['mce']:.1f}"
+    relative = found["relative_mce"]
+    return text if relative is None else f"{text}, relative mCE {100 * relative:.1f}"
 
 
 def _checked(

@@ -7,6 +7,7 @@ field applies (`only` lists the names it belongs to), and it stays absent where 
 from __future__ import annotations
 
 from rbjax.config.attacks import EPSILON
+from rbjax.config.corruptions import CORRUPTIONS
 from rbjax.config.field import Field
 from rbjax.config.score import SCORE
 
@@ -286,6 +287,7 @@ GROUPS: dict[str, dict[str, Field]] = {
     "loss": LOSS,
     "optimizer": OPTIMIZER,
     "schedule": SCHEDULE,
+    "corruptions": CORRUPTIONS,
     "score": SCORE,
     "checkpoint": CHECKPOINT,
 }

@@ -9,7 +9,16 @@ from ml_collections import config_dict
 
 from rbjax.config.schema import Config, ConfigError, default
 
-_FREE_TO_CHANGE = ("task", "workdir", "data_dir", "batch_size", "attacks", "score", "diagnostics")
+_FREE_TO_CHANGE = (
+    "task",
+    "workdir",
+    "data_dir",
+    "batch_size",
+    "attacks",
+    "corruptions",
+    "score",
+    "diagnostics",
+)
 _OF_THE_TEST_SET = ("dataset.max_test_examples", "dataset.path")
 """One's own data may have moved: a fingerprint says whether they are the same."""
 
@@ -30,7 +39,7 @@ def of_run(
         typed: dotted names of the fields that were typed, which count though they say the default.
 
     Returns:
-        The run's config, with task, paths, batch size, attacks, score, diagnostics,
+        The run's config, with task, paths, batch size, attacks, corruptions, score, diagnostics,
         `dataset.max_test_examples` and `dataset.path` as given.
 
     Raises:

@@ -238,6 +238,16 @@ PROFILES: dict[str, Callable[..., np.ndarray]] = {
     "target": target,
 }
 
+LEVELS: dict[str, tuple[str, dict[str, float]]] = {
+    "balanced": ("balanced", {}),
+    "linear": ("linear", {"imbalance_ratio": 100.0}),
+    "long_tailed": ("exponential", {"imbalance_ratio": 100.0}),
+}
+"""P1's three levels of distribution bias: profile and options, for `create`.
+
+Its figure 1 draws them on CIFAR-100 without a number; the ratio of 100 is the field's most used.
+"""
+
 
 def _target_of(
     class_counts: np.ndarray,

@@ -1,7 +1,13 @@
 """Metrics of classifiers, per class always: counts, and what follows from them."""
 
 from rbjax.metrics.classwise import ClasswiseMetrics, classwise, from_confusion, summarize
-from rbjax.metrics.corruption import ALEXNET, Baseline, CorruptionErrors, corruption_errors
+from rbjax.metrics.corruption import (
+    ALEXNET,
+    Baseline,
+    CorruptionErrors,
+    corruption_errors,
+    error_rates,
+)
 from rbjax.metrics.counts import confusion_matrix
 from rbjax.metrics.intervals import clopper_pearson_interval, wilson_interval
 
@@ -14,6 +20,7 @@ __all__ = [
     "clopper_pearson_interval",
     "confusion_matrix",
     "corruption_errors",
+    "error_rates",
     "from_confusion",
     "summarize",
     "wilson_interval",

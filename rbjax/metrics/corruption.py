@@ -101,6 +101,21 @@ def corruption_errors(
     )
 
 
+def error_rates(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the shares of wrong predictions that confusion matrices count.
+
+    Args:
+        matrix: (..., K, K) counts, row = true class, column = predicted class.
+
+    Returns:
+        (...) of all examples, and (..., K) of each class's, NaN for a class without any; float64.
+    """
+    count = matrix.sum(axis=-1)
+    wrong = count - np.diagonal(matrix, axis1=-2, axis2=-1)
+    classes = np.where(count > 0, wrong / np.maximum(count, 1), np.nan)
+    return wrong.sum(axis=-1) / count.sum(axis=-1), classes
+
+
 def _divisors(name: str, baseline: Baseline | None) -> tuple[float, float]:
     """Returns what a corruption's mean error, and what it adds to the clean one, is divided by."""
     if baseline is None:

@@ -15,6 +15,7 @@ NAMES = {
     "schedule": ("constant", "step", "triangular"),
     "attack": ("fgsm", "pgd", "apgd", "carlini_wagner", "universal"),
     "perturbation": ("random_pixels", "gaussian_noise", "rotation"),
+    "corruptions": ("none", "common", "fog", "snow"),
 }
 
 
