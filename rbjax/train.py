@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from rbjax import methods, metrics, prng
 from rbjax.config import Config
-from rbjax.data import pipeline
+from rbjax.data import Dataset, pipeline, streaming
+from rbjax.data.feed import Block, Schedule
 from rbjax.errors import TrainingStoppedError
 from rbjax.training import optimizers, run_directory, setup
 from rbjax.training.checkpoint import Checkpoints
@@ -47,6 +48,13 @@ def train(config: Config, workdir: str) -> None:
     devices = jax.local_devices()
     train_set, validation_set = setup.load_train(config)
     steps_per_epoch = _steps_per_epoch(config, train_set.num_examples, len(devices))
+    plan = streaming.plan(
+        train_set.images,
+        batch_size=config.batch_size,
+        steps_per_block=STEPS_PER_DISPATCH,
+        devices=devices,
+        **{name: config.dataset[name] for name in ("streaming", "memory_budget")},
+    )
     model = setup.create_model(config, train_set.info)
     recipe = Recipe(
         model=model,
@@ -83,32 +91,29 @@ def train(config: Config, workdir: str) -> None:
         if not (Path(workdir) / CSV_FILE).exists():  # killed just before it was written
             write_csv(workdir)
         return
-    print(f"{workdir}: training from step {step} of {num_steps} on {_describe(devices)}")
+    print(f"{workdir}: training from step {step} of {num_steps} on {_describe(devices)}; {plan}")
 
     # ------------------------------------------------------------------ the loop
     saved, state = step, place(state, devices)
-    split = pipeline.replicate(train_set)
-    dispatch = _Dispatch(recipe, prng.named(key, "train"), devices)
-    with MetricsWriter(workdir, step=step) as writer, _stop_requests() as stop_requested:
+    schedule = _schedule(config, train_set, plan.steps_per_block, start=step)
+    feed = streaming.feed(train_set, schedule, plan, devices=devices)
+    dispatch = _Dispatch(recipe, prng.named(key, "train"), devices, streamed=plan.streamed)
+    with MetricsWriter(workdir, step=step) as writer, _stop_requests() as stop_requested, feed:
         while step < num_steps:
             epoch, position = divmod(step, steps_per_epoch)
-            order = pipeline.epoch_order(
-                train_set.num_examples, seed=config.seed, epoch=epoch, batch_size=config.batch_size
-            )
             first, pending, started = position, None, time.perf_counter()
-            compile_seconds = dispatch.compile_seconds
+            compile_seconds, waited = dispatch.compile_seconds, feed.seconds_waited
             title = f"epoch {epoch + 1}/{config.num_epochs}"
             with tqdm(
-                order, title, initial=position, unit="step", leave=False, disable=None
+                None, title, steps_per_epoch, False, initial=position, unit="step", disable=None
             ) as bar:
                 while position < steps_per_epoch and not stop_requested():
-                    rows = order[position : position + STEPS_PER_DISPATCH]
-                    state, step_metrics = dispatch(state, split, rows)
+                    state, step_metrics = dispatch(state, next(feed))
                     # Read one dispatch late: the device is never waited for.
                     sums = sums.plus(pending)
                     pending = step_metrics
-                    position += len(rows)
-                    bar.update(len(rows))
+                    position += len(step_metrics.loss)
+                    bar.update(len(step_metrics.loss))
             sums = sums.plus(pending)
             step = epoch * steps_per_epoch + position
             _check_finite(sums, step, checkpoints)
@@ -121,6 +126,8 @@ def train(config: Config, workdir: str) -> None:
                     "learning_rate": float(optimizers.learning_rate(state.opt_state)),
                     "images_per_second": (position - first) * config.batch_size / seconds,
                 }
+                if plan.streamed:
+                    record["data_wait"] = (feed.seconds_waited - waited) / seconds
                 if validation_set is not None:
                     logits_fn = jax.tree_util.Partial(model.apply, evaluation_variables(state))
                     predictions = predict(logits_fn, validation_set)
@@ -171,25 +178,40 @@ class _Sums(NamedTuple):
 class _Dispatch:
     """Compiled steps by how many of them one call makes."""
 
-    def __init__(self, recipe: Recipe, key: Key, devices: list[Device]) -> None:
-        self._make = lambda count: make_train_step(recipe, key, num_steps=count, devices=devices)
-        self._num_devices = len(devices)
+    def __init__(self, recipe: Recipe, key: Key, devices: list[Device], *, streamed: bool) -> None:
+        self._make = lambda count: make_train_step(
+            recipe, key, num_steps=count, devices=devices, streamed=streamed
+        )
         self._compiled: dict[int, TrainStep] = {}
         self.compile_seconds = 0.0
 
-    def __call__(
-        self, state: Any, split: pipeline.DeviceDataset, rows: np.ndarray
-    ) -> tuple[Any, StepMetrics]:
-        count, batch_size = rows.shape
-        # (K, B) -> (devices, K, B / devices)
-        rows = rows.reshape(count, self._num_devices, batch_size // self._num_devices)
+    def __call__(self, state: Any, block: Block) -> tuple[Any, StepMetrics]:
+        count = block.rows.shape[1]
         started, is_new = time.perf_counter(), count not in self._compiled
         if is_new:
             self._compiled[count] = self._make(count)
-        result = self._compiled[count](state, *split, rows.swapaxes(0, 1))
+        result = self._compiled[count](state, *block)
         if is_new:  # the call comes back when it is compiled, before it has run
             self.compile_seconds += time.perf_counter() - started
         return result
+
+
+def _schedule(config: Config, train_set: Dataset, steps_per_block: int, *, start: int) -> Schedule:
+    """Returns which rows each dispatch uses, from a step on."""
+    num_examples, batch_size = train_set.num_examples, config.batch_size
+
+    def order(epoch: int) -> np.ndarray:
+        return pipeline.epoch_order(
+            num_examples, seed=config.seed, epoch=epoch, batch_size=batch_size
+        )
+
+    return Schedule(
+        order,
+        steps_per_epoch=num_examples // batch_size,
+        num_epochs=config.num_epochs,
+        steps_per_block=steps_per_block,
+        start=start,
+    )
 
 
 def _steps_per_epoch(config: Config, num_examples: int, num_devices: int) -> int:
@@ -238,6 +260,8 @@ def _line(title: str, record: dict[str, Any]) -> str:
         parts.append(f"validation {record['validation/accuracy']:7.2%}")
     parts.append(f"rate {record['learning_rate']:.2e}")
     parts.append(f"{record['images_per_second']:,.0f} images/s")
+    if "data_wait" in record:
+        parts.append(f"waited {record['data_wait']:.1%} for data")
     return "  ".join(parts)
 
 

@@ -79,6 +79,20 @@ DATASET: dict[str, Field] = {
         float, 0.0, "largest rotation either way", low=0.0, high=180.0, unit="degrees"
     ),
     "crop_padding": Field(int, 0, "zeros padded before a random crop", low=0, unit="pixels"),
+    "streaming": Field(
+        str,
+        "auto",
+        "read the training set ahead as it is used; auto: where it exceeds memory_budget",
+        choices=("auto", "always", "never"),
+    ),
+    "memory_budget": Field(
+        int,
+        None,
+        "what training images may take; a quarter of an accelerator's memory, 2048 on CPU",
+        low=1,
+        unit="MiB",
+        optional=True,
+    ),
     "subset": Field(
         str,
         None,

@@ -23,6 +23,8 @@ NOT_OF_THE_WEIGHTS = (
     "workdir",
     "data_dir",
     "dataset.path",
+    "dataset.streaming",
+    "dataset.memory_budget",
     "dataset.subset",
     "attacks",
     "score",

@@ -56,7 +56,12 @@ class _StepKeys(NamedTuple):
 
 
 def make_train_step(
-    recipe: Recipe, key: Key, *, num_steps: int = 1, devices: Sequence[Device] | None = None
+    recipe: Recipe,
+    key: Key,
+    *,
+    num_steps: int = 1,
+    devices: Sequence[Device] | None = None,
+    streamed: bool = False,
 ) -> TrainStep:
     """Compiles K training steps into one dispatch.
 
@@ -65,6 +70,8 @@ def make_train_step(
         key: the run's key; an example's random numbers are `fold_in(fold_in(stream, id), epoch)`.
         num_steps: K.
         devices: the local devices; all of them.
+        streamed: each device is given images, labels and ids of its own, (devices, n, ...), and
+            its rows are into those.
 
     Returns:
         `train_step(state, images, labels, example_ids, rows) -> (state, StepMetrics of (K,))`:
@@ -85,11 +92,12 @@ def make_train_step(
         return jax.lax.scan(body, state, rows)
 
     same: Any = None  # on every device
+    split = 0 if streamed else same
     axes = TrainState(same, same, same, same, MethodState(replicated=same, per_row=0))
     return jax.pmap(
         steps,
         axis_name=AXIS,
-        in_axes=(axes, None, None, None, 0),
+        in_axes=(axes, split, split, split, 0),
         out_axes=(axes, None),
         donate_argnums=0,
         devices=devices,

@@ -1,0 +1,228 @@
+"""Training sets that do not fit on a device: read ahead by Grain, a block of steps at a time.
+
+Grain's threads read and decode blocks in the order of the schedule and hold a bounded number of
+them ready; the next one is copied to the devices while the step before it runs.  Threads and not
+processes: slicing a memory map and decoding JPEG or PNG both release Python's lock, nothing has to
+be pickled or copied between processes, and there is nothing to be killed.
+
+Grain's iterator state is not kept in checkpoints: it is the number of blocks handed out, and the
+step says that already, whatever the size of the blocks was.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from rbjax.data.feed import Block, Feed, Schedule, of_process, per_device, resident
+from rbjax.data.loading import Dataset
+from rbjax.typing import Device
+
+_MIB = 2**20
+_DEVICE_SHARE = 4
+"""A split stays on an accelerator up to a quarter of its memory: the rest is the model's."""
+_CPU_BUDGET = 2048 * _MIB
+_IN_USE = 3
+"""Blocks beside those read ahead: one in a step, one on its way to it, one being handed over."""
+_MOST_THREADS, _MOST_AHEAD = 16, 32
+_NUMBERS = 2 * np.dtype(np.int32).itemsize
+"""Bytes of an example's label and id."""
+
+
+class Plan(NamedTuple):
+    """How a training set reaches the devices."""
+
+    streamed: bool
+    num_bytes: int
+    """Of all its images."""
+    steps_per_block: int
+    block_bytes: int = 0
+    num_ahead: int = 0
+    """Blocks that are read or being read before they are asked for."""
+    num_threads: int = 0
+
+    def __str__(self) -> str:
+        size = f"{self.num_bytes / _MIB:,.{0 if self.num_bytes >= 10 * _MIB else 1}f} MiB"
+        if not self.streamed:
+            return f"{size} of images on each device"
+        steps = f"{self.steps_per_block} step{'s' if self.steps_per_block > 1 else ''}"
+        return (
+            f"streaming {size} in blocks of {steps}, {self.block_bytes / _MIB:,.1f} MiB each, "
+            f"{self.num_ahead} read ahead by {self.num_threads} threads"
+        )
+
+
+def plan(
+    images: Any,
+    *,
+    batch_size: int,
+    steps_per_block: int,
+    devices: Sequence[Device],
+    streaming: str = "auto",
+    memory_budget: int | None = None,
+    num_processes: int = 1,
+) -> Plan:
+    """Chooses whether a training set is streamed, and how, within a budget of memory.
+
+    A set of at most the budget lies on the devices. Of a streamed one the blocks that are read
+    ahead, handed over and in use, together, stay within the budget.
+
+    Args:
+        images: (N, H, W, C) uint8; an array, a memory map or what can be indexed like one.
+        batch_size: B, over all processes.
+        steps_per_block: the most steps of a dispatch; fewer where the budget asks for it.
+        devices: the local devices; on CPU they share one memory, and each has a copy of the set.
+        streaming: "auto"; "always", stream; "never", refuse a set that is larger than the budget.
+        memory_budget: MiB; a quarter of an accelerator's memory, 2 GiB on CPU.
+        num_processes: that share each batch.
+
+    Returns:
+        The plan; str(plan) is one phrase for a log.
+
+    Raises:
+        ValueError: if the set is too large for "never", or the budget too small to stream.
+    """
+    budget = default_budget(devices[0]) if memory_budget is None else memory_budget * _MIB
+    num_bytes = int(np.prod(images.shape, dtype=np.int64))
+    copies = len(devices) if devices[0].platform == "cpu" else 1
+    fits = copies * num_bytes <= budget
+    if streaming == "never" and not fits:
+        raise ValueError(
+            f"dataset.streaming = 'never': the training images take {_mib(copies * num_bytes)}, "
+            f"the memory budget is {_mib(budget)}; set dataset.streaming = auto, or a larger "
+            "dataset.memory_budget"
+        )
+    if streaming == "never" or (streaming == "auto" and fits):
+        return Plan(streamed=False, num_bytes=num_bytes, steps_per_block=steps_per_block)
+    step_bytes = batch_size // num_processes * (num_bytes // len(images) + _NUMBERS)
+    return _streamed_plan(num_bytes, step_bytes, steps_per_block, budget)
+
+
+def default_budget(device: Device) -> int:
+    """Returns the memory a training set may take where no budget is given, in bytes."""
+    stats = device.memory_stats() or {}
+    return stats["bytes_limit"] // _DEVICE_SHARE if "bytes_limit" in stats else _CPU_BUDGET
+
+
+def feed(
+    dataset: Dataset,
+    schedule: Schedule,
+    plan: Plan,
+    *,
+    devices: Sequence[Device],
+    process: tuple[int, int] = (0, 1),
+) -> Feed:
+    """Returns the blocks of a schedule, resident or streamed; a context that ends the reading.
+
+    A read that is under way when the context ends is finished by its thread and dropped.
+
+    Args:
+        dataset: the training set.
+        schedule: which rows of it each dispatch uses; of `plan.steps_per_block` steps.
+        plan: how it reaches the devices.
+        devices: the local devices.
+        process: index and number of the processes that share each batch.
+
+    Returns:
+        An iterator of Blocks. Where an example cannot be read it raises a ValueError that names
+        the row.
+    """
+    if not plan.streamed:
+        return Feed(resident(dataset, schedule, num_devices=len(devices)))
+    return Feed(_stream(_Reader(dataset, len(devices), process), schedule, plan, devices))
+
+
+def _streamed_plan(num_bytes: int, step_bytes: int, steps_per_block: int, budget: int) -> Plan:
+    wanted = min(max(2, os.cpu_count() or 1), _MOST_THREADS)
+    size = steps_per_block
+    while size > 1 and budget // (size * step_bytes) < _IN_USE + wanted:
+        size //= 2
+    num_ahead = min(budget // (size * step_bytes) - _IN_USE, _MOST_AHEAD)
+    if num_ahead < 1:
+        least = -(-(_IN_USE + 1) * step_bytes // _MIB)
+        raise ValueError(
+            f"dataset.memory_budget = {budget // _MIB}: streaming needs {least} MiB, "
+            f"{_IN_USE + 1} batches; raise it, or lower batch_size"
+        )
+    return Plan(True, num_bytes, size, size * step_bytes, num_ahead, min(wanted, num_ahead))
+
+
+def _stream(
+    reader: _Reader, schedule: Schedule, plan: Plan, devices: Sequence[Device]
+) -> Generator[Block]:
+    import grain  # 1.5 s, and only where something is streamed
+
+    split = NamedSharding(Mesh(np.asarray(devices), ("data",)), PartitionSpec("data"))
+    options = grain.ReadOptions(plan.num_threads, plan.num_ahead)
+    blocks = iter(grain.MapDataset.source(schedule).map(reader).to_iter_dataset(options))
+    try:
+        for block in blocks:
+            yield Block(*jax.device_put(block, split))
+    except ValueError as error:
+        raise ValueError(f"{error}") from None  # without the notes on Grain's insides
+    finally:
+        blocks.close()
+
+
+class _Reader:
+    """From the rows of a dispatch to a block on the host; called by several threads."""
+
+    def __init__(self, dataset: Dataset, num_devices: int, process: tuple[int, int]) -> None:
+        self._dataset, self._num_devices = dataset, num_devices
+        self._index, self._count = process
+
+    def __call__(self, rows: np.ndarray) -> Block:
+        rows = of_process(rows, index=self._index, count=self._count)
+        rows = per_device(rows, self._num_devices)
+        own = rows.reshape(self._num_devices, -1)
+        images = self._images(own.ravel()).reshape(*own.shape, *self._dataset.images.shape[1:])
+        places = np.arange(own.shape[1], dtype=np.int32).reshape(rows.shape[1:])
+        return Block(
+            images,
+            self._dataset.labels[own],
+            self._dataset.example_ids[own],
+            np.broadcast_to(places, rows.shape),
+        )
+
+    def _images(self, rows: np.ndarray) -> np.ndarray:
+        _check_file(self._dataset.images)
+        try:
+            return np.asarray(self._dataset.images[rows])
+        except Exception as error:
+            raise self._found(rows, error) from None
+
+    def _found(self, rows: np.ndarray, error: Exception) -> ValueError:
+        """Returns what to say of a failed read, with the first row of it that fails alone."""
+        where = f"{self._dataset.info.name} {self._dataset.split}"
+        for row in rows.tolist():
+            try:
+                self._dataset.images[np.array([row])]
+            except Exception as own:
+                return ValueError(
+                    f"{where}: row {self._dataset.index[row]} cannot be read: {_said(own)}"
+                )
+        return ValueError(f"{where}: images could not be read: {_said(error)}")
+
+
+def _check_file(images: Any) -> None:
+    """Refuses a memory map whose file was cut: reading it would end the process (SIGBUS)."""
+    if not isinstance(images, np.memmap) or images.filename is None:
+        return
+    path, needed = Path(images.filename), images.offset + images.nbytes
+    there = path.stat().st_size if path.exists() else needed  # deleted: the map still holds it
+    if there < needed:
+        raise ValueError(f"{path} is truncated: {there:,} bytes of at least {needed:,}")
+
+
+def _said(error: Exception) -> str:
+    return f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+
+
+def _mib(num_bytes: int) -> str:
+    return f"{num_bytes / _MIB:,.0f} MiB"
