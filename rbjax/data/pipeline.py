@@ -87,11 +87,11 @@ def replicate(dataset: Dataset) -> DeviceDataset:
     """
     mesh = jax.sharding.Mesh(np.asarray(jax.local_devices()), ("data",))
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    images = dataset.images
+    if not isinstance(images, np.ndarray):  # decoded where it is indexed
+        images = images[np.arange(dataset.num_examples)]
     return DeviceDataset(
-        *(
-            jax.device_put(x, sharding)
-            for x in (dataset.images, dataset.labels, dataset.example_ids)
-        )
+        *(jax.device_put(x, sharding) for x in (images, dataset.labels, dataset.example_ids))
     )
 
 

@@ -94,7 +94,7 @@ def craft_universal_deepfool(
         Their code leaves out an image that DeepFool fools with the last of its steps, here it is
         left out if it is not fooled at all; and it has no largest number of passes.
     """
-    images = np.asarray(images)
+    images = np.asarray(images) if isinstance(images, jax.Array | list) else images
     num_examples = len(images)
     count_classes(logits_fn, images)
     lookup(NORMS, norm, what="norm")

@@ -75,7 +75,8 @@ def evaluate_universal(
     Raises:
         ValueError: for wrong shapes or values.
     """
-    images, labels = np.asarray(images), np.asarray(labels)
+    images = np.asarray(images) if isinstance(images, jax.Array | list) else images
+    labels = np.asarray(labels)
     num_classes = count_classes(logits_fn, images)
     check_labels(labels, num_examples=len(images), num_classes=num_classes)
     checks.integer("batch_size", batch_size, low=1)

@@ -98,7 +98,8 @@ def craft_universal(
     Source:
         Shafahi et al. 2020, arXiv:1811.11304, algorithm 2.
     """
-    images, labels = np.asarray(images), np.asarray(labels)
+    images = np.asarray(images) if isinstance(images, jax.Array | list) else images
+    labels = np.asarray(labels)
     ascent = _Ascent(norm, epsilon, num_epochs, step_size, loss_clip, random_start, batch_size)
     data, _ = _check(ascent, logits_fn, images, labels, targets, example_ids)
     return _climb(ascent, logits_fn, key, data, min(batch_size, len(images)), progress)
@@ -152,7 +153,8 @@ def craft_universal_classwise(
         Benz et al. 2021, "Universal Adversarial Training with Class-Wise Perturbations", ICME: a
         perturbation a class, each with the steps of Shafahi et al.
     """
-    images, labels = np.asarray(images), np.asarray(labels)
+    images = np.asarray(images) if isinstance(images, jax.Array | list) else images
+    labels = np.asarray(labels)
     ascent = _Ascent(norm, epsilon, num_epochs, step_size, loss_clip, random_start, batch_size)
     data, num_classes = _check(ascent, logits_fn, images, labels, targets, example_ids)
     counts = np.bincount(labels, minlength=num_classes)
