@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -68,6 +68,9 @@ class Schedule:
 
     def __len__(self) -> int:
         return self._length
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[index] for index in range(self._length))
 
     def __getitem__(self, index: int) -> np.ndarray:
         number = range(self._length)[index]
