@@ -13,6 +13,7 @@ _SUBMODULES = (
     "attacks",
     "config",
     "convolution",
+    "corruptions",
     "data",
     "evaluate",
     "losses",

@@ -16,7 +16,6 @@ from ml_collections import config_dict, config_flags
 
 from rbjax.config import Config, ConfigError, of_run, parse_fraction
 from rbjax.config import resolve as schema_resolve
-from rbjax.config.corruptions import SUITES
 from rbjax.tables import nearest
 
 
@@ -81,7 +80,16 @@ def resolve(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> Confi
         ValueError: listing every mistake.
     """
     # Imported here: the tables bring JAX along, and a typo above should not wait for it.
-    from rbjax import attack_setup, data, losses, methods, models, perturbations
+    from rbjax import (
+        attack_setup,
+        corruption_setup,
+        corruptions,
+        data,
+        losses,
+        methods,
+        models,
+        perturbations,
+    )
     from rbjax.data import imbalance
     from rbjax.training import optimizers, run_directory, schedules
 
@@ -95,7 +103,7 @@ def resolve(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> Confi
         "schedule": schedules.SCHEDULES,
         "attack": attack_setup.NAMES,
         "perturbation": perturbations.PERTURBATIONS,
-        "corruptions": SUITES,
+        "corruptions": (*corruption_setup.SUITES, *corruptions.CORRUPTIONS),
     }
     given = config.to_dict()
     if config.task == "evaluate":
@@ -139,7 +147,7 @@ def _check_parts(config: Config) -> None:
     """Makes whatever can be made without data, so that it does not fail after hours of training."""
     import jax
 
-    from rbjax import attack_setup, methods
+    from rbjax import attack_setup, corruption_setup, methods
     from rbjax.training import setup
 
     info = setup.info(config)
@@ -153,6 +161,7 @@ def _check_parts(config: Config) -> None:
             setup.create_perturbation(config), jax.random.key(0), image
         ),
     }
+    parts["corruptions"] = lambda: corruption_setup.create(config, info)
     for label, group in config.attacks.items():
         parts[f"attacks.{label}"] = functools.partial(attack_setup.check, group, info)
     mistakes = []

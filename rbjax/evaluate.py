@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 import rbjax
-from rbjax import atomic, attack_setup, attacks, journal, metrics, prng
+from rbjax import atomic, attack_setup, attacks, corruption_setup, journal, metrics, prng
 from rbjax.attacks.diagnostics import diagnose, format_findings
 from rbjax.attacks.outcome import Share, SuiteResult
 from rbjax.config import Config
@@ -38,8 +38,9 @@ def evaluate(config: Config, workdir: str) -> dict[str, Any]:
     Returns:
         What was written to report.json: for "clean" and for each attack its settings, confusion
         matrix, summary and 95 % intervals; "worst", what is right as it is and under every attack;
-        and "diagnostics", what looks like a false sense of robustness. report.npz holds each
-        example's predictions and whether it is right under all, and each universal perturbation.
+        "diagnostics", what looks like a false sense of robustness; and "corruptions", accuracies by
+        corruption and severity and their mCE. report.npz holds each example's predictions and
+        whether it is right under all, and each universal perturbation.
 
     Raises:
         ValueError: if the run directory holds no checkpoint, or an attack cannot be made.
@@ -54,6 +55,8 @@ def evaluate(config: Config, workdir: str) -> dict[str, Any]:
     # ------------------------------------------------------------------ clean, then each attack
     train = setup.load_train(config)[0]
     suite = attack_setup.create(config, train, test)
+    plan = corruption_setup.create(config, test.info)
+    folder = _folder(config, workdir, journal.digest(step, *jax.tree.leaves(variables)))
     with attacks.progress_bar() as progress:
         found = attacks.run_attacks(
             logits_fn,
@@ -63,13 +66,14 @@ def evaluate(config: Config, workdir: str) -> dict[str, Any]:
             **suite._asdict(),
             example_ids=test.example_ids,
             batch_size=config.batch_size,
-            journal=_folder(config, workdir, journal.digest(step, *jax.tree.leaves(variables))),
+            journal=folder,
             progress=progress,
             finished=lambda label, result: tqdm.write(_line(label, result, test)),
         )
     if len(found.outcomes) > 1:
         print(_line("worst", found, test))
     diagnostics = _diagnose(config, logits_fn, test, suite.attacks)
+    corrupted = _corrupt(config, plan, logits_fn, test, folder) if plan.names else None
 
     # ------------------------------------------------------------------ the report
     report = {
@@ -87,12 +91,53 @@ def evaluate(config: Config, workdir: str) -> dict[str, Any]:
         "order": ["clean", *found.outcomes],
         "worst": _worst(found),
         "diagnostics": diagnostics,
+        "corruptions": corruption_setup.summarize(plan, corrupted) if corrupted else None,
         "versions": {"rbjax": rbjax.__version__, "jax": jax.__version__},
         "device": jax.devices()[0].device_kind,
     }
     atomic.write_json(Path(workdir) / REPORT_FILE, report)
-    atomic.write_npz(Path(workdir) / EXAMPLES_FILE, **_examples(test, found))
+    under = corrupted.predictions if corrupted else {}
+    arrays = {f"corruptions/{name}": rows for name, rows in under.items()}
+    atomic.write_npz(Path(workdir) / EXAMPLES_FILE, **_examples(test, found), **arrays)
     return report
+
+
+def _corrupt(
+    config: Config,
+    plan: corruption_setup.Plan,
+    logits_fn: LogitsFn,
+    test: Dataset,
+    folder: Path,
+) -> corruption_setup.Found:
+    """Classifies the test set under every corruption, saying how each ends."""
+
+    def ended(name: str, matrix: np.ndarray) -> None:
+        right = 100 * (1 - metrics.error_rates(matrix)[0])
+        by_severity = " ".join(f"{value:.1f}" for value in right)
+        tqdm.write(f"{name}: {by_severity} % right at severity {_listed(plan.severities[name])}")
+
+    with tqdm(leave=False, disable=None, unit="image") as bar:
+
+        def show(label: str, done: int, of: int) -> None:
+            bar.set_description(label, refresh=False)
+            bar.total, bar.n = of, done
+            bar.refresh()
+
+        return corruption_setup.run(
+            plan,
+            logits_fn,
+            prng.named(jax.random.key(config.seed), "corruptions"),
+            test,
+            data_dir=config.data_dir,
+            batch_size=config.batch_size,
+            journal=folder.with_name(f"{folder.name}-corruptions"),
+            progress=show,
+            finished=ended,
+        )
+
+
+def _listed(levels: Sequence[int]) -> str:
+    return ", ".join(map(str, levels))
 
 
 def _folder(config: Config, workdir: str, weights: str) -> Path:

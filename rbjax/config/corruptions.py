@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from rbjax.config.field import Field
 
-SUITES = ("none", "common", "extra", "all", "mnist_c")
-"""What may stand for several corruptions: ImageNet-C's 15, its 4 extra, both, MNIST-C's 15."""
-
 CORRUPTIONS: dict[str, Field] = {
     "name": Field(
         str,

@@ -27,6 +27,7 @@ NOT_OF_THE_WEIGHTS = (
     "dataset.memory_budget",
     "dataset.subset",
     "attacks",
+    "corruptions",
     "score",
     "diagnostics",
 )

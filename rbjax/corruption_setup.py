@@ -1,0 +1,265 @@
+"""From a resolved config to an evaluation under corruptions: which, whose constants, what of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rbjax import corruptions, data, metrics
+from rbjax.config import Config
+from rbjax.corruptions.suite import CorruptionResult, Progress, run_corruptions
+from rbjax.data import Dataset, DatasetInfo
+from rbjax.tables import lookup
+from rbjax.training.predict import predict
+from rbjax.typing import Key, LogitsFn
+
+SUITES: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "common": corruptions.COMMON,
+    "extra": corruptions.EXTRA,
+    "all": (*corruptions.COMMON, *corruptions.EXTRA),
+    "mnist_c": corruptions.MNIST_C,
+}
+"""What may stand for several corruptions."""
+
+ALEXNET = "alexnet"
+_ARCHIVE_NAMES = {"glass_blur": "frosted_glass_blur", "elastic_transform": "elastic"}
+"""What TFDS calls some of them."""
+_ARCHIVES = {"cifar10": "cifar10_corrupted", "mnist": "mnist_corrupted"}
+_ARCHIVES["imagenet2012"] = "imagenet2012_corrupted"
+
+
+class Plan(NamedTuple):
+    """What an evaluation does about corruptions."""
+
+    names: tuple[str, ...]
+    profile: str
+    severities: dict[str, tuple[int, ...]]
+    archive: str | None
+    """The dataset to read; None: the test set is corrupted on the fly."""
+    baseline: metrics.Baseline | None
+
+
+class Found(NamedTuple):
+    """What a model makes of corrupted images."""
+
+    clean: np.ndarray
+    """(K, K) counts, row = true class, column = predicted class."""
+    corrupted: dict[str, np.ndarray]
+    """By corruption, (S, K, K)."""
+    predictions: dict[str, np.ndarray]
+    """By corruption, (S, N), in the test set's order; {} of an archive, which has its own."""
+
+
+def create(config: Config, info: DatasetInfo) -> Plan:
+    """Returns what a config asks for.
+
+    Args:
+        config: a resolved config.
+        info: of the dataset.
+
+    Returns:
+        A Plan; without names there is nothing to do.
+
+    Raises:
+        ValueError: for a name, severity, archive or baseline that there is not.
+    """
+    group = config.corruptions
+    asked = group.name.split("+")
+    names = tuple(dict.fromkeys(n for one in asked for n in SUITES.get(one, (one,))))
+    profile = group.profile or profile_of(info)
+    levels = {}
+    for name in names:
+        chosen = group.severities or corruptions.severities(name, profile)
+        levels[name] = tuple(int(level) for level in chosen)
+        for level in chosen:
+            corruption = corruptions.create(name, severity=level, profile=profile)
+            image = jax.ShapeDtypeStruct(info.image_shape, jnp.float32)
+            jax.eval_shape(corruption, jax.random.key(0), image)
+    archive = None
+    if group.source == "archive" and names:
+        archive = lookup(_ARCHIVES, info.name, what="dataset with an archive of corrupted images,")
+    plan = Plan(names, profile, levels, archive, None)
+    if not (names and group.baseline):
+        return plan
+    return plan._replace(baseline=_baseline(group.baseline, plan))
+
+
+def profile_of(info: DatasetInfo) -> str:
+    """Returns whose constants are usual for images of a size."""
+    side, channels = max(info.image_shape[:2]), info.image_shape[2]
+    if side <= 32:
+        return "mnist" if channels == 1 else "cifar"
+    return "tiny_imagenet" if side <= 64 else "imagenet"
+
+
+def run(
+    plan: Plan,
+    logits_fn: LogitsFn,
+    key: Key,
+    test: Dataset,
+    *,
+    data_dir: str | None,
+    batch_size: int,
+    journal: Path | None,
+    progress: Progress,
+    finished: Callable[[str, np.ndarray], None],
+) -> Found:
+    """Classifies the test set under the corruptions of a plan.
+
+    Args:
+        plan: with at least one name.
+        logits_fn: the model.
+        key: one key.
+        test: the images as they are.
+        data_dir: where archives are.
+        batch_size: images at once.
+        journal: a folder for finished blocks.
+        progress: called after each block.
+        finished: called with each corruption's name and its (S, K, K) counts as it ends.
+
+    Returns:
+        A Found.
+    """
+    if plan.archive is not None:
+        return _read_archives(plan, logits_fn, test, data_dir, finished)
+
+    def ended(name: str, result: CorruptionResult) -> None:
+        if name in plan.names:
+            finished(name, result.confusion(name))
+
+    result = run_corruptions(
+        logits_fn,
+        key,
+        test.images,
+        test.labels,
+        profile=plan.profile,
+        severities=plan.severities,
+        example_ids=test.example_ids,
+        batch_size=batch_size,
+        journal=journal,
+        progress=progress,
+        finished=ended,
+    )
+    matrices = {name: result.confusion(name) for name in plan.names}
+    return Found(result.confusion(), matrices, dict(result.predictions))
+
+
+def summarize(plan: Plan, found: Found) -> dict[str, Any]:
+    """Returns what a report says: accuracies by corruption and severity, and errors, per class.
+
+    Args:
+        plan: what was done.
+        found: what came of it.
+
+    Returns:
+        For JSON: accuracies, counts, the mean error over corruptions and, with a baseline, mCE and
+        relative mCE, each of all images and of each class.
+    """
+    clean, class_clean = metrics.error_rates(found.clean)
+    rates = {name: metrics.error_rates(matrix) for name, matrix in found.corrupted.items()}
+    whole = {name: rate for name, (rate, _) in rates.items()}
+    classes = {name: rate for name, (_, rate) in rates.items()}
+    plain = metrics.corruption_errors(whole, clean)
+    class_plain = metrics.corruption_errors(classes, class_clean)
+    report = {
+        "profile": plan.profile,
+        "source": plan.archive or "online",
+        "order": list(plan.names),
+        "severities": plan.severities,
+        "confusion": found.corrupted,
+        "accuracy": {name: 1 - rate for name, rate in whole.items()},
+        "class_accuracy": {name: 1 - rate for name, rate in classes.items()},
+        "interval": {name: _interval(matrix) for name, matrix in found.corrupted.items()},
+        "clean_error": clean,
+        "mean_errors": plain.errors,
+        "mean_error": plain.mean,
+        "class_mean_error": class_plain.mean,
+        "relative_mean_error": plain.relative_mean,
+        "class_relative_mean_error": class_plain.relative_mean,
+        "baseline": None,
+    }
+    if plan.baseline is not None:
+        scaled = metrics.corruption_errors(whole, clean, baseline=plan.baseline)
+        class_scaled = metrics.corruption_errors(classes, class_clean, baseline=plan.baseline)
+        report |= {
+            "baseline": plan.baseline._asdict(),
+            "corruption_errors": scaled.errors,
+            "mce": scaled.mean,
+            "relative_mce": scaled.relative_mean,
+            "class_mce": class_scaled.mean,
+            "class_relative_mce": class_scaled.relative_mean,
+        }
+    return report
+
+
+def _interval(matrix: np.ndarray) -> list[np.ndarray]:
+    """Returns the edges of the 95 % interval of the accuracy at each severity, (S,) each."""
+    right = np.trace(matrix, axis1=-2, axis2=-1)
+    return list(metrics.wilson_interval(right, matrix.sum(axis=(-2, -1))))
+
+
+def _read_archives(
+    plan: Plan,
+    logits_fn: LogitsFn,
+    test: Dataset,
+    data_dir: str | None,
+    finished: Callable[[str, np.ndarray], None],
+) -> Found:
+    """Classifies the archives of corrupted test sets that TFDS has."""
+    num_classes = test.info.num_classes
+
+    def count(dataset: Dataset) -> np.ndarray:
+        predictions = predict(logits_fn, dataset)
+        return np.asarray(metrics.confusion_matrix(dataset.labels, predictions, num_classes))
+
+    corrupted = {}
+    for name in plan.names:
+        own = _ARCHIVE_NAMES.get(name, name)
+        graded = plan.archive != "mnist_corrupted"  # that one has one severity of each
+        configs = [f"{own}_{level}" if graded else own for level in plan.severities[name]]
+        sets = (data.load(f"{plan.archive}/{c}", "test", data_dir=data_dir) for c in configs)
+        corrupted[name] = np.stack([count(dataset) for dataset in sets])
+        finished(name, corrupted[name])
+    return Found(count(test), corrupted, {})
+
+
+def _baseline(given: str, plan: Plan) -> metrics.Baseline:
+    """Returns the errors that others are divided by."""
+    where = f"baseline = {given!r}"
+    if given == ALEXNET:
+        baseline = metrics.Baseline(metrics.ALEXNET)
+    else:
+        baseline = _baseline_of_run(Path(given), plan, where)
+    try:  # what cannot be divided by is said before hours of evaluation
+        metrics.corruption_errors({name: [0.5] for name in plan.names}, 0.5, baseline=baseline)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    return baseline
+
+
+def _baseline_of_run(workdir: Path, plan: Plan, where: str) -> metrics.Baseline:
+    file = workdir / "report.json"
+    if not file.is_file():
+        raise ValueError(f"{where}: there is no {file}; allowed: {ALEXNET}, or a run directory")
+    report = json.loads(file.read_text(encoding="utf-8")).get("corruptions")
+    if not report:
+        raise ValueError(f"{where}: that run was not evaluated under corruptions")
+    if report["profile"] != plan.profile:
+        raise ValueError(
+            f"{where}: has the constants of {report['profile']}, this evaluation those of "
+            f"{plan.profile}"
+        )
+    for name, levels in plan.severities.items():
+        theirs = report["severities"].get(name)
+        if theirs is not None and tuple(theirs) != levels:
+            raise ValueError(
+                f"{where}: has severities {theirs} of {name}, this evaluation {list(levels)}"
+            )
+    return metrics.Baseline(report["mean_errors"], report["clean_error"])
