@@ -123,6 +123,37 @@ SCORE: dict[str, Field] = {
         unit="degrees",
         only=("rotation",),
     ),
+    "scale": Field(
+        float,
+        0.05,
+        "standard deviation of the velocities: about how far things move",
+        above=0.0,
+        high=1.0,
+        unit="widths of the image",
+        only=("diffeomorphism",),
+    ),
+    "length_scale": Field(
+        float,
+        0.35,
+        "over what distance velocities are alike",
+        low=0.01,
+        high=10.0,
+        unit="widths of the image",
+        only=("diffeomorphism",),
+    ),
+    "num_cells": Field(
+        int, 3, "cells each way of the velocity field", low=1, high=16, only=("diffeomorphism",)
+    ),
+    "boundary": Field(
+        str,
+        "zero_normal",
+        "whether nothing crosses the image's border, the border stays, or it is free",
+        choices=("zero_normal", "zero", "free"),
+        only=("diffeomorphism",),
+    ),
+    "num_steps": Field(
+        int, 10, "steps of the flow's integration", low=1, high=1000, only=("diffeomorphism",)
+    ),
     "coverage": Field(
         float, 0.1, "share of the noise that becomes flakes", low=0.0, high=1.0, only=("snow",)
     ),

@@ -15,6 +15,7 @@ from typing import Any
 from rbjax import checks
 from rbjax.perturbations.blur import gaussian_blur
 from rbjax.perturbations.chain import compose
+from rbjax.perturbations.diffeomorphism import diffeomorphism, gaussian_diffeomorphism
 from rbjax.perturbations.geometric import rotation, shift
 from rbjax.perturbations.noise import gaussian_noise, impulse_noise, uniform_noise
 from rbjax.perturbations.photometric import brightness, contrast
@@ -29,8 +30,10 @@ __all__ = [
     "compose",
     "contrast",
     "create",
+    "diffeomorphism",
     "fog",
     "gaussian_blur",
+    "gaussian_diffeomorphism",
     "gaussian_noise",
     "impulse_noise",
     "rain",
@@ -51,6 +54,7 @@ PERTURBATIONS: dict[str, Callable[..., Perturbation]] = {
     "contrast": contrast,
     "shift": shift,
     "rotation": rotation,
+    "diffeomorphism": diffeomorphism,
     "snow": snow,
     "fog": fog,
     "rain": rain,
