@@ -10,7 +10,7 @@ time; TFDS and scikit-learn are imported when one of their datasets is asked for
 from __future__ import annotations
 
 from rbjax.data import augment, custom, imbalance, pipeline, subset
-from rbjax.data.datasets import DATASETS, DatasetInfo, info
+from rbjax.data.datasets import DATASETS, DatasetInfo, info, names, with_bands
 from rbjax.data.loading import (
     Dataset,
     divide_train,
@@ -35,8 +35,10 @@ __all__ = [
     "info",
     "load",
     "load_train",
+    "names",
     "pipeline",
     "split_validation",
     "subsample",
     "subset",
+    "with_bands",
 ]

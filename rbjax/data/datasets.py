@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
+from rbjax.data import wnids
+from rbjax.data.description import DatasetInfo, File, Superclasses
 from rbjax.tables import lookup
+
+__all__ = ["DATASETS", "DatasetInfo", "File", "Superclasses", "info", "names", "with_bands"]
 
 _DIGITS = tuple("0123456789")
 _FASHION_MNIST = (
@@ -33,28 +36,77 @@ _CIFAR100 = """
 """
 
 
-class DatasetInfo(NamedTuple):
-    """What is known of a dataset before it is on the machine."""
+_SUPERCLASSES = """
+    aquatic_mammals: beaver dolphin otter seal whale
+    fish: aquarium_fish flatfish ray shark trout
+    flowers: orchid poppy rose sunflower tulip
+    food_containers: bottle bowl can cup plate
+    fruit_and_vegetables: apple mushroom orange pear sweet_pepper
+    household_electrical_devices: clock keyboard lamp telephone television
+    household_furniture: bed chair couch table wardrobe
+    insects: bee beetle butterfly caterpillar cockroach
+    large_carnivores: bear leopard lion tiger wolf
+    large_man-made_outdoor_things: bridge castle house road skyscraper
+    large_natural_outdoor_scenes: cloud forest mountain plain sea
+    large_omnivores_and_herbivores: camel cattle chimpanzee elephant kangaroo
+    medium_mammals: fox porcupine possum raccoon skunk
+    non-insect_invertebrates: crab lobster snail spider worm
+    people: baby boy girl man woman
+    reptiles: crocodile dinosaur lizard snake turtle
+    small_mammals: hamster mouse rabbit shrew squirrel
+    trees: maple_tree oak_tree palm_tree pine_tree willow_tree
+    vehicles_1: bicycle bus motorcycle pickup_truck train
+    vehicles_2: lawn_mower rocket streetcar tank tractor
+"""
+# CIFAR-10-C's, in the paper's order, as TFDS names them; ImageNet-C's differ in two names.
+_CORRUPTIONS = """
+    gaussian_noise shot_noise impulse_noise defocus_blur frosted_glass_blur motion_blur zoom_blur
+    snow frost fog brightness contrast elastic pixelate jpeg_compression
+    gaussian_blur saturate spatter speckle_noise
+"""
+_IMAGENET_NAMES = {"frosted_glass_blur": "glass_blur", "elastic": "elastic_transform"}
+_MNIST_CORRUPTIONS = """
+    identity shot_noise impulse_noise glass_blur motion_blur shear scale rotate brightness translate
+    stripe fog spatter dotted_line zigzag canny_edges
+"""
+_MNIST_COUNTS = {
+    "train": (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
+    "test": (980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009),
+}
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_IMAGENET_BY_HAND = (
+    "register at https://image-net.org/download-images and place ILSVRC2012_img_train.tar and "
+    "ILSVRC2012_img_val.tar in downloads/manual of the data folder"
+)
+_IMAGENET_FILES = tuple(
+    File(f"ILSVRC2012_img_{split}.tar", "https://image-net.org/download-images", size, sha256)
+    for split, size, sha256 in (
+        (
+            "train",
+            147897477120,
+            "b08200a27a8e34218a0e58fde36b0fe8f73bc377f4acea2d91602057c3ca45bb",
+        ),
+        ("val", 6744924160, "c7e06a6c0baccf06d8dbeb6577d71efff84673a5dbdd50633ab44f8ea0456ae0"),
+    )
+)
 
-    name: str
-    image_shape: tuple[int, int, int]
-    """Height, width, channels."""
-    class_names: tuple[str, ...]
-    num_examples: Mapping[str, int]
-    """The size of each split."""
-    mean: tuple[float, ...]
-    """Of each channel over train, pixels in [0, 1]; a model subtracts it."""
-    std: tuple[float, ...]
-    """What a model divides each channel by."""
-    source: str
-    licence: str
-    embedded: bool = False
-    """Whether it comes with scikit-learn; the others come from TFDS, under the same name."""
 
-    @property
-    def num_classes(self) -> int:
-        """The number of classes, K."""
-        return len(self.class_names)
+def _superclasses(text: str, class_names: str) -> Superclasses:
+    lines = [line.split(": ") for line in text.strip().splitlines()]
+    group = {fine: row for row, (_, fines) in enumerate(lines) for fine in fines.split()}
+    return Superclasses(
+        names=tuple(name.strip() for name, _ in lines),
+        of_class=tuple(group[name] for name in class_names.split()),
+    )
+
+
+def _severities(renamed: Mapping[str, str]) -> tuple[str, ...]:
+    names = (renamed.get(name, name) for name in _CORRUPTIONS.split())
+    return tuple(f"{name}_{severity}" for name in names for severity in range(1, 6))
+
+
+def _each(num_classes: int, **splits: int) -> dict[str, tuple[int, ...]]:
+    return {split: (count,) * num_classes for split, count in splits.items()}
 
 
 _ALL = (
@@ -69,6 +121,10 @@ _ALL = (
         "Handwritten Digits (Alpaydin and Kaynak, 1998), 8x8 images enlarged to 16x16",
         licence="CC BY 4.0",
         embedded=True,
+        class_counts={
+            "train": (142, 146, 141, 147, 145, 146, 145, 143, 138, 144),
+            "test": (36,) * 10,
+        },
     ),
     DatasetInfo(
         name="mnist",
@@ -79,6 +135,7 @@ _ALL = (
         std=(0.3081,),
         source="LeCun, Cortes and Burges, http://yann.lecun.com/exdb/mnist/",
         licence="CC BY-SA 3.0",
+        class_counts=_MNIST_COUNTS,
     ),
     DatasetInfo(
         name="fashion_mnist",
@@ -89,6 +146,7 @@ _ALL = (
         std=(0.3530,),
         source="Xiao, Rasul and Vollgraf, 2017, https://github.com/zalandoresearch/fashion-mnist",
         licence="MIT",
+        class_counts=_each(10, train=6000, test=1000),
     ),
     DatasetInfo(
         name="cifar10",
@@ -101,6 +159,7 @@ _ALL = (
         std=(0.2023, 0.1994, 0.2010),
         source="Krizhevsky, 2009, https://www.cs.toronto.edu/~kriz/cifar.html",
         licence="none stated; the authors ask to be cited",
+        class_counts=_each(10, train=5000, test=1000),
     ),
     DatasetInfo(
         name="cifar100",
@@ -111,6 +170,8 @@ _ALL = (
         std=(0.2673, 0.2564, 0.2762),
         source="Krizhevsky, 2009, https://www.cs.toronto.edu/~kriz/cifar.html",
         licence="none stated; the authors ask to be cited",
+        class_counts=_each(100, train=500, test=100),
+        superclasses=_superclasses(_SUPERCLASSES, _CIFAR100),
     ),
     DatasetInfo(
         name="svhn_cropped",
@@ -121,6 +182,134 @@ _ALL = (
         std=(0.1980, 0.2010, 0.1970),
         source="Netzer et al., 2011, http://ufldl.stanford.edu/housenumbers/",
         licence="for non-commercial use only",
+        class_counts={
+            "train": (4948, 13861, 10585, 8497, 7458, 6882, 5727, 5595, 5045, 4659),
+            "test": (1744, 5099, 4149, 2882, 2523, 2384, 1977, 2019, 1660, 1595),
+        },
+    ),
+    DatasetInfo(
+        name="droughtwatch",
+        image_shape=(65, 65, 11),
+        class_names=("0 cows", "1 cow", "2 cows", "3 cows"),
+        num_examples={"train": 86317, "test": 10778},
+        # Mean and std: those of another project's code, not computed here.
+        mean=(0.720, 0.675, 0.644, 0.654, 0.734, 0.718, 0.679, 0.640, 0.249, 0.969, 0.971),
+        std=(0.197, 0.195, 0.186, 0.192, 0.168, 0.172, 0.183, 0.187, 0.417, 0.108, 0.108),
+        source="Hobbs and Svetlichnaya, 2020, arXiv:2004.04081, "
+        "https://github.com/wandb/droughtwatch; how many cows the place at the centre of a "
+        "Landsat 8 image feeds, about 60, 15, 15 and 10 % of the images; its validation set is "
+        "our test",
+        licence="not stated with the files; see the repository",
+        builder="droughtwatch",
+        storage="mapped",
+        channel_names=tuple(f"B{band}" for band in range(1, 12)),
+        files=(
+            File(
+                "dw_train_86K_val_10K.zip",
+                "https://storage.googleapis.com/wandb_datasets/dw_train_86K_val_10K.zip",
+            ),
+        ),
+    ),
+    DatasetInfo(
+        name="tiny_imagenet",
+        image_shape=(64, 64, 3),
+        class_names=wnids.TINY_IMAGENET,
+        num_examples={"train": 100000, "test": 10000},
+        mean=(0.4802, 0.4481, 0.3975),  # mean and std: as published, not computed here
+        std=(0.2770, 0.2691, 0.2821),
+        source="Stanford CS231n, http://cs231n.stanford.edu/tiny-imagenet-200.zip; its "
+        "validation set is our test, as its own test set has no labels",
+        licence="ImageNet's: for non-commercial research and education only",
+        class_counts=_each(200, train=500, test=50),
+        builder="tiny_imagenet",
+        storage="mapped",
+        files=(File("tiny-imagenet-200.zip", "http://cs231n.stanford.edu/tiny-imagenet-200.zip"),),
+    ),
+    DatasetInfo(
+        name="imagenet2012",
+        image_shape=(224, 224, 3),
+        class_names=wnids.IMAGENET,
+        num_examples={"train": 1281167, "test": 50000},
+        mean=_IMAGENET_MEAN,  # mean and std: as published, not computed here
+        std=_IMAGENET_STD,
+        source="Russakovsky et al., 2015, arXiv:1409.0575, https://image-net.org; its validation "
+        "set is our test; images are scaled to 256 pixels on the shorter side, their middle kept",
+        licence="for non-commercial research and education only",
+        storage="records",
+        stored_splits={"test": "validation"},
+        class_counts=_each(1000, test=50),
+        files=_IMAGENET_FILES,
+        how_to_get=_IMAGENET_BY_HAND,
+    ),
+    DatasetInfo(
+        name="imagenet_lt",
+        image_shape=(224, 224, 3),
+        class_names=wnids.IMAGENET,
+        num_examples={"train": 115846, "validation": 20000, "test": 50000},
+        mean=_IMAGENET_MEAN,  # of ImageNet
+        std=_IMAGENET_STD,
+        source="Liu et al., 2019, arXiv:1904.05160, "
+        "https://github.com/zhmiao/OpenLongTailRecognition-OLTR; ImageNet with 1,280 to 5 "
+        "training images of a class; ImageNet's validation set is its test",
+        licence="ImageNet's: for non-commercial research and education only",
+        storage="records",
+        class_counts=_each(1000, validation=20, test=50),
+        files=_IMAGENET_FILES,
+        how_to_get=_IMAGENET_BY_HAND,
+    ),
+    DatasetInfo(
+        name="cifar10_corrupted",
+        image_shape=(32, 32, 3),
+        class_names=tuple(_CIFAR10.split()),
+        num_examples={"test": 10000},
+        mean=(0.4914, 0.4822, 0.4465),  # of CIFAR-10
+        std=(0.2023, 0.1994, 0.2010),
+        source="Hendrycks and Dietterich, 2019, arXiv:1903.12261, "
+        "https://zenodo.org/record/2535967",
+        licence="CC BY 4.0",
+        configs=_severities({}),
+        class_counts=_each(10, test=1000),
+    ),
+    DatasetInfo(
+        name="mnist_corrupted",
+        image_shape=(28, 28, 1),
+        class_names=_DIGITS,
+        num_examples={"train": 60000, "test": 10000},
+        mean=(0.1307,),  # of MNIST
+        std=(0.3081,),
+        source="Mu and Gilmer, 2019, arXiv:1906.02337, https://zenodo.org/record/3239543",
+        licence="CC BY 4.0",
+        configs=tuple(_MNIST_CORRUPTIONS.split()),
+        class_counts=_MNIST_COUNTS,
+    ),
+    DatasetInfo(
+        name="imagenet2012_corrupted",
+        image_shape=(224, 224, 3),
+        class_names=wnids.IMAGENET,
+        num_examples={"test": 50000},
+        mean=_IMAGENET_MEAN,  # of ImageNet
+        std=_IMAGENET_STD,
+        source="Hendrycks and Dietterich, 2019, arXiv:1903.12261, "
+        "https://github.com/hendrycks/robustness; TFDS makes it of ImageNet's validation set",
+        licence="ImageNet's: for non-commercial research and education only",
+        storage="records",
+        configs=_severities(_IMAGENET_NAMES),
+        stored_splits={"test": "validation"},
+        class_counts=_each(1000, test=50),
+        files=_IMAGENET_FILES,
+        how_to_get=_IMAGENET_BY_HAND,
+    ),
+    DatasetInfo(
+        name="cifar10_1",
+        image_shape=(32, 32, 3),
+        class_names=tuple(_CIFAR10.split()),
+        num_examples={"test": 2000},
+        mean=(0.4914, 0.4822, 0.4465),  # of CIFAR-10
+        std=(0.2023, 0.1994, 0.2010),
+        source="Recht et al., 2018, arXiv:1806.00451, https://github.com/modestyachts/CIFAR-10.1; "
+        "new test images for CIFAR-10: v4 has 2,021, v6 has 2,000",
+        licence="MIT",
+        configs=("v4", "v6"),
     ),
 )
 
@@ -131,12 +320,61 @@ def info(name: str) -> DatasetInfo:
     """Returns what is known of a dataset.
 
     Args:
-        name: one of DATASETS.
+        name: one of DATASETS, or `<name>/<config>` for one of its configs.
 
     Returns:
-        Its DatasetInfo; nothing is read or downloaded.
+        Its DatasetInfo; nothing is read or downloaded.  That of a config has the name asked for,
+        and no configs.
 
     Raises:
-        ValueError: if there is no such dataset.
+        ValueError: if there is no such dataset or config.
     """
-    return lookup(DATASETS, name, what="dataset")
+    base, _, config = name.partition("/")
+    known = lookup(DATASETS, base, what="dataset")
+    if base == name:
+        return known
+    lookup(dict.fromkeys(known.configs), config, what=f"config of {base}")
+    known = known._replace(name=name, configs=())
+    if name == "cifar10_1/v4":
+        return known._replace(num_examples={"test": 2021})
+    if base == "cifar10_1":
+        return known._replace(class_counts=_each(10, test=200))
+    return known
+
+
+def names() -> tuple[str, ...]:
+    """Returns every name that can be loaded, such as "mnist" and "cifar10_corrupted/fog_3"."""
+    return tuple(
+        name
+        for known in _ALL
+        for name in ([f"{known.name}/{c}" for c in known.configs] or [known.name])
+    )
+
+
+def with_bands(known: DatasetInfo, bands: Sequence[str]) -> DatasetInfo:
+    """Returns the description of a dataset of which only some channels are kept.
+
+    Args:
+        known: of the whole dataset.
+        bands: of its channel names, each at most once, in the order wanted; empty: all of them.
+
+    Returns:
+        Its DatasetInfo, with their shape and statistics.
+
+    Raises:
+        ValueError: if a band is unknown or named twice.
+    """
+    if not bands:
+        return known
+    if not known.channel_names:
+        raise ValueError(f"dataset.bands = {list(bands)}: {known.name} has no bands to choose from")
+    table = dict(zip(known.channel_names, range(len(known.channel_names)), strict=True))
+    rows = [lookup(table, band, what=f"{known.name} band") for band in bands]
+    if len(set(rows)) < len(rows):
+        raise ValueError(f"dataset.bands = {list(bands)}: each band at most once")
+    return known._replace(
+        image_shape=(*known.image_shape[:2], len(rows)),
+        channel_names=tuple(bands),
+        mean=tuple(known.mean[row] for row in rows),
+        std=tuple(known.std[row] for row in rows),
+    )

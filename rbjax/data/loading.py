@@ -1,15 +1,17 @@
-"""Datasets in memory: a split, its labels, and the two numbers of each example."""
+"""Datasets: the images of a split, their labels, and the two numbers of each example."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from rbjax.data import order, storage
-from rbjax.data.datasets import DatasetInfo, info
+from rbjax.data import builders, order, storage
+from rbjax.data import images as image_arrays
+from rbjax.data.datasets import DatasetInfo, info, with_bands
 from rbjax.data.digits import load_digits
 from rbjax.data.imbalance import select
 from rbjax.tables import lookup
@@ -24,14 +26,15 @@ class Dataset:
 
     info: DatasetInfo
     split: str
-    images: np.ndarray
-    """(N, H, W, C) uint8."""
+    images: Any
+    """(N, H, W, C) uint8, an `images.ImageArray`: in memory, or read where it is indexed."""
     labels: np.ndarray
     """(N,) int32."""
     index: np.ndarray
     """(N,) int64, the row in the split as stored."""
     example_ids: np.ndarray
-    """(N,) int32, the rank in the split by digest of label and pixels; ascending."""
+    """(N,) int32, ascending: the rank in the split by digest of label and pixels, or, where the
+    images are not in memory, the number of the record."""
 
     @property
     def num_examples(self) -> int:
@@ -44,7 +47,7 @@ class Dataset:
         return np.bincount(self.labels, minlength=self.info.num_classes).astype(np.int64)
 
     def take(self, rows: np.ndarray) -> Dataset:
-        """Returns the examples of some rows; their numbers stay.
+        """Returns the examples of some rows; their numbers stay, and nothing is read.
 
         Args:
             rows: (M,) integers in [0, N).
@@ -54,61 +57,85 @@ class Dataset:
         """
         return dataclasses.replace(
             self,
-            images=self.images[rows],
+            images=image_arrays.take(self.images, rows),
             labels=self.labels[rows],
             index=self.index[rows],
             example_ids=self.example_ids[rows],
         )
 
 
-def load(name: str, split: str, *, data_dir: str | Path | None = None) -> Dataset:
-    """Loads a whole split; has TFDS download and prepare it where that was not done yet.
+def load(
+    name: str,
+    split: str,
+    *,
+    data_dir: str | Path | None = None,
+    bands: Sequence[str] = (),
+) -> Dataset:
+    """Loads a whole split; has it downloaded and prepared where that was not done yet.
 
     Args:
-        name: one of `datasets.DATASETS`.
+        name: one of `datasets.names()`.
         split: "train" or "test".
         data_dir: where TFDS keeps its datasets; $TFDS_DATA_DIR or ~/tensorflow_datasets.
+        bands: of `info(name).channel_names`, the channels to keep, in this order; all of them.
 
     Returns:
-        A Dataset in the order of `example_ids`, which does not depend on how the split is stored.
+        A Dataset in the order of `example_ids`, which does not depend on how the split is stored
+        unless it is too large for memory.
 
     Raises:
-        ValueError: if the name or the split is unknown.
+        ValueError: if the name, the split or a band is unknown, or the name leaves a config open.
         DatasetNotFoundError: (a ValueError) if it is not on the machine and cannot be prepared.
     """
-    dataset_info = info(name)
-    lookup(dataset_info.num_examples, split, what=f"{name} split")
-    if dataset_info.embedded:
+    known = info(name)
+    if known.configs:
+        raise ValueError(
+            f"dataset {name!r} has {len(known.configs)} configs; name one, such as "
+            f"{name}/{known.configs[0]} (`python -m rbjax.data {name}` lists them)"
+        )
+    lookup(known.num_examples, split, what=f"{name} split")
+    chosen = with_bands(known, bands)
+    if known.embedded:
         images, labels = load_digits(split)
+    elif known.builder:
+        known, images, labels = builders.read(known, split, data_dir)
+        chosen = with_bands(known, bands)
     else:
-        images, labels = storage.read(name, split, data_dir)
-    return from_arrays(dataset_info, split, images, labels)
+        stored = known.stored_splits.get(split, split)
+        images, labels = storage.read(name, stored, data_dir)
+    _check(known, split, images, labels)
+    if bands:
+        order_of = [known.channel_names.index(band) for band in bands]
+        images = image_arrays.channels(images, order_of)
+    return from_arrays(chosen, split, images, labels)
 
 
-def from_arrays(
-    dataset_info: DatasetInfo, split: str, images: np.ndarray, labels: np.ndarray
-) -> Dataset:
+def from_arrays(dataset_info: DatasetInfo, split: str, images: Any, labels: np.ndarray) -> Dataset:
     """Makes a Dataset of arrays: gives each example its two numbers, and orders them by id.
 
     Args:
         dataset_info: of the dataset.
         split: its name.
-        images: (N, H, W, C) uint8, as stored.
+        images: (N, H, W, C) uint8, as stored, an `images.ImageArray`.
         labels: (N,) integers in [0, K).
 
     Returns:
-        A Dataset; `index` is the row in `images`.
+        A Dataset; `index` is the row in `images`.  Images that are not in memory are not read: the
+        row is the example's id, too.
 
     Raises:
         ValueError: if the arrays do not fit each other or the info.
     """
     _check(dataset_info, split, images, labels)
-    ranks = order.example_ids(images, labels)
+    resident = image_arrays.is_resident(images)
+    ranks = (
+        order.example_ids(images, labels) if resident else np.arange(len(labels), dtype=np.int32)
+    )
     index = np.argsort(ranks)
     return Dataset(
         info=dataset_info,
         split=split,
-        images=images[index],
+        images=images[index] if resident else images,
         labels=labels[index].astype(np.int32),
         index=index.astype(np.int64),
         example_ids=ranks[index],
@@ -123,16 +150,18 @@ def load_train(
     imbalance: Profile | None = None,
     apply_to_validation: bool = False,
     seed: int = 0,
+    bands: Sequence[str] = (),
 ) -> tuple[Dataset, Dataset | None]:
     """Loads train and divides it: see `load` and `divide_train`, whose arguments these are.
 
     Args:
-        name: one of `datasets.DATASETS`.
+        name: one of `datasets.names()`.
         data_dir: where TFDS keeps its datasets; $TFDS_DATA_DIR or ~/tensorflow_datasets.
         validation_fraction: share of each class held out, in [0, 1); rounded to whole examples.
         imbalance: from the class counts there are to those to keep.
         apply_to_validation: whether the validation split follows the profile too.
         seed: which examples are held out and which stay, an integer >= 0.
+        bands: as for `load`.
 
     Returns:
         train, and validation (None where `validation_fraction` is 0).
@@ -141,7 +170,7 @@ def load_train(
         ValueError: as `load`, `split_validation` and `subsample`.
     """
     return divide_train(
-        load(name, "train", data_dir=data_dir),
+        load(name, "train", data_dir=data_dir, bands=bands),
         validation_fraction=validation_fraction,
         imbalance=imbalance,
         apply_to_validation=apply_to_validation,
@@ -231,7 +260,7 @@ def subsample(dataset: Dataset, imbalance: Profile, *, seed: int = 0) -> Dataset
     return dataset.take(select(dataset.labels, dataset.example_ids, counts, seed=seed))
 
 
-def _check(dataset_info: DatasetInfo, split: str, images: np.ndarray, labels: np.ndarray) -> None:
+def _check(dataset_info: DatasetInfo, split: str, images: Any, labels: np.ndarray) -> None:
     where = f"{dataset_info.name} {split}"
     if images.dtype != np.uint8 or images.shape[1:] != dataset_info.image_shape:
         raise ValueError(

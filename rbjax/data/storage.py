@@ -38,7 +38,7 @@ def find(name: str, data_dir: str | Path | None = None) -> Path | None:
     """Returns the folder of a prepared dataset's newest version.
 
     Args:
-        name: its name in TFDS.
+        name: its name in TFDS, with a config's where it has configs: cifar10_corrupted/fog_3.
         data_dir: where to look; `default_data_dir()`.
 
     Returns:
@@ -75,7 +75,7 @@ def read(
         folder = find(name, data_dir)
     if folder is None:
         raise DatasetNotFoundError(f"TFDS prepared {name}, but it is not in {data_dir}")
-    path = own_folder(data_dir) / "decoded" / f"{name}-{folder.name}-{split}.npz"
+    path = own_folder(data_dir) / "decoded" / f"{name.replace('/', '-')}-{folder.name}-{split}.npz"
     key = _fingerprint(folder, split)
     arrays = _read_cache(path, key)
     if arrays is None:
@@ -136,7 +136,8 @@ def as_array_record(folder: Path, data_dir: Path) -> Path:
             f"{folder} holds {info['name']} as {stored}; rbjax reads array_record and tfrecord: "
             "name another data_dir, and it is prepared there"
         )
-    converted = own_folder(data_dir) / "array_record" / info["name"] / folder.name
+    converted = own_folder(data_dir) / "array_record" / info["name"]
+    converted = converted / info.get("configName", "") / folder.name
     if not (converted / _INFO).exists():
         converted.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=converted.parent) as temporary:

@@ -1,5 +1,6 @@
 import pytest
 
+from rbjax.data import DATASETS
 from rbjax.data.__main__ import main
 
 
@@ -21,7 +22,7 @@ def test_the_card_of_a_dataset_that_is_not_here(capsys, tmp_path):
 
 def test_all_datasets(capsys):
     assert main([]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 6
+    assert len(capsys.readouterr().out.splitlines()) == len(DATASETS)
 
 
 def test_an_unknown_name_is_one_line_and_exit_code_2(capsys):

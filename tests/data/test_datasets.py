@@ -10,7 +10,11 @@ def test_info_is_consistent(name):
     channels = dataset_info.image_shape[-1]
     assert len(dataset_info.mean) == len(dataset_info.std) == channels
     assert len(set(dataset_info.class_names)) == dataset_info.num_classes
-    assert list(dataset_info.num_examples) == ["train", "test"]
+    assert set(dataset_info.num_examples) <= {"train", "validation", "test"}
+    assert dataset_info.storage in ("memory", "mapped", "records")
+    for split, counts in dataset_info.class_counts.items():
+        assert len(counts) == dataset_info.num_classes
+        assert sum(counts) == dataset_info.num_examples[split]
     assert dataset_info.source
     assert dataset_info.licence
 
@@ -24,6 +28,14 @@ def test_number_of_classes():
         "cifar10": 10,
         "cifar100": 100,
         "svhn_cropped": 10,
+        "droughtwatch": 4,
+        "tiny_imagenet": 200,
+        "imagenet2012": 1000,
+        "imagenet_lt": 1000,
+        "cifar10_corrupted": 10,
+        "mnist_corrupted": 10,
+        "imagenet2012_corrupted": 1000,
+        "cifar10_1": 10,
     }
 
 

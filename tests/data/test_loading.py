@@ -99,7 +99,7 @@ def test_load_train_of_everything():
 @pytest.mark.parametrize(
     ("name", "split", "message"),
     [
-        ("cifar11", "train", "dataset 'cifar11' is unknown.*did you mean 'cifar10'"),
+        ("cifarr10", "train", "dataset 'cifarr10' is unknown.*did you mean 'cifar10'"),
         ("digits", "tests", "digits split 'tests' is unknown; allowed: train, test.*'test'"),
     ],
 )
