@@ -1,0 +1,66 @@
+"""A job on one's own data: from a config to a report, and what is said of data that changed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rbjax import command_line
+from rbjax.data import load
+from rbjax.evaluate import evaluate
+from rbjax.train import train
+
+CLASSES = [f"digit {n}" for n in range(10)]
+
+
+def save(path: Path, *, num_test: int = 40) -> None:
+    arrays = {"class_names": np.asarray(CLASSES)}
+    for split, count in (("train", 640), ("test", num_test)):
+        part = load("digits", split)
+        arrays[f"{split}_images"] = part.images[:count]
+        arrays[f"{split}_labels"] = part.labels[:count]
+    np.savez(path, **arrays)
+
+
+def resolve(job, path: Path, workdir: str, **changes):
+    given = job(num_epochs=1, dataset__name="npz", dataset__path=str(path), **changes)
+    del given.attacks.universal
+    return command_line.resolve(given, workdir)
+
+
+def test_from_arrays_to_a_report(job, tmp_path):
+    path, workdir = tmp_path / "own.npz", str(tmp_path / "run")
+    save(path)
+    config = resolve(job, path, workdir)
+    assert len(config.dataset.fingerprint) == 16
+    train(config, workdir)
+    # The file may move: what is in it is what counts.
+    moved = path.rename(tmp_path / "moved.npz")
+    again = resolve(job, moved, workdir, task="evaluate")
+    assert again.dataset.path == str(moved)
+    evaluate(again, workdir)
+    report = json.loads(Path(workdir, "report.json").read_text())
+    assert report["class_names"] == CLASSES
+    assert sum(report["class_counts"]) == 40
+    save(moved, num_test=39)
+    with pytest.raises(ValueError, match="holds other data than it did"):
+        resolve(job, moved, workdir, task="evaluate")
+
+
+def test_mistakes(job, tmp_path):
+    def mistake(**changes) -> str:
+        given = job(**{f"dataset__{name}": value for name, value in changes.items()})
+        with pytest.raises(ValueError, match="dataset") as error:
+            command_line.resolve(given, str(tmp_path / "run"))
+        return str(error.value)
+
+    assert "dataset.path is missing" in mistake(name="folder")
+    assert "no such folder" in mistake(name="folder", path=str(tmp_path / "nowhere"))
+    assert "not a file" in mistake(name="npz", path=str(tmp_path))
+    assert "dataset.path = 'x': not a field of 'digits'" in mistake(path="x")
+    assert "did you mean 'folder'" in mistake(name="foldr")
+    wrong = mistake(name="folder", path=str(tmp_path), image_size=(16,))
+    assert "dataset.image_size = (16,): must be height and width" in wrong
