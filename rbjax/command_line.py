@@ -84,7 +84,6 @@ def resolve(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> Confi
         attack_setup,
         corruption_setup,
         corruptions,
-        data,
         losses,
         methods,
         models,
@@ -94,7 +93,7 @@ def resolve(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> Confi
     from rbjax.training import optimizers, run_directory, schedules
 
     names = {
-        "dataset": (*data.DATASETS, *data.custom.CUSTOM),
+        "dataset": _dataset_names(str(config.dataset.name)),
         "imbalance": imbalance.PROFILES,
         "model": models.MODELS,
         "method": methods.METHODS,
@@ -113,6 +112,15 @@ def resolve(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> Confi
     _tie_to_own_data(resolved)
     _check_parts(resolved)
     return resolved
+
+
+def _dataset_names(given: str) -> list[str]:
+    """Returns the datasets that can be named: one config of those that have any, if it is asked."""
+    from rbjax import data
+
+    if given.partition("/")[0] in data.DATASETS and "/" in given:
+        return [data.info(given).name]
+    return [*(name for name in data.names() if "/" not in name), *data.custom.CUSTOM]
 
 
 def _tie_to_subset(config: Config) -> None:

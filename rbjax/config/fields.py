@@ -55,6 +55,12 @@ DATASET: dict[str, Field] = {
         only=("folder",),
         optional=True,
     ),
+    "bands": Field(
+        str,
+        None,
+        "of droughtwatch's B1 to B11, those to keep, such as B4,B3,B2; all",
+        optional=True,
+    ),
     "test_fraction": Field(
         float,
         0.2,

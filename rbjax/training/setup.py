@@ -39,13 +39,20 @@ def load(config: Config, split: str) -> Dataset:
     own = own_data(config)
     if own is not None:
         return custom.load(own, split)
-    return data.load(config.dataset.name, split, data_dir=config.data_dir)
+    return data.load(config.dataset.name, split, data_dir=config.data_dir, bands=_bands(config))
 
 
 def info(config: Config) -> DatasetInfo:
     """Returns what is known of the dataset; one's own is read for that."""
     own = own_data(config)
-    return data.info(config.dataset.name) if own is None else custom.info(own)
+    if own is not None:
+        return custom.info(own)
+    return data.with_bands(data.info(config.dataset.name), _bands(config))
+
+
+def _bands(config: Config) -> tuple[str, ...]:
+    given = config.dataset.get("bands")
+    return tuple(given.split(",")) if given else ()
 
 
 def own_data(config: Config) -> custom.Source | None:
