@@ -202,6 +202,7 @@ _ALL = (
         licence="not stated with the files; see the repository",
         builder="droughtwatch",
         storage="mapped",
+        stored_splits={"test": "val"},
         channel_names=tuple(f"B{band}" for band in range(1, 12)),
         files=(
             File(
@@ -223,6 +224,7 @@ _ALL = (
         class_counts=_each(200, train=500, test=50),
         builder="tiny_imagenet",
         storage="mapped",
+        stored_splits={"test": "val"},
         files=(File("tiny-imagenet-200.zip", "http://cs231n.stanford.edu/tiny-imagenet-200.zip"),),
     ),
     DatasetInfo(

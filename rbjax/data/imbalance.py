@@ -160,6 +160,38 @@ def target(
     return counts
 
 
+def power(*, class_counts: np.ndarray, power: float, num_max: int | None = None) -> np.ndarray:
+    """Returns class counts that sharpen or relax the imbalance a dataset has by nature.
+
+    n'_c = floor(m (n_c / n_max)**power + 1e-6), n_max the largest count.  1 keeps the proportions,
+    0 makes classes equal, 1/2 halves the imbalance on a logarithmic scale, 2 doubles it.  m is
+    `num_max`, or the largest that no class is too small for: n_max where the power is at least 1,
+    else n_max (n_min / n_max)**(1 - power).
+
+    Args:
+        class_counts: (K,) the examples there are of each class, at least 1.
+        power: at least 0.
+        num_max: examples of the largest class, at least 1.
+
+    Returns:
+        (K,) int64.
+
+    Raises:
+        ValueError: if an argument is out of range, or a class would be left empty.
+    """
+    counts = np.asarray(class_counts, np.float64)
+    if counts.min() < 1:
+        raise ValueError(f"class {int(np.argmin(counts))} has no examples; must be at least 1")
+    if not _number(power) or power < 0:
+        raise ValueError(f"power = {power!r}: must be finite and at least 0")
+    shares = counts / counts.max()
+    largest = counts.max() * min(1.0, shares.min() ** (1.0 - power))
+    if num_max is not None:
+        _check_size(num_max, len(counts))
+        largest = num_max
+    return _filled(largest * shares**power + _SLACK)
+
+
 def create(name: str, *, class_counts: np.ndarray, **options: Any) -> np.ndarray:
     """Returns a profile's class counts for a dataset.
 
@@ -168,7 +200,7 @@ def create(name: str, *, class_counts: np.ndarray, **options: Any) -> np.ndarray
         class_counts: (K,) the examples there are of each class.
         **options: the profile's own; one that is None counts as not given.  `num_max` is then the
             count of the scarcest class, and for "balanced" every class keeps all it has;
-            `target_count` and `other_count` are all there is.
+            `target_count` and `other_count` are all there is, and "power" has its own default.
 
     Returns:
         (K,) int64, at most `class_counts`.
@@ -180,7 +212,8 @@ def create(name: str, *, class_counts: np.ndarray, **options: Any) -> np.ndarray
     profile = lookup(PROFILES, name, what="imbalance profile")
     class_counts = np.asarray(class_counts, np.int64)
     allowed = dict.fromkeys(inspect.signature(profile).parameters)
-    del allowed["num_classes"]
+    for given in ("num_classes", "class_counts"):
+        allowed.pop(given, None)
     for key in options:
         lookup(allowed, key, what=f"option of the imbalance profile {name!r},")
     options = {key: value for key, value in options.items() if value is not None}
@@ -188,6 +221,9 @@ def create(name: str, *, class_counts: np.ndarray, **options: Any) -> np.ndarray
         counts = _target_of(class_counts, **options)
     elif name == "balanced" and "num_max" not in options:
         counts = class_counts.copy()
+    elif name == "power":
+        _require(name, options, profile)
+        counts = power(class_counts=class_counts, **options)
     else:
         options.setdefault("num_max", int(class_counts.min()))
         _require(name, options, profile)
@@ -234,6 +270,7 @@ PROFILES: dict[str, Callable[..., np.ndarray]] = {
     "balanced": balanced,
     "exponential": exponential,
     "linear": linear,
+    "power": power,
     "step": step,
     "target": target,
 }
@@ -322,7 +359,8 @@ def _filled(counts: np.ndarray) -> np.ndarray:
 
 def _require(name: str, options: dict[str, Any], profile: Callable[..., np.ndarray]) -> None:
     for key, parameter in inspect.signature(profile).parameters.items():
-        if key != "num_classes" and parameter.default is parameter.empty and key not in options:
+        known = key in ("num_classes", "class_counts")
+        if not known and parameter.default is parameter.empty and key not in options:
             raise ValueError(f"the imbalance profile {name!r} needs {key}")
 
 

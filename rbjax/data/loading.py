@@ -102,7 +102,11 @@ def load(
         chosen = with_bands(known, bands)
     else:
         stored = known.stored_splits.get(split, split)
-        images, labels = storage.read(name, stored, data_dir)
+        if known.storage == "records":
+            shape = known.image_shape
+            images, labels = storage.open_records(name, stored, shape, data_dir)
+        else:
+            images, labels = storage.read(name, stored, data_dir)
     _check(known, split, images, labels)
     if bands:
         order_of = [known.channel_names.index(band) for band in bands]

@@ -3,34 +3,44 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 
+from rbjax.data.datasets import DATASETS
+from rbjax.data.description import File
+from rbjax.data.download import DatasetNotFoundError, fetch
+
+MIRROR = "RBJAX_MIRROR"
+"""The environment's variable that names a folder or a URL with published files."""
+_MANUAL = "downloads/manual"
+"""Where, in the folder of datasets, TFDS looks before it downloads."""
 # A host that has not answered by then counts as out of reach; TFDS itself would try for minutes.
 _PATIENCE_SECONDS = 6.0
 
 
-class DatasetNotFoundError(ValueError):
-    """A dataset is neither on this machine nor can it be prepared here."""
-
-
-def prepare(name: str, data_dir: Path) -> None:
+def prepare(name: str, data_dir: Path, source: str | Path | None = None) -> None:
     """Has TFDS download a dataset and write it as ArrayRecord.
 
     Args:
         name: its name in TFDS.
         data_dir: the folder to write it to.
+        source: where its files are taken from, as for `take`; None: from $RBJAX_MIRROR where that
+            is set, else as they were placed by hand, else from their hosts.
 
     Raises:
         DatasetNotFoundError: if its host cannot be reached, or TFDS fails.
+        ValueError: if a file is another one than published.
     """
-    import tensorflow_datasets as tfds
-
-    _check_hosts(name, data_dir, tfds.builder_cls(name).url_infos or {})
+    files = published_files(name)
+    take(name, files, data_dir / _MANUAL, source)
+    _check_by_hand(name, data_dir)
+    _check_hosts(name, data_dir, files)
     try:
         import tensorflow as tf  # TFDS encodes images with it
     except ImportError as error:
@@ -41,6 +51,8 @@ def prepare(name: str, data_dir: Path) -> None:
     with contextlib.suppress(RuntimeError):  # TensorFlow is in use already, as its user set it up
         tf.config.set_visible_devices([], "GPU")
     print(f"{name} is not in {data_dir}: TFDS downloads and prepares it, once", file=sys.stderr)
+    import tensorflow_datasets as tfds
+
     try:
         builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
         builder.download_and_prepare()
@@ -51,17 +63,97 @@ def prepare(name: str, data_dir: Path) -> None:
         ) from error
 
 
-def _check_hosts(name: str, data_dir: Path, url_infos: dict) -> None:
+def published_files(name: str) -> tuple[File, ...]:
+    """Returns the files of a dataset that are downloaded or placed by hand.
+
+    Args:
+        name: its name in TFDS, or one of a dataset that TFDS does not have.
+
+    Returns:
+        Their names, addresses, sizes and checksums, as TFDS knows them.
+    """
+    base, _, config = name.partition("/")
+    known = DATASETS[base]
+    if known.builder or known.embedded:
+        return known.files
+    import tensorflow_datasets as tfds
+
+    infos = tfds.builder_cls(base).url_infos or {}
+    by_hand = {file.name for file in known.files}
+    files = [
+        File(value.filename or PurePosixPath(url).name, url, value.size, value.checksum)
+        for url, value in infos.items()
+    ]
+    files = [file for file in files if file.name not in by_hand]
+    if base == "cifar10_1" and config:
+        files = [file for file in files if f"_{config}_" in file.name]
+    return (*known.files, *files)
+
+
+def take(name: str, files: Sequence[File], folder: Path, source: str | Path | None = None) -> None:
+    """Puts a dataset's files into a folder, from a mirror or a path.
+
+    Args:
+        name: of the dataset.
+        files: those that are published.
+        folder: where they are to lie; what is there already stays.
+        source: the URL (ending in a slash) or the path of a folder that holds them, or those of
+            one file.  None: the folder or URL that $RBJAX_MIRROR names, where it is set; of a
+            folder, what it holds.
+
+    Raises:
+        DatasetNotFoundError: if a file cannot be had; it says how to go on.
+        ValueError: if one is another than published: it names both checksums.
+    """
+    wanted = list(files)
+    if source is None:
+        source = os.environ.get(MIRROR)
+        if not source:
+            return
+        if "://" in source:
+            source = source.rstrip("/") + "/"
+        else:
+            wanted = [file for file in files if (Path(source).expanduser() / file.name).exists()]
+    elif not _is_folder(source):
+        given = PurePosixPath(urllib.parse.urlsplit(str(source)).path).name
+        wanted = [file for file in files if file.name == given or len(files) == 1]
+        if not wanted:
+            raise ValueError(
+                f"from = {str(source)!r}: is none of the files of {name}, "
+                f"{', '.join(file.name for file in files)}; name one of them, or a folder (a URL "
+                "that ends in a slash) that holds them"
+            )
+    for file in wanted:
+        fetch(file, folder, source=source)
+
+
+def _is_folder(source: str | Path) -> bool:
+    return str(source).endswith("/") if "://" in str(source) else Path(source).expanduser().is_dir()
+
+
+def _check_by_hand(name: str, data_dir: Path) -> None:
+    """Refuses where files that only a person can download are missing."""
+    known = DATASETS[name.partition("/")[0]]
+    missing = [file.name for file in known.files if not (data_dir / _MANUAL / file.name).exists()]
+    if known.how_to_get and missing:
+        raise DatasetNotFoundError(
+            f"{name} is not in {data_dir}, and {', '.join(missing)} is not in "
+            f"{data_dir / _MANUAL}: {known.how_to_get}"
+        )
+
+
+def _check_hosts(name: str, data_dir: Path, files: Sequence[File]) -> None:
     """Refuses at once where a file has yet to be downloaded and its host is out of reach."""
-    by_hand = data_dir / "downloads" / "manual"
-    missing = [url for url, file in url_infos.items() if not (by_hand / file.filename).exists()]
+    missing = [file.url for file in files if not (data_dir / _MANUAL / file.name).exists()]
     hosts = {urllib.parse.urlsplit(url).netloc: url for url in missing}
     unreachable = [host for host, url in hosts.items() if not reachable(url)]
     if unreachable:
         raise DatasetNotFoundError(
             f"{name} is not in {data_dir}, and {', '.join(unreachable)} cannot be reached to "
-            f"download it: run `python -m rbjax.data {name} --prepare` on a machine with a network "
-            f"and copy its folder {name} here, or name the folder that holds it as data_dir"
+            f"download it: name a mirror or files that are here, `python -m rbjax.data {name} "
+            f"--prepare --from=URL_OR_PATH`; or run `python -m rbjax.data {name} --prepare` on a "
+            f"machine with a network and copy its folder {name} here, or name the folder that "
+            "holds it as data_dir"
         )
 
 

@@ -8,21 +8,20 @@ own, `<data_dir>/rbjax`, or under ~/.cache/rbjax where data_dir cannot be writte
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import re
 import shutil
-import struct
 import tempfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from rbjax.data.prepare import DatasetNotFoundError, prepare
+from rbjax.data import tfrecord
+from rbjax.data.download import DatasetNotFoundError
+from rbjax.data.prepare import prepare
+from rbjax.data.records import RecordImages, Records
 
 _INFO = "dataset_info.json"
 _CACHE_FORMAT = 1
@@ -32,6 +31,30 @@ _BLOCK = 1000
 def default_data_dir() -> Path:
     """Returns where TFDS keeps its datasets: $TFDS_DATA_DIR or ~/tensorflow_datasets."""
     return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def folder_of(data_dir: str | Path | None) -> Path:
+    """Returns the folder of datasets that is meant.
+
+    Args:
+        data_dir: a folder; None: `default_data_dir()`.
+
+    Returns:
+        Its path.
+
+    Raises:
+        ValueError: if it is a bucket's address.
+    """
+    if data_dir is None:
+        return default_data_dir()
+    if "://" in str(data_dir):
+        raise ValueError(f"data_dir = {str(data_dir)!r}: must be a folder of this machine")
+    return Path(data_dir).expanduser()
+
+
+def manual_folder(data_dir: Path) -> Path:
+    """Returns where files lie that were downloaded, or placed by hand, for TFDS or for rbjax."""
+    return data_dir / "downloads" / "manual"
 
 
 def find(name: str, data_dir: str | Path | None = None) -> Path | None:
@@ -46,7 +69,7 @@ def find(name: str, data_dir: str | Path | None = None) -> Path | None:
     """
     versions = {
         tuple(map(int, path.parent.name.split("."))): path.parent
-        for path in (_folder(data_dir) / name).glob(f"*/{_INFO}")
+        for path in (folder_of(data_dir) / name).glob(f"*/{_INFO}")
         if re.fullmatch(r"\d+\.\d+\.\d+", path.parent.name)
     }
     return versions[max(versions)] if versions else None
@@ -68,20 +91,71 @@ def read(
     Raises:
         DatasetNotFoundError: if it is not there and cannot be prepared, or files are missing.
     """
-    data_dir = _folder(data_dir)
+    folder, data_dir = ready(name, data_dir)
+    path = own_folder(data_dir) / "decoded" / f"{name.replace('/', '-')}-{folder.name}-{split}.npz"
+    key = fingerprint(folder, split)
+    arrays = _read_cache(path, key)
+    if arrays is None:
+        arrays = decode(as_array_record(folder, data_dir), split)
+        _write_cache(path, key, *arrays)
+    return arrays
+
+
+def open_records(
+    name: str, split: str, image_shape: tuple[int, int, int], data_dir: str | Path | None = None
+) -> tuple[RecordImages, np.ndarray]:
+    """Opens a whole split whose images stay in their records, prepared first if need be.
+
+    Args:
+        name: as for `find`.
+        split: its name in TFDS.
+        image_shape: height, width and channels that images are made to fit.
+        data_dir: where to look and prepare; `default_data_dir()`.
+
+    Returns:
+        images (N, H, W, C) uint8, decoded where they are indexed, and labels (N,) int32, in the
+        stored order.  The labels are read once, record by record, and kept.
+
+    Raises:
+        DatasetNotFoundError: if it is not there and cannot be prepared, or files are missing.
+        ValueError: naming the files, if one is damaged.
+    """
+    folder, data_dir = ready(name, data_dir)
+    path = own_folder(data_dir) / "labels" / f"{name.replace('/', '-')}-{folder.name}-{split}.npz"
+    key = fingerprint(folder, split)
+    records = Records(as_array_record(folder, data_dir), split)
+    kept = _read_cache(path, key)
+    if kept is None:
+        labels = np.empty(len(records), np.int32)
+        for start in range(0, len(records), _BLOCK):
+            rows = list(range(start, min(start + _BLOCK, len(records))))
+            labels[rows] = [example["label"] for example in records.read(rows)]
+        kept = np.empty((0, *image_shape), np.uint8), labels
+        _write_cache(path, key, *kept)
+    return RecordImages(records, image_shape), kept[1]
+
+
+def ready(name: str, data_dir: str | Path | None = None) -> tuple[Path, Path]:
+    """Returns the folder of a dataset, prepared first where it is not there.
+
+    Args:
+        name: as for `find`.
+        data_dir: where to look and prepare; `default_data_dir()`.
+
+    Returns:
+        The folder of its newest version, and the folder of datasets.
+
+    Raises:
+        DatasetNotFoundError: if it is not there and cannot be prepared.
+    """
+    data_dir = folder_of(data_dir)
     folder = find(name, data_dir)
     if folder is None:
         prepare(name, data_dir)
         folder = find(name, data_dir)
     if folder is None:
         raise DatasetNotFoundError(f"TFDS prepared {name}, but it is not in {data_dir}")
-    path = own_folder(data_dir) / "decoded" / f"{name.replace('/', '-')}-{folder.name}-{split}.npz"
-    key = _fingerprint(folder, split)
-    arrays = _read_cache(path, key)
-    if arrays is None:
-        arrays = decode(as_array_record(folder, data_dir), split)
-        _write_cache(path, key, *arrays)
-    return arrays
+    return folder, data_dir
 
 
 def decode(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -93,21 +167,18 @@ def decode(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
 
     Returns:
         images (N, H, W, C) uint8 and labels (N,) int32, in the stored order.
-    """
-    import tensorflow_datasets as tfds
-    from PIL import Image
 
-    # Its decorators hide its types.
-    builder: Any = tfds.builder_from_directory(folder, file_format="array_record")
-    decoders = {"image": tfds.decode.SkipDecoding()}  # TFDS's own is slower, and asks for OpenCV
-    source = builder.as_data_source(split=split, decoders=decoders)
-    images = np.empty((len(source), *builder.info.features["image"].shape), np.uint8)
-    labels = np.empty(len(source), np.int32)
-    for start in range(0, len(source), _BLOCK):
-        rows = range(start, min(start + _BLOCK, len(source)))
-        for row, example in zip(rows, source.__getitems__(list(rows)), strict=True):
-            image = np.asarray(Image.open(io.BytesIO(example["image"])))
-            images[row] = image.reshape(images.shape[1:])
+    Raises:
+        ValueError: naming the folder and the example, if one is damaged.
+    """
+    records = Records(folder, split)
+    shape = records.image_shape
+    images = np.empty((len(records), *shape), np.uint8)
+    labels = np.empty(len(records), np.int32)
+    for start in range(0, len(records), _BLOCK):
+        rows = range(start, min(start + _BLOCK, len(records)))
+        for row, example in zip(rows, records.read(list(rows)), strict=True):
+            images[row] = records.image(row, example["image"], shape)
             labels[row] = example["label"]
     return images, labels
 
@@ -182,14 +253,6 @@ def _info(folder: Path) -> dict:
     return json.loads((folder / _INFO).read_text())
 
 
-def _folder(data_dir: str | Path | None) -> Path:
-    if data_dir is None:
-        return default_data_dir()
-    if "://" in str(data_dir):
-        raise ValueError(f"data_dir = {str(data_dir)!r}: must be a folder of this machine")
-    return Path(data_dir).expanduser()
-
-
 def _convert(folder: Path, new: Path, info: dict) -> None:
     """Copies every record of every shard, and the files that describe them."""
     from array_record.python.array_record_module import ArrayRecordWriter
@@ -201,9 +264,10 @@ def _convert(folder: Path, new: Path, info: dict) -> None:
             target = new / path.name.replace(".tfrecord-", ".array_record-")
             writer = ArrayRecordWriter(str(target), "group_size:1")
             count = 0
-            for record in _tfrecords(path):
-                writer.write(record)
-                count += 1
+            with path.open("rb") as file:
+                for record in tfrecord.records(file, str(path)):
+                    writer.write(record)
+                    count += 1
             writer.close()
             if count != num_records:
                 raise DatasetNotFoundError(
@@ -233,19 +297,19 @@ def _shards(folder: Path, info: dict, file_format: str) -> dict[str, list[tuple[
     return shards
 
 
-def _tfrecords(path: Path) -> Iterator[bytes]:
-    """Yields a TFRecord file's records: length, its checksum, data, its checksum."""
-    with path.open("rb") as file:
-        while len(header := file.read(12)) == 12:
-            (length,) = struct.unpack("<Q", header[:8])
-            record = file.read(length)
-            if len(record) != length or len(file.read(4)) != 4:
-                return
-            yield record
+def fingerprint(folder: Path, split: str) -> str:
+    """Returns what a decoded split depends on: its files, and how it is kept.
 
+    Args:
+        folder: of one version of a dataset.
+        split: its name.
 
-def _fingerprint(folder: Path, split: str) -> str:
-    """Returns what the decoded arrays depend on: the split's files, and how they are kept."""
+    Returns:
+        Text that is another one when a file was changed.
+
+    Raises:
+        DatasetNotFoundError: if a file is missing, or there is no such split.
+    """
     info = _info(folder)
     shards = _shards(folder, info, stored_format(info))
     if split not in shards:

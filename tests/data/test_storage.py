@@ -110,7 +110,7 @@ def test_both_preparations_give_the_same_dataset(tfrecord, array_record):
 def test_a_truncated_tfrecord_is_refused_and_nothing_is_left(tfrecord):
     path = tfrecord / "mnist/3.0.1/mnist-test.tfrecord-00000-of-00001"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(DatasetNotFoundError, match="holds 19 of the 20 records of mnist test"):
+    with pytest.raises(ValueError, match=r"tfrecord-00000-of-00001: ends inside record 19"):
         storage.read("mnist", "test", tfrecord)
     assert list((tfrecord / "rbjax/array_record/mnist").iterdir()) == []
 

@@ -29,4 +29,27 @@ def read(
         DatasetNotFoundError: if it is neither here nor can be downloaded.
         ValueError: naming the file, if one is damaged.
     """
-    return importlib.import_module(f"{__name__}.{known.builder}").read(known, split, data_dir)
+    return _module(known).read(known, split, data_dir)
+
+
+def prepare(
+    known: DatasetInfo, split: str, data_dir: Path, source: str | Path | None = None
+) -> None:
+    """Prepares a split anew.
+
+    Args:
+        known: as for `read`.
+        split: as for `read`.
+        data_dir: the folder of datasets.
+        source: where the published files are taken from: a mirror's URL, or the path of the
+            archive or of the folder it was unpacked to; None: as they are found or downloaded.
+
+    Raises:
+        DatasetNotFoundError: if they cannot be had.
+        ValueError: naming the file, if one is damaged; nothing is left of what was written.
+    """
+    _module(known).prepare(known, split, data_dir, source)
+
+
+def _module(known: DatasetInfo) -> Any:
+    return importlib.import_module(f"{__name__}.{known.builder}")

@@ -1,0 +1,85 @@
+"""Droughtwatch: satellite images of Kenya, and how many cows their centre feeds (0 to 3).
+
+The published archive holds TFRecord files, train/part-* and val/part-*.  A record has a label and
+eleven bands B1 to B11, each the bytes of a 65x65 image of uint8.
+
+Source: Hobbs and Svetlichnaya, 2020, arXiv:2004.04081; https://github.com/wandb/droughtwatch.
+Written from the published schema; the files themselves could not be fetched where this was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from rbjax.data.builders import mapped
+from rbjax.data.builders.members import Members
+from rbjax.data.description import DatasetInfo
+from rbjax.data.tfrecord import parse_example, records
+
+_LABEL = "label"
+
+
+def read(
+    known: DatasetInfo, split: str, data_dir: str | Path | None
+) -> tuple[DatasetInfo, np.ndarray, np.ndarray]:
+    """Reads a split: see `builders.read`."""
+    return mapped.read(known, split, data_dir, examples)
+
+
+def prepare(known: DatasetInfo, split: str, data_dir: Path, source: str | Path | None) -> None:
+    """Prepares a split: see `builders.prepare`."""
+    mapped.prepare(known, split, data_dir, examples, source=source)
+
+
+def examples(members: Members, known: DatasetInfo, split: str) -> Iterator[tuple[np.ndarray, int]]:
+    """Yields a split's images and labels, file by file.
+
+    Args:
+        members: the published files.
+        known: of the dataset.
+        split: "train" or "test", which is published as val.
+
+    Yields:
+        (65, 65, 11) uint8, bands in the order of the description, and the label.
+
+    Raises:
+        ValueError: naming the file, for a damaged record, a band that is missing or too short, or a
+            label out of range.
+    """
+    stored = known.stored_splits.get(split, split)
+    parts = [name for name in members.inside(stored) if _is_part(name)]
+    for name in parts:
+        with members.open(name) as file:
+            where = members.where(name)
+            for number, record in enumerate(records(file, where)):
+                yield _example(record, known, f"{where}: record {number}")
+
+
+def _is_part(name: str) -> bool:
+    return PurePosixPath(name).name.startswith("part-")
+
+
+def _example(record: bytes, known: DatasetInfo, where: str) -> tuple[np.ndarray, int]:
+    try:
+        features = parse_example(record)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    missing = [key for key in (*known.channel_names, _LABEL) if not features.get(key)]
+    if missing:
+        raise ValueError(f"{where}: has no {', '.join(missing)}; it has {', '.join(features)}")
+    label = features[_LABEL][0]
+    if not isinstance(label, int) or not 0 <= label < known.num_classes:
+        raise ValueError(f"{where}: label is {label!r}; must be in 0..{known.num_classes - 1}")
+    height, width, _ = known.image_shape
+    image = np.empty(known.image_shape, np.uint8)
+    for channel, band in enumerate(known.channel_names):
+        pixels = features[band][0]
+        if not isinstance(pixels, bytes) or len(pixels) < height * width:
+            size = len(pixels) if isinstance(pixels, bytes) else "no"
+            raise ValueError(f"{where}: {band} has {size} bytes; must be {height * width} or more")
+        flat = np.frombuffer(pixels, np.uint8, count=height * width)
+        image[..., channel] = flat.reshape(height, width)
+    return image, label

@@ -1,0 +1,104 @@
+"""The files of a published dataset, inside its archive or in the folder it was unpacked to."""
+
+from __future__ import annotations
+
+import contextlib
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+DAMAGED = (OSError, EOFError, zipfile.BadZipFile, zlib.error)
+"""What reading a damaged archive raises."""
+
+
+class Members:
+    """The files of a folder or of a zip archive, which is read without being unpacked."""
+
+    def __init__(self, path: Path) -> None:
+        """Lists the files.
+
+        Args:
+            path: of the folder or the archive.
+
+        Raises:
+            ValueError: if it is neither, or a damaged archive.
+        """
+        self.path = path
+        self._zip: zipfile.ZipFile | None = None
+        if path.is_dir():
+            found = (file for file in path.rglob("*") if file.is_file())
+            self.names = sorted(file.relative_to(path).as_posix() for file in found)
+            return
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except DAMAGED as error:
+            raise ValueError(f"{path}: not a zip archive, or a damaged one ({error})") from None
+        self.names = sorted(name for name in self._zip.namelist() if not name.endswith("/"))
+
+    def __enter__(self) -> Members:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._zip is not None:
+            self._zip.close()
+
+    def where(self, name: str) -> str:
+        """Returns how a file is called in messages."""
+        return f"{self.path}{'/' if self._zip is None else ': '}{name}"
+
+    @contextlib.contextmanager
+    def open(self, name: str) -> Iterator[IO[bytes]]:
+        """Opens a file for reading; an archive's checksum is compared where it is read to its end.
+
+        Args:
+            name: one of `names`.
+
+        Yields:
+            The open file.
+
+        Raises:
+            ValueError: naming the file, if it is damaged.
+        """
+        try:
+            if self._zip is None:
+                with (self.path / name).open("rb") as file:
+                    yield file
+            else:
+                with self._zip.open(name) as file:
+                    yield file
+        except DAMAGED as error:
+            raise ValueError(f"{self.where(name)}: is damaged ({error})") from None
+
+    def read(self, name: str) -> bytes:
+        """Returns what a file holds.
+
+        Args:
+            name: one of `names`.
+
+        Returns:
+            All its bytes.
+
+        Raises:
+            ValueError: naming the file, if it is damaged.
+        """
+        with self.open(name) as file:
+            return file.read()
+
+    def inside(self, *folders: str) -> list[str]:
+        """Returns the files whose path holds these folders, one below the other, in a row.
+
+        Args:
+            *folders: names, such as "train"; what lies above and below them may be anything.
+
+        Returns:
+            Names, sorted.
+        """
+        wanted, count = list(folders), len(folders)
+        return [
+            name
+            for name in self.names
+            if (parts := PurePosixPath(name).parts[:-1])
+            and any(list(parts[i : i + count]) == wanted for i in range(len(parts) - count + 1))
+        ]

@@ -1,0 +1,122 @@
+"""Tiny ImageNet: 200 of ImageNet's classes, scaled down to 64x64.
+
+The published archive holds tiny-imagenet-200/ with words.txt (a class's number and its names),
+train/<class>/images/*.JPEG and val/images/*.JPEG with val/val_annotations.txt (file, class, box).
+A class's label is the place of its number in ascending order.
+
+Source: Stanford CS231n, http://cs231n.stanford.edu/tiny-imagenet-200.zip.
+Written from the published layout; the archive itself could not be fetched where this was written.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from rbjax.data.builders import mapped
+from rbjax.data.builders.members import Members
+from rbjax.data.description import DatasetInfo
+
+_SUFFIX = ".JPEG"
+
+
+def read(
+    known: DatasetInfo, split: str, data_dir: str | Path | None
+) -> tuple[DatasetInfo, np.ndarray, np.ndarray]:
+    """Reads a split: see `builders.read`."""
+    return mapped.read(known, split, data_dir, examples, class_names=class_names)
+
+
+def prepare(known: DatasetInfo, split: str, data_dir: Path, source: str | Path | None) -> None:
+    """Prepares a split: see `builders.prepare`."""
+    mapped.prepare(known, split, data_dir, examples, class_names, source)
+
+
+def class_names(members: Members, known: DatasetInfo) -> tuple[str, ...]:
+    """Reads the first name of every class from words.txt.
+
+    Args:
+        members: the published files.
+        known: of the dataset; its class names are the classes' numbers.
+
+    Returns:
+        (200,) such as "goldfish"; the number where words.txt lacks it, and behind a name that two
+        classes have.
+
+    Raises:
+        ValueError: if there is no words.txt.
+    """
+    lines = _lines(members, "words.txt")
+    words = {line[0]: line[1].split(",")[0].strip() for line in lines if len(line) > 1}
+    found = [words.get(number, number) for number in known.class_names]
+    return tuple(
+        name if found.count(name) == 1 else f"{name} ({number})"
+        for name, number in zip(found, known.class_names, strict=True)
+    )
+
+
+def examples(members: Members, known: DatasetInfo, split: str) -> Iterator[tuple[np.ndarray, int]]:
+    """Yields a split's images and labels.
+
+    Args:
+        members: the published files.
+        known: of the dataset; its class names are the classes' numbers.
+        split: "train" or "test", which is published as val.
+
+    Yields:
+        (64, 64, 3) uint8, grey images as RGB, and the label.
+
+    Raises:
+        ValueError: naming the file, if it cannot be read or is of another size or class.
+    """
+    labels = {number: label for label, number in enumerate(known.class_names)}
+    stored = known.stored_splits.get(split, split)
+    listed = _train(members) if stored == "train" else _validation(members, stored)
+    for name, number in listed:
+        if number not in labels:
+            raise ValueError(f"{members.where(name)}: {number} is not a class of {known.name}")
+        yield _decode(members.read(name), known, members.where(name)), labels[number]
+
+
+def _train(members: Members) -> list[tuple[str, str]]:
+    """Returns the images of train and their classes: the folder above the folder images."""
+    return [
+        (name, PurePosixPath(name).parts[-3])
+        for name in members.inside("train")
+        if name.endswith(_SUFFIX) and PurePosixPath(name).parts[-2] == "images"
+    ]
+
+
+def _validation(members: Members, stored: str) -> list[tuple[str, str]]:
+    classes = {line[0]: line[1] for line in _lines(members, "val_annotations.txt") if len(line) > 1}
+    names = [name for name in members.inside(stored, "images") if name.endswith(_SUFFIX)]
+    for name in names:
+        if PurePosixPath(name).name not in classes:
+            raise ValueError(f"{members.where(name)}: val_annotations.txt does not name its class")
+    return [(name, classes[PurePosixPath(name).name]) for name in names]
+
+
+def _lines(members: Members, file_name: str) -> list[list[str]]:
+    """Returns the lines of a table, split at tabs."""
+    names = [name for name in members.names if PurePosixPath(name).name == file_name]
+    if not names:
+        raise ValueError(f"{members.path}: holds no {file_name}")
+    text = members.read(names[0]).decode("utf-8", "replace")
+    return [line.split("\t") for line in text.splitlines()]
+
+
+def _decode(content: bytes, known: DatasetInfo, where: str) -> np.ndarray:
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(content)) as opened:
+            image = np.asarray(opened.convert("RGB"))
+    except (OSError, ValueError, SyntaxError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{where}: not an image that can be read ({reason})") from None
+    if image.shape != known.image_shape:
+        raise ValueError(f"{where}: is {image.shape[0]} x {image.shape[1]} pixels; must be 64 x 64")
+    return image

@@ -1,0 +1,182 @@
+"""Published files: downloaded or copied once, from their host, a mirror or a path, and checked.
+
+A download goes on where it was cut off.  A file is given its name when all of it is there and has
+its checksum, so that what lies under the name is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import quote, urlsplit
+
+from rbjax.data.description import File
+
+PART = ".part"
+"""How the name of a file that is still being downloaded ends."""
+_TIMEOUT_SECONDS = 30.0
+"""Without a byte; a slow host is waited for as long as it sends."""
+_BLOCK = 1 << 20
+
+
+class DatasetNotFoundError(ValueError):
+    """A dataset is neither on this machine nor can it be prepared here."""
+
+
+def fetch(
+    file: File,
+    folder: Path,
+    *,
+    source: str | Path | None = None,
+    timeout: float = _TIMEOUT_SECONDS,
+) -> Path:
+    """Puts a published file into a folder, where it is not there yet.
+
+    Args:
+        file: its name, address and, where they are known, size and checksum.
+        folder: made where it does not exist.
+        source: where to take it from: another URL, or the path of a file; both may be of a folder
+            that holds it (a URL that ends in a slash).  None: its own address.
+        timeout: seconds without a byte after which a host counts as stalled.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        DatasetNotFoundError: if it cannot be had; it says how to go on.
+        ValueError: if it is another file than published: it names both checksums.
+    """
+    target = folder / file.name
+    if target.exists():
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
+    place = address(file, source)
+    if urlsplit(str(place)).scheme in ("http", "https"):
+        _download(str(place), target, file, timeout)
+    else:
+        _copy(Path(place), target, file)
+    return target
+
+
+def address(file: File, source: str | Path | None = None) -> str | Path:
+    """Returns where a file is taken from.
+
+    Args:
+        file: the published file.
+        source: as for `fetch`.
+
+    Returns:
+        A URL or a path.
+
+    Raises:
+        ValueError: if the source is a URL that is neither http nor https.
+    """
+    if source is None:
+        return file.url
+    scheme = urlsplit(str(source)).scheme
+    if scheme in ("http", "https"):
+        return f"{source}{quote(file.name)}" if str(source).endswith("/") else str(source)
+    if "://" in str(source):
+        raise ValueError(f"from = {str(source)!r}: must be an http or https URL, or a path")
+    path = Path(source).expanduser()
+    return path / file.name if path.is_dir() else path
+
+
+def sha256(path: Path) -> str:
+    """Returns the SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check(path: Path, name: str, file: File) -> None:
+    size = path.stat().st_size
+    if file.num_bytes is not None and size != file.num_bytes:
+        raise ValueError(f"{name}: has {size:,} bytes; {file.name} has {file.num_bytes:,}")
+    if file.sha256 is not None and (found := sha256(path)) != file.sha256:
+        raise ValueError(f"{name}: its SHA-256 is {found}, that of {file.name} is {file.sha256}")
+
+
+def _copy(path: Path, target: Path, file: File) -> None:
+    if not path.is_file():
+        raise DatasetNotFoundError(f"from = {str(path)!r}: no such file; {file.name} is wanted")
+    _check(path, str(path), file)
+    part = target.with_name(target.name + PART)
+    try:
+        shutil.copyfile(path, part)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _download(url: str, target: Path, file: File, timeout: float) -> None:
+    part = target.with_name(target.name + PART)
+    try:
+        with _answer(url, part, timeout) as answer:
+            _receive(answer, part, file)
+    except urllib.error.HTTPError as error:
+        raise DatasetNotFoundError(
+            f"{url}: the host answers {error.code} ({error.reason}); {_other_ways(file)}"
+        ) from None
+    except (OSError, http.client.HTTPException) as error:
+        have = part.stat().st_size if part.exists() else 0
+        reason = str(getattr(error, "reason", error)) or type(error).__name__
+        raise DatasetNotFoundError(
+            f"{url}: stopped after {have:,} bytes ({reason}); the next attempt goes on from "
+            f"there, or {_other_ways(file)}"
+        ) from None
+    try:
+        _check(part, url, file)
+    except ValueError:
+        part.unlink()
+        raise
+    part.replace(target)
+
+
+def _other_ways(file: File) -> str:
+    return f"name a mirror's URL or the path of {file.name} with --from"
+
+
+def _answer(url: str, part: Path, timeout: float) -> Any:
+    """Opens a URL, asking for what is missing of the file; opens it anew where that fails."""
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        return urllib.request.urlopen(request, timeout=timeout)
+    except urllib.error.HTTPError as error:
+        if error.code != 416 or not have:
+            raise
+    part.unlink()  # there is more than the host has: another file
+    return urllib.request.urlopen(url, timeout=timeout)
+
+
+def _receive(answer: Any, part: Path, file: File) -> None:
+    """Appends what the host sends; writes the file anew where it sends all of it."""
+    have = part.stat().st_size if part.exists() else 0
+    begins = f"bytes {have}-"
+    if answer.status != 206 or not (answer.headers["Content-Range"] or "").startswith(begins):
+        have = 0
+    length = answer.headers["Content-Length"]
+    total = have + int(length) if length else file.num_bytes
+    with part.open("ab" if have else "wb") as out, _progress(file.name, have, total) as bar:
+        for block in _blocks(answer):
+            out.write(block)
+            bar.update(len(block))
+    if total is not None and part.stat().st_size < total:
+        raise OSError(f"the host sent {part.stat().st_size:,} of {total:,} bytes")
+
+
+def _blocks(answer: IO[bytes]) -> Iterator[bytes]:
+    while block := answer.read(_BLOCK):
+        yield block
+
+
+def _progress(name: str, have: int, total: int | None) -> Any:
+    import tqdm
+
+    return tqdm.tqdm(desc=name, initial=have, total=total, unit="B", unit_scale=True, leave=False)
