@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rbjax import checks
-from rbjax.corruptions import noise
+from rbjax.corruptions import blur, digital, elastic, glass, noise, photometric
 from rbjax.corruptions.change import Corruption
 from rbjax.corruptions.constants import (
     COMMON,
@@ -43,6 +43,20 @@ __all__ = [
 
 CORRUPTIONS: dict[str, Callable[..., Perturbation]] = {
     "gaussian_noise": noise.gaussian_noise,
+    "shot_noise": noise.shot_noise,
+    "impulse_noise": noise.impulse_noise,
+    "speckle_noise": noise.speckle_noise,
+    "defocus_blur": blur.defocus_blur,
+    "glass_blur": glass.glass_blur,
+    "motion_blur": blur.motion_blur,
+    "zoom_blur": blur.zoom_blur,
+    "gaussian_blur": blur.gaussian_blur,
+    "brightness": photometric.brightness,
+    "contrast": photometric.contrast,
+    "saturate": photometric.saturate,
+    "elastic_transform": elastic.elastic_transform,
+    "pixelate": digital.pixelate,
+    "jpeg_compression": digital.jpeg_compression,
 }
 """The makers by name: (constants, *, profile, ...) -> the change, before it is clipped."""
 

@@ -1,0 +1,179 @@
+"""Blur: Gaussian, out of focus, by motion and by zooming."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from rbjax.corruptions import separable
+from rbjax.corruptions.change import round_off
+from rbjax.corruptions.constants import Constants
+from rbjax.perturbations.blur import motion_blur as smear
+from rbjax.typing import Array, Key, Perturbation
+
+_WIDEST = 8
+"""Up to this radius a disk is drawn on a grid of fixed size and smoothed over 3 pixels, not 5."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Gaussian:
+    sigma: float
+    vertical: bool
+
+    def __call__(self, key: Key, image: Array) -> Array:
+        del key
+        return blur(image, self.sigma, vertical=self.vertical)
+
+
+def blur(image: Array, sigma: float, *, vertical: bool = False) -> Array:
+    """Returns the image after a Gaussian that ends at 4 sigma; its last pixels go on beyond edges.
+
+    Args:
+        image: (H, W, C).
+        sigma: standard deviation, in pixels; below 1/8 nothing changes.
+        vertical: whether down the columns only.
+
+    Returns:
+        (H, W, C).
+    """
+    height, width, _ = image.shape
+    columns = np.eye(width) if vertical else separable.gaussian(width, sigma)
+    return separable.apply(image, separable.gaussian(height, sigma), columns)
+
+
+def disk(radius: float, sigma: float) -> np.ndarray:
+    """Returns the weights of a lens out of focus: a disk, its rim smoothed.
+
+    A pixel whose centre lies within the radius is in the disk; it sums to 1 and is smoothed by a
+    Gaussian of 3 x 3 weights, of 5 x 5 if the radius is above 8.
+
+    Args:
+        radius: of the disk, in pixels.
+        sigma: of the Gaussian, in pixels.
+
+    Returns:
+        (2 r + 1, 2 r + 1) float64, r the largest distance with a weight above 1e-8.
+    """
+    reach, rim = (_WIDEST, 1) if radius <= _WIDEST else (int(np.ceil(radius)), 2)
+    squares = np.arange(-reach, reach + 1) ** 2
+    weights = (squares[:, None] + squares <= radius**2).astype(float)
+    taps = np.exp(-0.5 * (np.arange(-rim, rim + 1) / sigma) ** 2)
+    smooth = separable.convolution(len(weights), taps / taps.sum(), border="reflect")
+    weights = smooth @ (weights / weights.sum()) @ smooth.T
+    used = np.flatnonzero(weights.max(axis=0) > 1e-8)
+    return weights[used[0] : used[-1] + 1, used[0] : used[-1] + 1]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Defocus:
+    radius: float
+    sigma: float
+
+    def __call__(self, key: Key, image: Array) -> Array:
+        del key
+        # A disk is a sum of few products of a column and a row: 5 of 15 x 15 weights.
+        columns, sizes, rows = np.linalg.svd(disk(self.radius, self.sigma))
+        used = sizes > 1e-7 * sizes[0]
+        down, along = (columns * sizes).T[used], rows[used]
+        height, width, _ = image.shape
+        return separable.apply_sum(
+            image,
+            np.stack([separable.convolution(height, w, border="reflect") for w in down]),
+            np.stack([separable.convolution(width, w, border="reflect") for w in along]),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Motion:
+    radius: int
+    sigma: float
+
+    def __call__(self, key: Key, image: Array) -> Array:
+        degrees = jax.random.uniform(key, minval=-45.0, maxval=45.0)
+        return round_off(smear(image, degrees, radius=self.radius, sigma=self.sigma))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Zoom:
+    stop: float
+    step: float
+
+    def __call__(self, key: Key, image: Array) -> Array:
+        del key
+        height, width, _ = image.shape
+        factors = np.arange(1, self.stop, self.step)
+        rows, columns = (
+            np.stack([separable.zoom(side, factor) for factor in factors])
+            for side in (height, width)
+        )
+        total = separable.apply_sum(image, rows, columns)
+        return (image + total) / (len(factors) + 1)
+
+
+def gaussian_blur(constants: Constants, *, profile: str) -> Perturbation:
+    """Returns the corruption that blurs by a Gaussian.
+
+    See `blur`. In the profile "mnist" it acts down the columns only: MNIST-C's code calls its
+    filter with the two axes of an image as one axis and channels.
+
+    Args:
+        constants: (sigma,) in pixels.
+        profile: one of `PROFILES`.
+
+    Returns:
+        (key, image (H, W, C)) -> image.
+    """
+    return _Gaussian(constants[0], vertical=profile == "mnist")
+
+
+def defocus_blur(constants: Constants, *, profile: str) -> Perturbation:
+    """Returns the corruption that averages over a disk; images are mirrored at their last pixels.
+
+    See `disk`.
+
+    Args:
+        constants: (radius, sigma) in pixels, of the disk and of the smoothing of its rim.
+        profile: one of `PROFILES`; all do the same.
+
+    Returns:
+        (key, image (H, W, C)) -> image.
+    """
+    del profile
+    return _Defocus(*constants)
+
+
+def motion_blur(constants: Constants, *, profile: str) -> Perturbation:
+    """Returns the corruption that smears in a direction uniform in +-45 degrees.
+
+    See `rbjax.perturbations.blur.motion_blur`; the result is rounded to 8 bits, as the published
+    code saves it.
+
+    Args:
+        constants: (radius, sigma) in pixels.
+        profile: one of `PROFILES`; all do the same.
+
+    Returns:
+        (key, image (H, W, C)) -> image.
+    """
+    del profile
+    radius, sigma = constants
+    return _Motion(int(radius), sigma)
+
+
+def zoom_blur(constants: Constants, *, profile: str) -> Perturbation:
+    """Returns the corruption that averages the image with enlargements of its middle.
+
+    (image + sum over f of zoom_f(image)) / (n + 1), f the n factors 1, 1 + step, ... as
+    `numpy.arange(1, stop, step)` has them: in floating point the last may be the stop itself.
+
+    Args:
+        constants: (stop, step) of the factors.
+        profile: one of `PROFILES`; all do the same.
+
+    Returns:
+        (key, image (H, W, C)) -> image.
+    """
+    del profile
+    return _Zoom(*constants)
