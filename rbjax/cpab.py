@@ -240,6 +240,8 @@ def _integrate(
         along, down = _velocity(field, theta, x + half * along, y + half * down)
         return x + along / num_steps, y + down / num_steps
 
+    # Where it is differentiated, hats are computed again rather than kept for every step.
+    step = jax.checkpoint(step, prevent_cse=False)
     return jax.lax.fori_loop(0, num_steps, step, (x, y))
 
 
