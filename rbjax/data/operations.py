@@ -1,0 +1,385 @@
+"""AugMix's operations on one image: what Pillow does to 8 bits, to the last bit.
+
+Images are float in [0, 1] and hold k / 255; an operation works on the levels k, so its result holds
+k / 255 again.  Parameters may be traced.  Geometry leaves black outside.  Two operations need
+double precision, which they use whatever JAX is set to.  Pillow's own result depends on whether it
+was compiled with fused multiply-adds; this is the one without, as its wheels for x86-64 are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rbjax.data.rounding import times, to_15_decimals
+from rbjax.inputs import UNIT_INTERVAL
+from rbjax.tables import lookup
+from rbjax.typing import Array
+
+Number = Array | float
+
+
+def autocontrast(image: Array) -> Array:
+    """Returns the image with each channel stretched to the whole range.
+
+    `int(k s + o)`, `s = 255 / (high - low)`, `o = -low s`; a channel of one level stays.
+
+    Args:
+        image: (H, W, C) in [0, 1].
+
+    Returns:
+        (H, W, C).
+    """
+    return _from_levels(_by_table(_levels(image), _stretch), image)
+
+
+def equalize(image: Array) -> Array:
+    """Returns the image with each channel's histogram made as flat as a table of levels can.
+
+    `(step // 2 + sum_{j < k} h_j) // step`, `step = (N - h_last) // 255`; a channel with a step of
+    0 stays.
+
+    Args:
+        image: (H, W, C) in [0, 1].
+
+    Returns:
+        (H, W, C).
+    """
+    return _from_levels(_by_table(_levels(image), _flatten), image)
+
+
+def posterize(image: Array, bits: Number) -> Array:
+    """Returns the image with the highest bits of each level kept, the others 0.
+
+    Args:
+        image: (H, W, C) in [0, 1].
+        bits: a whole number in [1, 8].
+
+    Returns:
+        (H, W, C).
+    """
+    low = jnp.left_shift(1, 8 - jnp.asarray(bits).astype(jnp.int32)) - 1
+    return _from_levels(_levels(image) & ~low, image)
+
+
+def solarize(image: Array, threshold: Number) -> Array:
+    """Returns the image with the levels from a threshold on inverted.
+
+    Args:
+        image: (H, W, C) in [0, 1].
+        threshold: a level in [0, 256].
+
+    Returns:
+        (H, W, C).
+    """
+    levels = _levels(image)
+    return _from_levels(jnp.where(levels < threshold, levels, 255 - levels), image)
+
+
+def rotate(image: Array, degrees: Number) -> Array:
+    """Returns the image turned about its centre, counter-clockwise, bilinear.
+
+    Args:
+        image: (H, W, C) in [0, 1].
+        degrees: the angle.
+
+    Returns:
+        (H, W, C).
+    """
+    height, width, _ = image.shape
+    with jax.enable_x64(True):
+        degrees = jnp.asarray(degrees, jnp.float64)
+        angle = -(degrees % 360.0) * (jnp.pi / 180.0)
+        cos, sin = to_15_decimals(jnp.cos(angle)), to_15_decimals(jnp.sin(angle))
+        # The centre stays: x = cos (x - w / 2) + sin (y - h / 2) + w / 2.
+        right = times(cos, -width / 2) + times(sin, -height / 2) + width / 2
+        down = times(-sin, -width / 2) + times(cos, -height / 2) + height / 2
+        return _affine(image, (cos, sin, right), (-sin, cos, down))
+
+
+def shear_x(image: Array, slope: Number) -> Array:
+    """Returns `out(x, y) = in(x + slope y, y)`, bilinear.
+
+    Args:
+        image: (H, W, C) in [0, 1].
+        slope: columns per row.
+
+    Returns:
+        (H, W, C).
+    """
+    return _affine(image, (1.0, slope, 0.0), (0.0, 1.0, 0.0))
+
+
+def shear_y(image: Array, slope: Number) -> Array:
+    """Returns `out(x, y) = in(x, y + slope x)`, bilinear.
+
+    Args:
+        image: (H, W, C) in [0, 1].
+        slope: rows per column.
+
+    Returns:
+        (H, W, C).
+    """
+    return _affine(image, (1.0, 0.0, 0.0), (slope, 1.0, 0.0))
+
+
+def translate_x(image: Array, pixels: Number) -> Array:
+    """Returns `out(x, y) = in(x + pixels, y)`, bilinear.
+
+    Args:
+        image: (H, W, C) in [0, 1].
+        pixels: columns; the image moves to the left where they are positive.
+
+    Returns:
+        (H, W, C).
+    """
+    return _affine(image, (1.0, 0.0, pixels), (0.0, 1.0, 0.0))
+
+
+def translate_y(image: Array, pixels: Number) -> Array:
+    """Returns `out(x, y) = in(x, y + pixels)`, bilinear.
+
+    Args:
+        image: (H, W, C) in [0, 1].
+        pixels: rows; the image moves up where they are positive.
+
+    Returns:
+        (H, W, C).
+    """
+    return _affine(image, (1.0, 0.0, 0.0), (0.0, 1.0, pixels))
+
+
+def color(image: Array, factor: Number) -> Array:
+    """Returns the image between its grey version (factor 0) and itself (1), or beyond.
+
+    Args:
+        image: (H, W, C) in [0, 1], C 1 or 3.
+        factor: at least 0.
+
+    Returns:
+        (H, W, C).
+
+    Raises:
+        ValueError: for another number of channels.
+    """
+    levels = _levels(image)
+    return _from_levels(_blend(_luminance(levels), levels, factor), image)
+
+
+def contrast(image: Array, factor: Number) -> Array:
+    """Returns the image between its mean grey (factor 0) and itself (1), or beyond.
+
+    Args:
+        image: (H, W, C) in [0, 1], C 1 or 3.
+        factor: at least 0.
+
+    Returns:
+        (H, W, C).
+
+    Raises:
+        ValueError: for another number of channels.
+    """
+    levels = _levels(image)
+    grey = _luminance(levels)
+    mean = (2 * jnp.sum(grey) + grey.size) // (2 * grey.size)
+    return _from_levels(_blend(mean, levels, factor), image)
+
+
+def brightness(image: Array, factor: Number) -> Array:
+    """Returns the image between black (factor 0) and itself (1), or beyond.
+
+    Args:
+        image: (H, W, C) in [0, 1].
+        factor: at least 0.
+
+    Returns:
+        (H, W, C).
+    """
+    return _from_levels(_blend(0, _levels(image), factor), image)
+
+
+def sharpness(image: Array, factor: Number) -> Array:
+    """Returns the image between its smoothed version (factor 0) and itself (1), or beyond.
+
+    Smoothed by ones around a 5, over 13; the pixels at the border stay.
+
+    Args:
+        image: (H, W, C) in [0, 1].
+        factor: at least 0.
+
+    Returns:
+        (H, W, C).
+    """
+    levels = _levels(image)
+    height, width = levels.shape[:2]
+    smooth = levels
+    if height > 2 and width > 2:
+        window = (3, 3, 1)
+        total = jax.lax.reduce_window(levels, 0, jax.lax.add, window, (1, 1, 1), "valid")
+        total += 4 * levels[1:-1, 1:-1]
+        smooth = levels.at[1:-1, 1:-1].set((2 * total + 13) // 26)
+    return _from_levels(_blend(smooth, levels, factor), image)
+
+
+class Operation(NamedTuple):
+    """An operation, and what AugMix's level means to it."""
+
+    run: Callable[..., Array]
+    """image -> image, or (image, parameter) -> image."""
+    parameter: Callable[[Number, Number, int], Array] | None = None
+    """(level, sign, width of the image) -> parameter."""
+    corrupts: bool = False
+    """Whether it is left out by default, being much like one of ImageNet-C's corruptions."""
+
+
+def _whole(level: Number, most: float) -> Array:
+    return jnp.trunc(jnp.asarray(level, jnp.float32) * most / 10)
+
+
+def _share(level: Number, most: float) -> Array:
+    return jnp.asarray(level, jnp.float32) * most / 10
+
+
+def _shift(level: Number, sign: Number, width: int) -> Array:
+    return sign * _whole(level, width / 3)
+
+
+def _shear(level: Number, sign: Number, width: int) -> Array:
+    return sign * _share(level, 0.3)
+
+
+def _factor(level: Number, sign: Number, width: int) -> Array:
+    return _share(level, 1.8) + 0.1
+
+
+OPERATIONS: dict[str, Operation] = {
+    "autocontrast": Operation(autocontrast),
+    "equalize": Operation(equalize),
+    "posterize": Operation(posterize, lambda level, sign, width: 4 - _whole(level, 4)),
+    "rotate": Operation(rotate, lambda level, sign, width: sign * _whole(level, 30)),
+    "solarize": Operation(solarize, lambda level, sign, width: 256 - _whole(level, 256)),
+    "shear_x": Operation(shear_x, _shear),
+    "shear_y": Operation(shear_y, _shear),
+    "translate_x": Operation(translate_x, _shift),
+    "translate_y": Operation(translate_y, _shift),
+    "color": Operation(color, _factor, corrupts=True),
+    "contrast": Operation(contrast, _factor, corrupts=True),
+    "brightness": Operation(brightness, _factor, corrupts=True),
+    "sharpness": Operation(sharpness, _factor, corrupts=True),
+}
+
+
+def apply(name: str, image: Array, level: Number, sign: Number = 1) -> Array:
+    """Returns an image after one of AugMix's operations.
+
+    Args:
+        name: a name in `OPERATIONS`.
+        image: (H, W, C) in [0, 1], holding k / 255.
+        level: AugMix's, in [0, 10]; drawn uniform from 0.1 to the severity there.
+        sign: 1 or -1, of what has two directions; the others do not look at it.
+
+    Returns:
+        (H, W, C).
+
+    Raises:
+        ValueError: for an unknown name.
+
+    Source: Hendrycks et al., "AugMix: A Simple Data Processing Method to Improve Robustness and
+    Uncertainty", 2020, arXiv:1912.02781; the levels' meaning by its published code.
+    """
+    operation = lookup(OPERATIONS, name, what="operation")
+    if operation.parameter is None:
+        return operation.run(image)
+    return operation.run(image, operation.parameter(level, sign, image.shape[1]))
+
+
+def _levels(image: Array) -> Array:
+    return jnp.round(image.astype(jnp.float32) * 255).astype(jnp.int32)
+
+
+def _from_levels(levels: Array, image: Array) -> Array:
+    # By a table: XLA turns a division by a constant into a product, which is not k / 255.
+    return jnp.asarray(UNIT_INTERVAL)[levels].astype(image.dtype)
+
+
+def _by_table(levels: Array, make: Callable[[Array], Array]) -> Array:
+    """Each channel through the table of 256 levels that is made of its histogram."""
+
+    def one(channel: Array) -> Array:
+        histogram = jnp.zeros(256, jnp.int32).at[channel.reshape(-1)].add(1)
+        return make(histogram)[channel]
+
+    return jax.vmap(one, in_axes=-1, out_axes=-1)(levels)
+
+
+def _stretch(histogram: Array) -> Array:
+    identity, present = jnp.arange(256), histogram > 0
+    low = jnp.min(jnp.where(present, identity, 255))
+    high = jnp.max(jnp.where(present, identity, 0))
+    with jax.enable_x64(True):
+        scale = 255.0 / (high - low).astype(jnp.float64)
+        table = times(scale, identity) + times(scale, -low)
+        table = jnp.clip(jnp.trunc(table), 0, 255).astype(jnp.int32)
+    return jnp.where(high > low, table, identity)
+
+
+def _flatten(histogram: Array) -> Array:
+    identity = jnp.arange(256)
+    last = histogram[jnp.max(jnp.where(histogram > 0, identity, 0))]
+    step = (jnp.sum(histogram) - last) // 255
+    before = jnp.cumsum(histogram) - histogram
+    table = jnp.minimum((step // 2 + before) // jnp.maximum(step, 1), 255)
+    return jnp.where(step > 0, table, identity)
+
+
+def _luminance(levels: Array) -> Array:
+    """(H, W, 1)."""
+    channels = levels.shape[-1]
+    if channels == 1:
+        return levels
+    if channels != 3:
+        raise ValueError(f"image has {channels} channels; grey is known of 1 or 3")
+    weighted = levels @ jnp.array([[19595], [38470], [7471]])
+    return jnp.right_shift(weighted + 0x8000, 16)
+
+
+def _blend(degenerate: Array | int, levels: Array, factor: Number) -> Array:
+    """`degenerate + factor (levels - degenerate)` in single precision, cut off, in 0..255."""
+    product = times(jnp.asarray(factor, jnp.float32), levels - degenerate)
+    return jnp.clip(degenerate + product, 0, 255).astype(jnp.int32)
+
+
+def _affine(
+    image: Array, to_x: tuple[Number, Number, Number], to_y: tuple[Number, Number, Number]
+) -> Array:
+    """`out(x, y) = in(a x + b y + c, d x + e y + f)`, a pixel's centre at + 0.5, bilinear."""
+    levels, (height, width, _) = _levels(image), image.shape
+    with jax.enable_x64(True):
+        x = jnp.arange(width, dtype=jnp.float64) + 0.5
+        y = jnp.arange(height, dtype=jnp.float64)[:, None] + 0.5
+
+        def source(coefficients: tuple[Number, Number, Number]) -> Array:
+            a, b, c = (jnp.asarray(number, jnp.float64) for number in coefficients)
+            return times(a, x) + times(b, y) + c
+
+        from_x, from_y = source(to_x), source(to_y)
+        inside = (from_x >= 0) & (from_x < width) & (from_y >= 0) & (from_y < height)
+        from_x, from_y = from_x - 0.5, from_y - 0.5
+        left, top = jnp.floor(from_x), jnp.floor(from_y)
+        right_share, down_share = (from_x - left)[..., None], (from_y - top)[..., None]
+        column, row = left.astype(jnp.int32), top.astype(jnp.int32)
+
+        def along_row(row: Array) -> Array:
+            row = jnp.clip(row, 0, height - 1)
+            first = levels[row, jnp.clip(column, 0, width - 1)]
+            second = levels[row, jnp.clip(column + 1, 0, width - 1)]
+            return first + times(right_share, second - first)
+
+        above, below = along_row(row), along_row(row + 1)
+        # The product is not exact in two halves here; a fused one differs by 1e-14 of a level.
+        mixed = above + (below - above) * down_share
+        result = jnp.where(inside[..., None], jnp.trunc(mixed), 0.0).astype(jnp.int32)
+    return _from_levels(result, image)
