@@ -110,3 +110,10 @@ def channels(images: Any, chosen: Sequence[int]) -> Any:
         (N, H, W, D) uint8: an array of images in memory, else an ImageArray.
     """
     return images[..., list(chosen)] if is_resident(images) else _Channels(images, chosen)
+
+
+def base(images: Any) -> Any:
+    """Returns what some rows or channels of images are read from; images themselves of others."""
+    while isinstance(images, View | _Channels):
+        images = images._base
+    return images

@@ -87,12 +87,8 @@ def replicate(dataset: Dataset) -> DeviceDataset:
     """
     mesh = jax.sharding.Mesh(np.asarray(jax.local_devices()), ("data",))
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    images = dataset.images
-    if not isinstance(images, np.ndarray):  # decoded where it is indexed
-        images = images[np.arange(dataset.num_examples)]
-    return DeviceDataset(
-        *(jax.device_put(x, sharding) for x in (images, dataset.labels, dataset.example_ids))
-    )
+    arrays = (dataset.images[:], dataset.labels, dataset.example_ids)
+    return DeviceDataset(*(jax.device_put(x, sharding) for x in arrays))
 
 
 def batches(dataset: Dataset, batch_size: int) -> Iterator[Batch]:

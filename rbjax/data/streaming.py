@@ -21,6 +21,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rbjax.data.feed import Block, Feed, Schedule, of_process, per_device, resident
+from rbjax.data.images import base
 from rbjax.data.loading import Dataset
 from rbjax.typing import Device
 
@@ -212,6 +213,7 @@ class _Reader:
 
 def _check_file(images: Any) -> None:
     """Refuses a memory map whose file was cut: reading it would end the process (SIGBUS)."""
+    images = base(images)
     if not isinstance(images, np.memmap) or images.filename is None:
         return
     path, needed = Path(images.filename), images.offset + images.nbytes

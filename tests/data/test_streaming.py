@@ -16,6 +16,7 @@ from rbjax import attacks, perturbations, rpr
 from rbjax.attacks.universal import deepfool
 from rbjax.data import Dataset, DatasetInfo, pipeline, streaming
 from rbjax.data.feed import Schedule, of_process, per_device
+from rbjax.data.images import take
 from rbjax.training.predict import predict
 
 N, BATCH, SHAPE = 100, 16, (6, 6, 1)
@@ -250,11 +251,11 @@ def test_a_file_that_was_cut_is_named(dataset, tmp_path):
         np.testing.assert_array_equal(next(blocks).labels.shape, (2, 4 * BATCH // 2))
     with path.open("r+b") as file:
         file.truncate(1000)
-    with (
-        stream(dataclasses.replace(dataset, images=mapped), schedule()) as blocks,
-        pytest.raises(ValueError, match=r"images.npy is truncated: 1,000 bytes of at least 3,728"),
-    ):
-        list(blocks)
+    message = r"images.npy is truncated: 1,000 bytes of at least 3,728"
+    for images in (mapped, take(mapped, np.arange(N))):
+        cut = dataclasses.replace(dataset, images=images)
+        with stream(cut, schedule()) as blocks, pytest.raises(ValueError, match=message):
+            list(blocks)
 
 
 def test_an_interrupt_ends_the_workers(dataset):
