@@ -5,59 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from rbjax.data import wnids
+from rbjax.data.class_names import (
+    CIFAR10,
+    CIFAR100,
+    CIFAR100_SUPERCLASSES,
+    DIGITS,
+    FASHION_MNIST,
+)
 from rbjax.data.description import DatasetInfo, File, Superclasses
 from rbjax.tables import lookup
 
 __all__ = ["DATASETS", "DatasetInfo", "File", "Superclasses", "info", "names", "with_bands"]
 
-_DIGITS = tuple("0123456789")
-_FASHION_MNIST = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
-_CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
-_CIFAR100 = """
-    apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus
-    butterfly camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch
-    crab crocodile cup dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo
-    keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle mountain
-    mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain
-    plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk
-    skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone
-    television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
-"""
-
-
-_SUPERCLASSES = """
-    aquatic_mammals: beaver dolphin otter seal whale
-    fish: aquarium_fish flatfish ray shark trout
-    flowers: orchid poppy rose sunflower tulip
-    food_containers: bottle bowl can cup plate
-    fruit_and_vegetables: apple mushroom orange pear sweet_pepper
-    household_electrical_devices: clock keyboard lamp telephone television
-    household_furniture: bed chair couch table wardrobe
-    insects: bee beetle butterfly caterpillar cockroach
-    large_carnivores: bear leopard lion tiger wolf
-    large_man-made_outdoor_things: bridge castle house road skyscraper
-    large_natural_outdoor_scenes: cloud forest mountain plain sea
-    large_omnivores_and_herbivores: camel cattle chimpanzee elephant kangaroo
-    medium_mammals: fox porcupine possum raccoon skunk
-    non-insect_invertebrates: crab lobster snail spider worm
-    people: baby boy girl man woman
-    reptiles: crocodile dinosaur lizard snake turtle
-    small_mammals: hamster mouse rabbit shrew squirrel
-    trees: maple_tree oak_tree palm_tree pine_tree willow_tree
-    vehicles_1: bicycle bus motorcycle pickup_truck train
-    vehicles_2: lawn_mower rocket streetcar tank tractor
-"""
 # CIFAR-10-C's, in the paper's order, as TFDS names them; ImageNet-C's differ in two names.
 _CORRUPTIONS = """
     gaussian_noise shot_noise impulse_noise defocus_blur frosted_glass_blur motion_blur zoom_blur
@@ -73,6 +32,7 @@ _MNIST_COUNTS = {
     "train": (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
     "test": (980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009),
 }
+_ALIGNMNIST_SPLITS = ("train", *(f"block_{number}" for number in range(1, 76)))
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _IMAGENET_BY_HAND = (
     "register at https://image-net.org/download-images and place ILSVRC2012_img_train.tar and "
@@ -91,15 +51,6 @@ _IMAGENET_FILES = tuple(
 )
 
 
-def _superclasses(text: str, class_names: str) -> Superclasses:
-    lines = [line.split(": ") for line in text.strip().splitlines()]
-    group = {fine: row for row, (_, fines) in enumerate(lines) for fine in fines.split()}
-    return Superclasses(
-        names=tuple(name.strip() for name, _ in lines),
-        of_class=tuple(group[name] for name in class_names.split()),
-    )
-
-
 def _severities(renamed: Mapping[str, str]) -> tuple[str, ...]:
     names = (renamed.get(name, name) for name in _CORRUPTIONS.split())
     return tuple(f"{name}_{severity}" for name in names for severity in range(1, 6))
@@ -113,7 +64,7 @@ _ALL = (
     DatasetInfo(
         name="digits",
         image_shape=(16, 16, 1),
-        class_names=_DIGITS,
+        class_names=DIGITS,
         num_examples={"train": 1437, "test": 360},
         mean=(0.3059,),
         std=(0.3189,),
@@ -129,7 +80,7 @@ _ALL = (
     DatasetInfo(
         name="mnist",
         image_shape=(28, 28, 1),
-        class_names=_DIGITS,
+        class_names=DIGITS,
         num_examples={"train": 60000, "test": 10000},
         mean=(0.1307,),
         std=(0.3081,),
@@ -140,7 +91,7 @@ _ALL = (
     DatasetInfo(
         name="fashion_mnist",
         image_shape=(28, 28, 1),
-        class_names=_FASHION_MNIST,
+        class_names=FASHION_MNIST,
         num_examples={"train": 60000, "test": 10000},
         mean=(0.2860,),  # mean and std: as published, not computed here
         std=(0.3530,),
@@ -151,7 +102,7 @@ _ALL = (
     DatasetInfo(
         name="cifar10",
         image_shape=(32, 32, 3),
-        class_names=tuple(_CIFAR10.split()),
+        class_names=CIFAR10,
         num_examples={"train": 50000, "test": 10000},
         mean=(0.4914, 0.4822, 0.4465),
         # The field's figures: the mean of each image's own deviation.  Over all pixels it is
@@ -164,19 +115,19 @@ _ALL = (
     DatasetInfo(
         name="cifar100",
         image_shape=(32, 32, 3),
-        class_names=tuple(_CIFAR100.split()),
+        class_names=CIFAR100,
         num_examples={"train": 50000, "test": 10000},
         mean=(0.5071, 0.4865, 0.4409),
         std=(0.2673, 0.2564, 0.2762),
         source="Krizhevsky, 2009, https://www.cs.toronto.edu/~kriz/cifar.html",
         licence="none stated; the authors ask to be cited",
         class_counts=_each(100, train=500, test=100),
-        superclasses=_superclasses(_SUPERCLASSES, _CIFAR100),
+        superclasses=CIFAR100_SUPERCLASSES,
     ),
     DatasetInfo(
         name="svhn_cropped",
         image_shape=(32, 32, 3),
-        class_names=_DIGITS,
+        class_names=DIGITS,
         num_examples={"train": 73257, "test": 26032},
         mean=(0.4377, 0.4438, 0.4728),  # mean and std: as published, not computed here
         std=(0.1980, 0.2010, 0.1970),
@@ -210,6 +161,39 @@ _ALL = (
                 "https://storage.googleapis.com/wandb_datasets/dw_train_86K_val_10K.zip",
             ),
         ),
+    ),
+    DatasetInfo(
+        name="alignmnist",
+        image_shape=(28, 28, 1),
+        class_names=DIGITS,
+        num_examples=dict.fromkeys(_ALIGNMNIST_SPLITS, 60000),
+        mean=(0.1307,),  # of MNIST
+        std=(0.3081,),
+        source="Hauberg et al., 2016, arXiv:1510.02795, "
+        "http://www2.compute.dtu.dk/~sohau/augmentations/; MNIST's training images, and 75 times "
+        "the same deformed; there is no test set",
+        licence="none stated; MNIST's is CC BY-SA 3.0",
+        builder="alignmnist",
+        storage="mapped",
+        class_counts=dict.fromkeys(_ALIGNMNIST_SPLITS, _MNIST_COUNTS["train"]),
+        files=(File("alignmnist.npz", "http://www2.compute.dtu.dk/~sohau/augmentations/"),),
+        how_to_get="download alignmnist.npz, about 4 GB, from the page of its authors and place "
+        "it in downloads/manual of the data folder; alignmnist_generated needs no file",
+    ),
+    DatasetInfo(
+        name="alignmnist_generated",
+        image_shape=(28, 28, 1),
+        class_names=DIGITS,
+        num_examples=dict.fromkeys(_ALIGNMNIST_SPLITS, 60000),
+        mean=(0.1307,),  # of MNIST
+        std=(0.3081,),
+        source="made here of MNIST's training images by the method of Hauberg et al., 2016, "
+        "arXiv:1510.02795; how strong the published deformations are is not published",
+        licence="MNIST's, CC BY-SA 3.0",
+        builder="alignmnist",
+        storage="mapped",
+        class_counts=dict.fromkeys(_ALIGNMNIST_SPLITS, _MNIST_COUNTS["train"]),
+        how_to_get="prepare mnist, of which it is made",
     ),
     DatasetInfo(
         name="tiny_imagenet",
@@ -262,7 +246,7 @@ _ALL = (
     DatasetInfo(
         name="cifar10_corrupted",
         image_shape=(32, 32, 3),
-        class_names=tuple(_CIFAR10.split()),
+        class_names=CIFAR10,
         num_examples={"test": 10000},
         mean=(0.4914, 0.4822, 0.4465),  # of CIFAR-10
         std=(0.2023, 0.1994, 0.2010),
@@ -275,7 +259,7 @@ _ALL = (
     DatasetInfo(
         name="mnist_corrupted",
         image_shape=(28, 28, 1),
-        class_names=_DIGITS,
+        class_names=DIGITS,
         num_examples={"train": 60000, "test": 10000},
         mean=(0.1307,),  # of MNIST
         std=(0.3081,),
@@ -304,7 +288,7 @@ _ALL = (
     DatasetInfo(
         name="cifar10_1",
         image_shape=(32, 32, 3),
-        class_names=tuple(_CIFAR10.split()),
+        class_names=CIFAR10,
         num_examples={"test": 2000},
         mean=(0.4914, 0.4822, 0.4465),  # of CIFAR-10
         std=(0.2023, 0.1994, 0.2010),

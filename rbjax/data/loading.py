@@ -70,6 +70,7 @@ def load(
     *,
     data_dir: str | Path | None = None,
     bands: Sequence[str] = (),
+    source: str | Path | None = None,
 ) -> Dataset:
     """Loads a whole split; has it downloaded and prepared where that was not done yet.
 
@@ -78,6 +79,8 @@ def load(
         split: "train" or "test".
         data_dir: where TFDS keeps its datasets; $TFDS_DATA_DIR or ~/tensorflow_datasets.
         bands: of `info(name).channel_names`, the channels to keep, in this order; all of them.
+        source: where its published files are taken from if they are not here yet, the URL of a
+            mirror or a path; see `prepare.take`.  None: $RBJAX_MIRROR, or their own addresses.
 
     Returns:
         A Dataset in the order of `example_ids`, which does not depend on how the split is stored
@@ -98,15 +101,15 @@ def load(
     if known.embedded:
         images, labels = load_digits(split)
     elif known.builder:
-        known, images, labels = builders.read(known, split, data_dir)
+        known, images, labels = builders.read(known, split, data_dir, source)
         chosen = with_bands(known, bands)
     else:
         stored = known.stored_splits.get(split, split)
         if known.storage == "records":
             shape = known.image_shape
-            images, labels = storage.open_records(name, stored, shape, data_dir)
+            images, labels = storage.open_records(name, stored, shape, data_dir, source)
         else:
-            images, labels = storage.read(name, stored, data_dir)
+            images, labels = storage.read(name, stored, data_dir, source)
     _check(known, split, images, labels)
     if bands:
         order_of = [known.channel_names.index(band) for band in bands]

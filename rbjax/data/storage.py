@@ -76,7 +76,10 @@ def find(name: str, data_dir: str | Path | None = None) -> Path | None:
 
 
 def read(
-    name: str, split: str, data_dir: str | Path | None = None
+    name: str,
+    split: str,
+    data_dir: str | Path | None = None,
+    source: str | Path | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Reads a whole split, prepared first where it is not there.
 
@@ -84,6 +87,7 @@ def read(
         name: its name in TFDS.
         split: "train" or "test".
         data_dir: where to look and prepare; `default_data_dir()`.
+        source: where its files are taken from, as for `prepare.prepare`.
 
     Returns:
         images (N, H, W, C) uint8 and labels (N,) int32, in the stored order.
@@ -91,7 +95,7 @@ def read(
     Raises:
         DatasetNotFoundError: if it is not there and cannot be prepared, or files are missing.
     """
-    folder, data_dir = ready(name, data_dir)
+    folder, data_dir = ready(name, data_dir, source)
     path = own_folder(data_dir) / "decoded" / f"{name.replace('/', '-')}-{folder.name}-{split}.npz"
     key = fingerprint(folder, split)
     arrays = _read_cache(path, key)
@@ -102,7 +106,11 @@ def read(
 
 
 def open_records(
-    name: str, split: str, image_shape: tuple[int, int, int], data_dir: str | Path | None = None
+    name: str,
+    split: str,
+    image_shape: tuple[int, int, int],
+    data_dir: str | Path | None = None,
+    source: str | Path | None = None,
 ) -> tuple[RecordImages, np.ndarray]:
     """Opens a whole split whose images stay in their records, prepared first if need be.
 
@@ -111,6 +119,7 @@ def open_records(
         split: its name in TFDS.
         image_shape: height, width and channels that images are made to fit.
         data_dir: where to look and prepare; `default_data_dir()`.
+        source: where its files are taken from, as for `prepare.prepare`.
 
     Returns:
         images (N, H, W, C) uint8, decoded where they are indexed, and labels (N,) int32, in the
@@ -120,7 +129,7 @@ def open_records(
         DatasetNotFoundError: if it is not there and cannot be prepared, or files are missing.
         ValueError: naming the files, if one is damaged.
     """
-    folder, data_dir = ready(name, data_dir)
+    folder, data_dir = ready(name, data_dir, source)
     path = own_folder(data_dir) / "labels" / f"{name.replace('/', '-')}-{folder.name}-{split}.npz"
     key = fingerprint(folder, split)
     records = Records(as_array_record(folder, data_dir), split)
@@ -135,12 +144,15 @@ def open_records(
     return RecordImages(records, image_shape), kept[1]
 
 
-def ready(name: str, data_dir: str | Path | None = None) -> tuple[Path, Path]:
+def ready(
+    name: str, data_dir: str | Path | None = None, source: str | Path | None = None
+) -> tuple[Path, Path]:
     """Returns the folder of a dataset, prepared first where it is not there.
 
     Args:
         name: as for `find`.
         data_dir: where to look and prepare; `default_data_dir()`.
+        source: where its files are taken from, as for `prepare.prepare`.
 
     Returns:
         The folder of its newest version, and the folder of datasets.
@@ -151,7 +163,7 @@ def ready(name: str, data_dir: str | Path | None = None) -> tuple[Path, Path]:
     data_dir = folder_of(data_dir)
     folder = find(name, data_dir)
     if folder is None:
-        prepare(name, data_dir)
+        prepare(name, data_dir, source)
         folder = find(name, data_dir)
     if folder is None:
         raise DatasetNotFoundError(f"TFDS prepared {name}, but it is not in {data_dir}")

@@ -7,6 +7,7 @@ import pytest
 
 from rbjax.data import (
     DatasetNotFoundError,
+    builders,
     datasets,
     imbalance,
     load,
@@ -14,7 +15,6 @@ from rbjax.data import (
     prepare,
     storage,
 )
-from rbjax.data.builders import droughtwatch
 from tests.data import examples
 
 ARCHIVE = "dw_train_86K_val_10K.zip"
@@ -190,7 +190,7 @@ def test_from_an_archive_a_folder_or_a_mirror(archive, pixels, tmp_path, monkeyp
     known = datasets.info("droughtwatch")
     for number, source in enumerate((archive, archive.parent)):
         to = tmp_path / str(number)
-        droughtwatch.prepare(known, "test", to, source)
+        builders.read(known, "test", to, source)
         assert (to / "downloads/manual" / ARCHIVE).exists()
         np.testing.assert_array_equal(load("droughtwatch", "test", data_dir=to).images, pixels[:2])
     monkeypatch.setenv(prepare.MIRROR, str(archive.parent))

@@ -8,11 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from rbjax.data import storage
 from rbjax.data.description import DatasetInfo
 
 
 def read(
-    known: DatasetInfo, split: str, data_dir: str | Path | None = None
+    known: DatasetInfo,
+    split: str,
+    data_dir: str | Path | None = None,
+    source: str | Path | None = None,
 ) -> tuple[DatasetInfo, Any, np.ndarray]:
     """Reads a split with the dataset's builder, which prepares it where that was not done yet.
 
@@ -20,6 +24,9 @@ def read(
         known: the dataset's description; `builder` is a module of this package.
         split: one of its splits.
         data_dir: the folder of datasets; `storage.default_data_dir()`.
+        source: where the published files are taken from, if they are needed: a mirror's URL, or
+            the path of the archive or of the folder it was unpacked to; None: as they are found or
+            downloaded.
 
     Returns:
         The description, completed by what only the files say, images (N, H, W, C) uint8, an
@@ -27,29 +34,27 @@ def read(
 
     Raises:
         DatasetNotFoundError: if it is neither here nor can be downloaded.
-        ValueError: naming the file, if one is damaged.
+        ValueError: naming the file, if one is damaged; nothing is left of what was written.
     """
-    return _module(known).read(known, split, data_dir)
+    module = importlib.import_module(f"{__name__}.{known.builder}")
+    return module.read(known, split, data_dir, source)
 
 
-def prepare(
-    known: DatasetInfo, split: str, data_dir: Path, source: str | Path | None = None
-) -> None:
-    """Prepares a split anew.
+def stored(known: DatasetInfo, data_dir: Path) -> str:
+    """Returns where a dataset lies on this machine, for people.
 
     Args:
         known: as for `read`.
-        split: as for `read`.
         data_dir: the folder of datasets.
-        source: where the published files are taken from: a mirror's URL, or the path of the
-            archive or of the folder it was unpacked to; None: as they are found or downloaded.
 
-    Raises:
-        DatasetNotFoundError: if they cannot be had.
-        ValueError: naming the file, if one is damaged; nothing is left of what was written.
+    Returns:
+        A path; "" where it is not here.
     """
-    _module(known).prepare(known, split, data_dir, source)
-
-
-def _module(known: DatasetInfo) -> Any:
-    return importlib.import_module(f"{__name__}.{known.builder}")
+    own = storage.own_folder(data_dir)
+    if known.name == "alignmnist_generated":
+        here = storage.find("mnist", data_dir)
+        return f"{own / known.name}, made where it is asked for" if here else ""
+    prepared = own / "mapped" / known.name
+    placed = [storage.manual_folder(data_dir) / file.name for file in known.files]
+    found = [path for path in (prepared, *placed) if path.exists()]
+    return str(found[0]) if found else ""

@@ -23,15 +23,10 @@ _LABEL = "label"
 
 
 def read(
-    known: DatasetInfo, split: str, data_dir: str | Path | None
+    known: DatasetInfo, split: str, data_dir: str | Path | None, source: str | Path | None
 ) -> tuple[DatasetInfo, np.ndarray, np.ndarray]:
     """Reads a split: see `builders.read`."""
-    return mapped.read(known, split, data_dir, examples)
-
-
-def prepare(known: DatasetInfo, split: str, data_dir: Path, source: str | Path | None) -> None:
-    """Prepares a split: see `builders.prepare`."""
-    mapped.prepare(known, split, data_dir, examples, source=source)
+    return mapped.read(known, split, data_dir, source, examples)
 
 
 def examples(members: Members, known: DatasetInfo, split: str) -> Iterator[tuple[np.ndarray, int]]:

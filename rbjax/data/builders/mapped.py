@@ -32,6 +32,7 @@ def read(
     known: DatasetInfo,
     split: str,
     data_dir: str | Path | None,
+    source: str | Path | None,
     examples: Examples,
     *,
     class_names: Callable[[Members, DatasetInfo], tuple[str, ...]] | None = None,
@@ -42,6 +43,7 @@ def read(
         known: of the dataset.
         split: one of its splits.
         data_dir: the folder of datasets; `storage.default_data_dir()`.
+        source: as for `published`.
         examples: yields a split's examples.
         class_names: reads the names of the classes, where the description has only numbers.
 
@@ -57,7 +59,7 @@ def read(
     folder = place(known, split, data_dir)
     found = _open(folder, known)
     if found is None:
-        prepare(known, split, data_dir, examples, class_names)
+        _prepare(known, split, published(known, data_dir, source), folder, examples, class_names)
         found = _open(folder, known)
     if found is None:
         raise ValueError(f"{folder}: cannot be read; delete it, and it is prepared anew")
@@ -101,30 +103,16 @@ def published(known: DatasetInfo, data_dir: Path, source: str | Path | None = No
     return fetch(file, by_hand)
 
 
-def prepare(
+def _prepare(
     known: DatasetInfo,
     split: str,
-    data_dir: Path,
+    files: Path,
+    folder: Path,
     examples: Examples,
-    class_names: Callable[[Members, DatasetInfo], tuple[str, ...]] | None = None,
-    source: str | Path | None = None,
+    class_names: Callable[[Members, DatasetInfo], tuple[str, ...]] | None,
 ) -> None:
-    """Decodes a split into rbjax's own folder.
-
-    Args:
-        known: as for `read`.
-        split: as for `read`.
-        data_dir: the folder of datasets.
-        examples: as for `read`.
-        class_names: as for `read`.
-        source: as for `published`.
-
-    Raises:
-        DatasetNotFoundError: as `published`.
-        ValueError: naming the file, if one is damaged.
-    """
-    folder = place(known, split, data_dir)
-    with Members(published(known, data_dir, source)) as members:
+    """Decodes a split of the published files into a folder, which appears when it is complete."""
+    with Members(files) as members:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
             new = Path(temporary) / "new"

@@ -24,15 +24,10 @@ _SUFFIX = ".JPEG"
 
 
 def read(
-    known: DatasetInfo, split: str, data_dir: str | Path | None
+    known: DatasetInfo, split: str, data_dir: str | Path | None, source: str | Path | None
 ) -> tuple[DatasetInfo, np.ndarray, np.ndarray]:
     """Reads a split: see `builders.read`."""
-    return mapped.read(known, split, data_dir, examples, class_names=class_names)
-
-
-def prepare(known: DatasetInfo, split: str, data_dir: Path, source: str | Path | None) -> None:
-    """Prepares a split: see `builders.prepare`."""
-    mapped.prepare(known, split, data_dir, examples, class_names, source)
+    return mapped.read(known, split, data_dir, source, examples, class_names=class_names)
 
 
 def class_names(members: Members, known: DatasetInfo) -> tuple[str, ...]:

@@ -1,0 +1,187 @@
+"""A dataset's card: what is known of it, what of it is on this machine, and how to get the rest."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rbjax.data import builders, storage
+from rbjax.data.description import DatasetInfo, File
+from rbjax.data.loading import load
+from rbjax.data.prepare import published_files
+
+_WIDTH = 100
+_LABEL = 9
+_MOST_ROWS = 30
+"""Classes that are listed one a line."""
+_MOST_NAMES = 100
+_HELD = {
+    "memory": "decoded, in memory",
+    "mapped": "decoded once to a file that is memory-mapped",
+    "records": "as it is stored, decoded where it is used",
+}
+
+
+def card(dataset_info: DatasetInfo, data_dir: str | Path | None = None) -> str:
+    """Returns what is known of a dataset, with its class counts if it is on this machine.
+
+    Args:
+        dataset_info: of the dataset.
+        data_dir: where TFDS keeps its datasets; `storage.default_data_dir()`.
+
+    Returns:
+        Lines of text.
+    """
+    lines = [
+        one_line(dataset_info),
+        *_entry("mean", f"{_numbers(dataset_info.mean)}   (train, pixels in [0, 1])"),
+        *_entry("std", _numbers(dataset_info.std)),
+        *_entry("source", dataset_info.source),
+        *_entry("licence", dataset_info.licence),
+        *_entry("held", _HELD[dataset_info.storage]),
+    ]
+    if dataset_info.channel_names:
+        lines += _entry("bands", " ".join(dataset_info.channel_names))
+    if dataset_info.configs:
+        lines += _entry("configs", _configs(dataset_info))
+    here = _stored(dataset_info, data_dir)
+    lines += _entry("stored", here) if here else _how_to_get(dataset_info, data_dir)
+    lines += _classes(dataset_info, data_dir, bool(here))
+    return "\n".join([*lines, *_superclasses(dataset_info)])
+
+
+def one_line(dataset_info: DatasetInfo) -> str:
+    """Returns a dataset's name, number of classes, shape and sizes.
+
+    Args:
+        dataset_info: of the dataset.
+
+    Returns:
+        For example "digits: 10 classes, 16 x 16 x 1, 1,437 train, 360 test".
+    """
+    sizes = [f"{count:,} {split}" for split, count in dataset_info.num_examples.items()]
+    if len(sizes) > 3:
+        sizes = [sizes[0], f"{sizes[1]} to {sizes[-1].split()[1]} alike"]
+    shape = " x ".join(map(str, dataset_info.image_shape))
+    return f"{dataset_info.name}: {dataset_info.num_classes} classes, {shape}, {', '.join(sizes)}"
+
+
+def _entry(label: str, text: str) -> list[str]:
+    """Returns a label and its text, in lines that are no longer than the card is wide."""
+    return textwrap.wrap(
+        text,
+        width=_WIDTH,
+        initial_indent=f"{label:<{_LABEL}}",
+        subsequent_indent=" " * _LABEL,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return " ".join(f"{value:.4f}" for value in values)
+
+
+def _stored(dataset_info: DatasetInfo, data_dir: str | Path | None) -> str:
+    """Returns where a dataset lies on this machine, "" where it does not."""
+    name, folder = dataset_info.name, storage.folder_of(data_dir)
+    if dataset_info.embedded:
+        return "in scikit-learn"
+    if dataset_info.builder:
+        return builders.stored(dataset_info, folder)
+    if dataset_info.configs:
+        found = [c for c in dataset_info.configs if storage.find(f"{name}/{c}", folder)]
+        return f"{folder / name}: {' '.join(found)}" if found else ""
+    return str(storage.find(name, folder) or "")
+
+
+def _configs(dataset_info: DatasetInfo) -> str:
+    """Returns the names of the configs; those of five severities once each."""
+    name, configs = dataset_info.name, dataset_info.configs
+    stems = [config[:-2] for config in configs if config.endswith("_1")]
+    if len(configs) != 5 * len(stems):
+        return f"{name}/ and one of: {' '.join(configs)}"
+    return f"{name}/ and one of these, each with _1 to _5: {' '.join(stems)}"
+
+
+def _how_to_get(dataset_info: DatasetInfo, data_dir: str | Path | None) -> list[str]:
+    name = dataset_info.name
+    command = f"python -m rbjax.data {name} --prepare"
+    if dataset_info.configs:
+        command = f"python -m rbjax.data {name}/{dataset_info.configs[0]} --prepare"
+    who = "rbjax" if dataset_info.builder else "TFDS"
+    lines = _entry("stored", f"not in {data_dir or storage.default_data_dir()}")
+    if dataset_info.how_to_get:
+        lines += _entry("first", dataset_info.how_to_get)
+    if dataset_info.name == "alignmnist_generated":
+        return lines
+    lines += [
+        f"{'get it':<{_LABEL}}{command}",
+        f"{'':<{_LABEL}}    with a network: {who} downloads and prepares it",
+        f"{'':<{_LABEL}}{command} --from=URL_OR_PATH",
+        f"{'':<{_LABEL}}    the same, from a mirror or from files that are here, checked alike",
+    ]
+    lines += _entry("", f"or copy the folder {name} of a machine that has it prepared")
+    for file in published_files(name):
+        lines += _entry("file", _file(file))
+    return lines
+
+
+def _file(file: File) -> str:
+    size = "size not published" if file.num_bytes is None else f"{file.num_bytes:,} bytes"
+    checksum = "no checksum is published" if file.sha256 is None else f"SHA-256 {file.sha256}"
+    return f"{file.name}, {size}, {checksum}, {file.url}"
+
+
+def _classes(dataset_info: DatasetInfo, data_dir: str | Path | None, here: bool) -> list[str]:
+    """Returns a line a class; one line for all where they are many or of one size."""
+    counts = _class_counts(dataset_info, data_dir, here)
+    names = _names(dataset_info.class_names)
+    if not counts:
+        return _entry("classes", names)
+    if all(len(set(column.tolist())) == 1 for column in counts.values()):
+        each = ", ".join(f"{column[0]:,} {split}" for split, column in counts.items())
+        return _entry("classes", f"{each} each: {names}")
+    if dataset_info.num_classes > _MOST_ROWS:
+        spread = ", ".join(f"{c.max():,} to {c.min():,} {split}" for split, c in counts.items())
+        return _entry("classes", f"{spread}: {names}")
+    counts = dict(list(counts.items())[:2])
+    width = max(len("class"), *map(len, dataset_info.class_names))
+    lines = [f"{'':>3}  {'class':<{width}}" + "".join(f"{split:>8}" for split in counts)]
+    for label, class_name in enumerate(dataset_info.class_names):
+        row = "".join(f"{column[label]:>8,}" for column in counts.values())
+        lines.append(f"{label:>3}  {class_name:<{width}}{row}")
+    return lines
+
+
+def _names(class_names: Sequence[str]) -> str:
+    """Returns the names of the classes, of very many the first and the last."""
+    if len(class_names) > _MOST_NAMES:
+        class_names = (*class_names[:3], "...", class_names[-1])
+    return ", ".join(class_names)
+
+
+def _class_counts(
+    dataset_info: DatasetInfo, data_dir: str | Path | None, here: bool
+) -> dict[str, np.ndarray]:
+    """Returns the counts of what is here, else those that are published."""
+    counts = {split: np.array(known) for split, known in dataset_info.class_counts.items()}
+    unknown = [split for split in dataset_info.num_examples if split not in counts]
+    if here and not dataset_info.configs:
+        for split in unknown:
+            counts[split] = load(dataset_info.name, split, data_dir=data_dir).class_counts
+    return {split: counts[split] for split in dataset_info.num_examples if split in counts}
+
+
+def _superclasses(dataset_info: DatasetInfo) -> list[str]:
+    groups = dataset_info.superclasses
+    if groups is None:
+        return []
+    lines = [f"{len(groups.names)} superclasses"]
+    for row, name in enumerate(groups.names):
+        pairs = zip(dataset_info.class_names, groups.of_class, strict=True)
+        lines.append(f"  {name}: {', '.join(fine for fine, group in pairs if group == row)}")
+    return lines
