@@ -15,6 +15,9 @@ from rbjax.typing import Array, Key, Perturbation
 _TAIL = 6.0
 """Deviations below the mean where the sum over a Poisson distribution starts; 1e-9 lies below."""
 
+_FROM_ZERO = 64.0
+"""Up to this mean the sum starts at P(0), which float32 still holds."""
+
 _BELOW_ONE = 1 - 4e-6
 """Keeps a uniform number below a sum of probabilities that float32 leaves short of 1."""
 
@@ -34,7 +37,7 @@ def poisson(key: Key, mean: Array, *, largest: float) -> Array:
         Whole numbers of the shape and dtype of `mean`. One in 250,000 would lie further in the
         upper tail.
     """
-    first = jnp.floor(jnp.maximum(mean - _TAIL * jnp.sqrt(mean), 0.0))
+    first = jnp.where(mean <= _FROM_ZERO, 0.0, jnp.floor(mean - _TAIL * jnp.sqrt(mean)))
     # log P(first) by Stirling's series, whose terms do not cancel: a k log(mean) would cost digits.
     start = jnp.maximum(first, 1.0)
     excess = mean / start - 1
@@ -48,8 +51,9 @@ def poisson(key: Key, mean: Array, *, largest: float) -> Array:
         rest, count = carry
         return rest * ((first + number) * inverse) - 1, count + (rest >= 0)
 
-    below = min(largest, _TAIL * math.sqrt(largest))
-    num_terms = math.ceil(below + _TAIL * math.sqrt(largest) + 10)
+    small = min(largest, _FROM_ZERO)
+    above = max(small + _TAIL * math.sqrt(small), 2 * _TAIL * math.sqrt(largest))
+    num_terms = math.ceil(above + 10)
     # Or XLA on CPU draws the uniform numbers anew for every eight terms: 3 times slower.
     first, rest, inverse = jax.lax.optimization_barrier((first, rest, inverse))
     _, count = jax.lax.fori_loop(1, num_terms + 1, add_term, (rest, jnp.zeros_like(mean)), unroll=8)
