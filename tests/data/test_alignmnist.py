@@ -124,6 +124,14 @@ def flip(path, save):
     path.write_bytes(data)
 
 
+def flip_checksum(path, save):
+    """Sound pixels, and another checksum for them in the archive's directory."""
+    save(path, **made_arrays())
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x01\x02") + 16] ^= 255
+    path.write_bytes(data)
+
+
 def shorten(path, save):
     """An x that has fewer pixels than its header says."""
     save(path, **made_arrays())
@@ -142,6 +150,7 @@ def write_text(path, save):
 WRONG = {
     "truncated": (truncate, "truncated or damaged"),
     "flipped": (flip, "truncated or damaged"),
+    "checksum": (flip_checksum, "truncated or damaged"),
     "short": (shorten, "x.npy that is not as long as it says"),
     "text": (write_text, "truncated or damaged"),
     "names": (lambda path, save: save(path, a=np.zeros(3)), "holds a.npy; must hold x.npy and y"),
@@ -278,11 +287,15 @@ def test_images_are_deformed_by_their_class_example_and_block(bars):
     assert np.any(deform(whole, recipe=RECIPE._replace(seed=1)) != one)
     still = deform(whole, recipe=RECIPE._replace(scale=0.0))
     np.testing.assert_array_equal(still, bars.images)
-    # A bar of class 0 moves down or up: its own columns stay as bright.
-    columns, rows = (
-        np.abs(one.sum(a).astype(int) - bars.images.sum(a)).sum((1, 2)) for a in (1, 2)
+    with pytest.raises(ValueError, match=r"scale is -1.0; it must be at least 0"):
+        deform(whole, recipe=RECIPE._replace(scale=-1.0))
+    # A bar of class 0 moves down or up, and its columns stay as bright; in class 1 it is the rows.
+    by_column, by_row = (
+        np.abs(one.sum(axis).astype(int) - bars.images.sum(axis)).sum((1, 2)) for axis in (1, 2)
     )
-    assert columns[:20].sum() < 0.5 * rows[:20].sum()
+    assert by_column[:20].sum() < 0.5 * by_row[:20].sum()
+    assert by_row[20:].sum() < 0.5 * by_column[20:].sum()
+    assert by_column[20:].sum() > 0.3 * by_row[:20].sum()
 
 
 def test_more_images_than_a_batch_and_a_rest(bars, monkeypatch):

@@ -18,6 +18,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -161,6 +162,7 @@ def learnt(
     size = (num_classes, settings.field.dimension, settings.field.dimension)
     if kept is not None and "covariances" in kept and kept["covariances"].shape == size:
         return kept["covariances"]
+    print(f"{num_classes} classes' deformations are learnt, once, for {path}", file=sys.stderr)
     covariances = learn(images, labels, example_ids, settings, num_classes=num_classes)
     folder.mkdir(parents=True, exist_ok=True)
     atomic.write_npz(path, covariances=covariances, settings=np.array(text))

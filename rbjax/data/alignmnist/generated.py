@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rbjax import atomic, cpab, prng
+from rbjax import atomic, checks, cpab, prng
 from rbjax.data import order
 from rbjax.data.alignmnist import alignment
 from rbjax.typing import Array, Key
@@ -63,8 +63,12 @@ def deform(
 
     Returns:
         (N, H, W, C) uint8.
+
+    Raises:
+        ValueError: if the scale is negative or not finite.
     """
-    factors = np.stack([recipe.scale * cpab.factor(each) for each in covariances])
+    scale = checks.real("scale", recipe.scale)
+    factors = np.stack([scale * cpab.factor(each) for each in covariances])
     base = jax.random.key(recipe.seed)
     size = min(_BATCH, len(images))
     made = np.empty_like(images)
