@@ -15,7 +15,19 @@ from collections.abc import Callable
 from typing import Any
 
 from rbjax import checks
-from rbjax.corruptions import blur, digital, elastic, glass, noise, photometric
+from rbjax.corruptions import (
+    blur,
+    digital,
+    elastic,
+    frost,
+    glass,
+    mnist_geometry,
+    mnist_strokes,
+    noise,
+    photometric,
+    spatter,
+    weather,
+)
 from rbjax.corruptions.change import Corruption
 from rbjax.corruptions.constants import (
     COMMON,
@@ -51,12 +63,24 @@ CORRUPTIONS: dict[str, Callable[..., Perturbation]] = {
     "motion_blur": blur.motion_blur,
     "zoom_blur": blur.zoom_blur,
     "gaussian_blur": blur.gaussian_blur,
+    "snow": weather.snow,
+    "frost": frost.frost,
+    "fog": weather.fog,
+    "spatter": spatter.spatter,
     "brightness": photometric.brightness,
     "contrast": photometric.contrast,
     "saturate": photometric.saturate,
     "elastic_transform": elastic.elastic_transform,
     "pixelate": digital.pixelate,
     "jpeg_compression": digital.jpeg_compression,
+    "shear": mnist_geometry.shear,
+    "scale": mnist_geometry.scale,
+    "rotate": mnist_geometry.rotate,
+    "translate": mnist_geometry.translate,
+    "stripe": mnist_strokes.stripe,
+    "dotted_line": mnist_strokes.dotted_line,
+    "zigzag": mnist_strokes.zigzag,
+    "canny_edges": mnist_strokes.canny_edges,
 }
 """The makers by name: (constants, *, profile, ...) -> the change, before it is clipped."""
 

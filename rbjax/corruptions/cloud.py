@@ -1,0 +1,90 @@
+"""The clouds of ImageNet-C's fog, where only one corner of a large map is used.
+
+The map's smallest and largest value scale that corner, so all of the map has to be drawn. The
+finest levels hold nearly all of its points and nearly none of its height: their noise comes from a
+cheap hash, a byte a point, and the last level is reduced without being put together.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rbjax.typing import Array, Key
+
+_FINE = 32
+"""Levels that start from a grid of this side or more have an amplitude below decay^-10 (0.035)."""
+
+
+def corner(key: Key, size: int, shape: tuple[int, int], *, decay: float) -> Array:
+    """Returns the upper left part of a random cloud, by the diamond-square algorithm on a torus.
+
+    `rbjax.perturbations.weather.plasma(key, size, decay=decay)[:height, :width]` for sizes up to
+    32, the same draws; beyond, the same distribution but for the noise of the fine levels, which
+    has 256 values (steps of at most 2.8e-4 of the first level's noise).
+
+    Args:
+        key: one key.
+        size: the map's side, a power of two.
+        shape: (H, W), at most the size.
+        decay: at least 1; the larger, the smoother.
+
+    Returns:
+        (H, W) float32, scaled so that the whole map covers [0, 1].
+
+    Source:
+        Hendrycks and Dietterich 2019, arXiv 1903.12261, "fog".
+    """
+    noise = jax.random.uniform(key, (min(size, _FINE) ** 2 - 1,), minval=-1.0, maxval=1.0)
+    seeds = jax.random.bits(jax.random.fold_in(key, 1), (2,))
+    grid, amplitude, used = jnp.zeros((1, 1)), 1.0, 0
+    for n in (1 << level for level in range(size.bit_length() - 1)):
+        if n < _FINE:
+            of_level = noise[used : used + 3 * n * n].reshape(3, n, n)
+        else:
+            of_level = _cheap_noise(seeds, n)
+        parts = _grow(grid, amplitude * of_level)
+        amplitude, used = amplitude / decay**2, used + 3 * n * n
+        if 2 * n < size:
+            grid = _together(*parts)
+    least = jnp.min(jnp.stack([jnp.min(part) for part in parts]))
+    most = jnp.max(jnp.stack([jnp.max(part) for part in parts]))
+    rows, columns = (-(-side // 2) for side in shape)
+    cut = _together(*(part[:rows, :columns] for part in parts))[: shape[0], : shape[1]]
+    return (cut - least) / (most - least)
+
+
+def _grow(grid: Array, noise: Array) -> tuple[Array, Array, Array, Array]:
+    """Returns a grid of n x n points and what is new between them: along, across and middle."""
+    middle, across, along = noise
+    below, beside = jnp.roll(grid, -1, axis=0), jnp.roll(grid, -1, axis=1)
+    middle += (grid + below + beside + jnp.roll(below, -1, axis=1)) / 4
+    middle = jax.lax.optimization_barrier(middle)  # or it is worked out again for its neighbours
+    along += (grid + beside + middle + jnp.roll(middle, 1, axis=0)) / 4
+    across += (grid + below + middle + jnp.roll(middle, 1, axis=1)) / 4
+    return grid, along, across, middle
+
+
+def _together(grid: Array, along: Array, across: Array, middle: Array) -> Array:
+    """Returns the points of four n x m grids as one of 2n x 2m."""
+    pairs = jnp.stack([jnp.stack([grid, along], -1), jnp.stack([across, middle], -1)], axis=1)
+    return pairs.reshape(2 * grid.shape[0], 2 * grid.shape[1])
+
+
+def _cheap_noise(seeds: Array, n: int) -> Array:
+    """Returns (3, n, n) values uniform on 256 levels in (-1, 1): four from a word of a hash."""
+    words = 3 * n * n // 4
+    # Counters start at the number of words: every level has its own.
+    counters = jnp.arange(words, 2 * words, dtype=jnp.uint32).reshape(3, 1, n // 4, n)
+    word = _mix(_mix(counters ^ seeds[0]) + seeds[1])
+    shifts = np.arange(0, 32, 8, dtype=np.uint32).reshape(1, 4, 1, 1)
+    values = ((word >> shifts) & 255).astype(jnp.int32)
+    return (values.astype(jnp.float32) * (2 / 256) + (1 / 256 - 1)).reshape(3, n, n)
+
+
+def _mix(word: Array) -> Array:
+    """Returns the 32-bit words stirred: a bijection that flips half of the bits for each bit."""
+    word = (word ^ (word >> 16)) * np.uint32(0x7FEB352D)
+    word = (word ^ (word >> 15)) * np.uint32(0x846CA68B)
+    return word ^ (word >> 16)
