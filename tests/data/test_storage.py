@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import shutil
@@ -6,12 +7,13 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from rbjax.data import DatasetNotFoundError, load, storage
 
 # TFDS itself writes MNIST's first images, once as `tfds.load` does and once by way of `prepare`.
 _PREPARE = """
-import pathlib, sys
+import hashlib, pathlib, sys
 import numpy as np
 import tensorflow_datasets as tfds
 from rbjax.data import prepare
@@ -32,6 +34,19 @@ tfds.builder("mnist", data_dir=folder / "tfrecord").download_and_prepare()
 data = tfds.load("mnist", data_dir=folder / "tfrecord", split="train")
 images, labels = zip(*((e["image"], e["label"]) for e in data.as_numpy_iterator()))
 np.savez(folder / "expected.npz", images=images, labels=labels)
+
+# A dataset with configs, whose files come from a folder; its host is out of reach.
+prepare.reachable = lambda url: False
+mirror = folder / "mirror"
+mirror.mkdir()
+np.save(mirror / "cifar10.1_v6_data.npy", rng.integers(0, 256, (20, 32, 32, 3), np.uint8))
+np.save(mirror / "cifar10.1_v6_labels.npy", np.arange(20, dtype=np.int32) % 10)
+checksums = tfds.core.download.checksums
+tfds.builder_cls("cifar10_1").url_infos = {
+    f"https://github.com/modestyachts/CIFAR-10.1/blob/master/datasets/{p.name}?raw=true":
+    checksums.UrlInfo(p.stat().st_size, hashlib.sha256(p.read_bytes()).hexdigest(), p.name)
+    for p in mirror.iterdir()}
+prepare.prepare("cifar10_1/v6", folder / "configs", mirror)
 """
 
 
@@ -188,3 +203,80 @@ def test_where_nothing_can_be_written_it_is_decoded_each_time(array_record, deco
 def test_a_bucket_is_not_a_folder():
     with pytest.raises(ValueError, match=r"data_dir = 'gs://bucket/tfds': must be a folder"):
         storage.find("mnist", "gs://bucket/tfds")
+
+
+def test_a_config_is_prepared_from_a_folder_of_its_files(prepared):
+    dataset = load("cifar10_1/v6", "test", data_dir=prepared / "configs")
+    expected = np.load(prepared / "mirror/cifar10.1_v6_data.npy")
+    order = np.argsort(dataset.index)
+    assert sorted(image.tobytes() for image in dataset.images[order]) == sorted(
+        image.tobytes() for image in expected
+    )
+    assert dataset.class_counts.tolist() == [2] * 10
+    assert dataset.info.name == "cifar10_1/v6"
+    manual = prepared / "configs/downloads/manual"
+    assert sorted(path.name for path in manual.iterdir()) == [
+        "cifar10.1_v6_data.npy",
+        "cifar10.1_v6_labels.npy",
+    ]
+
+
+def test_images_stay_in_their_records(array_record):
+    images, labels = storage.read("mnist", "train", array_record)
+    lazy, again = storage.open_records("mnist", "train", (28, 28, 1), array_record)
+    np.testing.assert_array_equal(again, labels)
+    assert not isinstance(lazy, np.ndarray)
+    assert lazy.shape == images.shape
+    rows = np.array([7, 3, 3])
+    np.testing.assert_array_equal(lazy[rows], images[rows])
+    np.testing.assert_array_equal(lazy[10:13], images[10:13])
+    np.testing.assert_array_equal(lazy[-1], images[-1])
+    assert lazy[rows[:0]].shape == (0, 28, 28, 1)
+    np.testing.assert_array_equal(np.asarray(lazy), images)
+
+
+def test_labels_of_records_are_read_once(array_record, monkeypatch):
+    _, labels = storage.open_records("mnist", "train", (28, 28, 1), array_record)
+    monkeypatch.setattr(storage.Records, "read", None)
+    _, again = storage.open_records("mnist", "train", (28, 28, 1), array_record)
+    np.testing.assert_array_equal(again, labels)
+
+
+def test_records_are_made_to_fit(array_record):
+    images, _ = storage.open_records("mnist", "train", (14, 28, 3), array_record)
+    assert images[np.arange(2)].shape == (2, 14, 28, 3)
+    blank = np.full((64, 80), 7, np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(blank).save(file, "PNG")
+    folder = array_record / "mnist/3.0.1"
+    assert np.all(storage.Records(folder, "train").image(0, file.getvalue(), (28, 28, 1)) == 7)
+
+
+def _open_records(name, split, data_dir):
+    return storage.open_records(name, split, (28, 28, 1), data_dir)
+
+
+@pytest.mark.parametrize("reader", [storage.read, _open_records])
+def test_a_damaged_array_record_is_one_clear_error(array_record, reader):
+    path = array_record / "mnist/3.0.1/mnist-test.array_record-00000-of-00001"
+    content = bytearray(path.read_bytes())
+    content[content.rindex(b"IEND") - 40] ^= 1  # one bit of the last image
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"mnist/3.0.1: test: .* damaged") as caught:
+        reader("mnist", "test", array_record)
+    assert "\n" not in str(caught.value)
+    assert not (array_record / "rbjax").exists()
+
+
+def test_a_cut_array_record_is_one_clear_error(array_record):
+    path = array_record / "mnist/3.0.1/mnist-test.array_record-00000-of-00001"
+    path.write_bytes(path.read_bytes()[:-70000])
+    with pytest.raises(ValueError, match=r"mnist/3.0.1: test: cannot be opened|damaged") as caught:
+        storage.read("mnist", "test", array_record)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_image_that_cannot_be_decoded_is_named(array_record):
+    records = storage.Records(array_record / "mnist/3.0.1", "train")
+    with pytest.raises(ValueError, match=r"3.0.1: train: image 5 cannot be read"):
+        records.image(5, b"\x89PNG no image", (28, 28, 1))
