@@ -13,9 +13,9 @@ import numpy as np
 
 from rbjax import corruptions, data, metrics
 from rbjax.config import Config
-from rbjax.corruptions.suite import CorruptionResult, Progress, run_corruptions
+from rbjax.corruptions.suite import Progress
+from rbjax.corruptions.table import ALIASES
 from rbjax.data import Dataset, DatasetInfo
-from rbjax.tables import lookup
 from rbjax.training.predict import predict
 from rbjax.typing import Key, LogitsFn
 
@@ -29,8 +29,7 @@ SUITES: dict[str, tuple[str, ...]] = {
 """What may stand for several corruptions."""
 
 ALEXNET = "alexnet"
-_ARCHIVE_NAMES = {"glass_blur": "frosted_glass_blur", "elastic_transform": "elastic"}
-"""What TFDS calls some of them."""
+_ARCHIVE_NAMES = {ours: theirs for theirs, ours in ALIASES.items()}
 _ARCHIVES = {"cifar10": "cifar10_corrupted", "mnist": "mnist_corrupted"}
 _ARCHIVES["imagenet2012"] = "imagenet2012_corrupted"
 
@@ -84,7 +83,12 @@ def create(config: Config, info: DatasetInfo) -> Plan:
             jax.eval_shape(corruption, jax.random.key(0), image)
     archive = None
     if group.source == "archive" and names:
-        archive = lookup(_ARCHIVES, info.name, what="dataset with an archive of corrupted images,")
+        archive = _ARCHIVES.get(info.name)
+        if archive is None:
+            raise ValueError(
+                f"source = 'archive': there is none of {info.name}, only of "
+                f"{', '.join(_ARCHIVES)}; take source = online"
+            )
     plan = Plan(names, profile, levels, archive, None)
     if not (names and group.baseline):
         return plan
@@ -130,11 +134,11 @@ def run(
     if plan.archive is not None:
         return _read_archives(plan, logits_fn, test, data_dir, finished)
 
-    def ended(name: str, result: CorruptionResult) -> None:
+    def ended(name: str, result: corruptions.CorruptionResult) -> None:
         if name in plan.names:
             finished(name, result.confusion(name))
 
-    result = run_corruptions(
+    result = corruptions.run_corruptions(
         logits_fn,
         key,
         test.images,

@@ -17,9 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rbjax import corruptions, prng
 from rbjax import journal as journals
+from rbjax import prng
 from rbjax.batches import Batches
+from rbjax.corruptions import table
 from rbjax.inputs import check_images, check_labels, to_float
 from rbjax.metrics import confusion_matrix
 from rbjax.tables import lookup
@@ -145,7 +146,7 @@ def run_corruptions(
             _in_blocks(
                 work,
                 f"{name}-{level}",
-                corruptions.create(name, severity=level, profile=profile, quantize=True),
+                table.create(name, severity=level, profile=profile, quantize=True),
             )
             for level in levels
         ]
@@ -166,7 +167,7 @@ def published(profile: str) -> dict[str, tuple[int, ...]]:
     Raises:
         ValueError: for an unknown profile.
     """
-    return {name: corruptions.severities(name, profile) for name in corruptions.names(profile)}
+    return {name: table.severities(name, profile) for name in table.names(profile)}
 
 
 class _Work(NamedTuple):
@@ -188,7 +189,7 @@ def _choose(
     severities = published(profile) if severities is None else severities
     for name, levels in severities.items():
         for level in levels:
-            corruptions.create(name, severity=level, profile=profile)
+            table.create(name, severity=level, profile=profile)
     return {name: tuple(map(int, levels)) for name, levels in severities.items()}
 
 

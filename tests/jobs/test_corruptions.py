@@ -1,0 +1,134 @@
+"""The task evaluate under corruptions: the report, its table, a baseline."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from rbjax import analysis, command_line
+from rbjax.data import load
+from rbjax.evaluate import evaluate
+from rbjax.metrics import wilson_interval
+from rbjax.train import train
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture
+def workdir(job, folder) -> str:
+    path = str(folder / "run")
+    train(command_line.resolve(job(num_epochs=2), path), path)
+    return path
+
+
+def resolve(job, workdir, **changes):
+    given = job(num_epochs=2, **{f"corruptions__{k}": v for k, v in changes.items()})
+    del given.attacks.fgsm, given.attacks.universal
+    return command_line.resolve(given, workdir)
+
+
+def test_report(job, workdir, capsys):
+    config = resolve(job, workdir, name="fog+impulse_noise", severities=(1, 5))
+    evaluate(config, workdir)
+    report = json.loads(Path(workdir, "report.json").read_text())
+    found = report["corruptions"]
+    assert found["profile"] == "mnist"
+    assert found["order"] == ["fog", "impulse_noise"]
+    assert found["severities"]["fog"] == [1, 5]
+    with np.load(f"{workdir}/report.npz") as examples:
+        labels, predictions = examples["labels"], examples["corruptions/fog"]
+    assert predictions.shape == (2, 40)
+    right = predictions == labels
+    np.testing.assert_allclose(found["accuracy"]["fog"], right.mean(axis=1))
+    interval = wilson_interval(right.sum(axis=1), 40)
+    np.testing.assert_allclose(found["interval"]["fog"], interval)
+    for label in range(10):
+        member = right[:, labels == label]
+        own = member.mean(axis=1) if member.size else np.full(2, np.nan)
+        recorded = np.asarray(found["class_accuracy"]["fog"], np.float64)[:, label]
+        np.testing.assert_allclose(recorded, own)
+    both = [np.mean(found["accuracy"][name]) for name in found["order"]]
+    assert found["mean_error"] == pytest.approx(1 - np.mean(both))
+    assert found["baseline"] is None
+    printed = capsys.readouterr().out
+    assert "fog: " in printed
+    text = " ".join(analysis.report(workdir).split())
+    assert "corrupted" in text
+    assert f"2 corruptions (mnist, online): mean accuracy {100 * np.mean(both):.1f}" in text
+    assert "corruptions.png" in text
+    assert Path(workdir, "corruptions.png").stat().st_size > 5000
+
+
+def test_baseline(job, workdir):
+    """A run beside itself has an mCE of 1, all classes together."""
+    given = {"name": "fog+impulse_noise", "severities": (1, 5)}
+    evaluate(resolve(job, workdir, **given), workdir)
+    evaluate(resolve(job, workdir, baseline=workdir, **given), workdir)
+    found = json.loads(Path(workdir, "report.json").read_text())["corruptions"]
+    assert found["mce"] == pytest.approx(1.0)
+    assert found["relative_mce"] == pytest.approx(1.0)
+    assert len(found["class_mce"]) == 10
+    assert "mCE 100.0, relative mCE 100.0" in " ".join(analysis.report(workdir).split())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "fogg"}, "did you mean 'fog'"),
+        ({"name": "fog", "severities": (0,)}, "corruptions: severity"),
+        (
+            {"name": "fog", "source": "archive"},
+            "corruptions: source = .archive.: there is none of digits",
+        ),
+        ({"name": "fog", "baseline": "nowhere"}, "there is no nowhere/report.json"),
+        ({"name": "spatter", "baseline": "alexnet"}, "no errors of 'spatter'"),
+        ({"name": "fog", "profile": "cifr"}, "did you mean 'cifar'"),
+    ],
+)
+def test_mistakes(job, workdir, changes, message):
+    with pytest.raises(ValueError, match=message):
+        resolve(job, workdir, **changes)
+
+
+def test_an_archive_is_read(job, workdir, monkeypatch):
+    """Archives have an order and labels of their own."""
+    asked = []
+
+    def read(name, split, *, data_dir=None):
+        asked.append(name)
+        whole = load("digits", split)
+        return whole.take(np.arange(30 + len(asked))[::-1])
+
+    from rbjax import corruption_setup
+
+    monkeypatch.setitem(corruption_setup._ARCHIVES, "digits", "cifar10_corrupted")
+    monkeypatch.setattr("rbjax.data.load", read)
+    config = resolve(job, workdir, name="glass_blur+fog", severities=(2, 3), source="archive")
+    plan = corruption_setup.create(config, load("digits", "test").info)
+    from rbjax.training import setup
+
+    monkeypatch.undo()
+    test = setup.load_test(config)
+    monkeypatch.setattr("rbjax.data.load", read)
+    found = corruption_setup.run(
+        plan,
+        setup.trained_logits_fn(config, workdir),
+        jax.random.key(0),
+        test,
+        data_dir=None,
+        batch_size=16,
+        journal=None,
+        progress=lambda *_: None,
+        finished=lambda *_: None,
+    )
+    names = ["frosted_glass_blur_2", "frosted_glass_blur_3", "fog_2", "fog_3"]
+    assert asked == [f"cifar10_corrupted/{name}" for name in names]
+    assert [int(m.sum()) for m in found.corrupted["fog"]] == [33, 34]
+    assert found.clean.sum() == 40
