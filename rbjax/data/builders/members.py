@@ -34,7 +34,9 @@ class Members:
         try:
             self._zip = zipfile.ZipFile(path)
         except DAMAGED as error:
-            raise ValueError(f"{path}: not a zip archive, or a damaged one ({error})") from None
+            raise ValueError(
+                f"{path}: not a zip archive, or a damaged one ({error}); delete it and get it again"
+            ) from None
         self.names = sorted(name for name in self._zip.namelist() if not name.endswith("/"))
 
     def __enter__(self) -> Members:
