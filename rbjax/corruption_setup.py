@@ -72,7 +72,7 @@ def create(config: Config, info: DatasetInfo) -> Plan:
     group = config.corruptions
     asked = group.name.split("+")
     names = tuple(dict.fromkeys(n for one in asked for n in SUITES.get(one, (one,))))
-    profile = group.profile or profile_of(info)
+    profile = group.profile or profile_of(info, names)
     levels = {}
     for name in names:
         chosen = group.severities or corruptions.severities(name, profile)
@@ -95,11 +95,11 @@ def create(config: Config, info: DatasetInfo) -> Plan:
     return plan._replace(baseline=_baseline(group.baseline, plan))
 
 
-def profile_of(info: DatasetInfo) -> str:
-    """Returns whose constants are usual for images of a size."""
+def profile_of(info: DatasetInfo, names: tuple[str, ...]) -> str:
+    """Returns whose constants are usual: by the images' size; MNIST-C's where all are of it."""
     side, channels = max(info.image_shape[:2]), info.image_shape[2]
     if side <= 32:
-        return "mnist" if channels == 1 else "cifar"
+        return "mnist" if channels == 1 and {*names} <= {*corruptions.MNIST_C} else "cifar"
     return "tiny_imagenet" if side <= 64 else "imagenet"
 
 
