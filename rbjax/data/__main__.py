@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for split in [s for s in ("train", "test") if s in dataset_info.num_examples]:
                 load(given.name, split, data_dir=given.data_dir, source=given.source)
         print(card(dataset_info, given.data_dir))
-    except ValueError as error:
+    except (ValueError, OSError) as error:  # OSError: a full disk, for example
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

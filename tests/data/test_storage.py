@@ -47,6 +47,22 @@ tfds.builder_cls("cifar10_1").url_infos = {
     checksums.UrlInfo(p.stat().st_size, hashlib.sha256(p.read_bytes()).hexdigest(), p.name)
     for p in mirror.iterdir()}
 prepare.prepare("cifar10_1/v6", folder / "configs", mirror)
+
+# Droughtwatch's records, as TensorFlow writes them.
+import tensorflow as tf
+
+part = folder / "drought/downloads/manual/droughtwatch/val"
+part.mkdir(parents=True)
+bands = rng.integers(0, 256, (5, 65, 65, 11), np.uint8)
+with tf.io.TFRecordWriter(str(part / "part-r-00000")) as writer:
+    for label, image in enumerate(bands):
+        feature = {f"B{i + 1}": tf.train.Feature(bytes_list=tf.train.BytesList(
+            value=[image[..., i].tobytes()])) for i in range(11)}
+        feature["label"] = tf.train.Feature(int64_list=tf.train.Int64List(value=[label % 4]))
+        feature["extra"] = tf.train.Feature(float_list=tf.train.FloatList(value=[1.0]))
+        example = tf.train.Example(features=tf.train.Features(feature=feature))
+        writer.write(example.SerializeToString())
+np.save(folder / "bands.npy", bands)
 """
 
 
@@ -280,3 +296,21 @@ def test_an_image_that_cannot_be_decoded_is_named(array_record):
     records = storage.Records(array_record / "mnist/3.0.1", "train")
     with pytest.raises(ValueError, match=r"3.0.1: train: image 5 cannot be read"):
         records.image(5, b"\x89PNG no image", (28, 28, 1))
+
+
+def test_records_of_tensorflows_own_making(prepared):
+    test = load("droughtwatch", "test", data_dir=prepared / "drought")
+    np.testing.assert_array_equal(test.images, np.load(prepared / "bands.npy"))
+    assert test.labels.tolist() == [0, 1, 2, 3, 0]
+
+
+def test_an_image_is_scaled_and_its_middle_kept(array_record):
+    wide = np.zeros((448, 896, 3), np.uint8)
+    wide[:, 448:] = 255
+    wide[:14] = 100  # above what is kept: 448 / 256 * 16 = 28 rows
+    file = io.BytesIO()
+    Image.fromarray(wide).save(file, "PNG")
+    records = storage.Records(array_record / "mnist/3.0.1", "train")
+    image = records.image(0, file.getvalue(), (224, 224, 3))
+    assert np.all(image[:, :111] == 0)
+    assert np.all(image[:, 113:] == 255)

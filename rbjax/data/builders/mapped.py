@@ -128,8 +128,18 @@ def _prepare(
             np.save(new / _LABELS, labels)
             about = {"format": _FORMAT, "image_shape": known.image_shape, "class_names": names}
             (new / _ABOUT).write_text(json.dumps(about))
-            shutil.rmtree(folder, ignore_errors=True)  # a damaged one
-            new.rename(folder)
+            _rename(new, folder, known)
+
+
+def _rename(new: Path, folder: Path, known: DatasetInfo) -> None:
+    """Gives a split its name, unless another process was quicker."""
+    if _open(folder, known) is None:
+        shutil.rmtree(folder, ignore_errors=True)  # a damaged one
+    try:
+        new.rename(folder)
+    except OSError:
+        if _open(folder, known) is None:
+            raise
 
 
 def _write(
