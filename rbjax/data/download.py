@@ -6,9 +6,13 @@ its checksum, so that what lies under the name is whole.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import http.client
+import os
 import shutil
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -116,59 +120,104 @@ def _copy(path: Path, target: Path, file: File) -> None:
 
 def _download(url: str, target: Path, file: File, timeout: float) -> None:
     part = target.with_name(target.name + PART)
-    try:
-        with _answer(url, part, timeout) as answer:
-            _receive(answer, part, file)
-    except urllib.error.HTTPError as error:
-        raise DatasetNotFoundError(
-            f"{url}: the host answers {error.code} ({error.reason}); {_other_ways(file)}"
-        ) from None
-    except (OSError, http.client.HTTPException) as error:
-        have = part.stat().st_size if part.exists() else 0
-        reason = str(getattr(error, "reason", error)) or type(error).__name__
-        raise DatasetNotFoundError(
-            f"{url}: stopped after {have:,} bytes ({reason}); the next attempt goes on from "
-            f"there, or {_other_ways(file)}"
-        ) from None
-    try:
-        _check(part, url, file)
-    except ValueError:
-        part.unlink()
-        raise
-    part.replace(target)
+    with _alone(part) as out:
+        if target.exists():  # another process had it while this one waited
+            return
+        try:
+            with _answer(url, out, timeout) as answer:
+                _receive(answer, out, file)
+        except urllib.error.HTTPError as error:
+            raise DatasetNotFoundError(
+                f"{url}: the host answers {error.code} ({error.reason}); {_other_ways(file)}"
+            ) from None
+        except (OSError, http.client.HTTPException) as error:
+            reason = str(getattr(error, "reason", error)) or type(error).__name__
+            raise DatasetNotFoundError(
+                f"{url}: stopped after {_size(out):,} bytes ({reason}); the next attempt goes on "
+                f"from there, or {_other_ways(file)}"
+            ) from None
+        try:
+            _check(part, url, file)
+        except ValueError:
+            part.unlink()
+            raise
+        part.replace(target)
 
 
 def _other_ways(file: File) -> str:
     return f"name a mirror's URL or the path of {file.name} with --from"
 
 
-def _answer(url: str, part: Path, timeout: float) -> Any:
-    """Opens a URL, asking for what is missing of the file; opens it anew where that fails."""
-    have = part.stat().st_size if part.exists() else 0
+@contextlib.contextmanager
+def _alone(part: Path) -> Iterator[IO[bytes]]:
+    """Opens an unfinished file to append to, once no other process does; removes it if empty."""
+    while True:
+        out = part.open("ab")
+        fcntl.flock(out, fcntl.LOCK_EX)
+        # The process that was waited for may have given the file its name, or removed it.
+        if _is(part, out):
+            break
+        out.close()
+    with out:
+        try:
+            yield out
+        finally:
+            if part.exists() and not _size(out):
+                part.unlink()
+
+
+def _is(path: Path, file: IO[bytes]) -> bool:
+    try:
+        return path.stat().st_ino == os.fstat(file.fileno()).st_ino
+    except FileNotFoundError:
+        return False
+
+
+def _size(file: IO[bytes]) -> int:
+    file.flush()
+    return os.fstat(file.fileno()).st_size
+
+
+def _answer(url: str, out: IO[bytes], timeout: float) -> Any:
+    """Opens a URL, asking for what is missing of the file; for all of it where that fails."""
+    have = _size(out)
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
-        return urllib.request.urlopen(request, timeout=timeout)
+        return _open(request, timeout)
     except urllib.error.HTTPError as error:
         if error.code != 416 or not have:
             raise
-    part.unlink()  # there is more than the host has: another file
-    return urllib.request.urlopen(url, timeout=timeout)
+    out.truncate(0)  # more is here than the host has: another file
+    return _open(urllib.request.Request(url), timeout)
 
 
-def _receive(answer: Any, part: Path, file: File) -> None:
+def _open(request: urllib.request.Request, timeout: float) -> Any:
+    """Opens a URL; with certifi's authorities where this Python's do not know the host's."""
+    try:
+        return urllib.request.urlopen(request, timeout=timeout)
+    except urllib.error.URLError as error:
+        if not isinstance(error.reason, ssl.SSLCertVerificationError):
+            raise
+    import certifi  # comes with TFDS
+
+    context = ssl.create_default_context(cafile=certifi.where())
+    return urllib.request.urlopen(request, timeout=timeout, context=context)
+
+
+def _receive(answer: Any, out: IO[bytes], file: File) -> None:
     """Appends what the host sends; writes the file anew where it sends all of it."""
-    have = part.stat().st_size if part.exists() else 0
-    begins = f"bytes {have}-"
-    if answer.status != 206 or not (answer.headers["Content-Range"] or "").startswith(begins):
-        have = 0
-    length = answer.headers["Content-Length"]
+    if answer.status != 206:
+        out.truncate(0)
+    elif not (answer.headers["Content-Range"] or "").startswith(f"bytes {_size(out)}-"):
+        raise OSError("the host sent another part than it was asked for")
+    have, length = _size(out), answer.headers["Content-Length"]
     total = have + int(length) if length else file.num_bytes
-    with part.open("ab" if have else "wb") as out, _progress(file.name, have, total) as bar:
+    with _progress(file.name, have, total) as bar:
         for block in _blocks(answer):
             out.write(block)
             bar.update(len(block))
-    if total is not None and part.stat().st_size < total:
-        raise OSError(f"the host sent {part.stat().st_size:,} of {total:,} bytes")
+    if total is not None and _size(out) < total:
+        raise OSError(f"the host sent {_size(out):,} of {total:,} bytes")
 
 
 def _blocks(answer: IO[bytes]) -> Iterator[bytes]:

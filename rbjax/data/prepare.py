@@ -41,6 +41,9 @@ def prepare(name: str, data_dir: Path, source: str | Path | None = None) -> None
     take(name, files, data_dir / _MANUAL, source)
     _check_by_hand(name, data_dir)
     _check_hosts(name, data_dir, files)
+    # TFDS takes what lies there, and its own downloads start anew when they are cut off.
+    for file in files:
+        fetch(file, data_dir / _MANUAL)
     try:
         import tensorflow as tf  # TFDS encodes images with it
     except ImportError as error:

@@ -1,6 +1,9 @@
 import hashlib
 import http.server
+import ssl
 import threading
+import urllib.error
+import urllib.request
 
 import pytest
 
@@ -20,6 +23,7 @@ class _Server(http.server.ThreadingHTTPServer):
         self.asked: list[tuple[str, str | None]] = []
         self.content = CONTENT
         self.ranges = True
+        self.begin: int | None = None
         self.most: int | None = None
         self.stall: threading.Event | None = None
         self.url = f"http://127.0.0.1:{self.server_port}/"
@@ -39,7 +43,8 @@ class _Host(http.server.BaseHTTPRequestHandler):
             return self.send_error(416)
         self.send_response(206 if start else 200)
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+            first = start if server.begin is None else server.begin
+            self.send_header("Content-Range", f"bytes {first}-{len(body) - 1}/{len(body)}")
         self.send_header("Content-Length", str(len(body) - start))
         self.end_headers()
         self.wfile.write(body[start:][: server.most])
@@ -120,6 +125,32 @@ def test_a_stalled_host_says_how_to_go_on(host, tmp_path):
     host.stall.set()
 
 
+def test_another_part_than_asked_for_is_refused(host, tmp_path):
+    (tmp_path / f"data.bin{PART}").write_bytes(CONTENT[:100])
+    host.begin = 50
+    with pytest.raises(DatasetNotFoundError, match="the host sent another part than it was asked"):
+        fetch(FILE, tmp_path, source=host.url)
+
+
+def test_two_at_once_download_one_file_once(host, tmp_path):
+    host.stall = threading.Event()
+    found = []
+    threads = [
+        threading.Thread(target=lambda: found.append(fetch(FILE, tmp_path, source=host.url)))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    while not host.asked:
+        threads[0].join(0.01)
+    host.stall.set()
+    for thread in threads:
+        thread.join()
+    assert len(host.asked) == 1
+    assert [path.read_bytes() for path in found] == [CONTENT] * 2
+    assert [path.name for path in tmp_path.iterdir()] == ["data.bin"]
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [
@@ -143,3 +174,18 @@ def test_a_file_or_the_folder_that_holds_it(tmp_path):
     with pytest.raises(ValueError, match="its SHA-256 is"):
         fetch(FILE, tmp_path / "2", source=tmp_path)
     assert list((tmp_path / "2").iterdir()) == []
+
+
+def test_other_authorities_are_asked_about_an_unknown_certificate(monkeypatch, tmp_path):
+    """A Python of its own on macOS knows none."""
+    contexts = []
+
+    def urlopen(request, timeout, context=None):
+        contexts.append(context)
+        raise urllib.error.URLError(ssl.SSLCertVerificationError("unknown issuer"))
+
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    with pytest.raises(DatasetNotFoundError, match="stopped after 0 bytes"):
+        fetch(FILE, tmp_path, source="https://host/data.bin")
+    assert contexts[0] is None
+    assert isinstance(contexts[1], ssl.SSLContext)

@@ -19,7 +19,11 @@ def offline(monkeypatch):
 
 @pytest.fixture
 def online(monkeypatch):
+    """Every host answers; the files that were fetched."""
+    fetched = []
     monkeypatch.setattr(prepare, "reachable", lambda url: True)
+    monkeypatch.setattr(prepare, "fetch", lambda file, folder: fetched.append((file.name, folder)))
+    return fetched
 
 
 @pytest.fixture
@@ -78,6 +82,7 @@ def test_tfds_is_asked_for_array_record_with_the_gpu_hidden(online, fake_builder
     assert fake_builder["data_dir"] == tmp_path
     assert fake_builder["file_format"] == "array_record"
     assert fake_builder["hidden"] == [([], "GPU")]
+    assert online == [("cifar-10-binary.tar.gz", tmp_path / "downloads/manual")]
 
 
 def test_tensorflow_may_be_missing(online, monkeypatch, tmp_path):
