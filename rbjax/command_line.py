@@ -89,12 +89,13 @@ def resolve(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> Confi
         models,
         perturbations,
     )
-    from rbjax.data import imbalance
+    from rbjax.data import imbalance, sampling
     from rbjax.training import optimizers, run_directory, schedules
 
     names = {
         "dataset": _dataset_names(str(config.dataset.name)),
         "imbalance": imbalance.PROFILES,
+        "sampler": sampling.SAMPLERS,
         "model": models.MODELS,
         "method": methods.METHODS,
         "loss": losses.LOSSES,
@@ -161,6 +162,9 @@ def _check_parts(config: Config) -> None:
     info = setup.info(config)
     image = jax.ShapeDtypeStruct(info.image_shape, "float32")
     parts: dict[str, Callable[[], object]] = {
+        "dataset": lambda: jax.eval_shape(
+            setup.create_augment(config, info), jax.random.key(0), image
+        ),
         "model": lambda: setup.create_model(config, info),
         "method": lambda: methods.create(config.method.name, **setup.options(config.method)),
         "loss": lambda: setup.create_loss(config, [1] * info.num_classes),

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from rbjax import methods, metrics, prng
 from rbjax.config import Config
-from rbjax.data import Dataset, pipeline, streaming
+from rbjax.data import Dataset, streaming
 from rbjax.data.feed import Block, Schedule
 from rbjax.errors import TrainingStoppedError
 from rbjax.training import optimizers, run_directory, setup
@@ -61,7 +61,7 @@ def train(config: Config, workdir: str) -> None:
         method=methods.create(config.method.name, **setup.options(config.method)),
         loss_fn=setup.create_loss(config, train_set.class_counts),
         optimizer=setup.create_optimizer(config, steps_per_epoch=steps_per_epoch),
-        augment=setup.create_augment(config),
+        augment=setup.create_augment(config, train_set.info),
         steps_per_epoch=steps_per_epoch,
         ema_decay=config.optimizer.ema_decay,
     )
@@ -198,16 +198,22 @@ class _Dispatch:
 
 def _schedule(config: Config, train_set: Dataset, steps_per_block: int, *, start: int) -> Schedule:
     """Returns which rows each dispatch uses, from a step on."""
-    num_examples, batch_size = train_set.num_examples, config.batch_size
+    batch_size = config.batch_size
+    steps_per_epoch = train_set.num_examples // batch_size
+    sampler = setup.create_sampler(config)
 
     def order(epoch: int) -> np.ndarray:
-        return pipeline.epoch_order(
-            num_examples, seed=config.seed, epoch=epoch, batch_size=batch_size
+        return sampler(
+            train_set.labels,
+            seed=config.seed,
+            epoch=epoch,
+            batch_size=batch_size,
+            num_steps=steps_per_epoch,
         )
 
     return Schedule(
         order,
-        steps_per_epoch=num_examples // batch_size,
+        steps_per_epoch=steps_per_epoch,
         num_epochs=config.num_epochs,
         steps_per_block=steps_per_block,
         start=start,

@@ -84,7 +84,29 @@ DATASET: dict[str, Field] = {
     "rotation_degrees": Field(
         float, 0.0, "largest rotation either way", low=0.0, high=180.0, unit="degrees"
     ),
-    "crop_padding": Field(int, 0, "zeros padded before a random crop", low=0, unit="pixels"),
+    "crop_padding": Field(
+        int, 0, "pixels of the fill padded before a random crop", low=0, unit="pixels"
+    ),
+    "jitter_brightness": Field(
+        float, 0.0, "brightness times up to 1 + or - so much; 0: as it is", low=0.0
+    ),
+    "jitter_contrast": Field(float, 0.0, "contrast likewise", low=0.0),
+    "jitter_saturation": Field(float, 0.0, "saturation likewise", low=0.0),
+    "jitter_hue": Field(
+        float, 0.0, "largest shift of the hue either way", low=0.0, high=0.5, unit="turns"
+    ),
+    "cutout_size": Field(
+        int, 0, "side of a square of the fill, anywhere on the image; 0: none", low=0, unit="pixels"
+    ),
+    "fill": Field(
+        str,
+        "black",
+        "what crop, rotation and Cutout leave empty; mean: what the model's normalisation makes 0",
+        choices=("black", "mean"),
+    ),
+    "mixup_alpha": Field(
+        float, 0.0, "Mixup's shares are of Beta(alpha, alpha); 0: no Mixup", low=0.0
+    ),
     "streaming": Field(
         str,
         "auto",
@@ -151,6 +173,23 @@ IMBALANCE: dict[str, Field] = {
     ),
     "seed": Field(int, 0, "which examples stay", low=0, high=2**31 - 1),
     "apply_to_test": Field(bool, False, "whether validation and test follow the profile too"),
+}
+
+_BY_CLASS = ("class_aware", "square_root", "effective_number")
+
+SAMPLER: dict[str, Field] = {
+    "name": Field(str, "uniform", "how often training takes each class"),
+    "start_epoch": Field(
+        int, 0, "uniform before this epoch, counted from 0: deferred", low=0, only=_BY_CLASS
+    ),
+    "beta": Field(
+        float,
+        0.9999,
+        "of the effective number of samples (Cui et al. 2019)",
+        low=0.0,
+        high=1.0,
+        only=("effective_number",),
+    ),
 }
 
 MODEL: dict[str, Field] = {
@@ -302,6 +341,7 @@ CHECKPOINT: dict[str, Field] = {
 GROUPS: dict[str, dict[str, Field]] = {
     "dataset": DATASET,
     "imbalance": IMBALANCE,
+    "sampler": SAMPLER,
     "model": MODEL,
     "method": METHOD,
     "loss": LOSS,

@@ -2,18 +2,22 @@
 
 Each operation is a deterministic core (`pad_and_crop(image, top, left, padding=...)`) and a random
 form (`random_pad_and_crop(key, image, padding=...)`); batches by `vmap`.  What comes from outside
-the image is black (0).  Nothing is clipped but by `create`, once, at the end.
+the image is black (0), or the `fill`: after a model's normalisation the mean colour is what 0 is.
+Colour jitter (`jitter.py`) is clipped after each of its operations, as torchvision's is, and the
+result once at the end.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
+from functools import partial
 
 import dm_pix
 import jax
 import jax.numpy as jnp
 
-from rbjax import prng
+from rbjax import checks, prng
+from rbjax.data import jitter
 from rbjax.geometry import random_rotate
 from rbjax.typing import Array, Key, Perturbation
 
@@ -44,35 +48,94 @@ def random_flip_vertical(key: Key, image: Array) -> Array:
     return jnp.where(jax.random.bernoulli(key), dm_pix.flip_up_down(image), image)
 
 
-def pad_and_crop(image: Array, top: Array | int, left: Array | int, *, padding: int) -> Array:
-    """Returns a window of the image's own size out of the image with black around it.
+def pad_and_crop(
+    image: Array,
+    top: Array | int,
+    left: Array | int,
+    *,
+    padding: int,
+    fill: Sequence[float] = (0.0,),
+) -> Array:
+    """Returns a window of the image's own size out of the image with one colour around it.
 
     Args:
         image: (H, W, C).
         top: first row of the window in the padded image, in [0, 2 padding].
         left: first column, in [0, 2 padding].
-        padding: black pixels on each side.
+        padding: pixels on each side.
+        fill: their colour, C numbers or one for all channels; black.
 
     Returns:
         (H, W, C); the image itself where `top` and `left` are `padding`.
     """
-    padded = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
+    height, width, channels = image.shape
+    shape = (height + 2 * padding, width + 2 * padding, channels)
+    canvas = jnp.broadcast_to(jnp.asarray(fill, image.dtype), shape)
+    padded = jax.lax.dynamic_update_slice(canvas, image, (padding, padding, 0))
     return jax.lax.dynamic_slice(padded, (top, left, 0), image.shape)
 
 
-def random_pad_and_crop(key: Key, image: Array, *, padding: int) -> Array:
-    """Returns a random window of the image's own size out of the image with black around it.
+def random_pad_and_crop(
+    key: Key, image: Array, *, padding: int, fill: Sequence[float] = (0.0,)
+) -> Array:
+    """Returns a random window of the image's own size out of the image with a colour around it.
 
     Args:
         key: one key.
         image: (H, W, C).
-        padding: black pixels on each side, at least 0.
+        padding: pixels on each side, at least 0.
+        fill: their colour, C numbers or one for all channels; black.
 
     Returns:
         (H, W, C); each of the (2 padding + 1)^2 windows is equally likely.
     """
     top, left = jax.random.randint(key, (2,), 0, 2 * padding + 1)
-    return pad_and_crop(image, top, left, padding=padding)
+    return pad_and_crop(image, top, left, padding=padding, fill=fill)
+
+
+def cutout(
+    image: Array,
+    row: Array | int,
+    column: Array | int,
+    *,
+    size: int,
+    fill: Sequence[float] = (0.0,),
+) -> Array:
+    """Returns the image with a square of one colour, cut off where it leaves the image.
+
+    Args:
+        image: (H, W, C).
+        row: of its centre; the square is rows row - size // 2 to row - size // 2 + size - 1.
+        column: of its centre, likewise.
+        size: its side in pixels.
+        fill: its colour, C numbers or one for all channels; black.
+
+    Returns:
+        (H, W, C).
+    """
+    down = jnp.arange(image.shape[0])[:, None] - row + size // 2
+    right = jnp.arange(image.shape[1]) - column + size // 2
+    inside = (down >= 0) & (down < size) & (right >= 0) & (right < size)
+    return jnp.where(inside[..., None], jnp.asarray(fill, image.dtype), image)
+
+
+def random_cutout(key: Key, image: Array, *, size: int, fill: Sequence[float] = (0.0,)) -> Array:
+    """Returns the image with a square of one colour, its centre uniform over the pixels.
+
+    Args:
+        key: one key.
+        image: (H, W, C).
+        size: its side in pixels.
+        fill: its colour, C numbers or one for all channels; black.
+
+    Returns:
+        (H, W, C).
+
+    Source: DeVries and Taylor, "Improved Regularization of Convolutional Neural Networks with
+    Cutout", 2017, arXiv:1708.04552.
+    """
+    row, column = jax.random.randint(key, (2,), 0, jnp.array(image.shape[:2]))
+    return cutout(image, row, column, size=size, fill=fill)
 
 
 def create(
@@ -81,37 +144,80 @@ def create(
     flip_vertical: bool = False,
     rotation_degrees: float = 0.0,
     crop_padding: int = 0,
+    brightness: float = 0.0,
+    contrast: float = 0.0,
+    saturation: float = 0.0,
+    hue: float = 0.0,
+    cutout_size: int = 0,
+    fill: Sequence[float] = (0.0,),
 ) -> Perturbation:
-    """Makes an augmentation: crop, flips and rotation, in this order, those that are asked for.
+    """Makes an augmentation of what is asked for: crop, flips, rotation, jitter, Cutout.
 
-    Each operation draws from a stream of its own, so that one more does not change the others.
+    They come in this order, colour jitter as brightness, contrast, saturation and hue (torchvision
+    shuffles these four).  Each draws from a stream of its own, so that one more does not change the
+    others.
 
     Args:
         flip_horizontal: mirror left to right half of the time.
         flip_vertical: mirror top to bottom half of the time.
         rotation_degrees: the largest rotation either way, in [0, 180].
-        crop_padding: black pixels around the image before the random crop, at least 0.
+        crop_padding: pixels around the image before the random crop, at least 0.
+        brightness: size of the factor's range, `[max(0, 1 - size), 1 + size]`.
+        contrast: likewise.
+        saturation: likewise.
+        hue: the largest shift either way, in [0, 0.5].
+        cutout_size: the side of Cutout's square, at least 0.
+        fill: the colour that crop, rotation and Cutout fill with, C numbers in [0, 1] or one.
 
     Returns:
         (key, image) -> image, both (H, W, C) in [0, 1]; the image itself if nothing is asked for.
 
     Raises:
-        ValueError: if a number is out of range.
+        ValueError: if a number is out of range; and, when called, for an image whose channels have
+            no contrast, saturation or hue, or are not those of the fill.
     """
-    if not (math.isfinite(rotation_degrees) and 0.0 <= rotation_degrees <= 180.0):
-        raise ValueError(f"rotation_degrees = {rotation_degrees!r}: must be in [0, 180]")
-    if isinstance(crop_padding, bool) or int(crop_padding) != crop_padding or crop_padding < 0:
-        raise ValueError(f"crop_padding = {crop_padding!r}: must be an integer of at least 0")
+    degrees = checks.real("rotation_degrees", rotation_degrees, high=180.0)
+    padding = checks.integer("crop_padding", crop_padding, low=0)
+    square = checks.integer("cutout_size", cutout_size, low=0)
+    fill = tuple(checks.real("fill", part, high=1.0) for part in fill)
+    colours = _colour_jitter(brightness, contrast, saturation, hue)
 
     def augment(key: Key, image: Array) -> Array:
-        if crop_padding:
-            image = random_pad_and_crop(prng.named(key, "crop"), image, padding=int(crop_padding))
+        if len(fill) not in (1, image.shape[-1]):
+            raise ValueError(f"fill has {len(fill)} numbers; allowed: 1 or {image.shape[-1]}")
+        if padding:
+            crop = prng.named(key, "crop")
+            image = random_pad_and_crop(crop, image, padding=padding, fill=fill)
         if flip_horizontal:
             image = random_flip_horizontal(prng.named(key, "flip_horizontal"), image)
         if flip_vertical:
             image = random_flip_vertical(prng.named(key, "flip_vertical"), image)
-        if rotation_degrees:
-            image = random_rotate(prng.named(key, "rotate"), image, max_degrees=rotation_degrees)
+        if degrees:
+            image = _random_rotate(prng.named(key, "rotate"), image, degrees, fill)
+        for name, change in colours.items():
+            image = jnp.clip(change(prng.named(key, name), image), 0.0, 1.0)
+        if square:
+            image = random_cutout(prng.named(key, "cutout"), image, size=square, fill=fill)
         return jnp.clip(image, 0.0, 1.0)
 
     return augment
+
+
+def _colour_jitter(
+    brightness: float, contrast: float, saturation: float, hue: float
+) -> dict[str, Perturbation]:
+    """What is asked for, by the name of its stream."""
+    sizes = {
+        "brightness": (jitter.random_brightness, checks.real("brightness", brightness)),
+        "contrast": (jitter.random_contrast, checks.real("contrast", contrast)),
+        "saturation": (jitter.random_saturation, checks.real("saturation", saturation)),
+        "hue": (jitter.random_hue, checks.real("hue", hue, high=0.5)),
+    }
+    return {name: partial(change, size=size) for name, (change, size) in sizes.items() if size}
+
+
+def _random_rotate(key: Key, image: Array, degrees: float, fill: Sequence[float]) -> Array:
+    if not any(fill):
+        return random_rotate(key, image, max_degrees=degrees)
+    colour = jnp.asarray(fill, image.dtype)
+    return random_rotate(key, image - colour, max_degrees=degrees) + colour

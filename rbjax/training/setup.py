@@ -12,7 +12,7 @@ import optax
 
 from rbjax import data, losses, models, perturbations
 from rbjax.config import GROUPS, Config
-from rbjax.data import Dataset, DatasetInfo, augment, custom, imbalance, subset
+from rbjax.data import Dataset, DatasetInfo, augment, custom, imbalance, sampling, subset
 from rbjax.training import optimizers, schedules
 from rbjax.training.checkpoint import Checkpoints
 from rbjax.training.state import AXIS
@@ -120,14 +120,20 @@ def create_model(config: Config, info: DatasetInfo) -> models.Model:
     )
 
 
-def create_augment(config: Config) -> Perturbation:
+def create_augment(config: Config, info: DatasetInfo) -> Perturbation:
     """Returns the training images' augmentation."""
+    fields = ("flip_horizontal", "flip_vertical", "rotation_degrees", "crop_padding", "cutout_size")
+    jitter = ("brightness", "contrast", "saturation", "hue")
     return augment.create(
-        flip_horizontal=config.dataset.flip_horizontal,
-        flip_vertical=config.dataset.flip_vertical,
-        rotation_degrees=config.dataset.rotation_degrees,
-        crop_padding=config.dataset.crop_padding,
+        **{name: config.dataset[name] for name in fields},
+        **{name: config.dataset[f"jitter_{name}"] for name in jitter},
+        fill=info.mean if config.dataset.fill == "mean" else (0.0,),
     )
+
+
+def create_sampler(config: Config) -> sampling.Sampler:
+    """Returns what chooses the rows of each training step."""
+    return sampling.create(config.sampler.name, **options(config.sampler))
 
 
 def create_perturbation(config: Config) -> Perturbation:

@@ -8,6 +8,7 @@ from rbjax import config as schema
 NAMES = {
     "dataset": ("digits", "cifar10"),
     "imbalance": ("balanced", "exponential", "linear", "step", "target"),
+    "sampler": ("uniform", "class_aware", "effective_number"),
     "model": ("simple_cnn", "resnet18"),
     "method": ("standard", "pgd", "universal"),
     "loss": ("cross_entropy", "class_balanced"),
@@ -147,6 +148,15 @@ def test_fractions_count_as_numbers():
                 "imbalance__imbalance_ratio": 10.0,
             },
             ("imbalance.decay", "one of the two"),
+        ),
+        ({"dataset__fill": "grey"}, ("dataset.fill = 'grey'", "black, mean")),
+        ({"dataset__jitter_hue": 0.6}, ("dataset.jitter_hue = 0.6", "at most 0.5")),
+        ({"dataset__mixup_alpha": 0.2}, ("dataset.mixup_alpha = 0.2", "'standard'", "universal")),
+        ({"sampler__name": "clas_aware"}, ("sampler.name", "did you mean 'class_aware'")),
+        ({"sampler__beta": 0.5}, ("sampler.beta", "not a field of 'uniform'")),
+        (
+            {"sampler__name": "class_aware", "sampler__start_epoch": 10},
+            ("sampler.start_epoch = 10", "below num_epochs = 10"),
         ),
     ],
 )
