@@ -64,6 +64,8 @@ def train(config: Config, workdir: str) -> None:
         augment=setup.create_augment(config, train_set.info),
         steps_per_epoch=steps_per_epoch,
         ema_decay=config.optimizer.ema_decay,
+        mixup_alpha=config.dataset.mixup_alpha,
+        repeats=config.sampler.name != "uniform",
     )
 
     # ------------------------------------------------------------------ state, or the checkpoint

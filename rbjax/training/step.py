@@ -19,6 +19,7 @@ from rbjax import prng
 from rbjax.convolution import loop_safe
 from rbjax.data.pipeline import gather
 from rbjax.models import Model
+from rbjax.training import mixup
 from rbjax.training.optimizers import ema_update
 from rbjax.training.state import AXIS, Method, MethodState, TrainState
 from rbjax.typing import Array, Batch, Device, Key, LogitsFn, LossFn, Perturbation
@@ -36,6 +37,10 @@ class Recipe(NamedTuple):
     augment: Perturbation
     steps_per_epoch: int
     ema_decay: float | None = None
+    mixup_alpha: float = 0.0
+    """Mixup's shares are of Beta(alpha, alpha); 0 is no Mixup."""
+    repeats: bool = False
+    """Whether an example may come more than once in an epoch; each time it has keys of its own."""
 
 
 class StepMetrics(NamedTuple):
@@ -44,7 +49,7 @@ class StepMetrics(NamedTuple):
     loss: Array
     """Mean loss on the inputs trained on."""
     correct: Array
-    """Inputs classified right."""
+    """Inputs classified right; of a mixed one, as the image with the larger share."""
     examples: Array
     gradient_norm: Array
 
@@ -53,6 +58,7 @@ class _StepKeys(NamedTuple):
     augment: Key
     model: Key
     method: Key
+    mixup: Key
 
 
 def make_train_step(
@@ -67,7 +73,8 @@ def make_train_step(
 
     Args:
         recipe: model, method, loss, optimizer and augmentation.
-        key: the run's key; an example's random numbers are `fold_in(fold_in(stream, id), epoch)`.
+        key: the run's key; an example's random numbers are `fold_in(fold_in(stream, id), epoch)`,
+            or where it repeats, of the step and of its place among its repeats in the batch.
         num_steps: K.
         devices: the local devices; all of them.
         streamed: each device is given images, labels and ids of its own, (devices, n, ...), and
@@ -107,9 +114,14 @@ def make_train_step(
 def _one_step(
     recipe: Recipe, key: Key, state: TrainState, batch: Batch
 ) -> tuple[TrainState, StepMetrics]:
-    keys = _step_keys(key, batch.example_ids, state.step // recipe.steps_per_epoch)
-    inputs = _inputs(recipe, keys, state, batch)
-    loss = partial(_loss, recipe, state.variables, batch.labels, keys.model)
+    keys = _step_keys(recipe, key, batch.example_ids, state.step)
+    images = jax.vmap(recipe.augment)(keys.augment, batch.images)
+    targets = mixup.Targets(batch.labels)
+    if recipe.mixup_alpha:
+        share = mixup.draw_share(key, state.step, alpha=recipe.mixup_alpha)
+        images, targets = _mixed(keys.mixup, share, images, batch)
+    inputs = _inputs(recipe, keys, state, images, batch.labels)
+    loss = partial(_loss, recipe, state.variables, targets, keys.model)
     params, method, method_state = state.variables["params"], recipe.method, state.method_state
     simultaneous = method.gradient is not None and not method.alternating
     value_and_grad = jax.value_and_grad(
@@ -132,15 +144,31 @@ def _one_step(
     if recipe.ema_decay is not None:
         ema = ema_update(state.ema, variables, state.step, recipe.ema_decay)
     state = TrainState(state.step + 1, variables, opt_state, ema, method_state)
-    return state, _metrics(value, aux, batch.labels, gradient)
+    return state, _metrics(value, aux, targets.most, gradient)
 
 
-def _inputs(recipe: Recipe, keys: _StepKeys, state: TrainState, batch: Batch) -> Array:
+def _inputs(
+    recipe: Recipe, keys: _StepKeys, state: TrainState, images: Array, labels: Array
+) -> Array:
     """What the network is trained on: images augmented, then perturbed by the method."""
-    images = jax.vmap(recipe.augment)(keys.augment, batch.images)
     logits_fn = _crafting_logits(recipe, state.variables, keys.model)
-    inputs = recipe.method.perturb(logits_fn, keys.method, state.method_state, images, batch.labels)
+    inputs = recipe.method.perturb(logits_fn, keys.method, state.method_state, images, labels)
     return jax.lax.stop_gradient(inputs)
+
+
+def _mixed(keys: Key, share: Array, images: Array, batch: Batch) -> tuple[Array, mixup.Targets]:
+    """Mixes each image with its partner in the whole batch, which may lie on another device."""
+
+    def gathered(x: Array) -> Array:
+        return jax.lax.all_gather(x, AXIS, tiled=True)
+
+    partners = mixup.partners(
+        gathered(jax.vmap(jax.random.bits)(keys)), gathered(batch.example_ids)
+    )
+    size = images.shape[0]
+    mine = jax.lax.dynamic_slice(partners, (jax.lax.axis_index(AXIS) * size,), (size,))
+    mixed = share * images + (1 - share) * gathered(images)[mine]
+    return mixed, mixup.Targets(batch.labels, gathered(batch.labels)[mine], share)
 
 
 class _Aux(NamedTuple):
@@ -150,23 +178,37 @@ class _Aux(NamedTuple):
 
 
 def _loss(
-    recipe: Recipe, variables: Any, labels: Array, keys: Key, params: Any, inputs: Array
+    recipe: Recipe, variables: Any, targets: mixup.Targets, keys: Key, params: Any, inputs: Array
 ) -> tuple[Array, _Aux]:
     """The mean loss as a function of the weights and of what the network sees."""
     logits, batch_stats = loop_safe(recipe.model.apply_train)(
         {**variables, "params": params}, inputs, keys
     )
-    losses = recipe.loss_fn(logits, labels)
+    losses = targets.loss(recipe.loss_fn, logits)
     return jnp.mean(losses), _Aux(logits, losses, batch_stats)
 
 
-def _step_keys(key: Key, example_ids: Array, epoch: Array) -> _StepKeys:
+def _step_keys(recipe: Recipe, key: Key, example_ids: Array, step: Array) -> _StepKeys:
     """An example's keys in an epoch, whatever its batch, row and device."""
+    draws: list[Array] = [step // recipe.steps_per_epoch]
+    if recipe.repeats:
+        draws = [step, _repeat(example_ids)]
 
     def stream(name: str) -> Key:
-        return prng.per_draw(prng.per_example(prng.named(key, name), example_ids), epoch)
+        keys = prng.per_example(prng.named(key, name), example_ids)
+        for draw in draws:
+            keys = prng.per_draw(keys, draw)
+        return keys
 
-    return _StepKeys(stream("augment"), stream("model"), stream("method"))
+    return _StepKeys(stream("augment"), stream("model"), stream("method"), stream("mixup"))
+
+
+def _repeat(example_ids: Array) -> Array:
+    """How often each example came before in the whole batch, (B / devices,)."""
+    everyone = jax.lax.all_gather(example_ids, AXIS, tiled=True)
+    places = jax.lax.axis_index(AXIS) * len(example_ids) + jnp.arange(len(example_ids))
+    earlier = jnp.arange(len(everyone)) < places[:, None]
+    return jnp.sum(earlier & (everyone == example_ids[:, None]), axis=1)
 
 
 def _crafting_logits(recipe: Recipe, variables: Any, keys: Key) -> LogitsFn:
