@@ -170,10 +170,18 @@ def _class_counts(
     """Returns the counts of what is here, else those that are published."""
     counts = {split: np.array(known) for split, known in dataset_info.class_counts.items()}
     unknown = [split for split in dataset_info.num_examples if split not in counts]
-    if here and not dataset_info.configs:
-        for split in unknown:
+    for split in unknown if here else ():
+        if _is_quick(dataset_info, split, data_dir):
             counts[split] = load(dataset_info.name, split, data_dir=data_dir).class_counts
     return {split: counts[split] for split in dataset_info.num_examples if split in counts}
+
+
+def _is_quick(dataset_info: DatasetInfo, split: str, data_dir: str | Path | None) -> bool:
+    """Says whether a split can be counted without being prepared or read from end to end."""
+    if dataset_info.builder:
+        folder = storage.folder_of(data_dir)
+        return builders.place(dataset_info, split, folder).exists()
+    return dataset_info.storage == "memory" and not dataset_info.configs
 
 
 def _superclasses(dataset_info: DatasetInfo) -> list[str]:

@@ -8,6 +8,7 @@ import pytest
 from rbjax.data import (
     DatasetNotFoundError,
     builders,
+    card,
     datasets,
     imbalance,
     load,
@@ -204,3 +205,13 @@ def test_without_a_file_or_a_network_it_says_how_to_go_on(tmp_path, monkeypatch)
     with pytest.raises(DatasetNotFoundError, match=f"the path of {ARCHIVE} with --from"):
         load("droughtwatch", "train", data_dir=tmp_path)
     assert storage.find("droughtwatch", tmp_path) is None
+
+
+def test_a_card_counts_what_is_prepared_and_prepares_nothing(archive, tmp_path):
+    known = datasets.info("droughtwatch")
+    text = card.card(known, tmp_path)
+    assert f"stored   {archive}" in text.replace("\n" + 9 * " ", " ")
+    assert "classes  0 cows, 1 cow, 2 cows, 3 cows" in text
+    assert not (tmp_path / "rbjax").exists()
+    load("droughtwatch", "train", data_dir=tmp_path)
+    assert "  0  0 cows      12" in card.card(known, tmp_path)

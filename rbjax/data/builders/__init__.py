@@ -40,6 +40,20 @@ def read(
     return module.read(known, split, data_dir, source)
 
 
+def place(known: DatasetInfo, split: str, data_dir: Path) -> Path:
+    """Returns the folder of a split that is decoded to a mapped file; it may not exist yet.
+
+    Args:
+        known: as for `read`.
+        split: as for `read`.
+        data_dir: the folder of datasets.
+
+    Returns:
+        A path.
+    """
+    return storage.own_folder(data_dir) / "mapped" / known.name / split
+
+
 def stored(known: DatasetInfo, data_dir: Path) -> str:
     """Returns where a dataset lies on this machine, for people.
 
@@ -50,11 +64,10 @@ def stored(known: DatasetInfo, data_dir: Path) -> str:
     Returns:
         A path; "" where it is not here.
     """
-    own = storage.own_folder(data_dir)
     if known.name == "alignmnist_generated":
-        here = storage.find("mnist", data_dir)
-        return f"{own / known.name}, made where it is asked for" if here else ""
-    prepared = own / "mapped" / known.name
+        own = storage.own_folder(data_dir) / known.name
+        return f"{own}, made where it is asked for" if storage.find("mnist", data_dir) else ""
+    prepared = place(known, "train", data_dir).parent
     placed = [storage.manual_folder(data_dir) / file.name for file in known.files]
     found = [path for path in (prepared, *placed) if path.exists()]
     return str(found[0]) if found else ""

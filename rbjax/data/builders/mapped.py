@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rbjax.data import storage
+from rbjax.data import builders, storage
 from rbjax.data.builders.members import Members
 from rbjax.data.description import DatasetInfo
 from rbjax.data.download import fetch
@@ -56,7 +56,7 @@ def read(
         ValueError: naming the file, if one is damaged; nothing is left of what was written.
     """
     data_dir = storage.folder_of(data_dir)
-    folder = place(known, split, data_dir)
+    folder = builders.place(known, split, data_dir)
     found = _open(folder, known)
     if found is None:
         _prepare(known, split, published(known, data_dir, source), folder, examples, class_names)
@@ -64,11 +64,6 @@ def read(
     if found is None:
         raise ValueError(f"{folder}: cannot be read; delete it, and it is prepared anew")
     return _complete(known, split, folder), *found
-
-
-def place(known: DatasetInfo, split: str, data_dir: Path) -> Path:
-    """Returns the folder of a decoded split; it may not exist yet."""
-    return storage.own_folder(data_dir) / "mapped" / known.name / split
 
 
 def published(known: DatasetInfo, data_dir: Path, source: str | Path | None = None) -> Path:
