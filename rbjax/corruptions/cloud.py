@@ -43,7 +43,7 @@ def corner(key: Key, size: int, shape: tuple[int, int], *, decay: float) -> Arra
         if n < _FINE:
             of_level = noise[used : used + 3 * n * n].reshape(3, n, n)
         else:
-            of_level = _cheap_noise(seeds, n)
+            of_level = cheap_noise(seeds, n)
         parts = _grow(grid, amplitude * of_level)
         amplitude, used = amplitude / decay**2, used + 3 * n * n
         if 2 * n < size:
@@ -72,7 +72,7 @@ def _together(grid: Array, along: Array, across: Array, middle: Array) -> Array:
     return pairs.reshape(2 * grid.shape[0], 2 * grid.shape[1])
 
 
-def _cheap_noise(seeds: Array, n: int) -> Array:
+def cheap_noise(seeds: Array, n: int) -> Array:
     """Returns (3, n, n) values uniform on 256 levels in (-1, 1): four from a word of a hash."""
     words = 3 * n * n // 4
     # Counters start at the number of words: every level has its own.

@@ -61,7 +61,7 @@ def water_mask(liquid: Array, *, strength: float) -> Array:
     level = jnp.floor(255 * liquid).astype(jnp.int32) & 255
     edge = edges.canny(level, low=50, high=150)
     distance = edges.chamfer_distance(edge, limit=_FURTHEST)
-    near = edges.box_sum(distance) // (9 << 16)
+    near = edges.box_sum(distance) // (9 * edges.UNIT)
     relief = _emboss(edges.equalize_histogram(near, num_values=_FURTHEST + 1))
     light = (2 * edges.box_sum(relief) + 9) // 18
     mask = (level * light).astype(jnp.float32)
