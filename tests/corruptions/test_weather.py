@@ -149,9 +149,8 @@ def test_frost_is_a_random_place_of_a_random_texture():
 
 def test_frost_weighs_image_and_ice():
     textures = np.full((1, 110, 120, 3), (51, 102, 153), np.uint8)
-    icy = corruptions.create("frost", severity=4, textures=textures)(
-        KEYS[0], jnp.asarray(0.5 * IMAGE)
-    )
+    corruption = corruptions.create("frost", severity=4, textures=textures)
+    icy = corruption(KEYS[0], jnp.asarray(0.5 * IMAGE))
     expected = 0.85 * 0.5 * IMAGE + 0.4 * np.array([0.2, 0.4, 0.6])
     np.testing.assert_allclose(icy, expected.clip(0, 1), atol=1e-6)
     grey = corruption(KEYS[0], CLEAR[..., :1])
