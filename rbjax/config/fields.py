@@ -156,10 +156,18 @@ IMBALANCE: dict[str, Field] = {
     "num_max": Field(
         int,
         None,
-        "count of the largest class; what there is of the scarcest",
+        "count of the largest class; what there is of the scarcest, in power the most there can be",
         low=1,
-        only=("balanced", "exponential", "linear", "step"),
+        only=("balanced", "exponential", "linear", "step", "power"),
         optional=True,
+    ),
+    "power": Field(
+        float,
+        1.0,
+        "of the natural imbalance: 0 makes classes equal, 1/2 halves it on a logarithmic scale",
+        low=0.0,
+        high=10.0,
+        only=("power",),
     ),
     "minority_fraction": Field(
         float, 0.5, "share of the classes that are small", low=0.0, high=1.0, only=("step",)

@@ -7,7 +7,7 @@ from rbjax import config as schema
 
 NAMES = {
     "dataset": ("digits", "cifar10"),
-    "imbalance": ("balanced", "exponential", "linear", "step", "target"),
+    "imbalance": ("balanced", "exponential", "linear", "step", "target", "power"),
     "sampler": ("uniform", "class_aware", "effective_number"),
     "model": ("simple_cnn", "resnet18"),
     "method": ("standard", "pgd", "universal"),

@@ -93,6 +93,27 @@ def test_no_more_than_there_is(available, name, ratio):
 
 @PROPERTIES
 @given(
+    available=st.lists(st.integers(1, 10**5), min_size=2, max_size=30),
+    power=st.floats(0.0, 4.0),
+)
+def test_power_keeps_the_order_of_a_natural_imbalance(available, power):
+    try:
+        counts = imbalance.create("power", class_counts=np.array(available), power=power)
+    except ValueError as error:
+        if "would have no examples" not in str(error):
+            raise
+        return
+    assert np.all((counts >= 1) & (counts <= available))
+    order = np.argsort(available, kind="stable")
+    assert np.all(np.diff(counts[order]) >= 0)
+    # The ratio is the natural one to that power, up to what rounding down does.
+    low, high = counts.min(), counts.max()
+    ratio = (max(available) / min(available)) ** power
+    assert high / (low + 1) * (1 - 1e-6) <= ratio <= (high + 1) / low * (1 + 1e-6)
+
+
+@PROPERTIES
+@given(
     labels=st.lists(st.integers(0, 3), min_size=4, max_size=60),
     fraction=st.floats(0.0, 1.0),
     seed=st.integers(0, 2**31 - 1),
