@@ -31,7 +31,7 @@ class Recipe(NamedTuple):
 
     alignment: alignment.Settings = alignment.Settings()
     """How the Gaussians are learnt."""
-    scale: float = 0.7
+    scale: float = 0.75
     """What theta is multiplied by."""
     num_steps: int = 10
     """Of the flow's integration."""
