@@ -98,3 +98,11 @@ def test_zoom_blur_is_scipys_zoom(severity):
     images = [SQUARE, *(zoomed(SQUARE, factor) for factor in factors)]
     ours = corruptions.create("zoom_blur", severity=severity)(KEY, jnp.asarray(SQUARE))
     np.testing.assert_allclose(ours, np.mean(images, axis=0), atol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [1.3, 3, 4.5])
+def test_zoom_of_any_factor_is_scipys(factor):
+    """From a factor of 1.5 on there may be more than one pixel to trim."""
+    zoom = separable.zoom(32, factor)
+    ours = np.einsum("ih,hwc,jw->ijc", zoom, SQUARE, zoom)
+    np.testing.assert_allclose(ours, zoomed(SQUARE, factor), atol=1e-5)
