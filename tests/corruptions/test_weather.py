@@ -60,6 +60,7 @@ def test_cheap_noise_is_uniform_and_independent():
     """Counts of the 256 values by chi-square; products of neighbours, planes and keys; 5 sigma."""
     make = jax.jit(jax.vmap(lambda key: cloud.cheap_noise(jax.random.bits(key, (2,)), 64)))
     noise = np.asarray(make(KEYS))
+    np.testing.assert_allclose(np.unique(noise), (np.arange(256) + 0.5) / 128 - 1)
     counts = np.bincount(((noise + 1) * 128).astype(int).ravel(), minlength=256)
     expected = noise.size / 256
     assert abs(((counts - expected) ** 2 / expected).sum() - 255) < 5 * (2 * 255) ** 0.5
