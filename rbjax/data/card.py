@@ -113,6 +113,10 @@ def _how_to_get(dataset_info: DatasetInfo, data_dir: str | Path | None) -> list[
     if dataset_info.configs:
         command = f"python -m rbjax.data {name}/{dataset_info.configs[0]} --prepare"
     who = "rbjax" if dataset_info.builder else "TFDS"
+    by_hand = bool(dataset_info.how_to_get)
+    when = (
+        f"then {who} prepares it" if by_hand else f"with a network: {who} downloads and prepares it"
+    )
     lines = _entry("stored", f"not in {data_dir or storage.default_data_dir()}")
     if dataset_info.how_to_get:
         lines += _entry("first", dataset_info.how_to_get)
@@ -120,7 +124,7 @@ def _how_to_get(dataset_info: DatasetInfo, data_dir: str | Path | None) -> list[
         return lines
     lines += [
         f"{'get it':<{_LABEL}}{command}",
-        f"{'':<{_LABEL}}    with a network: {who} downloads and prepares it",
+        f"{'':<{_LABEL}}    {when}",
         f"{'':<{_LABEL}}{command} --from=URL_OR_PATH",
         f"{'':<{_LABEL}}    the same, from a mirror or from files that are here, checked alike",
     ]
@@ -131,7 +135,9 @@ def _how_to_get(dataset_info: DatasetInfo, data_dir: str | Path | None) -> list[
 
 
 def _file(file: File) -> str:
-    size = "size not published" if file.num_bytes is None else f"{file.num_bytes:,} bytes"
+    size = file.about or "size not published"
+    if file.num_bytes is not None:
+        size = f"{file.num_bytes:,} bytes"
     checksum = "no checksum is published" if file.sha256 is None else f"SHA-256 {file.sha256}"
     return f"{file.name}, {size}, {checksum}, {file.url}"
 

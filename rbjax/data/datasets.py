@@ -159,6 +159,7 @@ _ALL = (
             File(
                 "dw_train_86K_val_10K.zip",
                 "https://storage.googleapis.com/wandb_datasets/dw_train_86K_val_10K.zip",
+                about="about 2.15 GB",
             ),
         ),
     ),
@@ -176,7 +177,13 @@ _ALL = (
         builder="alignmnist",
         storage="mapped",
         class_counts=dict.fromkeys(_ALIGNMNIST_SPLITS, _MNIST_COUNTS["train"]),
-        files=(File("alignmnist.npz", "http://www2.compute.dtu.dk/~sohau/augmentations/"),),
+        files=(
+            File(
+                "alignmnist.npz",
+                "http://www2.compute.dtu.dk/~sohau/augmentations/",
+                about="about 4 GB",
+            ),
+        ),
         how_to_get="download alignmnist.npz, about 4 GB, from the page of its authors and place "
         "it in downloads/manual of the data folder; alignmnist_generated needs no file",
     ),

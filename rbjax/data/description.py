@@ -15,6 +15,8 @@ class File(NamedTuple):
     """None: not known to the byte."""
     sha256: str | None = None
     """None: not published, and not computed here; it is then taken as it comes."""
+    about: str = ""
+    """Its size in words, where it is not known to the byte."""
 
 
 class Superclasses(NamedTuple):

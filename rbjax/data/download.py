@@ -7,7 +7,6 @@ its checksum, so that what lies under the name is whole.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import http.client
 import os
@@ -153,7 +152,7 @@ def _alone(part: Path) -> Iterator[IO[bytes]]:
     """Opens an unfinished file to append to, once no other process does; removes it if empty."""
     while True:
         out = part.open("ab")
-        fcntl.flock(out, fcntl.LOCK_EX)
+        _lock(out)
         # The process that was waited for may have given the file its name, or removed it.
         if _is(part, out):
             break
@@ -164,6 +163,15 @@ def _alone(part: Path) -> Iterator[IO[bytes]]:
         finally:
             if part.exists() and not _size(out):
                 part.unlink()
+
+
+def _lock(file: IO[bytes]) -> None:
+    """Waits until no other process has the file locked; without effect where there is no flock."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def _is(path: Path, file: IO[bytes]) -> bool:
