@@ -141,8 +141,8 @@ def main() -> None:
     if peer is not None:
         print("peer      " + " ".join(f"{k} {v}" for k, v in peer.ask("versions").items()))
     print(f"{len(images)} CIFAR-10 test images, ImageNet-C's constants, severity {SEVERITY}")
-    print(f"{'':18}{'rbjax':>10}{'change':>8}{'first call':>12}{'imagecorruptions':>18}", end="")
-    print(f"{'change':>6}{'ratio':>9}   (ms an image; levels of 255)")
+    print(f"{'':18}{'rbjax':>10}{'change':>8}{'first call':>12}{'their ms':>14}", end="")
+    print(f"{'change':>8}{'ratio':>9}   (ms an image; levels of 255)")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "images.npy"
         np.save(path, images)
