@@ -12,6 +12,7 @@ import contextlib
 import importlib.metadata
 import json
 import os
+import pathlib
 import sys
 import time
 import warnings
@@ -31,6 +32,13 @@ def versions() -> dict[str, Any]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
     return {"python": sys.version.split()[0], **found}
+
+
+def textures() -> dict[str, Any]:
+    """Returns the paths of the five photographs of ice that frost draws from."""
+    folder = pathlib.Path(imagecorruptions.__file__).parent / "frost"
+    names = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
+    return {"paths": [str(folder / name) for name in names]}
 
 
 def corrupt(path: str, name: str, severity: int) -> dict[str, Any]:
@@ -59,7 +67,7 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     for line in sys.stdin:
         request = json.loads(line)
-        task = {"versions": versions, "corrupt": corrupt}[request.pop("task")]
+        task = {"versions": versions, "textures": textures, "corrupt": corrupt}[request.pop("task")]
         print(json.dumps(task(**request)), file=answers, flush=True)
 
 
