@@ -1,5 +1,7 @@
 """Snow, frost and fog against the published steps, written in NumPy on the same draws."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,6 +50,19 @@ def test_corner_is_that_of_diamond_square():
     expected = ((grid - grid.min()) / (grid.max() - grid.min()))[:21, :28]
     ours = jax.jit(lambda key: cloud.corner(key, 128, (21, 28), decay=decay))(key)
     np.testing.assert_allclose(ours, expected, atol=1e-5)
+
+
+def test_clouds_drawn_in_blocks_are_those_drawn_alone():
+    """Blocks of 16 on CPU: 24 keys leave half a block; a gradient goes through, as in an attack."""
+    one = functools.partial(cloud.corner, size=64, shape=(9, 12), decay=1.7)
+    batch = jax.jit(jax.vmap(one))(KEYS)
+    alone = [jax.jit(one)(KEYS[i]) for i in (0, 15, 16, 23)]
+    np.testing.assert_allclose(batch[np.array([0, 15, 16, 23])], np.stack(alone), atol=1e-6)
+    fog = corruptions.create("fog", severity=1, profile="tiny_imagenet")
+    images = jnp.full((2, 8, 8, 1), 0.5)
+    slope = jax.grad(lambda images: jnp.sum(jax.vmap(fog)(KEYS[:2], images)))(images)
+    assert np.all(np.isfinite(slope))
+    assert np.any(np.asarray(slope) > 0)
 
 
 def test_a_small_corner_is_plasma():
