@@ -5,8 +5,7 @@ P1 says: Adam, cross-entropy, horizontal and vertical flips and rotations after 
 what comes from outside is the mean colour), cyclical learning rates.  It prints neither rates nor
 epochs nor the ratio of its levels (its figure 1); triangular from 1e-5 to 1e-4 over two epochs and
 40 epochs of batches of 32 are its authors' earlier code, the ratio of 100 is the field's most used.
-Variants: `:balanced` (the config as it is), `:linear`, `:long_tailed`; `:smoke`, a minute on two CPU
-cores.
+Variants: `:balanced` (the config as it is), `:linear`, `:long_tailed`; `:smoke`, a few steps.
 """
 
 from rbjax import config as schema

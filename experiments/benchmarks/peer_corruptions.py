@@ -36,7 +36,7 @@ def versions() -> dict[str, Any]:
 
 def textures() -> dict[str, Any]:
     """Returns the paths of the five photographs of ice that frost draws from."""
-    folder = pathlib.Path(imagecorruptions.__file__).parent / "frost"
+    folder = pathlib.Path(str(imagecorruptions.__file__)).parent / "frost"
     names = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
     return {"paths": [str(folder / name) for name in names]}
 

@@ -29,7 +29,7 @@ def example(features: Mapping[str, Sequence[bytes] | Sequence[int]]) -> bytes:
     entries = b""
     for name, values in features.items():
         if isinstance(values[0], bytes):
-            kind, content = 1, b"".join(_field(1, value) for value in values)  # BytesList
+            kind, content = 1, b"".join(_field(1, bytes(value)) for value in values)  # BytesList
         else:
             kind, content = 3, _field(1, b"".join(_varint(int(value)) for value in values))
         entries += _field(1, _field(1, name.encode()) + _field(2, _field(kind, content)))

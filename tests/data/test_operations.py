@@ -84,7 +84,7 @@ def test_equals_pillow(name, shape):
         calls = [()]
     else:
         several = jax.jit(jax.vmap(run, (None, 0)))
-        single = np.float32(parameters)
+        single = np.asarray(parameters, np.float32)
         results = levels(several(given, single))
         calls = [(parameter,) for parameter in single.tolist()]
     for call, result in zip(calls, results, strict=True):

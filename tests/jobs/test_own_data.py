@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ CLASSES = [f"digit {n}" for n in range(10)]
 
 
 def save(path: Path, *, num_test: int = 40) -> None:
-    arrays = {"class_names": np.asarray(CLASSES)}
+    arrays: dict[str, Any] = {"class_names": np.asarray(CLASSES)}
     for split, count in (("train", 640), ("test", num_test)):
         part = load("digits", split)
         arrays[f"{split}_images"] = part.images[:count]

@@ -75,8 +75,9 @@ def test_mixed_losses_are_the_loss_of_the_mixed_labels():
 
 
 def test_partners_are_a_circle_that_follows_the_examples():
-    bits = np.random.default_rng(0).integers(0, 4, 40).astype(np.uint32)  # many are equal
-    ids = np.random.default_rng(1).permutation(40)
+    # Many bits are equal.
+    bits = jnp.asarray(np.random.default_rng(0).integers(0, 4, 40).astype(np.uint32))
+    ids = jnp.asarray(np.random.default_rng(1).permutation(40))
     partner = np.asarray(mixup.partners(bits, ids))
     row, seen = 0, []
     for _ in range(40):
@@ -104,7 +105,7 @@ def test_a_step_trains_on_the_mixture(split):
     """Without augmentation, a step's loss is that of the images and labels mixed by hand."""
     recipe = make_recipe(augment=lambda key, image: image, mixup_alpha=1.0)
     images, labels, _ = split
-    ids = np.arange(BATCH, dtype=np.int32)
+    ids = jnp.arange(BATCH, dtype=jnp.int32)
     _, (actual,) = run(recipe, (images, labels, ids), num_steps=1)
     keys = prng.per_draw(prng.per_example(prng.named(KEY, "mixup"), ids), 0)
     partner = np.asarray(mixup.partners(jax.vmap(jax.random.bits)(keys), ids))
@@ -148,7 +149,7 @@ def test_an_example_that_repeats_has_keys_of_its_own_each_time(split):
     _, (first, second) = run(recipe._replace(repeats=True), same)
     assert first != second
     alone = tuple(part[:1] for part in same)
-    key = prng.per_draw(prng.per_example(prng.named(KEY, "augment"), alone[2]), 0)
+    key = prng.per_draw(prng.per_example(prng.named(KEY, "augment"), jnp.asarray(alone[2])), 0)
     pixels = jnp.stack(
         [noise(prng.per_draw(key, repeat)[0], jnp.zeros(SHAPE)) for repeat in range(BATCH)]
     )
