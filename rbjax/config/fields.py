@@ -87,6 +87,14 @@ DATASET: dict[str, Field] = {
     "crop_padding": Field(
         int, 0, "pixels of the fill padded before a random crop", low=0, unit="pixels"
     ),
+    "deformation": Field(
+        float,
+        0.0,
+        "how far random smooth deformations move things; 0.05 is much",
+        low=0.0,
+        high=1.0,
+        unit="widths of the image",
+    ),
     "jitter_brightness": Field(
         float, 0.0, "brightness times up to 1 + or - so much; 0: as it is", low=0.0
     ),

@@ -16,10 +16,14 @@ import dm_pix
 import jax
 import jax.numpy as jnp
 
-from rbjax import checks, prng
+from rbjax import checks, cpab, prng
 from rbjax.data import jitter
 from rbjax.geometry import random_rotate
 from rbjax.typing import Array, Key, Perturbation
+
+_SMOOTHNESS = 0.35
+"""Over what distance the velocities of a deformation are alike, in widths of the image."""
+_FLOW_STEPS = 10
 
 
 def random_flip_horizontal(key: Key, image: Array) -> Array:
@@ -144,6 +148,7 @@ def create(
     flip_vertical: bool = False,
     rotation_degrees: float = 0.0,
     crop_padding: int = 0,
+    deformation: float = 0.0,
     brightness: float = 0.0,
     contrast: float = 0.0,
     saturation: float = 0.0,
@@ -151,10 +156,10 @@ def create(
     cutout_size: int = 0,
     fill: Sequence[float] = (0.0,),
 ) -> Perturbation:
-    """Makes an augmentation of what is asked for: crop, flips, rotation, jitter, Cutout.
+    """Makes an augmentation of what is asked for.
 
-    They come in this order, colour jitter as brightness, contrast, saturation and hue (torchvision
-    shuffles these four).  Each draws from a stream of its own, so that one more does not change the
+    Crop, flips, rotation, deformation, colour jitter and Cutout come in this order, jitter as
+    brightness, contrast, saturation and hue (torchvision shuffles these four).  Each draws from a stream of its own, so that one more does not change the
     others.
 
     Args:
@@ -162,6 +167,8 @@ def create(
         flip_vertical: mirror top to bottom half of the time.
         rotation_degrees: the largest rotation either way, in [0, 180].
         crop_padding: pixels around the image before the random crop, at least 0.
+        deformation: how far a smooth deformation moves things, in widths of the image: the standard
+            deviation of velocities (`rbjax.cpab`), at most 1; 0.05 is much.
         brightness: size of the factor's range, `[max(0, 1 - size), 1 + size]`.
         contrast: likewise.
         saturation: likewise.
@@ -178,6 +185,7 @@ def create(
     """
     degrees = checks.real("rotation_degrees", rotation_degrees, high=180.0)
     padding = checks.integer("crop_padding", crop_padding, low=0)
+    reach = checks.real("deformation", deformation, high=1.0)
     square = checks.integer("cutout_size", cutout_size, low=0)
     fill = tuple(checks.real("fill", part, high=1.0) for part in fill)
     colours = _colour_jitter(brightness, contrast, saturation, hue)
@@ -194,6 +202,8 @@ def create(
             image = random_flip_vertical(prng.named(key, "flip_vertical"), image)
         if degrees:
             image = _random_rotate(prng.named(key, "rotate"), image, degrees, fill)
+        if reach:
+            image = _random_deform(prng.named(key, "deformation"), image, reach)
         for name, change in colours.items():
             image = jnp.clip(change(prng.named(key, name), image), 0.0, 1.0)
         if square:
@@ -214,6 +224,12 @@ def _colour_jitter(
         "hue": (jitter.random_hue, checks.real("hue", hue, high=0.5)),
     }
     return {name: partial(change, size=size) for name, (change, size) in sizes.items() if size}
+
+
+def _random_deform(key: Key, image: Array, reach: float) -> Array:
+    field = cpab.Field()
+    factor = reach * cpab.factor(cpab.smooth_covariance(field, length_scale=_SMOOTHNESS))
+    return cpab.random_warp(key, image, factor, field=field, num_steps=_FLOW_STEPS)
 
 
 def _random_rotate(key: Key, image: Array, degrees: float, fill: Sequence[float]) -> Array:

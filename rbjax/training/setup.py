@@ -122,7 +122,8 @@ def create_model(config: Config, info: DatasetInfo) -> models.Model:
 
 def create_augment(config: Config, info: DatasetInfo) -> Perturbation:
     """Returns the training images' augmentation."""
-    fields = ("flip_horizontal", "flip_vertical", "rotation_degrees", "crop_padding", "cutout_size")
+    fields = ("flip_horizontal", "flip_vertical", "rotation_degrees", "crop_padding")
+    fields += ("deformation", "cutout_size")
     jitter = ("brightness", "contrast", "saturation", "hue")
     return augment.create(
         **{name: config.dataset[name] for name in fields},

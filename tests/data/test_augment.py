@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rbjax import prng
+from rbjax import perturbations, prng
 from rbjax.data import augment, jitter
 
 
@@ -181,6 +181,7 @@ def test_an_augmentation_refuses_channels_it_is_not_defined_on(options, channels
     [
         ({"rotation_degrees": -1.0}, r"rotation_degrees is -1.0; it must be between 0 and 180"),
         ({"rotation_degrees": float("nan")}, "rotation_degrees is nan"),
+        ({"deformation": -0.1}, "deformation is -0.1"),
         ({"crop_padding": -1}, "crop_padding is -1; it must be a whole number of at least 0"),
         ({"crop_padding": 1.5}, "crop_padding is 1.5"),
         ({"cutout_size": -2}, "cutout_size is -2"),
@@ -192,3 +193,17 @@ def test_an_augmentation_refuses_channels_it_is_not_defined_on(options, channels
 def test_create_refuses(options, message):
     with pytest.raises(ValueError, match=message):
         augment.create(**options)
+
+
+def test_deformation_is_the_perturbation_of_its_stream():
+    """The same flow as `perturbations.diffeomorphism`; small ones move little, constants stay."""
+    key = jax.random.key(3)
+    image = jax.random.uniform(jax.random.key(4), (9, 11, 3))
+    deformed = augment.create(deformation=0.05)(key, image)
+    perturbation = perturbations.diffeomorphism(scale=0.05)
+    expected = perturbation(prng.named(key, "deformation"), image)
+    np.testing.assert_allclose(deformed, expected, atol=1e-6)
+    less = augment.create(deformation=1e-4)(key, image)
+    assert np.abs(less - image).mean() < 0.02 * np.abs(deformed - image).mean()
+    flat = jnp.full((9, 11, 3), 0.25)
+    np.testing.assert_allclose(augment.create(deformation=0.05)(key, flat), flat, atol=1e-6)
