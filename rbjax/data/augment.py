@@ -159,8 +159,8 @@ def create(
     """Makes an augmentation of what is asked for.
 
     Crop, flips, rotation, deformation, colour jitter and Cutout come in this order, jitter as
-    brightness, contrast, saturation and hue (torchvision shuffles these four).  Each draws from a stream of its own, so that one more does not change the
-    others.
+    brightness, contrast, saturation and hue (torchvision shuffles these four).  Each draws from a
+    stream of its own, so that one more does not change the others.
 
     Args:
         flip_horizontal: mirror left to right half of the time.
