@@ -48,6 +48,12 @@ class Corruption:
 
     def __call__(self, key: Key, image: Array) -> Array:
         """Returns the corrupted image of one image, in [0, 1]."""
+        image = jnp.asarray(image)
+        if not jnp.issubdtype(image.dtype, jnp.floating):
+            raise ValueError(
+                f"image is of {image.dtype}; a corruption needs floating values in [0, 1], of "
+                "uint8 image / 255"
+            )
         if image.ndim != 3 or min(image.shape[:2]) < MIN_SIDE:
             raise ValueError(
                 f"image has shape {image.shape}; a corruption needs (H, W, C) with H and W of at "

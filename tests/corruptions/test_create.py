@@ -33,6 +33,12 @@ def test_a_small_image_is_refused():
         corruptions.create("contrast")(jax.random.key(0), jnp.zeros((7, 9, 3)))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.bool_])
+def test_levels_are_refused(dtype):
+    with pytest.raises(ValueError, match="needs floating values"):
+        corruptions.create("contrast")(jax.random.key(0), np.ones((8, 8, 3), dtype))
+
+
 def test_names_and_severities():
     assert len(corruptions.COMMON) == len(corruptions.MNIST_C) == 15
     for profile in corruptions.PROFILES:
