@@ -29,9 +29,16 @@ SUITES: dict[str, tuple[str, ...]] = {
 """What may stand for several corruptions."""
 
 ALEXNET = "alexnet"
+_ALEXNET_OF = ("imagenet", (1, 2, 3, 4, 5))
+"""The profile and the severities that AlexNet's published errors are of."""
 _ARCHIVE_NAMES = {ours: theirs for theirs, ours in ALIASES.items()}
-_ARCHIVES = {"cifar10": "cifar10_corrupted", "mnist": "mnist_corrupted"}
-_ARCHIVES["imagenet2012"] = "imagenet2012_corrupted"
+"""What cifar10_corrupted calls what the other archives call as we do."""
+_ARCHIVES = {
+    "cifar10": ("cifar10_corrupted", "cifar"),
+    "mnist": ("mnist_corrupted", "mnist"),
+    "imagenet2012": ("imagenet2012_corrupted", "imagenet"),
+}
+"""By dataset, its archive and whose constants that has."""
 
 
 class Plan(NamedTuple):
@@ -81,18 +88,12 @@ def create(config: Config, info: DatasetInfo) -> Plan:
             corruption = corruptions.create(name, severity=level, profile=profile)
             image = jax.ShapeDtypeStruct(info.image_shape, jnp.float32)
             jax.eval_shape(corruption, jax.random.key(0), image)
-    archive = None
+    plan = Plan(names, profile, levels, None, None)
     if group.source == "archive" and names:
-        archive = _ARCHIVES.get(info.name)
-        if archive is None:
-            raise ValueError(
-                f"source = 'archive': there is none of {info.name}, only of "
-                f"{', '.join(_ARCHIVES)}; take source = online"
-            )
-    plan = Plan(names, profile, levels, archive, None)
+        plan = plan._replace(archive=_archive(config, info, plan))
     if not (names and group.baseline):
         return plan
-    return plan._replace(baseline=_baseline(group.baseline, plan))
+    return plan._replace(baseline=_baseline(group.baseline, plan, info.name))
 
 
 def profile_of(info: DatasetInfo, names: tuple[str, ...]) -> str:
@@ -225,36 +226,93 @@ def _read_archives(
 
     corrupted = {}
     for name in plan.names:
-        own = _ARCHIVE_NAMES.get(name, name)
-        graded = plan.archive != "mnist_corrupted"  # that one has one severity of each
-        configs = [f"{own}_{level}" if graded else own for level in plan.severities[name]]
-        sets = (data.load(f"{plan.archive}/{c}", "test", data_dir=data_dir) for c in configs)
+        configs = _archive_configs(str(plan.archive), name, plan.severities[name])
+        sets = (data.load(config, "test", data_dir=data_dir) for config in configs)
         corrupted[name] = np.stack([count(dataset) for dataset in sets])
         finished(name, corrupted[name])
     return Found(count(test), corrupted, {})
 
 
-def _baseline(given: str, plan: Plan) -> metrics.Baseline:
+def _archive(config: Config, info: DatasetInfo, plan: Plan) -> str:
+    """Returns the archive of a dataset, which has to hold all that a plan asks for."""
+    if info.name not in _ARCHIVES:
+        raise ValueError(
+            f"source = 'archive': there is none of {info.name}, only of "
+            f"{', '.join(_ARCHIVES)}; take source = online"
+        )
+    archive, profile = _ARCHIVES[info.name]
+    for name, levels in plan.severities.items():
+        _archive_configs(archive, name, levels)
+    if plan.profile != profile:
+        raise ValueError(
+            f"source = 'archive': {archive} has the constants of {profile}, not of "
+            f"profile = {plan.profile!r}"
+        )
+    for field, given in (
+        ("dataset.max_test_examples", config.dataset.max_test_examples),
+        ("dataset.bands", config.dataset.bands),
+        ("imbalance.apply_to_test", config.imbalance.apply_to_test),
+    ):
+        if given:
+            raise ValueError(
+                f"source = 'archive': {archive} has whole test images in an order of its own, "
+                f"{field} = {given} asks for a part; take source = online"
+            )
+    return archive
+
+
+def _archive_configs(archive: str, name: str, levels: tuple[int, ...]) -> list[str]:
+    """Returns what data.load calls a corruption at some severities."""
+    if archive == "mnist_corrupted":
+        # It has each at one severity, which its names do not tell.
+        known = {
+            (own, corruptions.default_severity(own, "mnist")): own for own in corruptions.MNIST_C
+        }
+    else:
+        own = _ARCHIVE_NAMES.get(name, name) if archive == "cifar10_corrupted" else name
+        known = {(name, level): f"{own}_{level}" for level in range(1, 6)}
+    there = data.DATASETS[archive].configs
+    for level in levels:
+        if known.get((name, level)) not in there:
+            raise ValueError(f"source = 'archive': {archive} has no {name} at severity {level}")
+    return [f"{archive}/{known[name, level]}" for level in levels]
+
+
+def _baseline(given: str, plan: Plan, dataset: str) -> metrics.Baseline:
     """Returns the errors that others are divided by."""
     where = f"baseline = {given!r}"
     if given == ALEXNET:
         baseline = metrics.Baseline(metrics.ALEXNET)
     else:
-        baseline = _baseline_of_run(Path(given), plan, where)
+        baseline = _baseline_of_run(Path(given), plan, where, dataset)
     try:  # what cannot be divided by is said before hours of evaluation
         metrics.corruption_errors({name: [0.5] for name in plan.names}, 0.5, baseline=baseline)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
+    if given == ALEXNET:
+        for name, levels in plan.severities.items():
+            if (plan.profile, tuple(sorted(levels))) != _ALEXNET_OF:
+                raise ValueError(
+                    f"{where}: has the constants of imagenet at severities 1 to 5, this "
+                    f"evaluation has {plan.profile} at {_listed(levels)} of {name}"
+                )
     return baseline
 
 
-def _baseline_of_run(workdir: Path, plan: Plan, where: str) -> metrics.Baseline:
+def _listed(levels: tuple[int, ...]) -> str:
+    return ", ".join(map(str, levels))
+
+
+def _baseline_of_run(workdir: Path, plan: Plan, where: str, dataset: str) -> metrics.Baseline:
     file = workdir / "report.json"
     if not file.is_file():
         raise ValueError(f"{where}: there is no {file}; allowed: {ALEXNET}, or a run directory")
-    report = json.loads(file.read_text(encoding="utf-8")).get("corruptions")
+    whole = json.loads(file.read_text(encoding="utf-8"))
+    report = whole.get("corruptions")
     if not report:
         raise ValueError(f"{where}: that run was not evaluated under corruptions")
+    if whole["dataset"] != dataset:
+        raise ValueError(f"{where}: is of {whole['dataset']}, this evaluation of {dataset}")
     if report["profile"] != plan.profile:
         raise ValueError(
             f"{where}: has the constants of {report['profile']}, this evaluation those of "

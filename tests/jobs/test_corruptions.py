@@ -9,11 +9,13 @@ import jax
 import numpy as np
 import pytest
 
-from rbjax import analysis, command_line
-from rbjax.data import load
+from rbjax import analysis, command_line, corruption_setup
+from rbjax import config as schema
+from rbjax.data import info, load
 from rbjax.evaluate import evaluate
 from rbjax.metrics import wilson_interval
 from rbjax.train import train
+from rbjax.training import setup
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +80,16 @@ def test_baseline(job, workdir):
     assert "mCE 100.0, relative mCE 100.0" in " ".join(analysis.report(workdir).split())
 
 
+def test_a_baseline_of_another_dataset(job, workdir, folder):
+    other = folder / "other"
+    other.mkdir()
+    found = {"profile": "mnist", "severities": {"fog": [5]}, "mean_errors": {"fog": 0.5}}
+    report = {"dataset": "mnist", "corruptions": {**found, "clean_error": 0.1}}
+    (other / "report.json").write_text(json.dumps(report))
+    with pytest.raises(ValueError, match="is of mnist, this evaluation of digits"):
+        resolve(job, workdir, name="fog", baseline=str(other))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -89,6 +101,14 @@ def test_baseline(job, workdir):
         ),
         ({"name": "fog", "baseline": "nowhere"}, "there is no nowhere/report.json"),
         ({"name": "spatter", "baseline": "alexnet"}, "no errors of 'spatter'"),
+        (
+            {"name": "fog", "baseline": "alexnet", "profile": "cifar"},
+            "this evaluation has cifar at 1, 2, 3, 4, 5 of fog",
+        ),
+        (
+            {"name": "fog", "baseline": "alexnet", "profile": "imagenet", "severities": (5,)},
+            "this evaluation has imagenet at 5 of fog",
+        ),
         ({"name": "fog", "profile": "cifr"}, "did you mean 'cifar'"),
     ],
 )
@@ -106,14 +126,15 @@ def test_an_archive_is_read(job, workdir, monkeypatch):
         whole = load("digits", split)
         return whole.take(np.arange(30 + len(asked))[::-1])
 
-    from rbjax import corruption_setup
-
-    monkeypatch.setitem(corruption_setup._ARCHIVES, "digits", "cifar10_corrupted")
+    archive = ("cifar10_corrupted", "cifar")
+    monkeypatch.setitem(corruption_setup._ARCHIVES, "digits", archive)
     monkeypatch.setattr("rbjax.data.load", read)
-    config = resolve(job, workdir, name="glass_blur+fog", severities=(2, 3), source="archive")
+    given = {"name": "glass_blur+fog", "severities": (2, 3), "profile": "cifar"}
+    config = resolve(job, workdir, **given)  # of 40 images, which an archive has not
+    config.corruptions.source = "archive"
+    with config.unlocked():
+        config.dataset.max_test_examples = None
     plan = corruption_setup.create(config, load("digits", "test").info)
-    from rbjax.training import setup
-
     monkeypatch.undo()
     test = setup.load_test(config)
     monkeypatch.setattr("rbjax.data.load", read)
@@ -131,4 +152,47 @@ def test_an_archive_is_read(job, workdir, monkeypatch):
     names = ["frosted_glass_blur_2", "frosted_glass_blur_3", "fog_2", "fog_3"]
     assert asked == [f"cifar10_corrupted/{name}" for name in names]
     assert [int(m.sum()) for m in found.corrupted["fog"]] == [33, 34]
-    assert found.clean.sum() == 40
+    assert found.clean.sum() == 360
+
+
+def archived(dataset, **changes):
+    """A plan that reads an archive."""
+    config = schema.default()
+    config.dataset.name, config.corruptions.source = dataset, "archive"
+    config.dataset.max_test_examples = changes.pop("max_test_examples", None)
+    config.corruptions.update(changes)
+    return corruption_setup.create(config, info(dataset))
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "mnist", "imagenet2012"])
+def test_archives_hold_what_is_read(dataset):
+    """All that is published, by the name that it has there."""
+    plan = archived(dataset, name="mnist_c" if dataset == "mnist" else "all")
+    archive = str(plan.archive)
+    asked = {
+        config
+        for name, levels in plan.severities.items()
+        for config in corruption_setup._archive_configs(archive, name, levels)
+    }
+    there = {f"{archive}/{config}" for config in info(archive).configs}
+    assert asked == there - {"mnist_corrupted/identity"}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "changes", "message"),
+    [
+        (
+            "mnist",
+            {"name": "fog", "severities": (3, 5)},
+            "mnist_corrupted has no fog at severity 3",
+        ),
+        ("mnist", {"name": "snow"}, "mnist_corrupted has no snow"),
+        ("cifar10", {"name": "shear", "profile": "mnist"}, "cifar10_corrupted has no shear"),
+        ("cifar10", {"name": "fog", "profile": "imagenet"}, "has the constants of cifar, not of"),
+        ("cifar10", {"name": "fog", "max_test_examples": 99}, "max_test_examples = 99"),
+    ],
+)
+def test_archives_that_do_not_fit(dataset, changes, message):
+    with pytest.raises(ValueError, match=message) as error:
+        archived(dataset, **changes)
+    assert "\n" not in str(error.value)
