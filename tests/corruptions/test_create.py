@@ -33,10 +33,10 @@ def test_a_small_image_is_refused():
         corruptions.create("contrast")(jax.random.key(0), jnp.zeros((7, 9, 3)))
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.bool_])
+@pytest.mark.parametrize("dtype", [jnp.uint8, jnp.int32, jnp.bool_])
 def test_levels_are_refused(dtype):
     with pytest.raises(ValueError, match="needs floating values"):
-        corruptions.create("contrast")(jax.random.key(0), np.ones((8, 8, 3), dtype))
+        corruptions.create("contrast")(jax.random.key(0), jnp.ones((8, 8, 3), dtype))
 
 
 def test_names_and_severities():
