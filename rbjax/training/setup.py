@@ -12,7 +12,17 @@ import optax
 
 from rbjax import data, losses, models, perturbations
 from rbjax.config import GROUPS, Config
-from rbjax.data import Dataset, DatasetInfo, augment, custom, imbalance, sampling, subset
+from rbjax.data import (
+    Dataset,
+    DatasetInfo,
+    augment,
+    custom,
+    images,
+    imbalance,
+    order,
+    sampling,
+    subset,
+)
 from rbjax.training import optimizers, schedules
 from rbjax.training.checkpoint import Checkpoints
 from rbjax.training.state import AXIS
@@ -99,10 +109,17 @@ def load_test(config: Config) -> Dataset:
 
 
 def first(dataset: Dataset, num_examples: int | None) -> Dataset:
-    """Returns the first examples by id, which is a random order; all of them for None."""
-    if num_examples is None:
+    """Returns the first examples of a random order, by id; all of them for None.
+
+    Ids are in random order where images are in memory.  Elsewhere they are the numbers of the
+    records, which may lie class by class.
+    """
+    if num_examples is None or num_examples >= dataset.num_examples:
         return dataset
-    return dataset.take(np.arange(min(num_examples, dataset.num_examples)))
+    if images.is_resident(dataset.images):
+        return dataset.take(np.arange(num_examples))
+    numbers = order.priorities(dataset.example_ids, seed=0, name="first")
+    return dataset.take(np.sort(np.argsort(numbers, kind="stable")[:num_examples]))
 
 
 def create_model(config: Config, info: DatasetInfo) -> models.Model:
