@@ -237,12 +237,13 @@ def own_folder(data_dir: Path) -> Path:
     """Returns the folder for what rbjax derives from a TFDS folder; it may not exist yet.
 
     Args:
-        data_dir: a TFDS folder.
+        data_dir: a TFDS folder, which need not exist yet.
 
     Returns:
         `<data_dir>/rbjax`, or one under the user's cache folder where that cannot be written to.
     """
-    if os.access(data_dir, os.W_OK):
+    # Of a folder yet to be made the one above counts: the answer is the same once it is there.
+    if os.access(next(path for path in (data_dir, *data_dir.parents) if path.exists()), os.W_OK):
         return data_dir / "rbjax"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     return cache / "rbjax" / hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:16]

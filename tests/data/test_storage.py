@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -208,6 +209,15 @@ def test_a_read_only_folder_is_left_alone(tfrecord, tmp_path, monkeypatch):
     assert images.shape == (20, 28, 28, 1)
     assert not (tfrecord / "rbjax").exists()
     assert len(list((tmp_path / "cache/rbjax").glob("*/decoded/*.npz"))) == 1
+
+
+def test_a_folder_that_is_not_made_yet_has_the_place_it_will_have(tmp_path, monkeypatch):
+    data_dir = tmp_path / "new" / "folder"
+    before = storage.own_folder(data_dir)
+    data_dir.mkdir(parents=True)
+    assert before == storage.own_folder(data_dir) == data_dir / "rbjax"
+    monkeypatch.chdir(tmp_path)
+    assert storage.own_folder(Path("other")) == Path("other/rbjax")
 
 
 def test_where_nothing_can_be_written_it_is_decoded_each_time(array_record, decodings):
