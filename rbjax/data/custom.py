@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ _MOST_IN_MEMORY = 2**30
 """Bytes; a larger folder of images is decoded as it is used."""
 _MOST_MEASURED = 5000
 """Images of train that mean and deviation are of."""
+_MEASURED_AT_ONCE = 50
 _KEYS = {
     "images": ("{split}_images", "x_{split}"),
     "labels": ("{split}_labels", "y_{split}"),
@@ -117,19 +119,31 @@ def _load(source: Source, stamp: str, split: str) -> Dataset:
 
 def _measure(source: Source, images: Any, class_names: tuple[str, ...]) -> DatasetInfo:
     """Returns the info of data whose training images are known."""
-    rows = np.unique(np.linspace(0, len(images) - 1, _MOST_MEASURED).astype(np.int64))
-    pixels = images[rows].astype(np.float32) / 255
-    std = pixels.std(axis=(0, 1, 2), dtype=np.float64)
+    mean, std = _statistics(images)
     return DatasetInfo(
         name=source.kind,
         image_shape=tuple(images.shape[1:]),
         class_names=class_names,
         num_examples={"train": len(images)},
-        mean=tuple(pixels.mean(axis=(0, 1, 2), dtype=np.float64).tolist()),
+        mean=tuple(mean.tolist()),
         std=tuple(np.where(std > 0, std, 1.0).tolist()),  # a constant band is only centred
         source=source.path,
         licence="its owner's",
     )
+
+
+def _statistics(images: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Returns mean and deviation of each channel in [0, 1], of at most _MOST_MEASURED images."""
+    rows = np.unique(np.linspace(0, len(images) - 1, _MOST_MEASURED).astype(np.int64))
+    # Counted value by value, some images at a time: exact, and small however large they are.
+    counts = np.zeros((images.shape[-1], 256), np.int64)
+    for some in np.array_split(rows, -(-len(rows) // _MEASURED_AT_ONCE)):
+        pixels = images[some]
+        for channel, count in enumerate(counts):
+            count += np.bincount(pixels[..., channel].ravel(), minlength=256)
+    values, shares = np.arange(256) / 255, counts / counts.sum(axis=1, keepdims=True)
+    mean = shares @ values
+    return mean, np.sqrt(np.sum(shares * (values - mean[:, None]) ** 2, axis=1))
 
 
 def _read_folder(source: Source, split: str) -> tuple[Any, np.ndarray, tuple[str, ...]]:
@@ -149,8 +163,8 @@ def _read_npz(source: Source, split: str) -> tuple[Any, np.ndarray, tuple[str, .
         with np.load(Path(source.path).expanduser(), allow_pickle=False) as arrays:
             images, labels = (_array(arrays, kind, split, where) for kind in _KEYS)
             train_labels = _array(arrays, "labels", "train", where)
-            names = arrays["class_names"].tolist() if "class_names" in arrays.files else None
-    except (OSError, EOFError, zipfile.BadZipFile, zipfile.error) as error:
+            names = _names(arrays, where)
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise ValueError(f"{where}: cannot be read ({error})") from None
     images = images[..., None] if images.ndim == 3 else images
     labels, train_labels = (_whole(x, where) for x in (labels, train_labels))
@@ -159,7 +173,9 @@ def _read_npz(source: Source, split: str) -> tuple[Any, np.ndarray, tuple[str, .
             f"{where}: {split} images are {images.dtype} {images.shape} with {len(labels)} labels; "
             "must be uint8 (N, H, W) or (N, H, W, C), 0 to 255, with N labels"
         )
-    class_names = tuple(map(str, names or range(int(train_labels.max(initial=0)) + 1)))
+    if not len(images):
+        raise ValueError(f"{where}: {split} has no images")
+    class_names = names or tuple(map(str, range(int(train_labels.max(initial=0)) + 1)))
     missing = np.setdiff1d(np.arange(len(class_names)), train_labels)
     if len(class_names) < 2 or missing.size:
         what = f"class {class_names[missing[0]]}" if missing.size else "a second class"
@@ -181,19 +197,37 @@ def _array(arrays: Any, kind: str, split: str, where: str) -> np.ndarray:
             f"{where}: has no array {' or '.join(names)}; it has "
             f"{', '.join(arrays.files) or 'none'}"
         )
+    return _read_array(arrays, found, where)
+
+
+def _names(arrays: Any, where: str) -> tuple[str, ...] | None:
+    """Returns the names of the classes, None where there are none."""
+    if "class_names" not in arrays.files:
+        return None
+    names = _read_array(arrays, "class_names", where)
+    if names.ndim != 1 or names.dtype.kind != "U" or len(set(names.tolist())) < len(names):
+        raise ValueError(
+            f"{where}: class_names are {names.dtype} {names.shape}; must be text (K,), each once"
+        )
+    return tuple(names.tolist())
+
+
+def _read_array(arrays: Any, name: str, where: str) -> np.ndarray:
     try:
-        return arrays[found]
-    except (ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{where}: the array {found} is damaged ({error})") from None
+        return arrays[name]
+    except (ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise ValueError(f"{where}: the array {name} cannot be read ({error})") from None
 
 
 def _whole(labels: np.ndarray, where: str) -> np.ndarray:
     """Returns labels (N,) int32; those of shape (N, 1) lose an axis."""
     flat = labels.reshape(-1) if labels.shape[1:] in ((), (1,)) else labels
-    if flat.ndim != 1 or not np.issubdtype(flat.dtype, np.number) or np.any(flat != np.floor(flat)):
+    if flat.ndim != 1 or flat.dtype.kind not in "iuf" or np.any(flat != np.floor(flat)):
         raise ValueError(
             f"{where}: labels are {labels.dtype} {labels.shape}; must be whole numbers (N,)"
         )
+    if flat.size and not (flat.min() >= -(2**31) and flat.max() < 2**31):
+        raise ValueError(f"{where}: labels are in {flat.min()}..{flat.max()}; must be in 0..K - 1")
     return flat.astype(np.int32)
 
 

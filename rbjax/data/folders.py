@@ -21,6 +21,8 @@ from rbjax.data.imbalance import select
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".npy", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _SPLITS = {"train": ("train",), "test": ("test", "val")}
 _MODES = {1: "L", 3: "RGB"}
+_EIGHT_BITS = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
+"""Pillow's kinds of images with at most 8 bits a channel; of others it would cut off the values."""
 
 
 class Listing(NamedTuple):
@@ -52,8 +54,9 @@ def scan(path: str | Path, split: str, *, test_fraction: float = 0.2) -> Listing
     if not root.is_dir():
         raise ValueError(f"{where}: {'not a folder' if root.exists() else 'no such folder'}")
     class_names = _class_names(root, where)
-    folder = _split_folder(root, split)
-    if folder is None and _split_folder(root, "train") is not None:
+    has_splits = _split_folder(root, "train") is not None
+    folder = _split_folder(root, split) if has_splits else None
+    if folder is None and has_splits:
         raise ValueError(f"{where}: has a folder train but none called test or val beside it")
     files, labels = [], []
     for label, name in enumerate(class_names):
@@ -65,6 +68,8 @@ def scan(path: str | Path, split: str, *, test_fraction: float = 0.2) -> Listing
             )
         files += own
         labels += [label] * len(own)
+    if not files:
+        raise ValueError(f"{where}: {folder} holds no image ({', '.join(SUFFIXES)})")
     listing = Listing(tuple(files), np.asarray(labels, np.int32), class_names)
     return listing if folder is not None else _share(listing, split, test_fraction, where)
 
@@ -79,7 +84,9 @@ def fingerprint(path: str | Path) -> str:
         16 characters.
     """
     root = Path(path).expanduser()
-    files = sorted(file for file in root.rglob("*") if file.suffix.lower() in SUFFIXES)
+    parts = [root / name for names in _SPLITS.values() for name in names]
+    parts = [part for part in parts if part.is_dir()] if parts[0].is_dir() else [root]
+    files = sorted(file for part in parts for each in _visible(part) for file in _images(each))
     lines = [f"{file.relative_to(root).as_posix()} {file.stat().st_size}" for file in files]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
@@ -156,12 +163,14 @@ def _raw(file: Path, channels: int | None) -> np.ndarray:
 
     try:
         with Image.open(file) as opened:
-            grey = opened.mode in ("1", "L", "LA", "I;16", "I")
+            if opened.mode not in _EIGHT_BITS:
+                raise ValueError(f"has more than 8 bits a channel ({opened.mode}); at most 8")
+            grey = opened.mode in ("1", "L", "LA", "La")
             bands = channels or (1 if grey else 3)
             if bands not in _MODES:
                 raise ValueError(f"has 1 or 3 channels, not {bands}; store bands as .npy (H, W, C)")
             image = np.asarray(opened.convert(_MODES[bands]))
-    except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for damaged files
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow's
         reason = str(error).partition("\n")[0]
         raise ValueError(f"{file}: not an image that can be read ({reason})") from None
     return image.reshape(*image.shape[:2], bands)

@@ -162,9 +162,20 @@ ARRAYS = {
         ({"train_images": np.zeros((4, 6, 8, 3))}, "train images are float64"),
         ({"train_labels": np.array([0, 1, 0])}, "with 3 labels"),
         ({"train_labels": np.array([0, 0.5, 0, 1])}, "must be whole numbers"),
+        ({"train_labels": np.array([0, 1, 0, 2**32])}, r"labels are in 0..4294967296"),
+        ({"train_labels": np.array([0, 1, 0, np.inf])}, r"labels are in 0.0..inf"),
+        ({"train_labels": np.array([0, 1, 0, 1j])}, "must be whole numbers"),
+        ({"train_labels": np.array([False, True] * 2)}, "labels are bool"),
         ({"train_labels": np.array([0, 2, 0, 2])}, "train has no image of class 1"),
         ({"train_labels": np.array([0, -1, 0, 1])}, r"train labels are in -1..1; must be in 0..1"),
         ({"class_names": np.array(["a", "b", "c"])}, "train has no image of class c"),
+        ({"class_names": np.array(["a", "a"])}, "must be text .*, each once"),
+        ({"class_names": np.array([b"a", b"b"])}, "class_names are |S1"),
+        ({"class_names": np.array(["a", "b"], object)}, "array class_names cannot be read"),
+        (
+            {"test_images": np.zeros((0, 6, 8, 3), np.uint8), "test_labels": np.zeros(0, int)},
+            "test has no images",
+        ),
         ({"test_labels": np.array([0, 2])}, r"test labels are in 0..2; must be in 0..1"),
         ({"test_images": np.zeros((2, 6, 9, 3), np.uint8)}, r"test images are \(6, 9, 3\)"),
     ],
@@ -189,7 +200,7 @@ def test_damaged_files_are_named(folder, tmp_path):
     whole = bytearray(arrays.read_bytes())
     whole[400] ^= 255  # inside the first array
     arrays.write_bytes(whole)
-    with pytest.raises(ValueError, match=r"own.npz'.* damaged"):
+    with pytest.raises(ValueError, match=r"own.npz'.* cannot be read"):
         custom.load(Source("npz", str(arrays)), "train")
     arrays.write_bytes(whole[:300])
     with pytest.raises(ValueError, match=r"own.npz': not an .npz file"):
@@ -217,3 +228,86 @@ def test_folders_that_do_not_fit(tmp_path):
     refused(tmp_path / "few", "class ant has 1 images, of which dataset.test_fraction = 0.2")
     (tmp_path / "few" / "cow").mkdir()
     refused(tmp_path / "few", "cow holds no image")
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_what_has_more_than_eight_bits_is_refused(folder, mode):
+    deep = Image.fromarray(np.full((6, 8), 300, np.uint16 if mode == "I;16" else np.int32))
+    deep = deep if mode != "F" else Image.fromarray(np.full((6, 8), 0.5, np.float32))
+    assert deep.mode == mode
+    deep.save(folder / "train" / "bee" / "deep.tiff")
+    with pytest.raises(ValueError, match=rf"bee/deep.tiff: .*more than 8 bits a channel \({mode}"):
+        custom.load(Source("folder", str(folder)), "train")
+
+
+def test_an_image_too_large_for_pillow_is_named(folder, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(ValueError, match=r"000.png: not an image that can be read \(Image size"):
+        custom.load(Source("folder", str(folder)), "train")
+
+
+def test_links_are_followed_and_broken_ones_left_out(folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    save(elsewhere, 0, range(3))
+    (folder / "train" / "dog").symlink_to(elsewhere / "ant")
+    (folder / "train" / "ant" / "broken.png").symlink_to(elsewhere / "nothing.png")
+    source = Source("folder", str(folder))
+    assert custom.load(source, "train").class_counts.tolist() == [4, 5, 6, 3]
+    before = custom.fingerprint(source)
+    (elsewhere / "ant" / "000.png").unlink()
+    assert custom.fingerprint(source) != before
+
+
+def test_a_class_may_be_called_test(tmp_path):
+    for name in ("quiz", "test"):
+        save(tmp_path / name, 0, range(10))
+        (tmp_path / name / "ant").rename(tmp_path / f"all {name}")
+        (tmp_path / name).rmdir()
+        (tmp_path / f"all {name}").rename(tmp_path / name)
+    train, test = load_both(Source("folder", str(tmp_path)))
+    assert train.info.class_names == ("quiz", "test")
+    assert test.class_counts.tolist() == [2, 2]
+
+
+def test_a_test_set_without_images_is_refused(folder):
+    for file in (folder / "test").rglob("*.png"):
+        file.unlink()
+    with pytest.raises(ValueError, match="test holds no image"):
+        custom.load(Source("folder", str(folder)), "test")
+
+
+def test_a_damaged_compressed_array_is_named(tmp_path):
+    path = tmp_path / "own.npz"
+    noise = np.random.default_rng(0).integers(0, 9, (4, 6, 8, 3), np.uint8)
+    np.savez_compressed(path, **{**ARRAYS, "train_images": noise})
+    whole, refused = path.read_bytes(), 0
+    for place in range(200, 400, 7):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+        custom._load.cache_clear()  # known by its checksums, which are what they were
+        with pytest.raises(ValueError, match=r"own.npz': .* cannot be read"):
+            custom.load(Source("npz", str(path)), "train")
+        refused += 1
+    assert refused == 29
+
+
+def test_statistics_are_exact_and_of_few_images_at_a_time(monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, (33, 5, 4, 3), np.uint8)
+    images[..., 2] = 77
+    asked = []
+
+    class Stored:
+        shape = images.shape
+
+        def __len__(self):
+            return len(images)
+
+        def __getitem__(self, rows):
+            asked.append(len(rows))
+            return images[rows]
+
+    monkeypatch.setattr(custom, "_MEASURED_AT_ONCE", 8)
+    mean, std = custom._statistics(Stored())
+    np.testing.assert_allclose(mean, images.mean(axis=(0, 1, 2)) / 255, rtol=1e-12)
+    np.testing.assert_allclose(std, images.std(axis=(0, 1, 2)) / 255, rtol=1e-12, atol=1e-12)
+    assert sum(asked) == 33
+    assert max(asked) <= 8
