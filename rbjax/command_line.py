@@ -9,7 +9,7 @@ import functools
 import importlib.util
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import flags
 from ml_collections import config_dict, config_flags
@@ -17,6 +17,9 @@ from ml_collections import config_dict, config_flags
 from rbjax.config import Config, ConfigError, of_run, parse_fraction
 from rbjax.config import resolve as schema_resolve
 from rbjax.tables import nearest
+
+if TYPE_CHECKING:
+    from rbjax.data import DatasetInfo
 
 
 class Command(NamedTuple):
@@ -119,8 +122,11 @@ def _dataset_names(given: str) -> list[str]:
     """Returns the datasets that can be named: one config of those that have any, if it is asked."""
     from rbjax import data
 
-    if given.partition("/")[0] in data.DATASETS and "/" in given:
+    known = data.DATASETS.get(given.partition("/")[0])
+    if known is not None and "/" in given:
         return [data.info(given).name]
+    if known is not None and known.configs:
+        return [f"{given}/{config}" for config in known.configs]
     return [*(name for name in data.names() if "/" not in name), *data.custom.CUSTOM]
 
 
@@ -162,6 +168,7 @@ def _check_parts(config: Config) -> None:
     info = setup.info(config)
     image = jax.ShapeDtypeStruct(info.image_shape, "float32")
     parts: dict[str, Callable[[], object]] = {
+        "dataset.name": lambda: _check_splits(config, info),
         "dataset": lambda: jax.eval_shape(
             setup.create_augment(config, info), jax.random.key(0), image
         ),
@@ -184,6 +191,24 @@ def _check_parts(config: Config) -> None:
             mistakes.append(f"{where}: {error}")
     if mistakes:
         raise ConfigError("\n".join(mistakes))
+
+
+def _check_splits(config: Config, info: DatasetInfo) -> None:
+    """Refuses data without a split that is needed after training; of one's own it is read."""
+    from rbjax.training import setup
+
+    needed = {"train"} if config.task != "evaluate" else {"test"}
+    if config.task == "train":
+        needed.add("test")
+    if config.task != "evaluate" and config.score.max_steps:
+        needed.add(config.score.split)
+    for split in sorted(needed - set(info.num_examples)):
+        if setup.own_data(config) is None:
+            raise ValueError(
+                f"{info.name} has no split {split!r}, which task = {config.task!r} needs; it has "
+                f"{', '.join(list(info.num_examples)[:3])}"
+            )
+        setup.load(config, split)
 
 
 def _config_path(arguments: Sequence[str]) -> tuple[str, list[str]]:

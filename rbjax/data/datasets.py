@@ -326,6 +326,10 @@ def info(name: str) -> DatasetInfo:
     known = lookup(DATASETS, base, what="dataset")
     if base == name:
         return known
+    if not known.configs:
+        raise ValueError(
+            f"dataset {name!r} is unknown: {base} has no configs; did you mean {base}?"
+        )
     lookup(dict.fromkeys(known.configs), config, what=f"config of {base}")
     known = known._replace(name=name, configs=())
     if name == "cifar10_1/v4":

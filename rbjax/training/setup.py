@@ -69,11 +69,13 @@ def own_data(config: Config) -> custom.Source | None:
     """Returns where one's own data are; None for a dataset that is known by name.
 
     Raises:
-        ValueError: if `dataset.image_size` is not two whole numbers.
+        ValueError: if `dataset.image_size` is not two whole numbers, or bands are named.
     """
     fields = config.dataset
     if fields.name not in custom.CUSTOM:
         return None
+    if fields.get("bands"):
+        raise ValueError(f"dataset.bands = {fields.bands!r}: only for droughtwatch")
     size = fields.get("image_size")
     if size is not None and (len(size) != 2 or not all(x == int(x) and x >= 1 for x in size)):
         raise ValueError(f"dataset.image_size = {size}: must be height and width, such as (64, 64)")

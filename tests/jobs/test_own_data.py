@@ -65,3 +65,28 @@ def test_mistakes(job, tmp_path):
     assert "did you mean 'folder'" in mistake(name="foldr")
     wrong = mistake(name="folder", path=str(tmp_path), image_size=(16,))
     assert "dataset.image_size = (16,): must be height and width" in wrong
+    wrong = mistake(name="npz", path="own.npz", bands="B4,B3")
+    assert "dataset.bands = 'B4,B3': only for droughtwatch" in wrong
+
+
+def test_what_lacks_a_split_is_refused_before_training(job, tmp_path):
+    def mistake(**changes) -> str:
+        with pytest.raises(ValueError, match=r"split|no array|configs|unknown") as error:
+            command_line.resolve(job(**changes), str(tmp_path / "run"))
+        return str(error.value)
+
+    wrong = mistake(dataset__name="alignmnist_generated")
+    assert "dataset.name: alignmnist_generated has no split 'test', which task = 'train'" in wrong
+    assert "it has train, block_1, block_2" in wrong
+    wrong = mistake(dataset__name="cifar10_corrupted/fog_3")
+    assert "cifar10_corrupted/fog_3 has no split 'train'" in wrong
+    assert "allowed: cifar10_corrupted/gauss" in mistake(dataset__name="cifar10_corrupted")
+    assert "config of digits 'fog' is unknown: it has no configs" in mistake(
+        dataset__name="digits/fog"
+    )
+    path = tmp_path / "own.npz"
+    save(path)
+    with np.load(path) as arrays:
+        np.savez(path, train_images=arrays["train_images"], train_labels=arrays["train_labels"])
+    wrong = mistake(dataset__name="npz", dataset__path=str(path))
+    assert "has no array test_images or x_test" in wrong
