@@ -327,9 +327,7 @@ def info(name: str) -> DatasetInfo:
     if base == name:
         return known
     if not known.configs:
-        raise ValueError(
-            f"dataset {name!r} is unknown: {base} has no configs; did you mean {base}?"
-        )
+        raise ValueError(f"config of {base} {config!r} is unknown: it has no configs")
     lookup(dict.fromkeys(known.configs), config, what=f"config of {base}")
     known = known._replace(name=name, configs=())
     if name == "cifar10_1/v4":
