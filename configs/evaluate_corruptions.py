@@ -3,8 +3,8 @@
 Command: python -m rbjax.main --config=configs/evaluate_corruptions.py --workdir=runs/uat_digits
 Dataset, model and weights are the run's own; only `corruptions` is taken from here.  Its images are
 corrupted on the fly with the constants of CIFAR-10-C, Tiny ImageNet-C or ImageNet-C, by their size.
-With --config.corruptions.baseline=<another run evaluated like this>, or =alexnet for
-ImageNet-C's 15, the report has mCE and relative mCE too.
+With --config.corruptions.baseline=<another run evaluated like this> the report has mCE and relative
+mCE too; =alexnet, of ImageNet-C's 15 at all severities, makes it the published mCE.
 Variants: `:mnist_c`, MNIST-C's 15; `:smoke`, two corruptions at two severities.
 """
 

@@ -196,6 +196,7 @@ def summarize(plan: Plan, found: Found) -> dict[str, Any]:
         report |= {
             "baseline": plan.baseline._asdict(),
             "corruption_errors": scaled.errors,
+            "relative_corruption_errors": scaled.relative_errors,
             "mce": scaled.mean,
             "relative_mce": scaled.relative_mean,
             "class_mce": class_scaled.mean,

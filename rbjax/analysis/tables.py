@@ -114,8 +114,13 @@ def describe_corruptions(found: Mapping[str, Any]) -> str:
     if found["baseline"] is None:
         return text
     text += f"; mCE {100 * found['mce']:.1f}"
-    relative = found["relative_mce"]
-    return text if relative is None else f"{text}, relative mCE {100 * relative:.1f}"
+    if found["relative_mce"] is not None:
+        return f"{text}, relative mCE {100 * found['relative_mce']:.1f}"
+    clean, others = found["baseline"]["clean_error"], found["baseline"]["errors"]
+    if clean is None:
+        return f"{text}; no relative mCE, as the baseline's clean error is not known"
+    harmless = [name for name in errors if others[name] <= clean]
+    return f"{text}; no relative mCE, as the baseline is no worse under {', '.join(harmless)}"
 
 
 def _checked(

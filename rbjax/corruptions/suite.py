@@ -83,7 +83,7 @@ def run_corruptions(
     progress: Progress | None = None,
     finished: Callable[[str, CorruptionResult], None] | None = None,
 ) -> CorruptionResult:
-    """Classifies a dataset under corruptions, in the 256 levels that published archives have.
+    """Classifies a dataset under corruptions, cut to 256 levels (`quantize` of `create`).
 
     The key of an image under a corruption is fold_in(named(key, "<name>-<severity>"), example_id).
 

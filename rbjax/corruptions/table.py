@@ -82,8 +82,9 @@ def create(
         severity: 1 to 5; left out, 3, and in the profile "mnist" the one at which MNIST-C
             publishes it. Corruptions that are published without one have severity 1 only.
         profile: whose constants, one of `PROFILES`.
-        quantize: whether the result is cut to 8 bits, as the published archives are:
-            floor(255 x) / 255.
+        quantize: whether the result is cut to 8 bits, as the published code does:
+            floor(255 x) / 255. ImageNet-C and Tiny ImageNet-C were then stored as JPEG of quality
+            85, which is not done here.
         **options: the maker's own keywords, if it has any.
 
     Returns:

@@ -59,7 +59,12 @@ def test_what_is_said():
     }
     said = "2 corruptions (cifar, online): mean accuracy 60.0, lowest 40.0 under fog"
     assert tables.describe_corruptions(found) == said
-    scaled = {**found, "baseline": {}, "mce": 0.5, "relative_mce": None}  # NaN in JSON
-    assert tables.describe_corruptions(scaled) == f"{said}; mCE 50.0"
-    scaled["relative_mce"] = 1.25
+    baseline = {"errors": {"fog": 0.9, "glass_blur": 0.1}, "clean_error": 0.1}
+    scaled = {**found, "baseline": baseline, "mce": 0.5, "relative_mce": 1.25}
     assert tables.describe_corruptions(scaled) == f"{said}; mCE 50.0, relative mCE 125.0"
+    scaled["relative_mce"] = None  # NaN in JSON
+    why = "no relative mCE, as the baseline is no worse under glass_blur"
+    assert tables.describe_corruptions(scaled) == f"{said}; mCE 50.0; {why}"
+    scaled["baseline"] = {**baseline, "clean_error": None}
+    why = "no relative mCE, as the baseline's clean error is not known"
+    assert tables.describe_corruptions(scaled) == f"{said}; mCE 50.0; {why}"

@@ -76,6 +76,7 @@ def test_baseline(job, workdir):
     found = json.loads(Path(workdir, "report.json").read_text())["corruptions"]
     assert found["mce"] == pytest.approx(1.0)
     assert found["relative_mce"] == pytest.approx(1.0)
+    assert found["relative_corruption_errors"]["fog"] == pytest.approx(1.0)
     assert len(found["class_mce"]) == 10
     assert "mCE 100.0, relative mCE 100.0" in " ".join(analysis.report(workdir).split())
 
