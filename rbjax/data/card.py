@@ -128,7 +128,9 @@ def _how_to_get(dataset_info: DatasetInfo, data_dir: str | Path | None) -> list[
         f"{'':<{_LABEL}}{command} --from=URL_OR_PATH",
         f"{'':<{_LABEL}}    the same, from a mirror or from files that are here, checked alike",
     ]
-    lines += _entry("", f"or copy the folder {name} of a machine that has it prepared")
+    prepared = f"rbjax/mapped/{name}" if dataset_info.builder else name
+    if name != "alignmnist":  # its file is used as it is
+        lines += _entry("", f"or copy the folder {prepared} of a machine that has it prepared")
     for file in published_files(name):
         lines += _entry("file", _file(file))
     return lines

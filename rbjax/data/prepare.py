@@ -9,7 +9,8 @@ import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from rbjax.data.datasets import DATASETS
@@ -128,6 +129,32 @@ def take(name: str, files: Sequence[File], folder: Path, source: str | Path | No
             )
     for file in wanted:
         fetch(file, folder, source=source)
+
+
+@contextlib.contextmanager
+def taken(files: Sequence[File], folder: Path, source: str | Path | None = None) -> Iterator[None]:
+    """Removes what came while it lasted, if a ValueError shows that it is not what was published.
+
+    Without a published checksum only reading a file tells, and one that stayed would be preferred
+    to a right one.  A download that is an archive at all stays: it may have taken hours.
+
+    Args:
+        files: those that are published, archives of the zip format.
+        folder: where they lie.
+        source: as for `take`.
+
+    Yields:
+        Nothing.
+    """
+    new = [path for path in (folder / file.name for file in files) if not path.exists()]
+    try:
+        yield
+    except ValueError:
+        copied = source is not None and "://" not in str(source)
+        for path in new:
+            if path.exists() and (copied or not zipfile.is_zipfile(path)):
+                path.unlink()
+        raise
 
 
 def _is_folder(source: str | Path) -> bool:

@@ -37,6 +37,13 @@ def test_the_published_file_may_come_from_a_path(asked, tmp_path):
     assert (tmp_path / "to/downloads/manual/alignmnist.npz").read_bytes() == b"x and y"
 
 
+def test_a_wrong_published_file_does_not_stay(tmp_path):
+    (tmp_path / "mine.npz").write_bytes(b"x and y")
+    with pytest.raises(ValueError, match=r"alignmnist.npz is truncated or damaged"):
+        load("alignmnist", "train", data_dir=tmp_path / "to", source=tmp_path / "mine.npz")
+    assert not (tmp_path / "to/downloads/manual/alignmnist.npz").exists()
+
+
 def test_it_is_not_downloaded_from_the_page_that_describes_it(tmp_path):
     with pytest.raises(DatasetNotFoundError, match=r"alignmnist.npz is missing"):
         load("alignmnist", "block_1", data_dir=tmp_path)

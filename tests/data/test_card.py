@@ -42,6 +42,7 @@ CARDS = {
         "std      0.1970 0.1950 0.1860 0.1920 0.1680 0.1720 0.1830 0.1870 0.4170 0.1080 0.1080",
         "bands    B1 B2 B3 B4 B5 B6 B7 B8 B9 B10 B11",
         "file     dw_train_86K_val_10K.zip, about 2.15 GB, no checksum is published,",
+        "         or copy the folder rbjax/mapped/droughtwatch of a machine that has it prepared",
         "classes  0 cows, 1 cow, 2 cows, 3 cows",
     ],
     "alignmnist": [
@@ -54,6 +55,7 @@ CARDS = {
         "classes  500 train, 50 test each: n01443537, n01629819, n01641577, ..., n12267677",
     ],
     "imagenet2012": [
+        "         or copy the folder imagenet2012 of a machine that has it prepared",
         "imagenet2012: 1000 classes, 224 x 224 x 3, 1,281,167 train, 50,000 test",
         "classes  50 test each: n01440764, n01443537, n01484850, ..., n15075141",
         "first    register at https://image-net.org/download-images",

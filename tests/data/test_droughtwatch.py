@@ -198,6 +198,24 @@ def test_from_an_archive_a_folder_or_a_mirror(archive, pixels, tmp_path, monkeyp
     assert load("droughtwatch", "test", data_dir=tmp_path / "env").num_examples == 2
 
 
+def test_a_wrong_file_does_not_stay_in_the_place_of_the_right_one(archive, tmp_path):
+    wrong = tmp_path / "wrong"
+    wrong.write_bytes(b"no archive")
+    other = examples.write_zip(tmp_path / "other.zip", {"readme": b"of something else"})
+    to = tmp_path / "to"
+    for file, message in ((wrong, "not a zip archive"), (other, "holds nothing of droughtwatch")):
+        with pytest.raises(ValueError, match=message):
+            load("droughtwatch", "test", data_dir=to, source=file)
+        assert file.exists()
+        assert not (to / "downloads/manual" / ARCHIVE).exists()
+    load("droughtwatch", "test", data_dir=to, source=archive)
+    # What was placed by hand is left to the person who did.
+    archive.write_bytes(b"no archive")
+    with pytest.raises(ValueError, match="not a zip archive"):
+        load("droughtwatch", "test", data_dir=tmp_path)
+    assert archive.exists()
+
+
 def test_without_a_file_or_a_network_it_says_how_to_go_on(tmp_path, monkeypatch):
     file = datasets.info("droughtwatch").files[0]._replace(url="http://127.0.0.1:9/dw.zip")
     known = datasets.info("droughtwatch")._replace(files=(file,))

@@ -8,7 +8,7 @@ import numpy as np
 
 from rbjax.data import alignmnist, storage
 from rbjax.data.description import DatasetInfo
-from rbjax.data.prepare import take
+from rbjax.data.prepare import take, taken
 
 
 def read(
@@ -18,5 +18,7 @@ def read(
     folder = storage.folder_of(data_dir)
     if not known.files:
         return known, *alignmnist.load_generated_split(split, folder)
-    take(known.name, known.files, storage.manual_folder(folder), source)
-    return known, *alignmnist.load_split(split, folder)
+    by_hand = storage.manual_folder(folder)
+    with taken(known.files, by_hand, source):
+        take(known.name, known.files, by_hand, source)
+        return known, *alignmnist.load_split(split, folder)

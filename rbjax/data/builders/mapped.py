@@ -19,7 +19,7 @@ from rbjax.data import builders, storage
 from rbjax.data.builders.members import Members
 from rbjax.data.description import DatasetInfo
 from rbjax.data.download import fetch
-from rbjax.data.prepare import take
+from rbjax.data.prepare import take, taken
 
 _FORMAT = 1
 _PIXELS, _LABELS, _ABOUT = "images.u8", "labels.npy", "about.json"
@@ -59,7 +59,9 @@ def read(
     folder = builders.place(known, split, data_dir)
     found = _open(folder, known)
     if found is None:
-        _prepare(known, split, published(known, data_dir, source), folder, examples, class_names)
+        with taken(known.files, storage.manual_folder(data_dir), source):
+            files = published(known, data_dir, source)
+            _prepare(known, split, files, folder, examples, class_names)
         found = _open(folder, known)
     if found is None:
         raise ValueError(f"{folder}: cannot be read; delete it, and it is prepared anew")
