@@ -86,10 +86,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         counts = levels(_available(given.dataset), imbalance_ratio=given.ratio)
-    except ValueError as error:
+        plot(given.out, counts, dataset=given.dataset)
+    except (ValueError, OSError) as error:  # OSError: a folder that is not there, for example
         print(f"error: {error}", file=sys.stderr)
         return 2
-    plot(given.out, counts, dataset=given.dataset)
     for level, own in counts.items():
         few = ", ".join(f"{n:,}" for n in own[:3])
         print(f"{level:<12} {own.sum():>7,} images: {few}, ... {own[-1]:,}")

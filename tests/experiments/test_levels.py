@@ -44,6 +44,8 @@ def test_command(tmp_path, capsys):
         colours = {colour for _, colour in image.convert("RGB").getcolors(10**6) or []}
     # The three panels' bars are there.
     assert {(0x00, 0x72, 0xB2), (0xE6, 0x9F, 0x00), (0x00, 0x9E, 0x73)} <= colours
+    assert levels.main([f"--out={tmp_path}/nowhere/levels.png"]) == 2
+    assert "No such file or directory" in capsys.readouterr().err
     assert levels.main(["--dataset=cifar1"]) == 2
     assert "did you mean 'cifar1" in capsys.readouterr().err
     assert levels.main(["--ratio=1000"]) == 2
