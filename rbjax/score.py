@@ -150,7 +150,7 @@ def _effect(
     config: Config, float32: Any, dataset: Dataset, once: np.ndarray, max_steps: int
 ) -> dict[str, Any]:
     """Scores some datapoints in float32, with the same draws, to see what the other type does."""
-    some = dataset.take(np.arange(min(_COMPARED, dataset.num_examples)))
+    some = setup.first(dataset, _COMPARED)
     exact = rpr.score(
         float32,
         _key(config),
@@ -160,7 +160,7 @@ def _effect(
         perturbation=setup.create_perturbation(config),
         example_ids=some.example_ids,
     ).first_failure
-    other = once[: len(exact)]
+    other = once[np.isin(dataset.example_ids, some.example_ids)]
     flags = int(np.sum((exact > max_steps) != (other > max_steps)))
     return {
         "num_compared": len(exact),
