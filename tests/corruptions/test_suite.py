@@ -101,6 +101,13 @@ def test_it_goes_on_where_it_was(tmp_path):
     again = Counted(make_images())
     run(again, journal=tmp_path / "journal")
     assert again.asked == 0
+    # Other constants by the same names: only the images as they are were classified before.
+    other = Counted(make_images())
+    of_imagenet = run(other, journal=tmp_path / "journal", profile="imagenet")
+    assert other.asked == 9
+    fresh = run(profile="imagenet")
+    for name in SEVERITIES:
+        np.testing.assert_array_equal(of_imagenet.predictions[name], fresh.predictions[name])
     with pytest.raises(ValueError, match="belongs to a run with labels"):
         run(labels=(LABELS + 1) % 4, journal=tmp_path / "journal")
 
