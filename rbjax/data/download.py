@@ -123,8 +123,10 @@ def _download(url: str, target: Path, file: File, timeout: float) -> None:
         if target.exists():  # another process had it while this one waited
             return
         try:
-            with _answer(url, out, timeout) as answer:
-                _receive(answer, out, file)
+            answer = _answer(url, out, timeout)
+            if answer is not None:
+                with answer:
+                    _receive(answer, out, file)
         except urllib.error.HTTPError as error:
             raise DatasetNotFoundError(
                 f"{url}: the host answers {error.code} ({error.reason}); {_other_ways(file)}"
@@ -187,7 +189,10 @@ def _size(file: IO[bytes]) -> int:
 
 
 def _answer(url: str, out: IO[bytes], timeout: float) -> Any:
-    """Opens a URL, asking for what is missing of the file; for all of it where that fails."""
+    """Opens a URL, asking for what is missing of the file; for all of it where that fails.
+
+    None where nothing is missing: the process ended before the file had its name.
+    """
     have = _size(out)
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
@@ -195,6 +200,8 @@ def _answer(url: str, out: IO[bytes], timeout: float) -> Any:
     except urllib.error.HTTPError as error:
         if error.code != 416 or not have:
             raise
+        if error.headers["Content-Range"] == f"bytes */{have}":
+            return None
     out.truncate(0)  # more is here than the host has: another file
     return _open(urllib.request.Request(url), timeout)
 

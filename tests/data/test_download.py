@@ -40,7 +40,10 @@ class _Host(http.server.BaseHTTPRequestHandler):
         body = server.content
         start = int(asked[6:-1]) if asked and server.ranges else 0
         if start and start >= len(body):
-            return self.send_error(416)
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(body)}")
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
         self.send_response(206 if start else 200)
         if start:
             first = start if server.begin is None else server.begin
@@ -90,6 +93,13 @@ def test_a_cut_off_transfer_goes_on(host, tmp_path, ranges):
     host.most = None
     assert fetch(FILE, tmp_path, source=host.url).read_bytes() == CONTENT
     assert host.asked[-1] == ("/data.bin", "bytes=4000-")
+    assert [path.name for path in tmp_path.iterdir()] == ["data.bin"]
+
+
+def test_what_is_all_there_already_is_not_sent_again(host, tmp_path):
+    (tmp_path / f"data.bin{PART}").write_bytes(CONTENT)
+    assert fetch(FILE, tmp_path, source=host.url).read_bytes() == CONTENT
+    assert [asked for _, asked in host.asked] == [f"bytes={len(CONTENT)}-"]
     assert [path.name for path in tmp_path.iterdir()] == ["data.bin"]
 
 
