@@ -82,7 +82,7 @@ def create(config: Config, info: DatasetInfo) -> Plan:
     profile = group.profile or profile_of(info, names)
     levels = {}
     for name in names:
-        chosen = group.severities or corruptions.severities(name, profile)
+        chosen = dict.fromkeys(group.severities or corruptions.severities(name, profile))
         levels[name] = tuple(int(level) for level in chosen)
         for level in chosen:
             corruption = corruptions.create(name, severity=level, profile=profile)
