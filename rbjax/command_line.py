@@ -202,6 +202,8 @@ def _check_splits(config: Config, info: DatasetInfo) -> None:
         needed.add("test")
     if config.task != "evaluate" and config.score.max_steps:
         needed.add(config.score.split)
+    if setup.other_test(config) is not None:
+        needed.discard("test")
     for split in sorted(needed - set(info.num_examples)):
         if setup.own_data(config) is None:
             raise ValueError(

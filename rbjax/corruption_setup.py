@@ -252,12 +252,13 @@ def _archive(config: Config, info: DatasetInfo, plan: Plan) -> str:
     for field, given in (
         ("dataset.max_test_examples", config.dataset.max_test_examples),
         ("dataset.bands", config.dataset.bands),
+        ("dataset.test_on", config.dataset.get("test_on")),
         ("imbalance.apply_to_test", config.imbalance.apply_to_test),
     ):
         if given:
             raise ValueError(
                 f"source = 'archive': {archive} has whole test images in an order of its own, "
-                f"{field} = {given} asks for a part; take source = online"
+                f"{field} = {given} asks for others; take source = online"
             )
     return archive
 

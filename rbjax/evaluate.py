@@ -144,6 +144,7 @@ def _folder(config: Config, workdir: str, weights: str) -> Path:
     """Returns the folder of evaluations of these weights on this test set."""
     about = {"weights": weights, "seed": config.seed, "batch_size": config.batch_size}
     about["test"] = (config.dataset.max_test_examples, config.imbalance.apply_to_test)
+    about["test_on"] = config.dataset.get("test_on")
     about["devices"] = jax.local_device_count()
     about["versions"] = (rbjax.__version__, jax.__version__)
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()

@@ -116,6 +116,7 @@ def _journal(config: Config, workdir: str, step: int) -> Path:
     """Returns the folder of this very scoring: another one leaves it alone."""
     about = {"step": step, "seed": config.seed, "score": config.score.to_dict()}
     about["test"] = (config.dataset.max_test_examples, config.imbalance.apply_to_test)
+    about["test_on"] = config.dataset.get("test_on")
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
     return Path(workdir) / "scoring" / digest[:12]
 

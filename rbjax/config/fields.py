@@ -139,6 +139,12 @@ DATASET: dict[str, Field] = {
         str, None, "of the subset's ids; filled in, and checked where it is given", optional=True
     ),
     "max_train_examples": Field(int, None, "keep only so many of train", low=1, optional=True),
+    "test_on": Field(
+        str,
+        None,
+        "another test set of the same classes, NAME or NAME:SPLIT, such as cifar10_1/v6",
+        optional=True,
+    ),
     "max_test_examples": Field(int, None, "keep only so many of test", low=1, optional=True),
 }
 

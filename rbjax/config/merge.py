@@ -19,7 +19,7 @@ _FREE_TO_CHANGE = (
     "score",
     "diagnostics",
 )
-_OF_THE_TEST_SET = ("dataset.max_test_examples", "dataset.path")
+_OF_THE_TEST_SET = ("dataset.max_test_examples", "dataset.test_on", "dataset.path")
 """One's own data may have moved: a fingerprint says whether they are the same."""
 
 
@@ -40,7 +40,7 @@ def of_run(
 
     Returns:
         The run's config, with task, paths, batch size, attacks, corruptions, score, diagnostics,
-        `dataset.max_test_examples` and `dataset.path` as given.
+        `dataset.max_test_examples`, `dataset.test_on` and `dataset.path` as given.
 
     Raises:
         ConfigError: if another field is given, and given differently than the run has it.

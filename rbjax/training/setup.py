@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from rbjax.data import (
     sampling,
     subset,
 )
+from rbjax.tables import lookup
 from rbjax.training import optimizers, schedules
 from rbjax.training.checkpoint import Checkpoints
 from rbjax.training.state import AXIS
@@ -33,6 +35,7 @@ NOT_OF_THE_WEIGHTS = (
     "workdir",
     "data_dir",
     "dataset.path",
+    "dataset.test_on",
     "dataset.streaming",
     "dataset.memory_budget",
     "dataset.subset",
@@ -104,10 +107,39 @@ def load_train(config: Config) -> tuple[Dataset, Dataset | None]:
 
 def load_test(config: Config) -> Dataset:
     """Returns the test set; it follows the imbalance profile only where the config says so."""
-    test = load(config, "test")
+    test = load(config, "test") if other_test(config) is None else _load_other_test(config)
     if config.imbalance.apply_to_test:
         test = data.subsample(test, _profile(config), seed=config.imbalance.seed)
     return first(test, config.dataset.max_test_examples)
+
+
+def other_test(config: Config) -> tuple[str, str] | None:
+    """Returns name and split of `dataset.test_on`; None where a run is tested on its own test set.
+
+    Raises:
+        ValueError: if there is no such test set, or it has other classes or images.
+    """
+    given = config.dataset.get("test_on")
+    if given is None:
+        return None
+    name, _, split = given.partition(":")
+    theirs, ours, split = data.info(name), info(config), split or "test"
+    lookup(theirs.num_examples, split, what=f"{name} split")
+    for field in ("image_shape", "num_classes"):
+        here, there = getattr(ours, field), getattr(theirs, field)
+        if here != there:
+            raise ValueError(
+                f"dataset.test_on = {given!r}: has {field} {there}; it must have that of "
+                f"{config.dataset.name}, {here}"
+            )
+    return name, split
+
+
+def _load_other_test(config: Config) -> Dataset:
+    """Returns the test set of `dataset.test_on`, described as what the model was trained on is."""
+    name, split = other_test(config) or ("", "")
+    test = data.load(name, split, data_dir=config.data_dir)
+    return dataclasses.replace(test, info=info(config), split=f"{name} {split}")
 
 
 def first(dataset: Dataset, num_examples: int | None) -> Dataset:

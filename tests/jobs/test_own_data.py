@@ -90,3 +90,32 @@ def test_what_lacks_a_split_is_refused_before_training(job, tmp_path):
         np.savez(path, train_images=arrays["train_images"], train_labels=arrays["train_labels"])
     wrong = mistake(dataset__name="npz", dataset__path=str(path))
     assert "has no array test_images or x_test" in wrong
+
+
+def test_another_test_set(job, tmp_path):
+    """Here the training images; the model and its normalisation stay those of the run."""
+    workdir = str(tmp_path / "run")
+
+    def resolve_on(test_on: str, **changes):
+        given = job(
+            num_epochs=1, dataset__test_on=test_on, dataset__max_test_examples=100, **changes
+        )
+        del given.attacks.universal
+        return command_line.resolve(given, workdir)
+
+    train(resolve_on("digits"), workdir)
+    config = resolve_on("digits:train", task="evaluate")
+    evaluate(config, workdir)
+    report = json.loads(Path(workdir, "report.json").read_text())
+    assert report["split"] == "digits train"
+    with np.load(f"{workdir}/report.npz") as examples:
+        tested = load("digits", "train")
+        rows = np.searchsorted(tested.example_ids, examples["example_ids"])
+        np.testing.assert_array_equal(examples["labels"], tested.labels[rows])
+    for wrong, message in (
+        ("mnist", r"has image_shape \(28, 28, 1\); it must have that of digits"),
+        ("digit", "did you mean 'digits'"),
+        ("digits:trian", "did you mean 'train'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            resolve_on(wrong)
