@@ -159,8 +159,6 @@ def _plot(
 ) -> list[str]:
     """Writes the plots there is something for and returns their names."""
     from rbjax.analysis import plots  # matplotlib takes a second to import
-    from rbjax.analysis.corruptions import plot_corruptions
-    from rbjax.analysis.perturbations import plot_perturbations
 
     written = []
     survival: dict[str, Any] = {}
@@ -179,31 +177,43 @@ def _plot(
         plots.plot_survival(folder / "survival.png", curve, classes, class_names=names, **bands)
         written.append("survival.png")
     if evaluation:
-        bars: dict[str, Any] = {
-            "columns": {label: _recall(result) for label, result in _results(evaluation)},
-            "class_names": evaluation["class_names"],
-            "counts": np.asarray(evaluation["class_counts"]),
-        }
-        plots.plot_classwise(folder / "classwise.png", **bars)
-        examples = _examples(folder / EVALUATED_EXAMPLES)
-        deltas = {k: v for k, v in examples.items() if k.endswith("/perturbation")}
-        # Those of one class each are in a picture of their own.
-        first = next((delta for delta in deltas.values() if delta.ndim == 3), None)
-        plots.plot_overview(folder / "overview.png", **bars, **survival, perturbation=first)
-        written += ["classwise.png", "overview.png"]
-        if found := _corrupted(evaluation):
-            names = evaluation["class_names"]
-            plot_corruptions(folder / "corruptions.png", found, class_names=names)
-            written.append("corruptions.png")
-        if deltas and "shown/images" in examples:
-            plot_perturbations(
-                folder / "perturbations.png",
-                {name.removesuffix("/perturbation"): delta for name, delta in deltas.items()},
-                images=examples["shown/images"],
-                labels=examples["shown/labels"],
-                class_names=evaluation["class_names"],
-            )
-            written.append("perturbations.png")
+        written += _plot_evaluation(folder, evaluation, survival)
+    return written
+
+
+def _plot_evaluation(
+    folder: Path, evaluation: dict[str, Any], survival: dict[str, Any]
+) -> list[str]:
+    """Writes the plots of an evaluation and returns their names."""
+    from rbjax.analysis import plots
+    from rbjax.analysis.corruptions import plot_corruptions
+    from rbjax.analysis.perturbations import plot_perturbations
+
+    bars: dict[str, Any] = {
+        "columns": {label: _recall(result) for label, result in _results(evaluation)},
+        "class_names": evaluation["class_names"],
+        "counts": np.asarray(evaluation["class_counts"]),
+    }
+    plots.plot_classwise(folder / "classwise.png", **bars)
+    examples = _examples(folder / EVALUATED_EXAMPLES)
+    deltas = {k: v for k, v in examples.items() if k.endswith("/perturbation")}
+    # Those of one class each are in a picture of their own.
+    first = next((delta for delta in deltas.values() if delta.ndim == 3), None)
+    plots.plot_overview(folder / "overview.png", **bars, **survival, perturbation=first)
+    written = ["classwise.png", "overview.png"]
+    if found := _corrupted(evaluation):
+        names = evaluation["class_names"]
+        plot_corruptions(folder / "corruptions.png", found, class_names=names)
+        written.append("corruptions.png")
+    if deltas and "shown/images" in examples:
+        plot_perturbations(
+            folder / "perturbations.png",
+            {name.removesuffix("/perturbation"): delta for name, delta in deltas.items()},
+            images=examples["shown/images"],
+            labels=examples["shown/labels"],
+            class_names=evaluation["class_names"],
+        )
+        written.append("perturbations.png")
     return written
 
 
