@@ -10,7 +10,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rbjax import checks
-from rbjax.inputs import UNIT_INTERVAL
+from rbjax import journal as journals
+from rbjax.inputs import UNIT_INTERVAL, check_images, to_float
+from rbjax.typing import Array, Key
 
 _BATCH_SIZES = {"cpu": 128}
 _LARGER_BATCH = 1024
@@ -65,6 +67,48 @@ class Batches:
             taken = rows[start : start + size]
             yield np.pad(taken, (0, size - len(taken)), mode="edge"), len(taken)
             start += size
+
+    def block(self, images: Any, rows: np.ndarray) -> tuple[np.ndarray, Array]:
+        """Returns one batch of full size, read and checked.
+
+        Args:
+            images: (N, H, W, C) uint8, or floating in [0, 1]; whatever is indexed by row numbers.
+            rows: (B,) of at most `size`.
+
+        Returns:
+            The rows with the last one repeated until they are `size`, and their images on the
+            devices, float32 in [0, 1].
+
+        Raises:
+            ValueError: for values outside [0, 1].
+        """
+        own = np.asarray(images[rows])
+        check_images(own)
+        missing = self.size - len(rows)
+        filled = np.pad(self.to_float(own), ((0, missing), (0, 0), (0, 0), (0, 0)), mode="edge")
+        return np.pad(rows, (0, missing), mode="edge"), self.place(filled)
+
+    def describe(
+        self, key: Key, images: Any, labels: np.ndarray, example_ids: np.ndarray, model: Any
+    ) -> dict[str, Any]:
+        """Returns what the header of a journal says of a model on a dataset.
+
+        Args:
+            key: one key.
+            images: as for `block`.
+            labels: (N,) integers.
+            example_ids: (N,) integers.
+            model: images -> logits; known by what it computes of a few of the images.
+
+        Returns:
+            JSON.
+        """
+        return {
+            "key": np.asarray(jax.random.key_data(key)),
+            **journals.about_data(images, labels, example_ids),
+            "batch_size": self.size,
+            "model": journals.identity(model, to_float(journals.sample(images))),
+        }
 
     def place(self, tree: Any) -> Any:
         """Returns arrays (B, ...) on the devices, each with its share of the rows."""

@@ -67,11 +67,7 @@ def broadcast(key: Key, num_examples: int) -> Key:
     Raises:
         ValueError: if `key` is a raw uint32 array, or a batch of keys of another length.
     """
-    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        raise ValueError(
-            f"key has dtype {key.dtype}; it must be a typed key: jax.random.key(0), "
-            "or jax.random.wrap_key_data(key) for an old-style one"
-        )
+    _check_typed(key)
     if key.ndim == 0:
         return per_example(key, jnp.arange(num_examples))
     if key.shape != (num_examples,):
@@ -79,3 +75,22 @@ def broadcast(key: Key, num_examples: int) -> Key:
             f"key has shape {key.shape}; allowed: () or ({num_examples},), one per example"
         )
     return key
+
+
+def check_one(key: Key) -> None:
+    """Refuses what is not one typed key.
+
+    Raises:
+        ValueError: for a raw uint32 array or a batch of keys.
+    """
+    _check_typed(key)
+    if key.ndim:
+        raise ValueError(f"key has shape {key.shape}; it must be one key")
+
+
+def _check_typed(key: Key) -> None:
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        raise ValueError(
+            f"key has dtype {key.dtype}; it must be a typed key: jax.random.key(0), "
+            "or jax.random.wrap_key_data(key) for an old-style one"
+        )

@@ -7,6 +7,7 @@ few fixed sizes, so that the images that are left fill them and little is compil
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ from rbjax.attacks.search import Found, ranked_targets
 from rbjax.attacks.square import SquarePlan, advance, init
 from rbjax.attacks.versions import Pass
 from rbjax.batches import Batches
-from rbjax.inputs import check_images, check_labels, to_float
+from rbjax.inputs import check_dataset, to_float
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key
 
@@ -159,7 +160,8 @@ def run_autoattack(
     _check_options(epsilon, norm, version)
     images, labels = np.asarray(images), np.asarray(labels)
     ids = np.arange(len(images)) if example_ids is None else np.asarray(example_ids)
-    num_classes = _check_dataset(logits_fn, images, labels, ids)
+    count = functools.partial(attack.count_classes, logits_fn)
+    num_classes = check_dataset(images, labels, count_classes=count, example_ids=ids)
     if version == "rand" and not isinstance(logits_fn, Randomized):
         raise ValueError(
             "version 'rand' is for randomised classifiers, and logits_fn is a plain function; wrap "
@@ -369,19 +371,3 @@ def _check_options(epsilon: float, norm: str, version: str) -> None:
     lookup(dict.fromkeys(("linf", "l2")), norm, what="norm")
     attack.check_radius(epsilon, norm)
     lookup(versions.VERSIONS, version, what="version")
-
-
-def _check_dataset(
-    logits_fn: Model, images: np.ndarray, labels: np.ndarray, ids: np.ndarray
-) -> int:
-    """Returns the number of classes; raises a ValueError for what is wrong with a dataset."""
-    check_images(images)
-    if len(images) == 0:
-        raise ValueError("images holds no image; there must be at least one")
-    one = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
-    num_classes = attack.count_classes(logits_fn, one)
-    if num_classes < 2:
-        raise ValueError("logits_fn has one class; there must be at least two")
-    check_labels(labels, num_examples=len(images), num_classes=num_classes)
-    check_labels(ids, num_examples=len(images), num_classes=2**31, field="example_ids")
-    return num_classes

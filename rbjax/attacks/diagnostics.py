@@ -6,8 +6,8 @@ follows from what was seen.
 
 from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
+import functools
+
 import numpy as np
 
 from rbjax import checks
@@ -17,7 +17,7 @@ from rbjax.attacks.findings import Finding, judge
 from rbjax.attacks.norms import NORMS, check_size
 from rbjax.attacks.probe import Probe, gather
 from rbjax.attacks.square import square
-from rbjax.inputs import check_images, check_labels, to_float
+from rbjax.inputs import check_dataset, to_float
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key
 
@@ -118,12 +118,5 @@ def _check(
     if epsilon == 0:
         raise ValueError("epsilon is 0; it must be above 0: nothing is attacked without a ball")
     checks.integer("batch_size", batch_size, low=1)
-    check_images(images)
-    if len(images) == 0:
-        raise ValueError("images holds no image; there must be at least one")
-    one = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
-    num_classes = count_classes(logits_fn, one)
-    if num_classes < 2:
-        raise ValueError(f"the model has {num_classes} class; there must be at least 2")
-    check_labels(labels, num_examples=len(images), num_classes=num_classes)
-    check_labels(ids, num_examples=len(images), num_classes=2**31, field="example_ids")
+    count = functools.partial(count_classes, logits_fn)
+    check_dataset(images, labels, count_classes=count, example_ids=ids)

@@ -7,6 +7,7 @@ order; finished blocks are kept where a journal is asked for.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import time
@@ -27,7 +28,7 @@ from rbjax.attacks.outcome import Outcome, SuiteResult
 from rbjax.attacks.progress import Progress
 from rbjax.attacks.transfer import TransferAttack
 from rbjax.batches import Batches
-from rbjax.inputs import check_images, check_labels, to_float
+from rbjax.inputs import check_dataset, check_labels
 from rbjax.tables import nearest
 from rbjax.typing import Array, AttackResult, Key
 
@@ -131,18 +132,12 @@ def run_attacks(
     images = np.asarray(images) if isinstance(images, jax.Array | list) else images
     labels = np.asarray(labels)
     ids = np.arange(len(labels)) if example_ids is None else np.asarray(example_ids)
-    num_classes = _check(logits_fn, key, images, labels, ids)
+    prng.check_one(key)
+    count = functools.partial(count_classes, logits_fn)
+    num_classes = check_dataset(images, labels, count_classes=count, example_ids=ids)
     jobs = _jobs(attacks, targets or {}, counted or {}, labels, num_classes)
     batches = Batches(len(labels), batch_size, devices)
-    folder = journals.claim(
-        journal,
-        lambda: {
-            "key": np.asarray(jax.random.key_data(key)),
-            **journals.about_data(images, labels, ids),
-            "batch_size": batches.size,
-            "model": journals.identity(logits_fn, to_float(journals.sample(images))),
-        },
-    )
+    folder = journals.claim(journal, lambda: batches.describe(key, images, labels, ids, logits_fn))
     work = _Work(
         logits_fn=batches.replicate(as_model(logits_fn)),
         images=images,
@@ -242,15 +237,10 @@ def _in_blocks(work: _Work, label: str, name: str, rows: np.ndarray, ask: Ask) -
     size = work.batches.size
     # All of one size: another one would be compiled for the last block alone.
     for number, own in enumerate(rows[i : i + size] for i in range(0, len(rows), size)):
-        file, missing = f"{name}-block-{number:06d}", size - len(own)
+        file = f"{name}-block-{number:06d}"
         found = work.journal.read_block(file)
         if found is None or found["predictions"].shape != own.shape:
-            images = np.asarray(work.images[own])
-            check_images(images)
-            padding = ((0, missing), (0, 0), (0, 0), (0, 0))
-            filled = np.pad(work.batches.to_float(images), padding, mode="edge")
-            block = np.pad(own, (0, missing), mode="edge")
-            answers = np.asarray(ask(block, work.batches.place(filled)))
+            answers = np.asarray(ask(*work.batches.block(work.images, own)))
             found = {"predictions": answers[: len(own)]}
             work.journal.write_block(file, **found)
         predictions[start : start + len(own)] = found["predictions"]
@@ -320,26 +310,6 @@ _keys = jax.jit(prng.per_example)
 def _classes(model: Any, keys: Key, images: Array) -> Array:
     logits = classifier(model, images).logits(clean_keys(keys), images)
     return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-
-
-def _check(
-    logits_fn: Model, key: Key, images: Any, labels: np.ndarray, example_ids: np.ndarray
-) -> int:
-    """Returns the number of classes; raises a ValueError for what is wrong with a dataset."""
-    in_memory = isinstance(images, np.ndarray) and not isinstance(images, np.memmap)
-    check_images(images if in_memory else images[:0])
-    if len(images) == 0:
-        raise ValueError("images holds no image; there must be at least one")
-    prng.broadcast(key, len(images))
-    if key.ndim:
-        raise ValueError(f"key has shape {key.shape}; it must be one key")
-    one = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
-    num_classes = count_classes(logits_fn, one)
-    if num_classes < 2:
-        raise ValueError("logits_fn has one class; there must be at least two")
-    check_labels(labels, num_examples=len(images), num_classes=num_classes)
-    check_labels(example_ids, num_examples=len(images), num_classes=2**31, field="example_ids")
-    return num_classes
 
 
 def _jobs(

@@ -21,7 +21,7 @@ from rbjax import journal as journals
 from rbjax import prng
 from rbjax.batches import Batches
 from rbjax.corruptions import table
-from rbjax.inputs import check_images, check_labels, to_float
+from rbjax.inputs import check_dataset, logits_shape
 from rbjax.metrics import confusion_matrix
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key, LogitsFn, Perturbation
@@ -116,17 +116,15 @@ def run_corruptions(
     images = np.asarray(images) if isinstance(images, jax.Array | list) else images
     labels = np.asarray(labels)
     ids = np.arange(len(labels)) if example_ids is None else np.asarray(example_ids)
-    num_classes = _check(logits_fn, images, labels, ids)
-    batches = Batches(len(labels), batch_size, devices)
-    folder = journals.claim(
-        journal,
-        lambda: {
-            "key": np.asarray(jax.random.key_data(key)),
-            **journals.about_data(images, labels, ids),
-            "batch_size": batches.size,
-            "model": journals.identity(logits_fn, to_float(journals.sample(images))),
-        },
+    prng.check_one(key)
+    num_classes = check_dataset(
+        images,
+        labels,
+        count_classes=lambda one: logits_shape(logits_fn, one)[-1],
+        example_ids=ids,
     )
+    batches = Batches(len(labels), batch_size, devices)
+    folder = journals.claim(journal, lambda: batches.describe(key, images, labels, ids, logits_fn))
     work = _Work(
         logits_fn=batches.replicate(_as_pytree(logits_fn)),
         key=key,
@@ -205,12 +203,9 @@ def _in_blocks(work: _Work, label: str, corruption: Perturbation | None) -> np.n
         file = f"{label}-{mark}-block-{start // size:06d}"
         found = work.journal.read_block(file)
         if found is None or found["predictions"].shape != rows.shape:
-            images = np.asarray(work.images[rows])
-            check_images(images)
-            filled = np.pad(rows, (0, size - len(rows)), mode="edge")
-            images = work.batches.to_float(images[filled - start])
-            images, ids = work.batches.place((images, work.example_ids[filled]))
+            filled, images = work.batches.block(work.images, rows)
             if corruption is not None:
+                ids = work.batches.place(work.example_ids[filled])
                 images = _corrupt(corruption, stream, ids, images)
             found = {"predictions": np.asarray(_classes(work.logits_fn, images))[: len(rows)]}
             work.journal.write_block(file, **found)
@@ -233,16 +228,3 @@ def _as_pytree(logits_fn: LogitsFn) -> Any:
     if isinstance(logits_fn, jax.tree_util.Partial):
         return logits_fn
     return jax.tree_util.Partial(logits_fn)
-
-
-def _check(logits_fn: LogitsFn, images: Any, labels: np.ndarray, ids: np.ndarray) -> int:
-    """Returns the number of classes; raises a ValueError for what is wrong with a dataset."""
-    in_memory = isinstance(images, np.ndarray) and not isinstance(images, np.memmap)
-    check_images(images if in_memory else images[:0])
-    if len(images) == 0:
-        raise ValueError("images holds no image; there must be at least one")
-    one = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
-    num_classes = jax.eval_shape(logits_fn, one).shape[-1]
-    check_labels(labels, num_examples=len(images), num_classes=num_classes)
-    check_labels(ids, num_examples=len(images), num_classes=2**31, field="example_ids")
-    return num_classes

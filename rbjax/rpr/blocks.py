@@ -6,14 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from rbjax import prng
-from rbjax.inputs import check_images, check_labels, logits_shape
+from rbjax.inputs import ANY_NUMBER, check_dataset, logits_shape
 from rbjax.typing import Key, LogitsFn
 
-_ANY_NUMBER = 2**31
 """One more than the largest int32."""
 
 
@@ -57,20 +55,10 @@ def check_input(
     Raises:
         ValueError: for what is wrong.
     """
-    in_memory = isinstance(images, np.ndarray) and not isinstance(images, np.memmap)
-    check_images(images if in_memory else images[:0])
-    if len(images) == 0:
-        raise ValueError("images holds no image; there must be at least one")
-    num_classes = _ANY_NUMBER
-    if logits_fn is not None:
-        image = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
-        num_classes = logits_shape(logits_fn, image)[1]
-    check_labels(labels, num_examples=len(images), num_classes=num_classes)
-    if num_classes < 2:
-        raise ValueError("logits_fn has one class; there must be at least two")
-    if key is not None and prng.broadcast(key, 1) is key:
-        raise ValueError(f"key has shape {key.shape}; it must be one key")
-    if example_ids is not None:
-        check_labels(
-            example_ids, num_examples=len(images), num_classes=_ANY_NUMBER, field="example_ids"
-        )
+
+    def count_classes(image: jax.ShapeDtypeStruct) -> int:
+        return ANY_NUMBER if logits_fn is None else logits_shape(logits_fn, image)[1]
+
+    check_dataset(images, labels, count_classes=count_classes, example_ids=example_ids)
+    if key is not None:
+        prng.check_one(key)

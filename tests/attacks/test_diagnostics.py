@@ -352,7 +352,7 @@ def test_wrong_arrays():
     logits_fn, images, labels = trained()
     with pytest.raises(ValueError, match="no image"):
         diagnose(logits_fn, jax.random.key(0), images[:0], labels[:0], epsilon=0.1)
-    with pytest.raises(ValueError, match="at least 2"):
+    with pytest.raises(ValueError, match="at least two"):
         diagnose(lambda x: logits_fn(x)[:, :1], jax.random.key(0), images, labels * 0, epsilon=0.1)
     with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
         diagnose(logits_fn, jax.random.key(0), images * 255, labels, epsilon=0.1)

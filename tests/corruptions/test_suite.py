@@ -13,6 +13,7 @@ from rbjax.metrics import error_rates
 NUM = 45
 SEVERITIES = {"gaussian_noise": (1, 5), "contrast": (3,)}
 ONE = jax.local_devices()[:1]
+KEY = jax.random.key(3)
 
 
 def make_images() -> np.ndarray:
@@ -30,12 +31,10 @@ LOGITS = jax.tree_util.Partial(linear, jnp.asarray(WEIGHTS))
 LABELS = np.random.default_rng(2).integers(0, 4, NUM).astype(np.int32)
 
 
-def run(images=None, labels=LABELS, **options):
+def run(images=None, labels=LABELS, *, key=KEY, **options):
     given = {"profile": "cifar", "severities": SEVERITIES, "batch_size": 16, "devices": ONE}
     images = make_images() if images is None else images
-    return corruptions.run_corruptions(
-        LOGITS, jax.random.key(3), images, labels, **{**given, **options}
-    )
+    return corruptions.run_corruptions(LOGITS, key, images, labels, **{**given, **options})
 
 
 def test_predictions_are_those_of_each_image_alone():
@@ -45,7 +44,7 @@ def test_predictions_are_those_of_each_image_alone():
     for name, levels in SEVERITIES.items():
         for row, level in enumerate(levels):
             corruption = corruptions.create(name, severity=level, profile="cifar", quantize=True)
-            stream = prng.named(jax.random.key(3), f"{name}-{level}")
+            stream = prng.named(KEY, f"{name}-{level}")
             keys = prng.per_example(stream, jnp.arange(NUM))
             corrupted = jax.jit(jax.vmap(corruption))(keys, images)
             expected = np.argmax(linear(WEIGHTS, np.asarray(corrupted)), axis=-1)
@@ -129,6 +128,8 @@ def test_it_tells_how_far_it_is():
         ({"severities": {"fogg": (1,)}}, "did you mean 'fog'"),
         ({"severities": {"fog": (6,)}}, "severity"),
         ({"profile": "cifr"}, "did you mean 'cifar'"),
+        ({"key": jax.random.PRNGKey(0)}, "it must be a typed key"),
+        ({"key": jax.random.split(jax.random.key(0), 2)}, "it must be one key"),
         ({"labels": LABELS[:-1]}, "labels"),
         ({"labels": LABELS + 1}, "labels"),
         ({"images": np.zeros((0, 8, 8, 3), np.uint8), "labels": LABELS[:0]}, "holds no image"),

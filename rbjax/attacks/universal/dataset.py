@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from rbjax import prng
-from rbjax.inputs import check_images, check_labels, logits_shape
+from rbjax.inputs import ANY_NUMBER, check_image_set, check_labels, logits_shape
 from rbjax.typing import Array, Key, LogitsFn
 
 
@@ -20,11 +19,7 @@ def count_classes(logits_fn: LogitsFn, images: np.ndarray) -> int:
     Raises:
         ValueError: for images of a wrong shape, dtype or range, none at all, or a wrong model.
     """
-    check_images(images)
-    if len(images) == 0:
-        raise ValueError("images holds no image; there must be at least one")
-    one = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
-    return logits_shape(logits_fn, one)[-1]
+    return logits_shape(logits_fn, check_image_set(images))[-1]
 
 
 def check_ids(example_ids: Any, num_examples: int) -> np.ndarray:
@@ -34,7 +29,7 @@ def check_ids(example_ids: Any, num_examples: int) -> np.ndarray:
         ValueError: for others than one whole number an example.
     """
     ids = np.arange(num_examples) if example_ids is None else np.asarray(example_ids)
-    check_labels(ids, num_examples=num_examples, num_classes=2**31, field="example_ids")
+    check_labels(ids, num_examples=num_examples, num_classes=ANY_NUMBER, field="example_ids")
     return ids
 
 
