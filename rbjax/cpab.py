@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rbjax import checks
+from rbjax.geometry import read_at
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key
 
@@ -154,25 +155,14 @@ def warp(field: Field, theta: Array, image: Array, *, num_steps: int = 20) -> Ar
     Returns:
         (H, W, C), of the image's dtype, within the image's own range.
     """
-    height, width, channels = image.shape
+    height, width, _ = image.shape
     x, y = np.meshgrid(
         (np.arange(width, dtype=np.float32) + 0.5) / width,
         (np.arange(height, dtype=np.float32) + 0.5) / height,
     )
     x, y = _integrate(field, theta, jnp.asarray(x.ravel()), jnp.asarray(y.ravel()), num_steps)
     x, y = (jnp.clip(p * n - 0.5, 0, n - 1) for p, n in ((x, width), (y, height)))
-    left = jnp.minimum(jnp.floor(x), max(width - 2, 0))
-    top = jnp.minimum(jnp.floor(y), max(height - 2, 0))
-    right, down = ((p - q)[..., None].astype(image.dtype) for p, q in ((x, left), (y, top)))
-    first = top.astype(jnp.int32) * width + left.astype(jnp.int32)
-    pixels = image.reshape(-1, channels)
-
-    def at(offset: int) -> Array:
-        return jnp.take(pixels, first + offset, axis=0, mode="clip")
-
-    above = (1 - right) * at(0) + right * at(1)
-    below = (1 - right) * at(width) + right * at(width + 1)
-    return ((1 - down) * above + down * below).reshape(image.shape)
+    return read_at(image, y, x).reshape(image.shape)
 
 
 def smooth_covariance(field: Field, *, length_scale: float) -> np.ndarray:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rbjax.corruptions.constants import Constants
+from rbjax.geometry import read_at
 from rbjax.typing import Array, Key, Perturbation
 
 Matrix = tuple[tuple[float, float], tuple[float, float]]
@@ -28,27 +29,13 @@ def warp(image: Array, matrix: Array, shift: Array) -> Array:
     Returns:
         (H, W, C).
     """
-    height, width, channels = image.shape
+    height, width, _ = image.shape
     centre = np.array([(width - 1) / 2, (height - 1) / 2], np.float32)
     x, y = np.meshgrid(np.arange(width) - centre[0], np.arange(height) - centre[1])
-    exact = jax.lax.Precision.HIGHEST
     places = np.stack([x, y], -1).astype(np.float32)
+    exact = jax.lax.Precision.HIGHEST
     source = jnp.matmul(places, matrix.T, precision=exact) + shift + centre
-    # One black pixel around the image stands for all of the outside.
-    source = jnp.clip(source, -1.0, np.array([width, height], np.float32))
-    first = jnp.minimum(jnp.floor(source), np.array([width - 1, height - 1], np.float32))
-    share = (source - first)[..., None]
-    index = first.astype(jnp.int32) + 1
-    pixels = jnp.pad(image, ((1, 1), (1, 1), (0, 0))).reshape(-1, channels)
-    start = index[..., 1] * (width + 2) + index[..., 0]
-
-    def at(offset: int) -> Array:
-        return jnp.take(pixels, start + offset, axis=0, mode="clip")
-
-    right, down = share[..., 0, :], share[..., 1, :]
-    above = (1 - right) * at(0) + right * at(1)
-    below = (1 - right) * at(width + 2) + right * at(width + 3)
-    return (1 - down) * above + down * below
+    return read_at(image, source[..., 1], source[..., 0])
 
 
 @dataclasses.dataclass(frozen=True)
