@@ -146,13 +146,7 @@ def _read_source(workdir: str, info: DatasetInfo) -> Config:
     except ValueError as error:
         raise ValueError(f"source: {error}") from None
     theirs = setup.info(run)
-    for field in ("image_shape", "num_classes"):
-        here, there = getattr(info, field), getattr(theirs, field)
-        if here != there:
-            raise ValueError(
-                f"source is {workdir!r}, a run on {theirs.name} with {field} {there}; it must have "
-                f"that of {info.name}, {here}"
-            )
+    setup.check_alike(theirs, info, f"source = {workdir!r}, a run on {theirs.name}")
     return run
 
 

@@ -84,10 +84,10 @@ def create(config: Config, info: DatasetInfo) -> Plan:
     for name in names:
         chosen = dict.fromkeys(group.severities or corruptions.severities(name, profile))
         levels[name] = tuple(int(level) for level in chosen)
-        for level in chosen:
-            corruption = corruptions.create(name, severity=level, profile=profile)
-            image = jax.ShapeDtypeStruct(info.image_shape, jnp.float32)
-            jax.eval_shape(corruption, jax.random.key(0), image)
+        made = [corruptions.create(name, severity=level, profile=profile) for level in chosen]
+        # What an image's shape does not allow it allows at no severity.
+        image = jax.ShapeDtypeStruct(info.image_shape, jnp.float32)
+        jax.eval_shape(made[0], jax.random.key(0), image)
     plan = Plan(names, profile, levels, None, None)
     if group.source == "archive" and names:
         plan = plan._replace(archive=_archive(config, info, plan))

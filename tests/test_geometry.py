@@ -60,3 +60,12 @@ def test_half_precision_moves_no_pixel():
     half = geometry.rotate(image.astype(jnp.bfloat16), 0.2)
     assert half.dtype == jnp.bfloat16
     np.testing.assert_allclose(half.astype(jnp.float32), geometry.rotate(image, 0.2), atol=0.01)
+
+
+def test_between_pixels_it_is_their_mean_and_black_outside():
+    """Half a pixel to the right is the mean of two, and of one and the black outside."""
+    image = jnp.arange(1.0, 7.0).reshape(2, 3, 1) / 6
+    row, column = jnp.meshgrid(jnp.arange(2.0), jnp.arange(3.0) + 0.5, indexing="ij")
+    expected = np.array([[1.5, 2.5, 1.5], [4.5, 5.5, 3.0]]) / 6
+    np.testing.assert_allclose(geometry.read_at(image, row, column)[..., 0], expected, atol=1e-6)
+    assert not np.any(geometry.read_at(image, row + 7.0, column))

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rbjax.perturbations.weather import diamond_square, interleave
 from rbjax.typing import Array, Key
 
 _FINE = 32
@@ -68,32 +69,15 @@ def _corner(key: Key, *, size: int, shape: tuple[int, int], decay: float) -> Arr
             of_level = noise[used : used + 3 * n * n].reshape(3, n, n)
         else:
             of_level = cheap_noise(seeds, n)
-        parts = _grow(grid, amplitude * of_level)
+        parts = diamond_square(grid, amplitude * of_level)
         amplitude, used = amplitude / decay**2, used + 3 * n * n
         if 2 * n < size:
-            grid = _together(*parts)
+            grid = interleave(*parts)
     least = jnp.min(jnp.stack([jnp.min(part) for part in parts]))
     most = jnp.max(jnp.stack([jnp.max(part) for part in parts]))
     rows, columns = (-(-side // 2) for side in shape)
-    cut = _together(*(part[:rows, :columns] for part in parts))[: shape[0], : shape[1]]
+    cut = interleave(*(part[:rows, :columns] for part in parts))[: shape[0], : shape[1]]
     return (cut - least) / (most - least)
-
-
-def _grow(grid: Array, noise: Array) -> tuple[Array, Array, Array, Array]:
-    """Returns a grid of n x n points and what is new between them: along, across and middle."""
-    middle, across, along = noise
-    below, beside = jnp.roll(grid, -1, axis=0), jnp.roll(grid, -1, axis=1)
-    middle += (grid + below + beside + jnp.roll(below, -1, axis=1)) / 4
-    middle = jax.lax.optimization_barrier(middle)  # or it is worked out again for its neighbours
-    along += (grid + beside + middle + jnp.roll(middle, 1, axis=0)) / 4
-    across += (grid + below + middle + jnp.roll(middle, 1, axis=1)) / 4
-    return grid, along, across, middle
-
-
-def _together(grid: Array, along: Array, across: Array, middle: Array) -> Array:
-    """Returns the points of four n x m grids as one of 2n x 2m."""
-    pairs = jnp.stack([jnp.stack([grid, along], -1), jnp.stack([across, middle], -1)], axis=1)
-    return pairs.reshape(2 * grid.shape[0], 2 * grid.shape[1])
 
 
 def cheap_noise(seeds: Array, n: int) -> Array:

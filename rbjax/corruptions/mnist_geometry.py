@@ -16,15 +16,14 @@ from rbjax.typing import Array, Key, Perturbation
 Matrix = tuple[tuple[float, float], tuple[float, float]]
 
 
-def warp(image: Array, matrix: Array, shift: Array) -> Array:
-    """Returns the image read at `matrix (x, y) + shift`, both from the centre, bilinear.
+def warp(image: Array, matrix: Array) -> Array:
+    """Returns the image read at `matrix (x, y)`, both from the centre, bilinear.
 
     Outside the image is black, and a place between the last pixel and the outside is a mix of both.
 
     Args:
         image: (H, W, C), floating.
         matrix: (2, 2), from the (x, y) of the result to that of the image.
-        shift: (2,), added after it, in pixels.
 
     Returns:
         (H, W, C).
@@ -34,7 +33,7 @@ def warp(image: Array, matrix: Array, shift: Array) -> Array:
     x, y = np.meshgrid(np.arange(width) - centre[0], np.arange(height) - centre[1])
     places = np.stack([x, y], -1).astype(np.float32)
     exact = jax.lax.Precision.HIGHEST
-    source = jnp.matmul(places, matrix.T, precision=exact) + shift + centre
+    source = jnp.matmul(places, matrix.T, precision=exact) + centre
     return read_at(image, source[..., 1], source[..., 0])
 
 
@@ -47,7 +46,7 @@ class _Affine:
     def __call__(self, key: Key, image: Array) -> Array:
         choice = jax.random.randint(key, (), 0, len(self.matrices))
         matrix = jnp.asarray(self.matrices, jnp.float32)[choice]
-        return warp(image, matrix, jnp.zeros((2,)))
+        return warp(image, matrix)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rbjax.data.imbalance import select
+from rbjax.data.resize import cover
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".npy", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _SPLITS = {"train": ("train",), "test": ("test", "val")}
@@ -190,18 +191,11 @@ def _bands(file: Path, channels: int | None) -> np.ndarray:
 
 
 def _cover(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Returns an image scaled until it covers a frame, and its middle; each band by itself."""
+    """Returns an image made to fit a frame, each band by itself."""
     from PIL import Image
 
-    scale = max(height / image.shape[0], width / image.shape[1])
-    rows = max(round(image.shape[0] * scale), height)
-    columns = max(round(image.shape[1] * scale), width)
-    top, left = (rows - height) // 2, (columns - width) // 2
-    bands = [
-        np.asarray(Image.fromarray(band).resize((columns, rows), Image.Resampling.BILINEAR))
-        for band in np.moveaxis(image, -1, 0)
-    ]
-    return np.stack(bands, axis=-1)[top : top + height, left : left + width]
+    bands = (Image.fromarray(band) for band in np.moveaxis(image, -1, 0))
+    return np.stack([np.asarray(cover(band, height, width)) for band in bands], axis=-1)
 
 
 def _split_folder(root: Path, split: str) -> Path | None:

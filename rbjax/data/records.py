@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from rbjax.data.resize import cover
+
 _RESIZED = 256 / 224
 """The shorter side, before the middle is cut out, over that of the image: ImageNet's custom."""
 
@@ -84,7 +86,7 @@ class Records:
             with Image.open(io.BytesIO(content)) as opened:
                 image = opened.convert("RGB" if channels == 3 else "L")
                 if image.size != (width, height):
-                    image = _middle(image, width, height)
+                    image = cover(image, height, width, margin=_RESIZED)
                 return np.asarray(image).reshape(shape)
         except (OSError, ValueError, SyntaxError) as error:
             raise ValueError(
@@ -122,16 +124,6 @@ class RecordImages:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[:], dtype)
-
-
-def _middle(image: Any, width: int, height: int) -> Any:
-    from PIL import Image
-
-    scale = max(width / image.width, height / image.height) * _RESIZED
-    size = (round(image.width * scale), round(image.height * scale))
-    left, top = (size[0] - width) // 2, (size[1] - height) // 2
-    scaled = image.resize(size, Image.Resampling.BILINEAR)
-    return scaled.crop((left, top, left + width, top + height))
 
 
 def _reason(error: Exception) -> str:

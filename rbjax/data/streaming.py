@@ -200,7 +200,7 @@ class _Reader:
         try:
             for start in range(0, len(rows), size):
                 images[start : start + size] = self._dataset.images[rows[start : start + size]]
-        except Exception as error:
+        except Exception as error:  # whatever a reader of one's own raises
             raise self._found(rows, error) from None
         return images
 

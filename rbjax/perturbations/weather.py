@@ -43,16 +43,36 @@ def plasma(key: Key, size: int, *, decay: float) -> Array:
     noise = jax.random.uniform(key, (size * size - 1,), minval=-1.0, maxval=1.0)
     grid, amplitude, used = jnp.zeros((1, 1)), 1.0, 0
     while (n := len(grid)) < size:
-        middle, across, along = amplitude * noise[used : used + 3 * n * n].reshape(3, n, n)
-        below, beside = jnp.roll(grid, -1, axis=0), jnp.roll(grid, -1, axis=1)
-        middle += (grid + below + beside + jnp.roll(below, -1, axis=1)) / 4
-        along += (grid + beside + middle + jnp.roll(middle, 1, axis=0)) / 4
-        across += (grid + below + middle + jnp.roll(middle, 1, axis=1)) / 4
-        pairs = jnp.stack([jnp.stack([grid, along], -1), jnp.stack([across, middle], -1)], axis=1)
-        grid = pairs.reshape(2 * n, 2 * n)
+        of_level = noise[used : used + 3 * n * n].reshape(3, n, n)
+        grid = interleave(*diamond_square(grid, amplitude * of_level))
         amplitude, used = amplitude / decay**2, used + 3 * n * n
     grid -= jnp.min(grid)
     return grid / jnp.max(grid)
+
+
+def diamond_square(grid: Array, noise: Array) -> tuple[Array, Array, Array, Array]:
+    """Returns a grid on a torus and the points between its points, each half a step on.
+
+    Args:
+        grid: (n, n).
+        noise: (3, n, n), added to the middles of squares, the points below and those beside.
+
+    Returns:
+        (n, n) each: the grid, the points beside it, below it and in the middle, to `interleave`.
+    """
+    middle, across, along = noise
+    below, beside = jnp.roll(grid, -1, axis=0), jnp.roll(grid, -1, axis=1)
+    middle += (grid + below + beside + jnp.roll(below, -1, axis=1)) / 4
+    middle = jax.lax.optimization_barrier(middle)  # or it is worked out again for its neighbours
+    along += (grid + beside + middle + jnp.roll(middle, 1, axis=0)) / 4
+    across += (grid + below + middle + jnp.roll(middle, 1, axis=1)) / 4
+    return grid, along, across, middle
+
+
+def interleave(grid: Array, along: Array, across: Array, middle: Array) -> Array:
+    """Returns the points of four n x m grids as one of 2n x 2m; see `diamond_square`."""
+    pairs = jnp.stack([jnp.stack([grid, along], -1), jnp.stack([across, middle], -1)], axis=1)
+    return pairs.reshape(2 * grid.shape[0], 2 * grid.shape[1])
 
 
 def add_fog(image: Array, cloud: Array, *, thickness: float) -> Array:

@@ -125,14 +125,22 @@ def other_test(config: Config) -> tuple[str, str] | None:
     name, _, split = given.partition(":")
     theirs, ours, split = data.info(name), info(config), split or "test"
     lookup(theirs.num_examples, split, what=f"{name} split")
+    check_alike(theirs, ours, f"dataset.test_on = {given!r}")
+    return name, split
+
+
+def check_alike(theirs: DatasetInfo, ours: DatasetInfo, what: str) -> None:
+    """Refuses a dataset whose images or classes a model for ours does not fit.
+
+    Raises:
+        ValueError: beginning with `what`, for another shape or number of classes.
+    """
     for field in ("image_shape", "num_classes"):
         here, there = getattr(ours, field), getattr(theirs, field)
         if here != there:
             raise ValueError(
-                f"dataset.test_on = {given!r}: has {field} {there}; it must have that of "
-                f"{config.dataset.name}, {here}"
+                f"{what} with {field} {there}; it must have that of {ours.name}, {here}"
             )
-    return name, split
 
 
 def _load_other_test(config: Config) -> Dataset:

@@ -113,7 +113,7 @@ def test_another_test_set(job, tmp_path):
         rows = np.searchsorted(tested.example_ids, examples["example_ids"])
         np.testing.assert_array_equal(examples["labels"], tested.labels[rows])
     for wrong, message in (
-        ("mnist", r"has image_shape \(28, 28, 1\); it must have that of digits"),
+        ("mnist", r"with image_shape \(28, 28, 1\); it must have that of digits"),
         ("digit", "did you mean 'digits'"),
         ("digits:trian", "did you mean 'train'"),
     ):

@@ -7,9 +7,8 @@ published method, but how strong the published deformations are is not published
 That strength is the one free number, `Recipe.scale` (with `Settings.prior_weight`). The default is
 chosen so that a network's accuracy on the training images falls about as much as in the
 Delta-accuracy paper, by 1.03 to 1.52 points after 20 epochs: the modern LeNet falls by 1.63 after 3
-epochs (99.50 %, all 60,000 images, blocks 1 to 5; `experiments.delta_accuracy.strength`), in two
-other trainings of 3 and 4 epochs by 1.22 and 1.12 (block 1). On 10,000 images the first falls, at a
-scale of
+epochs (99.50 %, all 60,000 images, blocks 1 to 5; `experiments.delta_accuracy.strength`). On 10,000
+images it falls, at a scale of
 
     prior weight     0.5    0.75       1
               20    1.67    4.06    9.29
