@@ -119,9 +119,7 @@ def main() -> None:
     short = [
         file.relative_to(PACKAGE)
         for file, length in lengths.items()
-        if length <= SHORT
-        and file.name != "__init__.py"
-        and file.parent.name not in TABLE_FOLDERS
+        if length <= SHORT and file.name != "__init__.py" and file.parent.name not in TABLE_FOLDERS
     ]
     print(f"files of {SHORT} lines or fewer: {len(short)} of {len(files)} (goal: 25)")
     print("  " + " ".join(map(str, short)))
