@@ -1,0 +1,347 @@
+"""What a maker says of its options, and the one check of a value against that.
+
+An option's type, range, unit and default stand in the maker's signature, its meaning in the
+docstring's `Args` (of a class: in the text below the attribute):
+
+    @checked
+    def noisy(*, sigma: Annotated[float, Range(low=0.0, unit="pixels in [0, 1]")] = 0.1) -> Method:
+
+`options_of(noisy)` reads them, for the config, `--help` and the contract suites; a call of `noisy`
+refuses what is out of range.  Only the standard library is imported here.
+"""
+
+from __future__ import annotations
+
+import ast
+import collections.abc
+import dataclasses
+import functools
+import inspect
+import itertools
+import math
+import numbers
+import re
+import textwrap
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal
+
+from rbjax.tables import nearest
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """What numbers an option may have, in `Annotated[float, Range(...)]`; of a tuple, each entry.
+
+    A number is finite in any case.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    above: float | None = None
+    """An open lower bound."""
+    below: float | None = None
+    """An open upper bound."""
+    unit: str = ""
+    norm: str = ""
+    """The norm that a radius is measured in, where the maker has no option for it."""
+
+
+Epsilon = Annotated[float, Range(low=0.0, unit="pixels in [0, 1]")]
+"""Radius of a ball around an image; in l-inf at most 1."""
+StepSize = Annotated[float, Range(above=0.0, unit="pixels in [0, 1]")]
+"""Length of one step."""
+Count = Annotated[int, Range(low=1)]
+"""How many there are of something that there has to be."""
+Norm = Literal["linf", "l2", "l1"]
+"""The norm of a ball."""
+Share = Annotated[float, Range(low=0.0, high=1.0)]
+"""A part of a whole."""
+NotNegative = Annotated[float, Range(low=0.0)]
+"""A size that may be nothing."""
+Positive = Annotated[float, Range(above=0.0)]
+"""A size."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """One option of a maker."""
+
+    kind: type
+    """int, float, bool, str, tuple; object for what only a library call can give."""
+    default: Any
+    meaning: str
+    low: float | None = None
+    high: float | None = None
+    above: float | None = None
+    below: float | None = None
+    unit: str = ""
+    norm: str = ""
+    choices: tuple[Any, ...] | None = None
+    optional: bool = False
+    """Whether it may be None."""
+    required: bool = False
+    """Whether it has no default."""
+    is_open: bool = False
+    """Whether a library call may give a function in its place."""
+
+    def bounds(self) -> str:
+        """Returns the range as words, "between 0 and 1"; "" where there is none."""
+        low, high = self.low, self.high
+        if low is not None and high is not None:
+            return f"between {low:g} and {high:g}"
+        parts = [f"above {self.above:g}"] if self.above is not None else []
+        parts += [f"at least {low:g}"] if low is not None else []
+        parts += [f"at most {high:g}"] if high is not None else []
+        parts += [f"below {self.below:g}"] if self.below is not None else []
+        return " and ".join(parts)
+
+    def check(self, value: Any) -> tuple[Any, str]:
+        """Returns a value in the option's type, and what it must be if it is something else.
+
+        Args:
+            value: as a person or a program gives it: whole numbers count as numbers, NumPy's and
+                JAX's as Python's, lists as tuples.
+
+        Returns:
+            The value, and "" or a text such as "between 0 and 1"; "" for a wrong choice, which
+            `choice_of` words.
+        """
+        if value is None and self.optional:
+            return None, ""
+        if self.kind is object or (self.is_open and callable(value)):
+            return value, ""
+        if self.kind is tuple:
+            return self._check_tuple(value)
+        if self.kind in (int, float):
+            return self._check_number(value)
+        if type(value) is not self.kind and not (self.kind is bool and _is_numpy_bool(value)):
+            return value, "text" if self.kind is str else "true or false"
+        return self.kind(value), ""
+
+    def choice_of(self, value: Any) -> str:
+        """Returns "allowed: a, b; did you mean 'a'?" for a value that is no choice, or ""."""
+        if self.choices is None or value is None or value in self.choices:
+            return ""
+        if self.is_open and callable(value):
+            return ""
+        names = [str(choice) for choice in self.choices]
+        return f"allowed: {', '.join(names)}{nearest(str(value), names)}"
+
+    def _check_number(self, value: Any) -> tuple[Any, str]:
+        bounds = self.bounds()
+        number = _as_number(value)
+        if self.kind is int:
+            words = f"a whole number{' of ' if bounds else ''}{_and_at_most(self) or bounds}"
+            if isinstance(number, float) and number.is_integer():
+                number = int(number)
+            if not isinstance(number, int) or not self._contains(number):
+                return value, words
+            return number, ""
+        if number is None:
+            return value, "a number"
+        number = float(number)
+        if not math.isfinite(number):
+            return number, f"finite{' and ' if bounds else ''}{bounds}"
+        return number, "" if self._contains(number) else bounds
+
+    def _check_tuple(self, value: Any) -> tuple[Any, str]:
+        if not isinstance(value, list | tuple):
+            return value, "a tuple of numbers"
+        entries = tuple(_as_number(entry) for entry in value)
+        if not all(e is not None and math.isfinite(e) and self._contains(e) for e in entries):
+            bounds = self.bounds()
+            return value, f"a tuple of numbers{' ' if bounds else ''}{bounds}"
+        return entries, ""
+
+    def _contains(self, value: float) -> bool:
+        return (
+            (self.low is None or value >= self.low)
+            and (self.high is None or value <= self.high)
+            and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
+        )
+
+
+def options_of(maker: Callable[..., Any]) -> dict[str, Option]:
+    """Returns the options of a maker, by name, in its order.
+
+    Args:
+        maker: a function, a dataclass such as a Flax module, or a `functools.partial` of one;
+            what that settles is no option any more.
+
+    Returns:
+        Every parameter that can be given by name.
+    """
+    settled = maker.keywords if isinstance(maker, functools.partial) else {}
+    source = maker.func if isinstance(maker, functools.partial) else maker
+    hints, meanings = _hints(source), _meanings(source)
+    options = {}
+    for name, parameter in inspect.signature(maker).parameters.items():
+        variadic = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        fixed = name in settled or (inspect.isclass(source) and name in ("parent", "name"))
+        if not variadic and not fixed and parameter.kind is not parameter.POSITIONAL_ONLY:
+            required = parameter.default is parameter.empty
+            default = None if required else parameter.default
+            read = _read(hints.get(name, Any), default)
+            read |= {"meaning": meanings.get(name, ""), "required": required}
+            options[name] = Option(default=default, **read)
+    return options
+
+
+def validate(options: Mapping[str, Option], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns values in the types of their options.
+
+    Args:
+        options: of a maker.
+        values: by name; those that are no options stay as they are.
+
+    Raises:
+        ValueError: naming the first that is out of range, and what is allowed.
+    """
+    checked = dict(values)
+    for name, value in values.items():
+        if name not in options or isinstance(value, inspect.Parameter):
+            continue
+        option = options[name]
+        checked[name], mistake = option.check(value)
+        if mistake:
+            shown = checked[name] if isinstance(checked[name], float) else value
+            raise ValueError(f"{name} is {shown!r}; it must be {mistake}")
+        allowed = option.choice_of(value)
+        if allowed:
+            raise ValueError(f"{name} {value!r} is unknown; {allowed}")
+    return checked
+
+
+def checked[**P, R](maker: Callable[P, R]) -> Callable[P, R]:
+    """Makes a maker check its options against their annotations; a decorator.
+
+    Args:
+        maker: a function whose options are annotated.
+
+    Returns:
+        The maker; it raises a ValueError that names the option, the value and what is allowed.
+    """
+
+    @functools.wraps(maker)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        if args:  # by name, so that they are checked too
+            bound = inspect.signature(maker).bind(*args, **kwargs)
+            values = validate(cached_options(maker), bound.arguments)
+            bound.arguments.update(values)
+            return maker(*bound.args, **bound.kwargs)
+        return maker(**validate(cached_options(maker), kwargs))  # type: ignore[reportCallIssue]
+
+    return call
+
+
+@functools.cache
+def cached_options(maker: Callable[..., Any]) -> dict[str, Option]:
+    """Returns `options_of`, read once."""
+    return options_of(maker)
+
+
+def summary(maker: Any) -> str:
+    """Returns the first line of what a maker says of itself, without "Returns"."""
+    source = maker.func if isinstance(maker, functools.partial) else maker
+    lines = (inspect.getdoc(source) or "").splitlines()
+    first = lines[0] if lines else ""
+    return re.sub(r"^(Returns|Makes) (.)", lambda match: match[2], first).rstrip(".")
+
+
+def _hints(source: Any) -> dict[str, Any]:
+    """Returns the annotations; one that cannot be evaluated is left out."""
+    try:
+        return typing.get_type_hints(source, include_extras=True)
+    except Exception:
+        names = getattr(inspect.unwrap(source), "__globals__", {})
+        known = {}
+        for name, text in getattr(source, "__annotations__", {}).items():
+            try:
+                known[name] = eval(text, names) if isinstance(text, str) else text
+            except Exception:
+                continue
+        return known
+
+
+def _read(hint: Any, default: Any) -> dict[str, Any]:
+    """Returns what an annotation says; where it says nothing, what the default does."""
+    if typing.get_origin(hint) is Annotated:
+        base, *notes = typing.get_args(hint)
+        read = _read(base, default)
+        for note in notes:
+            if isinstance(note, Range):
+                read |= dataclasses.asdict(note)
+        return read
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        parts = [part for part in typing.get_args(hint) if part is not type(None)]
+        reads = [_read(part, default) for part in parts]
+        order = (str, float, int, tuple, bool, object)
+        chosen = min(reads, key=lambda read: order.index(read["kind"]))
+        optional = type(None) in typing.get_args(hint)
+        is_open = chosen["kind"] is not object and any(r["kind"] is object for r in reads)
+        return chosen | {"optional": optional, "is_open": is_open}
+    if typing.get_origin(hint) is Literal:
+        choices = typing.get_args(hint)
+        return {"kind": type(choices[0]), "choices": choices}
+    if isinstance(hint, typing.TypeAliasType):
+        return _read(hint.__value__, default)
+    base = typing.get_origin(hint) or hint
+    if base in (tuple, list, collections.abc.Sequence):
+        return {"kind": tuple}
+    if base in (bool, int, float, str):
+        return {"kind": base}
+    known = type(default) in (bool, int, float, str, tuple)
+    unsaid = hint is Any or isinstance(hint, typing.TypeVar)
+    return {"kind": type(default) if known and unsaid else object, "optional": default is None}
+
+
+def _meanings(source: Any) -> dict[str, str]:
+    """Returns what the docstring's `Args`, or the texts below a class's attributes, say."""
+    meanings = {}
+    if inspect.isclass(source):
+        try:
+            body = ast.parse(textwrap.dedent(inspect.getsource(source))).body[0]
+        except (OSError, TypeError, SyntaxError):
+            return {}
+        statements = getattr(body, "body", [])
+        for statement, text in itertools.pairwise(statements):
+            if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+                said = text.value if isinstance(text, ast.Expr) else None
+                if isinstance(said, ast.Constant) and isinstance(said.value, str):
+                    meanings[statement.target.id] = _plain(said.value)
+        return meanings
+    section = re.search(r"^Args:\n((?: +.*\n|\n)*)", (inspect.getdoc(source) or "") + "\n", re.M)
+    for entry in re.split(r"^(?=\S)", textwrap.dedent(section[1] if section else ""), flags=re.M):
+        name, colon, text = entry.partition(":")
+        if colon:
+            meanings[name.strip().lstrip("*").partition(" ")[0]] = _plain(text)
+    return meanings
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.replace("`", "").split()).rstrip(".")
+
+
+def _as_number(value: Any) -> int | float | None:
+    """Returns a Python number for a number, or for an array of no axes; None for anything else."""
+    if isinstance(value, bool) or _is_numpy_bool(value):
+        return None
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        return _as_number(value.item())
+    return None
+
+
+def _is_numpy_bool(value: Any) -> bool:
+    return type(value).__module__ == "numpy" and type(value).__name__ in ("bool", "bool_")
+
+
+def _and_at_most(option: Option) -> str:
+    both = option.low is not None and option.high is not None
+    return f"at least {option.low:g} and at most {option.high:g}" if both else ""
