@@ -16,7 +16,7 @@ from tqdm import tqdm
 from rbjax import methods, metrics, prng
 from rbjax.config import Config
 from rbjax.data import Dataset, streaming
-from rbjax.data.feed import Block, Schedule
+from rbjax.data.pipeline import Block, Schedule
 from rbjax.errors import TrainingStoppedError
 from rbjax.training import optimizers, run_directory, setup
 from rbjax.training.checkpoint import Checkpoints

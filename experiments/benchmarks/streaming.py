@@ -36,8 +36,9 @@ import optax
 
 from experiments.benchmarks import machine
 from rbjax import losses, methods, models
-from rbjax.data import Dataset, DatasetInfo, augment, pipeline, streaming
-from rbjax.data.feed import Block, Feed, Schedule
+from rbjax.data import Dataset, DatasetInfo, augment, streaming
+from rbjax.data.order import epoch_order
+from rbjax.data.pipeline import Block, Feed, Schedule
 from rbjax.training.state import AXIS, create_state, on_host, place
 from rbjax.training.step import Recipe, make_train_step
 
@@ -192,7 +193,7 @@ def _schedule(dataset: Dataset, num_dispatches: int, size: int) -> Schedule:
     count = dataset.num_examples
 
     def order(epoch: int) -> np.ndarray:
-        return pipeline.epoch_order(count, seed=0, epoch=epoch, batch_size=_BATCH)
+        return epoch_order(count, seed=0, epoch=epoch, batch_size=_BATCH)
 
     steps = count // _BATCH // size * size  # no shorter dispatch, which would be compiled too
     epochs = -(-num_dispatches * size // steps)

@@ -3,24 +3,25 @@
 Each operation is a deterministic core (`pad_and_crop(image, top, left, padding=...)`) and a random
 form (`random_pad_and_crop(key, image, padding=...)`); batches by `vmap`.  What comes from outside
 the image is black (0), or the `fill`: after a model's normalisation the mean colour is what 0 is.
-Colour jitter (`jitter.py`) is clipped after each of its operations, as torchvision's is, and the
-result once at the end.
+Brightness, contrast, saturation and hue are torchvision's: a factor of 1 and a shift of 0 leave the
+image as it is, and the random factor is uniform in [max(0, 1 - size), 1 + size].  `create` clips
+after each of these four, as torchvision does, and the result once at the end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import dm_pix
 import jax
 import jax.numpy as jnp
 
 from rbjax import checks, cpab, prng
-from rbjax.data import jitter
 from rbjax.geometry import random_rotate
 from rbjax.typing import Array, Key, Perturbation
 
+_GREY = (0.2989, 0.587, 0.114)
+"""Red, green and blue in grey, as torchvision weighs them."""
 _SMOOTHNESS = 0.35
 """Over what distance the velocities of a deformation are alike, in widths of the image."""
 _FLOW_STEPS = 10
@@ -142,6 +143,125 @@ def random_cutout(key: Key, image: Array, *, size: int, fill: Sequence[float] = 
     return cutout(image, row, column, size=size, fill=fill)
 
 
+def adjust_brightness(image: Array, factor: Array | float) -> Array:
+    """Returns `factor image`.
+
+    Args:
+        image: (H, W, C).
+        factor: at least 0.
+
+    Returns:
+        (H, W, C).
+    """
+    return factor * image
+
+
+def adjust_contrast(image: Array, factor: Array | float) -> Array:
+    """Returns `factor image + (1 - factor) m`, m the mean of the image's grey version.
+
+    Args:
+        image: (H, W, C), C 1 or 3.
+        factor: at least 0.
+
+    Returns:
+        (H, W, C).
+
+    Raises:
+        ValueError: for another number of channels.
+    """
+    grey = image if image.shape[-1] == 1 else _grey(image, "contrast", "1 or 3")
+    return factor * image + (1 - factor) * jnp.mean(grey)
+
+
+def adjust_saturation(image: Array, factor: Array | float) -> Array:
+    """Returns `factor image + (1 - factor) g`, `g = 0.2989 R + 0.587 G + 0.114 B`.
+
+    Args:
+        image: (H, W, 3).
+        factor: at least 0.
+
+    Returns:
+        (H, W, 3).
+
+    Raises:
+        ValueError: for another number of channels.
+    """
+    return factor * image + (1 - factor) * _grey(image, "saturation", "3")
+
+
+def adjust_hue(image: Array, shift: Array | float) -> Array:
+    """Returns the image with its hue turned, saturation and value of HSV kept.
+
+    Args:
+        image: (H, W, 3) in [0, 1].
+        shift: in [-0.5, 0.5], of a whole turn.
+
+    Returns:
+        (H, W, 3).
+
+    Raises:
+        ValueError: for another number of channels.
+    """
+    _check_channels(image, "hue", "3")
+    return jnp.asarray(dm_pix.adjust_hue(image, shift))
+
+
+def random_brightness(key: Key, image: Array, *, size: float) -> Array:
+    """Returns `adjust_brightness` by a random factor.
+
+    Args:
+        key: one key.
+        image: (H, W, C).
+        size: at least 0.
+
+    Returns:
+        (H, W, C).
+    """
+    return adjust_brightness(image, _factor(key, size))
+
+
+def random_contrast(key: Key, image: Array, *, size: float) -> Array:
+    """Returns `adjust_contrast` by a random factor.
+
+    Args:
+        key: one key.
+        image: (H, W, C), C 1 or 3.
+        size: at least 0.
+
+    Returns:
+        (H, W, C).
+    """
+    return adjust_contrast(image, _factor(key, size))
+
+
+def random_saturation(key: Key, image: Array, *, size: float) -> Array:
+    """Returns `adjust_saturation` by a random factor.
+
+    Args:
+        key: one key.
+        image: (H, W, 3).
+        size: at least 0.
+
+    Returns:
+        (H, W, 3).
+    """
+    return adjust_saturation(image, _factor(key, size))
+
+
+def random_hue(key: Key, image: Array, *, size: float) -> Array:
+    """Returns `adjust_hue` by a shift uniform in [-size, size].
+
+    Args:
+        key: one key.
+        image: (H, W, 3) in [0, 1].
+        size: in [0, 0.5].
+
+    Returns:
+        (H, W, 3).
+    """
+    return adjust_hue(image, jax.random.uniform(key, minval=-size, maxval=size))
+
+
 def create(
     *,
     flip_horizontal: bool = False,
@@ -188,7 +308,12 @@ def create(
     reach = checks.real("deformation", deformation, high=1.0)
     square = checks.integer("cutout_size", cutout_size, low=0)
     fill = tuple(checks.real("fill", part, high=1.0) for part in fill)
-    colours = _colour_jitter(brightness, contrast, saturation, hue)
+    jitter = (
+        ("brightness", random_brightness, checks.real("brightness", brightness)),
+        ("contrast", random_contrast, checks.real("contrast", contrast)),
+        ("saturation", random_saturation, checks.real("saturation", saturation)),
+        ("hue", random_hue, checks.real("hue", hue, high=0.5)),
+    )
 
     def augment(key: Key, image: Array) -> Array:
         if len(fill) not in (1, image.shape[-1]):
@@ -201,11 +326,16 @@ def create(
         if flip_vertical:
             image = random_flip_vertical(prng.named(key, "flip_vertical"), image)
         if degrees:
-            image = _random_rotate(prng.named(key, "rotate"), image, degrees, fill)
+            colour = jnp.asarray(fill if any(fill) else 0.0, image.dtype)
+            turn = prng.named(key, "rotate")
+            image = random_rotate(turn, image - colour, max_degrees=degrees) + colour
         if reach:
-            image = _random_deform(prng.named(key, "deformation"), image, reach)
-        for name, change in colours.items():
-            image = jnp.clip(change(prng.named(key, name), image), 0.0, 1.0)
+            field, own = cpab.Field(), prng.named(key, "deformation")
+            factor = cpab.factor(cpab.smooth_covariance(field, length_scale=_SMOOTHNESS))
+            image = cpab.random_warp(own, image, reach * factor, field=field, num_steps=_FLOW_STEPS)
+        for name, change, size in jitter:
+            if size:
+                image = jnp.clip(change(prng.named(key, name), image, size=size), 0.0, 1.0)
         if square:
             image = random_cutout(prng.named(key, "cutout"), image, size=square, fill=fill)
         return jnp.clip(image, 0.0, 1.0)
@@ -213,27 +343,17 @@ def create(
     return augment
 
 
-def _colour_jitter(
-    brightness: float, contrast: float, saturation: float, hue: float
-) -> dict[str, Perturbation]:
-    """What is asked for, by the name of its stream."""
-    sizes = {
-        "brightness": (jitter.random_brightness, checks.real("brightness", brightness)),
-        "contrast": (jitter.random_contrast, checks.real("contrast", contrast)),
-        "saturation": (jitter.random_saturation, checks.real("saturation", saturation)),
-        "hue": (jitter.random_hue, checks.real("hue", hue, high=0.5)),
-    }
-    return {name: partial(change, size=size) for name, (change, size) in sizes.items() if size}
+def _factor(key: Key, size: float) -> Array:
+    return jax.random.uniform(key, minval=max(0.0, 1.0 - size), maxval=1.0 + size)
 
 
-def _random_deform(key: Key, image: Array, reach: float) -> Array:
-    field = cpab.Field()
-    factor = reach * cpab.factor(cpab.smooth_covariance(field, length_scale=_SMOOTHNESS))
-    return cpab.random_warp(key, image, factor, field=field, num_steps=_FLOW_STEPS)
+def _grey(image: Array, what: str, allowed: str) -> Array:
+    """(H, W, 1)."""
+    _check_channels(image, what, allowed)
+    red, green, blue = (image[..., i : i + 1] for i in range(3))
+    return _GREY[0] * red + _GREY[1] * green + _GREY[2] * blue
 
 
-def _random_rotate(key: Key, image: Array, degrees: float, fill: Sequence[float]) -> Array:
-    if not any(fill):
-        return random_rotate(key, image, max_degrees=degrees)
-    colour = jnp.asarray(fill, image.dtype)
-    return random_rotate(key, image - colour, max_degrees=degrees) + colour
+def _check_channels(image: Array, what: str, allowed: str) -> None:
+    if image.shape[-1] != 3:
+        raise ValueError(f"{what} of {image.shape[-1]} channels is not defined; allowed: {allowed}")

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from rbjax.data import wnids
-from rbjax.data.class_names import (
-    CIFAR10,
-    CIFAR100,
-    CIFAR100_SUPERCLASSES,
-    DIGITS,
-    FASHION_MNIST,
-)
+from rbjax.data import class_names
+from rbjax.data.class_names import CIFAR10, CIFAR100, DIGITS
 from rbjax.data.description import DatasetInfo, File, Superclasses
 from rbjax.tables import lookup
 
@@ -91,7 +85,7 @@ _ALL = (
     DatasetInfo(
         name="fashion_mnist",
         image_shape=(28, 28, 1),
-        class_names=FASHION_MNIST,
+        class_names=class_names.FASHION_MNIST,
         num_examples={"train": 60000, "test": 10000},
         mean=(0.2860,),  # mean and std: as published, not computed here
         std=(0.3530,),
@@ -122,7 +116,7 @@ _ALL = (
         source="Krizhevsky, 2009, https://www.cs.toronto.edu/~kriz/cifar.html",
         licence="none stated; the authors ask to be cited",
         class_counts=_each(100, train=500, test=100),
-        superclasses=CIFAR100_SUPERCLASSES,
+        superclasses=class_names.CIFAR100_SUPERCLASSES,
     ),
     DatasetInfo(
         name="svhn_cropped",
@@ -205,7 +199,7 @@ _ALL = (
     DatasetInfo(
         name="tiny_imagenet",
         image_shape=(64, 64, 3),
-        class_names=wnids.TINY_IMAGENET,
+        class_names=class_names.TINY_IMAGENET,
         num_examples={"train": 100000, "test": 10000},
         mean=(0.4802, 0.4481, 0.3975),  # mean and std: as published, not computed here
         std=(0.2770, 0.2691, 0.2821),
@@ -221,7 +215,7 @@ _ALL = (
     DatasetInfo(
         name="imagenet2012",
         image_shape=(224, 224, 3),
-        class_names=wnids.IMAGENET,
+        class_names=class_names.IMAGENET,
         num_examples={"train": 1281167, "test": 50000},
         mean=_IMAGENET_MEAN,  # mean and std: as published, not computed here
         std=_IMAGENET_STD,
@@ -237,7 +231,7 @@ _ALL = (
     DatasetInfo(
         name="imagenet_lt",
         image_shape=(224, 224, 3),
-        class_names=wnids.IMAGENET,
+        class_names=class_names.IMAGENET,
         num_examples={"train": 115846, "validation": 20000, "test": 50000},
         mean=_IMAGENET_MEAN,  # of ImageNet
         std=_IMAGENET_STD,
@@ -278,7 +272,7 @@ _ALL = (
     DatasetInfo(
         name="imagenet2012_corrupted",
         image_shape=(224, 224, 3),
-        class_names=wnids.IMAGENET,
+        class_names=class_names.IMAGENET,
         num_examples={"test": 50000},
         mean=_IMAGENET_MEAN,  # of ImageNet
         std=_IMAGENET_STD,

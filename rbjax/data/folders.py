@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rbjax.data.images import cover
 from rbjax.data.imbalance import select
-from rbjax.data.resize import cover
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".npy", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _SPLITS = {"train": ("train",), "test": ("test", "val")}

@@ -56,3 +56,33 @@ def priorities(numbers: np.ndarray, *, seed: int, name: str, epoch: int = 0) -> 
         return np.empty(0, np.uint64)
     stream = np.random.Philox(np.random.SeedSequence([seed, epoch, zlib.crc32(name.encode())]))
     return stream.random_raw(int(np.max(numbers)) + 1)[numbers]
+
+
+def epoch_order(num_examples: int, *, seed: int, epoch: int, batch_size: int) -> np.ndarray:
+    """Returns the rows of each step of an epoch.
+
+    A pure function of its arguments, so that a resumed run continues exactly.  A dataset's rows are
+    in the order of `example_ids`, so the order does not depend on how the split is stored.
+
+    Args:
+        num_examples: N.
+        seed: an integer >= 0.
+        epoch: an integer >= 0.
+        batch_size: B, at most N.
+
+    Returns:
+        (N // B, B) int32; no row twice.  The N % B rows that do not fill a batch are left out, and
+        are other ones each epoch.
+
+    Raises:
+        ValueError: if an argument is out of range.
+    """
+    if not 1 <= batch_size <= num_examples:
+        raise ValueError(
+            f"batch_size = {batch_size}: must be in 1..{num_examples}, the number of examples"
+        )
+    order = np.argsort(
+        priorities(np.arange(num_examples), seed=seed, name="epoch", epoch=epoch), kind="stable"
+    )
+    num_steps = num_examples // batch_size
+    return order[: num_steps * batch_size].reshape(num_steps, batch_size).astype(np.int32)

@@ -1,18 +1,113 @@
-"""From a dataset to batches: orders, gathering inside a compiled step, evaluation batches."""
+"""From a dataset to batches: which rows each dispatch of training steps uses, and how it gets them.
+
+Which rows a step uses is a function of the seed, the epoch and the step alone.  So a training set
+that lies on the devices and one that is streamed to them (`streaming.py`) train alike, and a
+checkpoint has to keep no more than the number of the step to continue with the same batches.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+import functools
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from rbjax.data.loading import Dataset
-from rbjax.data.order import priorities
 from rbjax.inputs import UNIT_INTERVAL, to_float
 from rbjax.typing import Array, Batch
+
+
+class Block(NamedTuple):
+    """What one dispatch uses: a whole split, or the examples of its steps alone."""
+
+    images: np.ndarray | Array
+    """(N, H, W, C) uint8, the same on each device; or (devices, K B / devices, H, W, C)."""
+    labels: np.ndarray | Array
+    """(N,) int32, or (devices, K B / devices)."""
+    example_ids: np.ndarray | Array
+    """(N,) int32, or (devices, K B / devices)."""
+    rows: np.ndarray | Array
+    """(devices, K, B / devices) int32, into the images that the device has."""
+
+
+class Schedule:
+    """The rows of each dispatch, (K, B) int32; random access, and no dispatch crosses an epoch.
+
+    An epoch's order is worked out when it is first asked for, and the two latest are kept.
+    """
+
+    def __init__(
+        self,
+        order: Callable[[int], np.ndarray],
+        *,
+        steps_per_epoch: int,
+        num_epochs: int,
+        steps_per_block: int,
+        start: int = 0,
+    ) -> None:
+        """Lays out the dispatches from a step to the end of training.
+
+        Args:
+            order: from an epoch to its rows, (S, B) int32; a pure function.
+            steps_per_epoch: S.
+            num_epochs: epochs of the whole training.
+            steps_per_block: K, the most steps of a dispatch; an epoch's last has fewer.
+            start: the step it begins at, which may lie inside an epoch.
+        """
+        self._order = functools.lru_cache(maxsize=2)(order)
+        self._lock = threading.Lock()  # several threads ask for the epoch that begins
+        self._steps, self._size = steps_per_epoch, steps_per_block
+        self._epoch, self._position = divmod(start, steps_per_epoch)
+        self._first = -(-(steps_per_epoch - self._position) // steps_per_block)
+        self._each = -(-steps_per_epoch // steps_per_block)
+        epochs_left = num_epochs - self._epoch
+        self._length = self._first + (epochs_left - 1) * self._each if epochs_left > 0 else 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[index] for index in range(self._length))
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        number = range(self._length)[index]
+        if number < self._first:
+            epoch, position = self._epoch, self._position + number * self._size
+        else:
+            epochs, block = divmod(number - self._first, self._each)
+            epoch, position = self._epoch + 1 + epochs, block * self._size
+        with self._lock:
+            order = self._order(epoch)
+        return order[position : min(position + self._size, self._steps)]
+
+
+class Feed:
+    """Blocks in turn, and for how long they were waited for."""
+
+    def __init__(self, blocks: Generator[Block]) -> None:
+        self._blocks = blocks
+        self.seconds_waited = 0.0
+        """Time in which the host had nothing to dispatch; the devices may have been busy."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._blocks.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Block:
+        began = time.perf_counter()
+        block = next(self._blocks)
+        self.seconds_waited += time.perf_counter() - began
+        return block
 
 
 class DeviceDataset(NamedTuple):
@@ -26,34 +121,66 @@ class DeviceDataset(NamedTuple):
     """(N,) int32."""
 
 
-def epoch_order(num_examples: int, *, seed: int, epoch: int, batch_size: int) -> np.ndarray:
-    """Returns the rows of each step of an epoch.
-
-    A pure function of its arguments, so that a resumed run goes on exactly.  A dataset's rows are
-    in the order of `example_ids`, so the order does not depend on how the split is stored.
+def replicate(dataset: Dataset) -> DeviceDataset:
+    """Returns a whole split on every local device, once each, as uint8.
 
     Args:
-        num_examples: N.
-        seed: an integer >= 0.
-        epoch: an integer >= 0.
-        batch_size: B, at most N.
+        dataset: of N examples.
 
     Returns:
-        (N // B, B) int32; no row twice.  The N % B rows that do not fill a batch are left out, and
-        are other ones each epoch.
-
-    Raises:
-        ValueError: if an argument is out of range.
+        The arrays a training step gathers from (`in_axes=None` under pmap).
     """
-    if not 1 <= batch_size <= num_examples:
-        raise ValueError(
-            f"batch_size = {batch_size}: must be in 1..{num_examples}, the number of examples"
-        )
-    order = np.argsort(
-        priorities(np.arange(num_examples), seed=seed, name="epoch", epoch=epoch), kind="stable"
-    )
-    num_steps = num_examples // batch_size
-    return order[: num_steps * batch_size].reshape(num_steps, batch_size).astype(np.int32)
+    mesh = jax.sharding.Mesh(np.asarray(jax.local_devices()), ("data",))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    arrays = (dataset.images[:], dataset.labels, dataset.example_ids)
+    return DeviceDataset(*(jax.device_put(x, sharding) for x in arrays))
+
+
+def resident(dataset: Dataset, schedule: Schedule, *, num_devices: int) -> Generator[Block]:
+    """Yields blocks of a split that lies on the devices, put there when the first is asked for.
+
+    Args:
+        dataset: the training set.
+        schedule: which rows each dispatch uses.
+        num_devices: local devices.
+
+    Yields:
+        A Block for each entry of the schedule; only the rows differ.
+    """
+    split = replicate(dataset)
+    for rows in schedule:
+        yield Block(*split, rows=per_device(rows, num_devices))
+
+
+def per_device(rows: np.ndarray, num_devices: int) -> np.ndarray:
+    """Returns each device's share of each step's batch.
+
+    Args:
+        rows: (K, B).
+        num_devices: a divisor of B.
+
+    Returns:
+        (devices, K, B / devices).
+    """
+    num_steps, batch_size = rows.shape
+    return rows.reshape(num_steps, num_devices, batch_size // num_devices).swapaxes(0, 1)
+
+
+def of_process(rows: np.ndarray, *, index: int, count: int) -> np.ndarray:
+    """Returns what a process reads of each step's global batch: the rows of its own devices.
+
+    Side by side, the shares of all processes are the global batch in its order.
+
+    Args:
+        rows: (K, B), of the global batch.
+        index: of the process.
+        count: of processes, a divisor of B.
+
+    Returns:
+        (K, B / count).
+    """
+    size = rows.shape[1] // count
+    return rows[:, index * size : (index + 1) * size]
 
 
 def gather(
@@ -74,21 +201,6 @@ def gather(
     if mask is None:
         mask = jnp.ones(rows.shape, bool)
     return Batch(to_float(images[rows]), labels[rows], example_ids[rows], mask)
-
-
-def replicate(dataset: Dataset) -> DeviceDataset:
-    """Returns a whole split on every local device, once each, as uint8.
-
-    Args:
-        dataset: of N examples.
-
-    Returns:
-        The arrays a training step gathers from (`in_axes=None` under pmap).
-    """
-    mesh = jax.sharding.Mesh(np.asarray(jax.local_devices()), ("data",))
-    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    arrays = (dataset.images[:], dataset.labels, dataset.example_ids)
-    return DeviceDataset(*(jax.device_put(x, sharding) for x in arrays))
 
 
 def batches(dataset: Dataset, batch_size: int) -> Iterator[Batch]:

@@ -14,8 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from rbjax import checks
-from rbjax.data.order import priorities
-from rbjax.data.pipeline import epoch_order
+from rbjax.data.order import epoch_order, priorities
 
 
 class Sampler(Protocol):
@@ -41,7 +40,7 @@ def uniform(
         num_steps: S, at most N // B.
 
     Returns:
-        (S, B) int32, the first steps of `pipeline.epoch_order`.
+        (S, B) int32, the first steps of `order.epoch_order`.
 
     Raises:
         ValueError: if an argument is out of range.

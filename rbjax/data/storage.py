@@ -20,8 +20,8 @@ import numpy as np
 
 from rbjax.data import tfrecord
 from rbjax.data.download import DatasetNotFoundError
+from rbjax.data.images import RecordImages, Records
 from rbjax.data.prepare import prepare
-from rbjax.data.records import RecordImages, Records
 
 _INFO = "dataset_info.json"
 _CACHE_FORMAT = 1

@@ -22,9 +22,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from rbjax.data.feed import Block, Feed, Schedule, of_process, per_device, resident
 from rbjax.data.images import base
 from rbjax.data.loading import Dataset
+from rbjax.data.pipeline import Block, Feed, Schedule, of_process, per_device, resident
 from rbjax.typing import Device
 
 _MIB = 2**20

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rbjax import perturbations, prng
-from rbjax.data import augment, jitter
+from rbjax.data import augment
 
 
 @pytest.fixture(scope="module")
@@ -120,21 +120,21 @@ def test_random_cutouts_have_their_centre_anywhere():
 
 def test_jitter_by_its_formulas(image):
     grey = (image * jnp.array([0.2989, 0.587, 0.114])).sum(-1, keepdims=True)
-    np.testing.assert_allclose(jitter.adjust_brightness(image, 1.3), 1.3 * image, rtol=1e-6)
+    np.testing.assert_allclose(augment.adjust_brightness(image, 1.3), 1.3 * image, rtol=1e-6)
     np.testing.assert_allclose(
-        jitter.adjust_contrast(image, 0.4), 0.4 * image + 0.6 * grey.mean(), rtol=1e-5
+        augment.adjust_contrast(image, 0.4), 0.4 * image + 0.6 * grey.mean(), rtol=1e-5
     )
     np.testing.assert_allclose(
-        jitter.adjust_saturation(image, 1.7), 1.7 * image - 0.7 * grey, atol=1e-6
+        augment.adjust_saturation(image, 1.7), 1.7 * image - 0.7 * grey, atol=1e-6
     )
     one = image[..., :1]
     np.testing.assert_allclose(
-        jitter.adjust_contrast(one, 0.4), 0.4 * one + 0.6 * one.mean(), rtol=1e-5
+        augment.adjust_contrast(one, 0.4), 0.4 * one + 0.6 * one.mean(), rtol=1e-5
     )
 
 
 def test_hue_against_the_standard_library(image):
-    turned = np.asarray(jitter.adjust_hue(image, 0.3)).reshape(-1, 3)
+    turned = np.asarray(augment.adjust_hue(image, 0.3)).reshape(-1, 3)
     for pixel, mine in zip(np.asarray(image).reshape(-1, 3).tolist(), turned, strict=True):
         hue, saturation, value = colorsys.rgb_to_hsv(*pixel)
         expected = colorsys.hsv_to_rgb((hue + 0.3) % 1, saturation, value)
@@ -144,10 +144,10 @@ def test_hue_against_the_standard_library(image):
 def test_jitter_draws_factors_from_the_whole_range(keys):
     """64 draws: the extremes within a sixteenth of the range."""
     white = jnp.ones((1, 1, 3))
-    factors = jax.vmap(partial(jitter.random_brightness, size=0.4), (0, None))(keys, white)
+    factors = jax.vmap(partial(augment.random_brightness, size=0.4), (0, None))(keys, white)
     assert 0.6 <= factors.min() < 0.65
     assert 1.35 < factors.max() <= 1.4
-    dark = jax.vmap(partial(jitter.random_brightness, size=3.0), (0, None))(keys, white)
+    dark = jax.vmap(partial(augment.random_brightness, size=3.0), (0, None))(keys, white)
     assert 0 <= dark.min() < 0.25
 
 
@@ -156,7 +156,7 @@ def test_jitter_comes_in_its_order_clipped_after_each(image):
     actual = augment.create(brightness=0.9, contrast=0.9, saturation=0.9, hue=0.4)(key, image)
     expected = image
     for name, size in (("brightness", 0.9), ("contrast", 0.9), ("saturation", 0.9), ("hue", 0.4)):
-        change = getattr(jitter, f"random_{name}")
+        change = getattr(augment, f"random_{name}")
         expected = jnp.clip(change(prng.named(key, name), expected, size=size), 0, 1)
     np.testing.assert_array_equal(actual, expected)
     assert np.abs(actual - image).max() > 0.1

@@ -3,7 +3,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from rbjax.data.order import example_ids, priorities
+from rbjax.data.order import epoch_order, example_ids, priorities
 
 
 def test_ids_are_ranks_of_the_digest_of_label_and_pixels():
@@ -58,3 +58,35 @@ def test_priorities_differ_by_seed_name_and_epoch():
 def test_a_seed_is_a_whole_number(seed):
     with pytest.raises(ValueError, match=r"seed = .*: must be an integer of at least 0"):
         priorities(np.arange(3), seed=seed, name="a")
+
+
+def test_an_epoch_takes_each_row_at_most_once():
+    order = epoch_order(100, seed=0, epoch=0, batch_size=30)
+    assert order.shape == (3, 30)
+    assert order.dtype == np.int32
+    assert len(set(order.ravel())) == 90
+    whole = epoch_order(100, seed=0, epoch=0, batch_size=25)
+    np.testing.assert_array_equal(np.sort(whole.ravel()), np.arange(100))
+    np.testing.assert_array_equal(whole.ravel()[:90], order.ravel())
+
+
+def test_epochs_and_seeds_differ_and_a_resumed_run_gets_the_same():
+    orders = [
+        epoch_order(50, seed=seed, epoch=epoch, batch_size=50).tolist()
+        for seed, epoch in ((0, 0), (0, 1), (1, 0), (0, 0))
+    ]
+    assert orders[0] != orders[1]
+    assert orders[0] != orders[2]
+    assert orders[1] != orders[2]
+    assert orders[0] == orders[3]
+
+
+def test_the_order_never_changes():
+    order = epoch_order(8, seed=0, epoch=2, batch_size=4)
+    assert order.tolist() == [[5, 4, 0, 2], [3, 1, 7, 6]]
+
+
+@pytest.mark.parametrize("batch_size", [0, 11])
+def test_a_batch_has_to_fit(batch_size):
+    with pytest.raises(ValueError, match=rf"batch_size = {batch_size}: must be in 1\.\.10"):
+        epoch_order(10, seed=0, epoch=0, batch_size=batch_size)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rbjax.data import pipeline, sampling
+from rbjax.data import order, sampling
 
 COUNTS = np.array([400, 100, 25, 4])
 LABELS = np.repeat(np.arange(4), COUNTS)[np.random.default_rng(0).permutation(COUNTS.sum())]
@@ -17,7 +17,7 @@ def class_shares(taken):
 
 
 def test_uniform_is_the_order_of_an_epoch():
-    expected = pipeline.epoch_order(len(LABELS), seed=3, epoch=2, batch_size=16)
+    expected = order.epoch_order(len(LABELS), seed=3, epoch=2, batch_size=16)
     np.testing.assert_array_equal(rows("uniform", seed=3, epoch=2), expected)
     with pytest.raises(ValueError, match="num_steps = 34: must be at most 33, the number of"):
         rows("uniform", num_steps=34)

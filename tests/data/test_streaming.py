@@ -14,9 +14,10 @@ from jax.tree_util import Partial
 
 from rbjax import attacks, perturbations, rpr
 from rbjax.attacks.universal import deepfool
-from rbjax.data import Dataset, DatasetInfo, pipeline, streaming
-from rbjax.data.feed import Schedule, of_process, per_device
+from rbjax.data import Dataset, DatasetInfo, streaming
 from rbjax.data.images import take
+from rbjax.data.order import epoch_order
+from rbjax.data.pipeline import Schedule, of_process, per_device
 from rbjax.training.predict import predict
 
 N, BATCH, SHAPE = 100, 16, (6, 6, 1)
@@ -62,7 +63,7 @@ def dataset() -> Dataset:
 
 
 def order(epoch: int) -> np.ndarray:
-    return pipeline.epoch_order(N, seed=3, epoch=epoch, batch_size=BATCH)
+    return epoch_order(N, seed=3, epoch=epoch, batch_size=BATCH)
 
 
 def schedule(start: int = 0, size: int = 4, num_epochs: int = 3) -> Schedule:

@@ -13,8 +13,9 @@ import numpy as np
 import optax
 
 from rbjax import losses, methods, models
-from rbjax.data import Dataset, DatasetInfo, augment, pipeline, streaming
-from rbjax.data.feed import Schedule
+from rbjax.data import Dataset, DatasetInfo, augment, streaming
+from rbjax.data.order import epoch_order
+from rbjax.data.pipeline import Schedule
 from rbjax.training.state import create_state, on_host, place
 from rbjax.training.step import Recipe, make_train_step
 
@@ -49,7 +50,7 @@ def trained(local, devices, process=(0, 1)) -> np.ndarray:
         steps_per_epoch=N // BATCH,
     )
     schedule = Schedule(
-        lambda epoch: pipeline.epoch_order(N, seed=0, epoch=epoch, batch_size=BATCH),
+        lambda epoch: epoch_order(N, seed=0, epoch=epoch, batch_size=BATCH),
         steps_per_epoch=N // BATCH,
         num_epochs=1,
         steps_per_block=2,
