@@ -22,11 +22,9 @@ from rbjax.attacks.classifier import Randomized, randomized
 from rbjax.attacks.deepfool import deepfool
 from rbjax.attacks.diagnostics import diagnose, format_findings
 from rbjax.attacks.fab import fab
-from rbjax.attacks.fgsm import fgsm, r_fgsm
 from rbjax.attacks.findings import Finding
-from rbjax.attacks.gradient_sign import iterative_gradient_sign
+from rbjax.attacks.gradient import fgsm, iterative_gradient_sign, pgd, r_fgsm
 from rbjax.attacks.outcome import Outcome, SuiteResult
-from rbjax.attacks.pgd import pgd
 from rbjax.attacks.progress import progress_bar
 from rbjax.attacks.square import square
 from rbjax.attacks.suite import Driver, run_attacks

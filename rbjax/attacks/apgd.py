@@ -10,10 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from rbjax import checks, prng
-from rbjax.attacks import norms, objective
-from rbjax.attacks.attack import CompiledAttack, Problem, check_radius, column, select
+from rbjax.attacks import norms
+from rbjax.attacks.attack import (
+    CompiledAttack,
+    Found,
+    Problem,
+    best_restart,
+    check_radius,
+    column,
+    select,
+)
 from rbjax.attacks.classifier import Classifier, Objective
-from rbjax.attacks.search import Found, TargetsPlan, best_restart
+from rbjax.attacks.search import TargetsPlan
+from rbjax.losses import adversarial
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key, LossFn
 
@@ -116,8 +125,8 @@ def make_plan(
     checks.integer("num_steps", num_steps, low=1)
     checks.integer("num_restarts", num_restarts, low=1)
     rho = checks.real("rho", rho, high=1.0)
-    loss_fn = objective.create(loss)
-    if objective.is_of_clean_logits(loss_fn):
+    loss_fn = adversarial.create(loss)
+    if loss_fn is adversarial.kl_divergence:
         raise ValueError("loss is 'kl'; apgd climbs 'cross_entropy', 'dlr' or 'margin'")
     return APGDPlan(norm, num_steps, num_restarts, loss_fn, rho)
 
@@ -146,7 +155,7 @@ class APGDPlan:
     ) -> Objective:
         """Returns the loss, of the labels or towards targets."""
         del classifier, keys, images
-        return objective.objective(self.loss, None, labels, targets, None)
+        return adversarial.objective(self.loss, labels, targets)
 
     def search(self, problem: Problem) -> Array:
         """Returns the best restart's images."""

@@ -232,6 +232,44 @@ def select[T](condition: Array, chosen: T, other: T) -> T:
     return jax.tree.map(pick, chosen, other)
 
 
+class Found(NamedTuple):
+    """Images, and how far they got."""
+
+    images: Array
+    """(B, H, W, C)."""
+    fooled: Array
+    """(B,) bool."""
+    merit: Array
+    """(B,) the loss that was climbed, or minus the size of the smallest perturbation."""
+
+
+def nothing_found(images: Array) -> Found:
+    """Returns what any find is better than, or as good as."""
+    none = jnp.full(images.shape[:1], -jnp.inf)
+    return Found(images, jnp.zeros(none.shape, bool), none)
+
+
+def better(new: Found, old: Found) -> Found:
+    """Returns for each example what fools where the other does not, or else has more merit."""
+    fools, same = new.fooled & ~old.fooled, new.fooled == old.fooled
+    return select(fools | (same & (new.merit > old.merit)), new, old)
+
+
+def best_restart(
+    finder: Callable[[Problem, Array | int], Found], problem: Problem, num_restarts: int
+) -> Found:
+    """Returns the best find of several restarts: `finder(problem, restart's number)`."""
+
+    def restart(number: Array | int) -> Found:
+        again = problem._replace(keys=prng.per_draw(problem.keys, number))
+        return finder(again, number)
+
+    if num_restarts == 1:
+        return restart(0)
+    start = nothing_found(problem.images)
+    return jax.lax.fori_loop(0, num_restarts, lambda n, best: better(restart(n), best), start)
+
+
 def check_radius(epsilon: object, norm: str, *, optional: bool = False) -> float | None:
     """Returns an attack's own radius, checked; None, where that is allowed, stays None: no ball.
 

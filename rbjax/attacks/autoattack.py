@@ -19,9 +19,9 @@ import numpy as np
 from rbjax import journal as journals
 from rbjax import prng
 from rbjax.attacks import attack, versions
-from rbjax.attacks.attack import Problem
+from rbjax.attacks.attack import Found, Problem
 from rbjax.attacks.classifier import Model, Randomized, as_model, classifier
-from rbjax.attacks.search import Found, ranked_targets
+from rbjax.attacks.search import ranked_targets
 from rbjax.attacks.square import SquarePlan, advance, init
 from rbjax.attacks.versions import Pass
 from rbjax.batches import Batches

@@ -10,8 +10,7 @@ import jax.numpy as jnp
 
 from rbjax import checks, prng
 from rbjax.attacks.attack import CompiledAttack, Problem, check_radius, clean_keys, column, select
-from rbjax.attacks.norms import NORMS
-from rbjax.attacks.rules import RULES
+from rbjax.attacks.norms import NORMS, RULES
 from rbjax.attacks.search import MarginPlan
 from rbjax.typing import Array
 

@@ -1,4 +1,4 @@
-"""Balls around one image: their size, projection, steepest direction and random start.
+"""Balls around one image: their size, projection, random start and steps along a gradient.
 
 `project`, `steepest` and `sample` take a batch and the name of a norm, and treat every image by
 itself; the functions of one norm take one perturbation (H, W, C). Nothing here clips to [0, 1]: the
@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from rbjax import checks
+from rbjax.closures import Closure
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key
 
@@ -248,6 +249,65 @@ def sample(keys: Key, shape: tuple[int, ...], epsilon: Array | float, norm: str)
     """
     radii = jnp.broadcast_to(epsilon, keys.shape)
     return jax.vmap(lambda key, radius: NORMS[norm].sample(key, shape, radius))(keys, radii)
+
+
+class Rule(NamedTuple):
+    """How gradients become directions: `init` and `step`, as of an optimiser."""
+
+    init: Callable[[Array], Any]
+    """images -> what is remembered from step to step."""
+    step: Callable[[Any, Array, str], tuple[Any, Array]]
+    """(memory, gradient, norm) -> (memory, direction)."""
+
+
+def momentum(decay: float) -> Rule:
+    """Returns MI-FGSM's rule: gradients of l1 norm 1, added up with a decay.
+
+    `m <- decay m + g / ||g||_1`; the direction is the steepest for m.
+
+    Source: Dong et al. 2018, arXiv:1710.06081, algorithm 1.
+    """
+    return Rule(jnp.zeros_like, Closure(_momentum_step, decay=decay))
+
+
+def _momentum_step(
+    memory: Array, gradient: Array, norm: str, *, decay: float
+) -> tuple[Array, Array]:
+    size = jnp.sum(jnp.abs(gradient), axis=(1, 2, 3), keepdims=True)
+    memory = decay * memory + gradient / jnp.where(size > 0, size, 1.0)
+    return memory, steepest(memory, norm)
+
+
+class _AdamMemory(NamedTuple):
+    count: Array
+    first: Array
+    second: Array
+
+
+_DECAYS, _TINY = (0.9, 0.999), 1e-8
+
+
+def _adam_init(images: Array) -> _AdamMemory:
+    zeros = jnp.zeros_like(images)
+    return _AdamMemory(jnp.zeros((), jnp.int32), zeros, zeros)
+
+
+def _adam_step(memory: _AdamMemory, gradient: Array, norm: str) -> tuple[_AdamMemory, Array]:
+    del norm
+    count = memory.count + 1
+    moments, unbiased = [], []
+    for decay, old, new in zip(_DECAYS, memory[1:], (gradient, gradient**2), strict=True):
+        moments.append(decay * old + (1 - decay) * new)
+        unbiased.append(moments[-1] / (1 - decay**count))
+    direction = unbiased[0] / (jnp.sqrt(unbiased[1]) + _TINY)
+    return _AdamMemory(count, *moments), direction
+
+
+RULES: dict[str, Rule] = {
+    "steepest": Rule(lambda _: (), lambda _, gradient, norm: ((), steepest(gradient, norm))),
+    "adam": Rule(_adam_init, _adam_step),
+}
+"""By name; "adam" is Kingma and Ba 2015, arXiv:1412.6980, each value with a step of its own."""
 
 
 def check_size(field: str, value: object, norm: str) -> None:

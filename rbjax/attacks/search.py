@@ -1,42 +1,18 @@
-"""What searches of several tries share: which find is better, and one try a target class."""
+"""Searches of one try a target class, and what plans share that climb the margin."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 
 from rbjax import prng
-from rbjax.attacks.attack import Problem, clean_keys, select
+from rbjax.attacks.attack import Found, Problem, better, clean_keys, nothing_found
 from rbjax.attacks.classifier import Classifier, Objective
 from rbjax.losses import adversarial
 from rbjax.typing import Array, Key
-
-
-class Found(NamedTuple):
-    """Images, and how far they got."""
-
-    images: Array
-    """(B, H, W, C)."""
-    fooled: Array
-    """(B,) bool."""
-    merit: Array
-    """(B,) the loss that was climbed, or minus the size of the smallest perturbation."""
-
-
-def nothing_found(images: Array) -> Found:
-    """Returns what any find is better than, or as good as."""
-    none = jnp.full(images.shape[:1], -jnp.inf)
-    return Found(images, jnp.zeros(none.shape, bool), none)
-
-
-def better(new: Found, old: Found) -> Found:
-    """Returns for each example what fools where the other does not, or else has more merit."""
-    fools, same = new.fooled & ~old.fooled, new.fooled == old.fooled
-    return select(fools | (same & (new.merit > old.merit)), new, old)
 
 
 class Finder(Protocol):
@@ -128,18 +104,3 @@ def ranked_targets(logits: Array, labels: Array, count: int) -> Array:
     """Returns the wrong classes with the largest logits, largest first, (B, count) int32."""
     is_label = jax.nn.one_hot(labels, logits.shape[1], dtype=bool)
     return jax.lax.top_k(jnp.where(is_label, -jnp.inf, logits), count)[1]
-
-
-def best_restart(
-    finder: Callable[[Problem, Array | int], Found], problem: Problem, num_restarts: int
-) -> Found:
-    """Returns the best find of several restarts: `finder(problem, restart's number)`."""
-
-    def restart(number: Array | int) -> Found:
-        again = problem._replace(keys=prng.per_draw(problem.keys, number))
-        return finder(again, number)
-
-    if num_restarts == 1:
-        return restart(0)
-    start = nothing_found(problem.images)
-    return jax.lax.fori_loop(0, num_restarts, lambda n, best: better(restart(n), best), start)

@@ -11,8 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from rbjax import checks, prng
-from rbjax.attacks.attack import CompiledAttack, Problem, check_radius, column, select
-from rbjax.attacks.search import Found, MarginPlan, best_restart
+from rbjax.attacks.attack import (
+    CompiledAttack,
+    Found,
+    Problem,
+    best_restart,
+    check_radius,
+    column,
+    select,
+)
+from rbjax.attacks.search import MarginPlan
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Literal
+
 import chex
 import jax
 import jax.numpy as jnp
 
 from rbjax.losses.classification import softmax_cross_entropy
-from rbjax.typing import Array
+from rbjax.tables import lookup
+from rbjax.typing import Array, LossFn
 
 
 def cross_entropy(logits: Array, labels: Array) -> Array:
@@ -139,3 +143,59 @@ def _largest(logits: Array, count: int) -> Array:
         is_largest = jax.nn.one_hot(jnp.argmax(rest, axis=1), rest.shape[1], dtype=bool)
         rest = jnp.where(is_largest, -jnp.inf, rest)
     return jnp.stack(found, axis=1)
+
+
+LOSSES: dict[str, LossFn] = {
+    "cross_entropy": cross_entropy,
+    "margin": margin,
+    "dlr": dlr,
+    "kl": kl_divergence,
+}
+"""What an attack may climb, by name: all but "kl" are of the labels; it is of the logits of the
+image as it is."""
+
+Direction = Literal["ascent", "descent"]
+
+
+def create(loss: str | LossFn) -> LossFn:
+    """Returns a loss by name; a function as it is.
+
+    Raises:
+        ValueError: for an unknown name, or what is neither.
+    """
+    if isinstance(loss, str):
+        return lookup(LOSSES, loss, what="loss")
+    if not callable(loss):
+        raise ValueError(
+            f"loss is {loss!r}; it must be a name ({', '.join(LOSSES)}) or a function "
+            "(logits, labels) -> (B,)"
+        )
+    return loss
+
+
+def objective(
+    loss: LossFn,
+    labels: Array,
+    targets: Array | None,
+    *,
+    direction: Direction | None = None,
+    clean_logits: Array | None = None,
+) -> Callable[[Array], Array]:
+    """Returns what is climbed, logits (B, K) -> (B,).
+
+    Args:
+        loss: as `create` gives it.
+        labels: (B,).
+        targets: (B,), in place of the labels where there are any.
+        direction: whether the loss is raised or lowered; None: raised for labels, lowered for
+            targets.
+        clean_logits: (B, K), in place of both where the loss is of them.
+    """
+    lowered = (direction or ("ascent" if targets is None else "descent")) == "descent"
+    sign = -1.0 if lowered else 1.0
+    if targets is not None and loss is dlr:
+        # The ratio of the target alone is constant where it is third: it is of label and target.
+        return lambda logits: -sign * targeted_dlr(logits, labels, targets)
+    reference = labels if targets is None else targets
+    reference = reference if clean_logits is None else clean_logits
+    return lambda logits: sign * loss(logits, reference)

@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import linprog
 
 from rbjax import attacks
-from rbjax.attacks.hyperplane import nearest_step
+from rbjax.attacks.fab import nearest_step
 from tests.attacks.linear import DUAL, IMAGES, LABELS, LOGITS_FN, between, distances, sizes
 
 KEY = jax.random.key(0)

@@ -24,9 +24,9 @@ from rbjax import attacks, prng
 from rbjax.attacks.carlini_wagner import CarliniWagnerPlan
 from rbjax.attacks.deepfool import DeepFoolPlan
 from rbjax.attacks.fab import FABPlan
+from rbjax.attacks.gradient import GradientPlan
 from rbjax.attacks.norms import NORMS
 from rbjax.attacks.square import SquarePlan
-from rbjax.attacks.steps import GradientPlan
 from rbjax.typing import AttackResult
 
 SHAPE = (6, 6, 1)
