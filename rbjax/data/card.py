@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from rbjax.data import builders, storage
-from rbjax.data.description import DatasetInfo, File
+from rbjax.data.description import DatasetInfo
 from rbjax.data.loading import load
 from rbjax.data.prepare import published_files
 
@@ -45,12 +45,23 @@ def card(dataset_info: DatasetInfo, data_dir: str | Path | None = None) -> str:
     ]
     if dataset_info.channel_names:
         lines += _entry("bands", " ".join(dataset_info.channel_names))
-    if dataset_info.configs:
-        lines += _entry("configs", _configs(dataset_info))
+    configs = dataset_info.configs
+    if configs:  # those of five severities are listed once each
+        stems = [config[:-2] for config in configs if config.endswith("_1")]
+        choices = f"one of: {' '.join(configs)}"
+        if len(configs) == 5 * len(stems):
+            choices = f"one of these, each with _1 to _5: {' '.join(stems)}"
+        lines += _entry("configs", f"{dataset_info.name}/ and {choices}")
     here = _stored(dataset_info, data_dir)
     lines += _entry("stored", here) if here else _how_to_get(dataset_info, data_dir)
     lines += _classes(dataset_info, data_dir, bool(here))
-    return "\n".join([*lines, *_superclasses(dataset_info)])
+    groups = dataset_info.superclasses
+    if groups is not None:
+        lines.append(f"{len(groups.names)} superclasses")
+        for row, name in enumerate(groups.names):
+            pairs = zip(dataset_info.class_names, groups.of_class, strict=True)
+            lines.append(f"  {name}: {', '.join(fine for fine, group in pairs if group == row)}")
+    return "\n".join(lines)
 
 
 def one_line(dataset_info: DatasetInfo) -> str:
@@ -93,18 +104,9 @@ def _stored(dataset_info: DatasetInfo, data_dir: str | Path | None) -> str:
     if dataset_info.builder:
         return builders.stored(dataset_info, folder)
     if dataset_info.configs:
-        found = [c for c in dataset_info.configs if storage.find(f"{name}/{c}", folder)]
-        return f"{folder / name}: {' '.join(found)}" if found else ""
+        configs = [c for c in dataset_info.configs if storage.find(f"{name}/{c}", folder)]
+        return f"{folder / name}: {' '.join(configs)}" if configs else ""
     return str(storage.find(name, folder) or "")
-
-
-def _configs(dataset_info: DatasetInfo) -> str:
-    """Returns the names of the configs; those of five severities once each."""
-    name, configs = dataset_info.name, dataset_info.configs
-    stems = [config[:-2] for config in configs if config.endswith("_1")]
-    if len(configs) != 5 * len(stems):
-        return f"{name}/ and one of: {' '.join(configs)}"
-    return f"{name}/ and one of these, each with _1 to _5: {' '.join(stems)}"
 
 
 def _how_to_get(dataset_info: DatasetInfo, data_dir: str | Path | None) -> list[str]:
@@ -132,22 +134,21 @@ def _how_to_get(dataset_info: DatasetInfo, data_dir: str | Path | None) -> list[
     if name != "alignmnist":  # its file is used as it is
         lines += _entry("", f"or copy the folder {prepared} of a machine that has it prepared")
     for file in published_files(name):
-        lines += _entry("file", _file(file))
+        size = file.about or "size not published"
+        if file.num_bytes is not None:
+            size = f"{file.num_bytes:,} bytes"
+        checksum = "no published checksum" if file.sha256 is None else f"SHA-256 {file.sha256}"
+        lines += _entry("file", f"{file.name}, {size}, {checksum}, {file.url}")
     return lines
-
-
-def _file(file: File) -> str:
-    size = file.about or "size not published"
-    if file.num_bytes is not None:
-        size = f"{file.num_bytes:,} bytes"
-    checksum = "no checksum is published" if file.sha256 is None else f"SHA-256 {file.sha256}"
-    return f"{file.name}, {size}, {checksum}, {file.url}"
 
 
 def _classes(dataset_info: DatasetInfo, data_dir: str | Path | None, here: bool) -> list[str]:
     """Returns a line a class; one line for all where they are many or of one size."""
     counts = _class_counts(dataset_info, data_dir, here)
-    names = _names(dataset_info.class_names)
+    class_names = dataset_info.class_names
+    if len(class_names) > _MOST_NAMES:
+        class_names = (*class_names[:3], "...", class_names[-1])
+    names = ", ".join(class_names)
     if not counts:
         return _entry("classes", names)
     if all(len(set(column.tolist())) == 1 for column in counts.values()):
@@ -165,39 +166,16 @@ def _classes(dataset_info: DatasetInfo, data_dir: str | Path | None, here: bool)
     return lines
 
 
-def _names(class_names: Sequence[str]) -> str:
-    """Returns the names of the classes, of very many the first and the last."""
-    if len(class_names) > _MOST_NAMES:
-        class_names = (*class_names[:3], "...", class_names[-1])
-    return ", ".join(class_names)
-
-
 def _class_counts(
     dataset_info: DatasetInfo, data_dir: str | Path | None, here: bool
 ) -> dict[str, np.ndarray]:
-    """Returns the counts of what is here, else those that are published."""
+    """Returns the published counts, and those that need no preparing and no long reading."""
     counts = {split: np.array(known) for split, known in dataset_info.class_counts.items()}
     unknown = [split for split in dataset_info.num_examples if split not in counts]
     for split in unknown if here else ():
-        if _is_quick(dataset_info, split, data_dir):
+        is_quick = dataset_info.storage == "memory" and not dataset_info.configs
+        if dataset_info.builder:
+            is_quick = builders.place(dataset_info, split, storage.folder_of(data_dir)).exists()
+        if is_quick:
             counts[split] = load(dataset_info.name, split, data_dir=data_dir).class_counts
     return {split: counts[split] for split in dataset_info.num_examples if split in counts}
-
-
-def _is_quick(dataset_info: DatasetInfo, split: str, data_dir: str | Path | None) -> bool:
-    """Says whether a split can be counted without being prepared or read from end to end."""
-    if dataset_info.builder:
-        folder = storage.folder_of(data_dir)
-        return builders.place(dataset_info, split, folder).exists()
-    return dataset_info.storage == "memory" and not dataset_info.configs
-
-
-def _superclasses(dataset_info: DatasetInfo) -> list[str]:
-    groups = dataset_info.superclasses
-    if groups is None:
-        return []
-    lines = [f"{len(groups.names)} superclasses"]
-    for row, name in enumerate(groups.names):
-        pairs = zip(dataset_info.class_names, groups.of_class, strict=True)
-        lines.append(f"  {name}: {', '.join(fine for fine, group in pairs if group == row)}")
-    return lines

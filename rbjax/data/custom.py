@@ -113,23 +113,18 @@ def _load(source: Source, stamp: str, split: str) -> Dataset:
                 f"train {known.image_shape}"
             )
     else:
-        known = _measure(source, images, class_names)
+        mean, std = _statistics(images)
+        known = DatasetInfo(
+            name=source.kind,
+            image_shape=tuple(images.shape[1:]),
+            class_names=class_names,
+            num_examples={"train": len(images)},
+            mean=tuple(mean.tolist()),
+            std=tuple(np.where(std > 0, std, 1.0).tolist()),  # a constant band is only centred
+            source=source.path,
+            licence="its owner's",
+        )
     return from_arrays(known, split, images, labels)
-
-
-def _measure(source: Source, images: Any, class_names: tuple[str, ...]) -> DatasetInfo:
-    """Returns the info of data whose training images are known."""
-    mean, std = _statistics(images)
-    return DatasetInfo(
-        name=source.kind,
-        image_shape=tuple(images.shape[1:]),
-        class_names=class_names,
-        num_examples={"train": len(images)},
-        mean=tuple(mean.tolist()),
-        std=tuple(np.where(std > 0, std, 1.0).tolist()),  # a constant band is only centred
-        source=source.path,
-        licence="its owner's",
-    )
 
 
 def _statistics(images: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -180,10 +175,10 @@ def _read_npz(source: Source, split: str) -> tuple[Any, np.ndarray, tuple[str, .
     if len(class_names) < 2 or missing.size:
         what = f"class {class_names[missing[0]]}" if missing.size else "a second class"
         raise ValueError(f"{where}: train has no image of {what}")
-    for of, found in (("train", train_labels), (split, labels)):
-        if found.size and not 0 <= found.min() <= found.max() < len(class_names):
+    for of, values in (("train", train_labels), (split, labels)):
+        if values.size and not 0 <= values.min() <= values.max() < len(class_names):
             raise ValueError(
-                f"{where}: {of} labels are in {found.min()}..{found.max()}; must be in "
+                f"{where}: {of} labels are in {values.min()}..{values.max()}; must be in "
                 f"0..{len(class_names) - 1}"
             )
     return images, labels, class_names
@@ -191,13 +186,13 @@ def _read_npz(source: Source, split: str) -> tuple[Any, np.ndarray, tuple[str, .
 
 def _array(arrays: Any, kind: str, split: str, where: str) -> np.ndarray:
     names = [name.format(split=split) for name in _KEYS[kind]]
-    found = next((name for name in names if name in arrays.files), None)
-    if found is None:
+    name = next((name for name in names if name in arrays.files), None)
+    if name is None:
         raise ValueError(
             f"{where}: has no array {' or '.join(names)}; it has "
             f"{', '.join(arrays.files) or 'none'}"
         )
-    return _read_array(arrays, found, where)
+    return _read_array(arrays, name, where)
 
 
 def _names(arrays: Any, where: str) -> tuple[str, ...] | None:

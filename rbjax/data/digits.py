@@ -49,15 +49,11 @@ def enlarge(images: np.ndarray) -> np.ndarray:
         (N, 2H, 2W) uint8, rounded half up.
     """
     for axis in (1, 2):
-        images = _double(images, axis)
+        size = images.shape[axis]
+        before = np.take(images, np.maximum(np.arange(size) - 1, 0), axis)
+        after = np.take(images, np.minimum(np.arange(size) + 1, size - 1), axis)
+        pair = np.stack([0.25 * before + 0.75 * images, 0.75 * images + 0.25 * after], axis + 1)
+        shape = list(images.shape)
+        shape[axis] *= 2
+        images = pair.reshape(shape)
     return np.floor(images + 0.5).astype(np.uint8)
-
-
-def _double(images: np.ndarray, axis: int) -> np.ndarray:
-    size = images.shape[axis]
-    before = np.take(images, np.maximum(np.arange(size) - 1, 0), axis)
-    after = np.take(images, np.minimum(np.arange(size) + 1, size - 1), axis)
-    pair = np.stack([0.25 * before + 0.75 * images, 0.75 * images + 0.25 * after], axis + 1)
-    shape = list(images.shape)
-    shape[axis] *= 2
-    return pair.reshape(shape)

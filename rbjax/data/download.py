@@ -63,7 +63,15 @@ def fetch(
     if urlsplit(str(place)).scheme in ("http", "https"):
         _download(str(place), target, file, timeout)
     else:
-        _copy(Path(place), target, file)
+        path, part = Path(place), target.with_name(target.name + PART)
+        if not path.is_file():
+            raise DatasetNotFoundError(f"from = {str(path)!r}: no such file; {file.name} is needed")
+        _check(path, str(path), file)
+        try:
+            shutil.copyfile(path, part)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
     return target
 
 
@@ -105,18 +113,6 @@ def _check(path: Path, name: str, file: File) -> None:
         raise ValueError(f"{name}: its SHA-256 is {found}, that of {file.name} is {file.sha256}")
 
 
-def _copy(path: Path, target: Path, file: File) -> None:
-    if not path.is_file():
-        raise DatasetNotFoundError(f"from = {str(path)!r}: no such file; {file.name} is wanted")
-    _check(path, str(path), file)
-    part = target.with_name(target.name + PART)
-    try:
-        shutil.copyfile(path, part)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def _download(url: str, target: Path, file: File, timeout: float) -> None:
     part = target.with_name(target.name + PART)
     with _alone(part) as out:
@@ -154,10 +150,16 @@ def _alone(part: Path) -> Iterator[IO[bytes]]:
     """Opens an unfinished file to append to, once no other process does; removes it if empty."""
     while True:
         out = part.open("ab")
-        _lock(out)
+        try:
+            import fcntl
+
+            fcntl.flock(out, fcntl.LOCK_EX)
+        except ImportError:  # Windows has no flock
+            pass
         # The process that was waited for may have given the file its name, or removed it.
-        if _is(part, out):
-            break
+        with contextlib.suppress(FileNotFoundError):
+            if part.stat().st_ino == os.fstat(out.fileno()).st_ino:
+                break
         out.close()
     with out:
         try:
@@ -165,22 +167,6 @@ def _alone(part: Path) -> Iterator[IO[bytes]]:
         finally:
             if part.exists() and not _size(out):
                 part.unlink()
-
-
-def _lock(file: IO[bytes]) -> None:
-    """Waits until no other process has the file locked; without effect where there is no flock."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return
-    fcntl.flock(file, fcntl.LOCK_EX)
-
-
-def _is(path: Path, file: IO[bytes]) -> bool:
-    try:
-        return path.stat().st_ino == os.fstat(file.fileno()).st_ino
-    except FileNotFoundError:
-        return False
 
 
 def _size(file: IO[bytes]) -> int:
@@ -220,27 +206,20 @@ def _open(request: urllib.request.Request, timeout: float) -> Any:
 
 
 def _receive(answer: Any, out: IO[bytes], file: File) -> None:
-    """Appends what the host sends; writes the file anew where it sends all of it."""
+    """Appends what the host sends; starts the file over if the host sends all of it."""
+    import tqdm
+
     if answer.status != 206:
         out.truncate(0)
     elif not (answer.headers["Content-Range"] or "").startswith(f"bytes {_size(out)}-"):
         raise OSError("the host sent another part than it was asked for")
     have, length = _size(out), answer.headers["Content-Length"]
     total = have + int(length) if length else file.num_bytes
-    with _progress(file.name, have, total) as bar:
-        for block in _blocks(answer):
+    with tqdm.tqdm(
+        desc=file.name, initial=have, total=total, unit="B", unit_scale=True, leave=False
+    ) as bar:
+        while block := answer.read(_BLOCK):
             out.write(block)
             bar.update(len(block))
     if total is not None and _size(out) < total:
         raise OSError(f"the host sent {_size(out):,} of {total:,} bytes")
-
-
-def _blocks(answer: IO[bytes]) -> Iterator[bytes]:
-    while block := answer.read(_BLOCK):
-        yield block
-
-
-def _progress(name: str, have: int, total: int | None) -> Any:
-    import tqdm
-
-    return tqdm.tqdm(desc=name, initial=have, total=total, unit="B", unit_scale=True, leave=False)

@@ -54,8 +54,18 @@ def scan(path: str | Path, split: str, *, test_fraction: float = 0.2) -> Listing
     where = f"dataset.path = {str(path)!r}"
     if not root.is_dir():
         raise ValueError(f"{where}: {'not a folder' if root.exists() else 'no such folder'}")
-    class_names = _class_names(root, where)
-    has_splits = _split_folder(root, "train") is not None
+    train = _split_folder(root, "train") or root
+    class_names = tuple(sorted(entry.name for entry in _visible(train) if entry.is_dir()))
+    if len(class_names) < 2:
+        raise ValueError(
+            f"{where}: {train} holds {len(class_names)} class folders; must be at least 2, as "
+            "train/<class>/<image> and test/<class>/<image>, or <class>/<image>"
+        )
+    test = _split_folder(root, "test")
+    for entry in _visible(test) if test and train != root else ():
+        if entry.is_dir() and entry.name not in class_names:
+            raise ValueError(f"{where}: {entry} is a class that train does not have")
+    has_splits = train != root
     folder = _split_folder(root, split) if has_splits else None
     if folder is None and has_splits:
         raise ValueError(f"{where}: has a folder train but none called test or val beside it")
@@ -153,13 +163,25 @@ class FolderImages:
                 f"{file}: is {image.shape[0]} x {image.shape[1]} pixels, others are {height} x "
                 f"{width}; give dataset.image_size"
             )
-        return _cover(image, height, width)
+        from PIL import Image
+
+        bands = (Image.fromarray(band) for band in np.moveaxis(image, -1, 0))
+        return np.stack([np.asarray(cover(band, height, width)) for band in bands], axis=-1)
 
 
 def _raw(file: Path, channels: int | None) -> np.ndarray:
     """Returns an image as stored, (H, W, C) uint8."""
     if file.suffix.lower() == ".npy":
-        return _bands(file, channels)
+        try:
+            image = np.load(file, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise ValueError(f"{file}: not a .npy file that can be read ({error})") from None
+        if image.dtype != np.uint8 or image.ndim != 3 or channels not in (None, image.shape[2]):
+            bands = "C" if channels is None else channels
+            raise ValueError(
+                f"{file}: is {image.dtype} of shape {image.shape}; must be uint8 (H, W, {bands})"
+            )
+        return image
     from PIL import Image
 
     try:
@@ -177,45 +199,8 @@ def _raw(file: Path, channels: int | None) -> np.ndarray:
     return image.reshape(*image.shape[:2], bands)
 
 
-def _bands(file: Path, channels: int | None) -> np.ndarray:
-    try:
-        image = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{file}: not a .npy file that can be read ({error})") from None
-    if image.dtype != np.uint8 or image.ndim != 3 or channels not in (None, image.shape[2]):
-        bands = "C" if channels is None else channels
-        raise ValueError(
-            f"{file}: is {image.dtype} of shape {image.shape}; must be uint8 (H, W, {bands})"
-        )
-    return image
-
-
-def _cover(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Returns an image made to fit a frame, each band by itself."""
-    from PIL import Image
-
-    bands = (Image.fromarray(band) for band in np.moveaxis(image, -1, 0))
-    return np.stack([np.asarray(cover(band, height, width)) for band in bands], axis=-1)
-
-
 def _split_folder(root: Path, split: str) -> Path | None:
     return next((root / name for name in _SPLITS[split] if (root / name).is_dir()), None)
-
-
-def _class_names(root: Path, where: str) -> tuple[str, ...]:
-    """Returns the classes, of train where there are splits."""
-    folder = _split_folder(root, "train") or root
-    names = sorted(entry.name for entry in _visible(folder) if entry.is_dir())
-    if len(names) < 2:
-        raise ValueError(
-            f"{where}: {folder} holds {len(names)} class folders; must be at least 2, as "
-            "train/<class>/<image> and test/<class>/<image>, or <class>/<image>"
-        )
-    test = _split_folder(root, "test")
-    for entry in _visible(test) if test and folder != root else ():
-        if entry.is_dir() and entry.name not in names:
-            raise ValueError(f"{where}: {entry} is a class that train does not have")
-    return tuple(names)
 
 
 def _images(folder: Path) -> list[Path]:

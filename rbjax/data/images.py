@@ -193,7 +193,7 @@ class Records:
         except Exception as error:  # the reader's own, in C++
             raise ValueError(
                 f"{self._where}: a record in {rows[0]}..{rows[-1]} is damaged ({_reason(error)}); "
-                "delete the folder, and it is prepared anew, or copy it again"
+                "delete the folder, and it is prepared again, or copy it again"
             ) from None
 
     def image(self, row: int, content: bytes, shape: tuple[int, int, int]) -> np.ndarray:

@@ -33,7 +33,18 @@ def autocontrast(image: Array) -> Array:
     Returns:
         (H, W, C).
     """
-    return _from_levels(_by_table(_levels(image), _stretch), image)
+
+    def stretch(histogram: Array) -> Array:
+        identity, present = jnp.arange(256), histogram > 0
+        low = jnp.min(jnp.where(present, identity, 255))
+        high = jnp.max(jnp.where(present, identity, 0))
+        with jax.enable_x64(True):
+            scale = 255.0 / (high - low).astype(jnp.float64)
+            table = times(scale, identity) + times(scale, -low)
+            table = jnp.clip(jnp.trunc(table), 0, 255).astype(jnp.int32)
+        return jnp.where(high > low, table, identity)
+
+    return _from_levels(_by_table(_levels(image), stretch), image)
 
 
 def equalize(image: Array) -> Array:
@@ -48,7 +59,16 @@ def equalize(image: Array) -> Array:
     Returns:
         (H, W, C).
     """
-    return _from_levels(_by_table(_levels(image), _flatten), image)
+
+    def flatten(histogram: Array) -> Array:
+        identity = jnp.arange(256)
+        last = histogram[jnp.max(jnp.where(histogram > 0, identity, 0))]
+        step = (jnp.sum(histogram) - last) // 255
+        before = jnp.cumsum(histogram) - histogram
+        table = jnp.minimum((step // 2 + before) // jnp.maximum(step, 1), 255)
+        return jnp.where(step > 0, table, identity)
+
+    return _from_levels(_by_table(_levels(image), flatten), image)
 
 
 def posterize(image: Array, bits: Number) -> Array:
@@ -313,26 +333,6 @@ def _by_table(levels: Array, make: Callable[[Array], Array]) -> Array:
         return make(histogram)[channel]
 
     return jax.vmap(one, in_axes=-1, out_axes=-1)(levels)
-
-
-def _stretch(histogram: Array) -> Array:
-    identity, present = jnp.arange(256), histogram > 0
-    low = jnp.min(jnp.where(present, identity, 255))
-    high = jnp.max(jnp.where(present, identity, 0))
-    with jax.enable_x64(True):
-        scale = 255.0 / (high - low).astype(jnp.float64)
-        table = times(scale, identity) + times(scale, -low)
-        table = jnp.clip(jnp.trunc(table), 0, 255).astype(jnp.int32)
-    return jnp.where(high > low, table, identity)
-
-
-def _flatten(histogram: Array) -> Array:
-    identity = jnp.arange(256)
-    last = histogram[jnp.max(jnp.where(histogram > 0, identity, 0))]
-    step = (jnp.sum(histogram) - last) // 255
-    before = jnp.cumsum(histogram) - histogram
-    table = jnp.minimum((step // 2 + before) // jnp.maximum(step, 1), 255)
-    return jnp.where(step > 0, table, identity)
 
 
 def _luminance(levels: Array) -> Array:

@@ -38,7 +38,7 @@ class Block(NamedTuple):
 class Schedule:
     """The rows of each dispatch, (K, B) int32; random access, and no dispatch crosses an epoch.
 
-    An epoch's order is worked out when it is first asked for, and the two latest are kept.
+    An epoch's order is computed when it is first needed, and the two latest are kept.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class Schedule:
             steps_per_epoch: S.
             num_epochs: epochs of the whole training.
             steps_per_block: K, the most steps of a dispatch; an epoch's last has fewer.
-            start: the step it begins at, which may lie inside an epoch.
+            start: the first step, which may lie inside an epoch.
         """
         self._order = functools.lru_cache(maxsize=2)(order)
-        self._lock = threading.Lock()  # several threads ask for the epoch that begins
+        self._lock = threading.Lock()  # several threads need the order of the epoch that begins
         self._steps, self._size = steps_per_epoch, steps_per_block
         self._epoch, self._position = divmod(start, steps_per_epoch)
         self._first = -(-(steps_per_epoch - self._position) // steps_per_block)
@@ -87,7 +87,7 @@ class Schedule:
 
 
 class Feed:
-    """Blocks in turn, and for how long they were waited for."""
+    """Blocks in turn, and how long the host has waited for them."""
 
     def __init__(self, blocks: Generator[Block]) -> None:
         self._blocks = blocks
@@ -137,7 +137,7 @@ def replicate(dataset: Dataset) -> DeviceDataset:
 
 
 def resident(dataset: Dataset, schedule: Schedule, *, num_devices: int) -> Generator[Block]:
-    """Yields blocks of a split that lies on the devices, put there when the first is asked for.
+    """Yields blocks of a split that lies on the devices, copied there for the first block.
 
     Args:
         dataset: the training set.
@@ -193,7 +193,7 @@ def gather(
         labels: (N,) int32.
         example_ids: (N,) int32.
         rows: (B,) int32 in [0, N).
-        mask: (B,) bool, False for rows that only fill up the batch; all True.
+        mask: (B,) bool, False for rows that only fill up the batch; None: all True.
 
     Returns:
         A Batch, images float32 in [0, 1].
@@ -211,22 +211,21 @@ def batches(dataset: Dataset, batch_size: int) -> Iterator[Batch]:
         batch_size: B, at least 1.
 
     Yields:
-        ceil(N / B) Batches in the order of the rows, on the default device.  The last one is filled
-        up with its first row, where `mask` is False.
+        ceil(N / B) Batches in the order of the rows, on the default device.  The last one is padded
+        with its first row, where `mask` is False.
 
     Raises:
         ValueError: if `batch_size` is below 1.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size = {batch_size}: must be at least 1")
-    return _batches(dataset, batch_size)
 
-
-def _batches(dataset: Dataset, batch_size: int) -> Iterator[Batch]:
-    for start in range(0, dataset.num_examples, batch_size):
+    def batch(start: int) -> Batch:
         rows = np.arange(start, start + batch_size)
         mask = rows < dataset.num_examples
         rows = np.where(mask, rows, start)
         images = UNIT_INTERVAL[dataset.images[rows]]
         arrays = (images, dataset.labels[rows], dataset.example_ids[rows], mask)
-        yield Batch(*jax.device_put(arrays))
+        return Batch(*jax.device_put(arrays))
+
+    return map(batch, range(0, dataset.num_examples, batch_size))

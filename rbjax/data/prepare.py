@@ -40,9 +40,15 @@ def prepare(name: str, data_dir: Path, source: str | Path | None = None) -> None
     """
     files = published_files(name)
     take(name, files, data_dir / _MANUAL, source)
-    _check_by_hand(name, data_dir)
+    known = DATASETS[name.partition("/")[0]]
+    missing = [file.name for file in known.files if not (data_dir / _MANUAL / file.name).exists()]
+    if known.how_to_get and missing:
+        raise DatasetNotFoundError(
+            f"{name} is not in {data_dir}, and {', '.join(missing)} is not in "
+            f"{data_dir / _MANUAL}: {known.how_to_get}"
+        )
     _check_hosts(name, data_dir, files)
-    # TFDS takes what lies there, and its own downloads start anew when they are cut off.
+    # TFDS uses files that lie there; its own downloads start over when they are interrupted.
     for file in files:
         fetch(file, data_dir / _MANUAL)
     try:
@@ -118,9 +124,11 @@ def take(name: str, files: Sequence[File], folder: Path, source: str | Path | No
             source = source.rstrip("/") + "/"
         else:
             wanted = [file for file in files if (Path(source).expanduser() / file.name).exists()]
-    elif not _is_folder(source):
-        given = PurePosixPath(urllib.parse.urlsplit(str(source)).path).name
-        wanted = [file for file in files if file.name == given or len(files) == 1]
+    elif not (
+        str(source).endswith("/") if "://" in str(source) else Path(source).expanduser().is_dir()
+    ):
+        file_name = PurePosixPath(urllib.parse.urlsplit(str(source)).path).name
+        wanted = [file for file in files if file.name == file_name or len(files) == 1]
         if not wanted:
             raise ValueError(
                 f"from = {str(source)!r}: is none of the files of {name}, "
@@ -155,21 +163,6 @@ def taken(files: Sequence[File], folder: Path, source: str | Path | None = None)
             if path.exists() and (copied or not zipfile.is_zipfile(path)):
                 path.unlink()
         raise
-
-
-def _is_folder(source: str | Path) -> bool:
-    return str(source).endswith("/") if "://" in str(source) else Path(source).expanduser().is_dir()
-
-
-def _check_by_hand(name: str, data_dir: Path) -> None:
-    """Refuses where files that only a person can download are missing."""
-    known = DATASETS[name.partition("/")[0]]
-    missing = [file.name for file in known.files if not (data_dir / _MANUAL / file.name).exists()]
-    if known.how_to_get and missing:
-        raise DatasetNotFoundError(
-            f"{name} is not in {data_dir}, and {', '.join(missing)} is not in "
-            f"{data_dir / _MANUAL}: {known.how_to_get}"
-        )
 
 
 def _check_hosts(name: str, data_dir: Path, files: Sequence[File]) -> None:

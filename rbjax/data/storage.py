@@ -304,7 +304,7 @@ def _shards(folder: Path, info: dict, file_format: str) -> dict[str, list[tuple[
             if not path.exists():
                 raise DatasetNotFoundError(
                     f"{folder} is incomplete: {path.name} is missing; delete the folder, and it "
-                    "is prepared anew, or copy it again"
+                    "is prepared again, or copy it again"
                 )
         shards[split["name"]] = list(zip(paths, lengths, strict=True))
     return shards

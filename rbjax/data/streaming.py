@@ -97,14 +97,25 @@ def plan(
     fits = copies * num_bytes <= budget
     if streaming == "never" and not fits:
         raise ValueError(
-            f"dataset.streaming = 'never': the training images take {_mib(copies * num_bytes)}, "
-            f"the memory budget is {_mib(budget)}; set dataset.streaming = auto, or a larger "
-            "dataset.memory_budget"
+            f"dataset.streaming = 'never': the training images take "
+            f"{copies * num_bytes / _MIB:,.0f} MiB, the memory budget is {budget / _MIB:,.0f} MiB; "
+            "set dataset.streaming = auto, or a larger dataset.memory_budget"
         )
     if streaming == "never" or (streaming == "auto" and fits):
         return Plan(streamed=False, num_bytes=num_bytes, steps_per_block=steps_per_block)
     step_bytes = batch_size // num_processes * (num_bytes // len(images) + _NUMBERS)
-    return _streamed_plan(num_bytes, step_bytes, steps_per_block, budget)
+    threads = min(max(2, os.cpu_count() or 1), _MOST_THREADS)
+    size = steps_per_block
+    while size > 1 and budget // (size * step_bytes) < _IN_USE + threads:
+        size //= 2
+    num_ahead = min(budget // (size * step_bytes) - _IN_USE, _MOST_AHEAD)
+    if num_ahead < 1:
+        least = -(-(_IN_USE + 1) * step_bytes // _MIB)
+        raise ValueError(
+            f"dataset.memory_budget = {budget // _MIB}: streaming needs {least} MiB, "
+            f"{_IN_USE + 1} batches; raise it, or lower batch_size"
+        )
+    return Plan(True, num_bytes, size, size * step_bytes, num_ahead, min(threads, num_ahead))
 
 
 def default_budget(device: Device) -> int:
@@ -138,39 +149,23 @@ def feed(
     """
     if not plan.streamed:
         return Feed(resident(dataset, schedule, num_devices=len(devices)))
-    return Feed(_stream(_Reader(dataset, len(devices), process), schedule, plan, devices))
-
-
-def _streamed_plan(num_bytes: int, step_bytes: int, steps_per_block: int, budget: int) -> Plan:
-    wanted = min(max(2, os.cpu_count() or 1), _MOST_THREADS)
-    size = steps_per_block
-    while size > 1 and budget // (size * step_bytes) < _IN_USE + wanted:
-        size //= 2
-    num_ahead = min(budget // (size * step_bytes) - _IN_USE, _MOST_AHEAD)
-    if num_ahead < 1:
-        least = -(-(_IN_USE + 1) * step_bytes // _MIB)
-        raise ValueError(
-            f"dataset.memory_budget = {budget // _MIB}: streaming needs {least} MiB, "
-            f"{_IN_USE + 1} batches; raise it, or lower batch_size"
-        )
-    return Plan(True, num_bytes, size, size * step_bytes, num_ahead, min(wanted, num_ahead))
-
-
-def _stream(
-    reader: _Reader, schedule: Schedule, plan: Plan, devices: Sequence[Device]
-) -> Generator[Block]:
-    import grain  # 1.5 s, and only where something is streamed
-
+    reader = _Reader(dataset, len(devices), process)
     split = NamedSharding(Mesh(np.asarray(devices), ("data",)), PartitionSpec("data"))
-    options = grain.ReadOptions(plan.num_threads, plan.num_ahead)
-    blocks = iter(grain.MapDataset.source(schedule).map(reader).to_iter_dataset(options))
-    try:
-        for block in blocks:
-            yield Block(*jax.device_put(block, split))
-    except ValueError as error:
-        raise ValueError(f"{error}") from None  # without the notes on Grain's insides
-    finally:
-        blocks.close()
+
+    def stream() -> Generator[Block]:
+        import grain  # 1.5 s, and only where something is streamed
+
+        options = grain.ReadOptions(plan.num_threads, plan.num_ahead)
+        blocks = iter(grain.MapDataset.source(schedule).map(reader).to_iter_dataset(options))
+        try:
+            for block in blocks:
+                yield Block(*jax.device_put(block, split))
+        except ValueError as error:
+            raise ValueError(f"{error}") from None  # without the notes on Grain's insides
+        finally:
+            blocks.close()
+
+    return Feed(stream())
 
 
 class _Reader:
@@ -194,18 +189,24 @@ class _Reader:
         )
 
     def _images(self, rows: np.ndarray) -> np.ndarray:
+        """Returns the images of some rows in memory that goes back to the system once it is freed.
+
+        The C library's allocator keeps and scatters blocks that one thread allocates and another
+        frees: twice the budget (measured).  Whole pages also need no copy to become a CPU's array.
+        """
         _check_file(self._dataset.images)
-        images = _pages((len(rows), *self._dataset.images.shape[1:]))
+        shape = (len(rows), *self._dataset.images.shape[1:])
+        images = np.frombuffer(mmap.mmap(-1, math.prod(shape)), np.uint8).reshape(shape)
         size = max(_MIB // images[0].nbytes, 1)  # what is decoded lies in memory twice
         try:
             for start in range(0, len(rows), size):
                 images[start : start + size] = self._dataset.images[rows[start : start + size]]
-        except Exception as error:  # whatever a reader of one's own raises
-            raise self._found(rows, error) from None
+        except Exception as error:  # a reader of the user's own may raise anything
+            raise self._failure(rows, error) from None
         return images
 
-    def _found(self, rows: np.ndarray, error: Exception) -> ValueError:
-        """Returns what to say of a failed read, with the first row of it that fails alone."""
+    def _failure(self, rows: np.ndarray, error: Exception) -> ValueError:
+        """Returns the error of a failed read: it names the first row that fails by itself."""
         where = f"{self._dataset.info.name} {self._dataset.split}"
         for row in rows.tolist():
             try:
@@ -215,15 +216,6 @@ class _Reader:
                     f"{where}: row {self._dataset.index[row]} cannot be read: {_said(own)}"
                 )
         return ValueError(f"{where}: images could not be read: {_said(error)}")
-
-
-def _pages(shape: tuple[int, ...]) -> np.ndarray:
-    """Returns memory that goes back to the system at once when it is freed.
-
-    The C library's allocator keeps and scatters blocks that one thread allocates and another
-    frees: twice the budget (measured).  Whole pages also need no copy to become a CPU's array.
-    """
-    return np.frombuffer(mmap.mmap(-1, math.prod(shape)), np.uint8).reshape(shape)
 
 
 def _check_file(images: Any) -> None:
@@ -239,7 +231,3 @@ def _check_file(images: Any) -> None:
 
 def _said(error: Exception) -> str:
     return f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-
-
-def _mib(num_bytes: int) -> str:
-    return f"{num_bytes / _MIB:,.0f} MiB"

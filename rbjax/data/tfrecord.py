@@ -83,28 +83,24 @@ def crc32c(data: bytes) -> int:
     """
     state = 0xFFFFFFFF
     for start in range(0, len(data), _CHUNK):
-        state = _advance(state, data[start : start + _CHUNK])
+        chunk = data[start : start + _CHUNK]
+        if len(chunk) < _SHORT:
+            for byte in chunk:
+                state = state >> 8 ^ _byte_table()[(state ^ byte) & 0xFF]
+            continue
+        # The CRC is linear: a byte's share depends on its value and its distance from the end, and
+        # the state before counts as if it were added to the first four bytes.
+        values = np.frombuffer(chunk, np.uint8).copy()
+        values[:4] ^= np.frombuffer(struct.pack("<I", state), np.uint8)
+        shares = _tables()[-len(values) :].reshape(-1)
+        places = np.arange(0, 256 * len(values), 256) + values
+        state = int(np.bitwise_xor.reduce(shares[places]))
     return state ^ 0xFFFFFFFF
 
 
 def masked(checksum: int) -> int:
     """Returns a checksum as TFRecord stores it."""
     return ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF
-
-
-def _advance(state: int, data: bytes) -> int:
-    if len(data) < _SHORT:
-        table = _byte_table()
-        for byte in data:
-            state = state >> 8 ^ table[(state ^ byte) & 0xFF]
-        return state
-    # The CRC is linear: a byte's share depends on its value and its distance from the end, and the
-    # state before counts as if it were added to the first four bytes.
-    values = np.frombuffer(data, np.uint8).copy()
-    values[:4] ^= np.frombuffer(struct.pack("<I", state), np.uint8)
-    shares = _tables()[-len(values) :].reshape(-1)
-    places = np.arange(0, 256 * len(values), 256) + values
-    return int(np.bitwise_xor.reduce(shares[places]))
 
 
 @functools.cache
@@ -131,7 +127,7 @@ def _tables() -> np.ndarray:
 
 def _fields(data: bytes, number: int) -> list[bytes]:
     """Returns the fields of a message with a number that are messages, text or bytes."""
-    found, position = [], 0
+    fields, position = [], 0
     while position < len(data):
         tag, position = _varint(data, position)
         kind = tag & 7
@@ -142,13 +138,13 @@ def _fields(data: bytes, number: int) -> list[bytes]:
         elif kind == 2:
             length, position = _varint(data, position)
             if tag >> 3 == number:
-                found.append(data[position : position + length])
+                fields.append(data[position : position + length])
             position += length
         else:
             raise ValueError(f"not a tf.train.Example: a field of kind {kind}")
         if position > len(data):
             raise ValueError("not a tf.train.Example: it ends inside a field")
-    return found
+    return fields
 
 
 def _integers(data: bytes) -> list[int]:

@@ -41,7 +41,7 @@ CARDS = {
         "droughtwatch: 4 classes, 65 x 65 x 11, 86,317 train, 10,778 test",
         "std      0.1970 0.1950 0.1860 0.1920 0.1680 0.1720 0.1830 0.1870 0.4170 0.1080 0.1080",
         "bands    B1 B2 B3 B4 B5 B6 B7 B8 B9 B10 B11",
-        "file     dw_train_86K_val_10K.zip, about 2.15 GB, no checksum is published,",
+        "file     dw_train_86K_val_10K.zip, about 2.15 GB, no published checksum,",
         "         or copy the folder rbjax/mapped/droughtwatch of a machine that has it prepared",
         "classes  0 cows, 1 cow, 2 cows, 3 cows",
     ],

@@ -167,7 +167,7 @@ def test_two_at_once_download_one_file_once(host, tmp_path):
         ("{url}missing.bin", r"the host answers 404 .* with --from$"),
         ("http://127.0.0.1:9/data.bin", "stopped after 0 bytes"),
         ("ftp://host/data.bin", "must be an http or https URL, or a path"),
-        ("/nowhere/data.bin", "no such file; data.bin is wanted"),
+        ("/nowhere/data.bin", "no such file; data.bin is needed"),
     ],
 )
 def test_what_cannot_be_had(host, tmp_path, source, message):

@@ -65,14 +65,14 @@ def align(sources: np.ndarray, targets: np.ndarray, settings: Settings) -> np.nd
     Returns:
         theta, (P, d) float32: `cpab.warp` of a with it is near b.
     """
-    found = []
+    thetas = []
     for start in range(0, len(sources), _BATCH):
         pair = [images[start : start + _BATCH] for images in (sources, targets)]
         # The last batch is filled up: one shape, one compilation.
         missing = [(0, _BATCH - len(pair[0]))] + [(0, 0)] * 3
         filled = [np.pad(images, missing, mode="edge") for images in pair]
-        found.append(np.asarray(_align(*filled, settings=settings))[: len(pair[0])])
-    return np.concatenate(found)
+        thetas.append(np.asarray(_align(*filled, settings=settings))[: len(pair[0])])
+    return np.concatenate(thetas)
 
 
 def pairs(

@@ -19,7 +19,7 @@ import sys
 import zipfile
 import zlib
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -112,7 +112,10 @@ def _pixels(archive: zipfile.ZipFile, path: Path, layout: Layout, kept: Path) ->
     kept.mkdir(parents=True, exist_ok=True)
     if member.info.compress_type == zipfile.ZIP_STORED:
         _verify(archive, path, member, kept)
-        offset = _start(path, member.info) + member.header
+        with path.open("rb") as file:  # its bytes follow a header, two lengths of which vary
+            file.seek(member.info.header_offset + 26)
+            name, extra = np.frombuffer(file.read(4), "<u2").tolist()
+        offset = member.info.header_offset + 30 + name + extra + member.header
         return np.memmap(path, member.dtype, "r", offset, size)
     unpacked = kept / f"x-{member.info.CRC:08x}.npy"
     try:
@@ -125,8 +128,8 @@ def _pixels(archive: zipfile.ZipFile, path: Path, layout: Layout, kept: Path) ->
 
 def _member(archive: zipfile.ZipFile, path: Path, name: str) -> _Member:
     if name not in archive.namelist():
-        found = ", ".join(archive.namelist()) or "nothing"
-        raise _wrong(path, f"holds {found}", "must hold x.npy and y.npy")
+        contents = ", ".join(archive.namelist()) or "nothing"
+        raise _wrong(path, f"holds {contents}", "must hold x.npy and y.npy")
     with archive.open(name) as stream:
         try:
             version = np.lib.format.read_magic(stream)
@@ -146,14 +149,6 @@ def _member(archive: zipfile.ZipFile, path: Path, name: str) -> _Member:
     if info.file_size != header + math.prod(shape) * dtype.itemsize:
         raise _wrong(path, f"has a {name} that is not as long as it says", "copy it again")
     return _Member(info, shape, dtype, header)
-
-
-def _start(path: Path, info: zipfile.ZipInfo) -> int:
-    """Returns where a member's bytes begin: after its local header, two lengths of which vary."""
-    with path.open("rb") as file:
-        file.seek(info.header_offset + 26)
-        name, extra = np.frombuffer(file.read(4), "<u2").tolist()
-    return info.header_offset + 30 + name + extra
 
 
 def _verify(archive: zipfile.ZipFile, path: Path, member: _Member, kept: Path) -> None:
@@ -179,16 +174,12 @@ def _unpack(archive: zipfile.ZipFile, path: Path, member: _Member, unpacked: Pat
         np.lib.format.write_array_header_1_0(file, header)
         for start in range(0, member.shape[0], _CHUNK):
             count = min(_CHUNK, member.shape[0] - start)
-            file.write(_as_bytes(_read(stream, (count, pixels), member.dtype), path).tobytes())
+            data = stream.read(count * pixels * member.dtype.itemsize)
+            if len(data) < count * pixels * member.dtype.itemsize:
+                raise EOFError("x ends early")
+            numbers = np.frombuffer(data, member.dtype).reshape(count, pixels)
+            file.write(_as_bytes(numbers, path).tobytes())
         stream.read(1)  # to its end: checksum verified
-
-
-def _read(stream: IO[bytes], shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
-    size = shape[0] * shape[1] * dtype.itemsize
-    data = stream.read(size)
-    if len(data) < size:
-        raise EOFError("x ends early")
-    return np.frombuffer(data, dtype).reshape(shape)
 
 
 def _open_unpacked(unpacked: Path, size: tuple[int, int]) -> np.ndarray:
@@ -214,5 +205,5 @@ def _as_bytes(pixels: np.ndarray, path: Path) -> np.ndarray:
     return result
 
 
-def _wrong(path: Path, found: str, allowed: str) -> ValueError:
-    return ValueError(f"{path} {found}; {allowed}")
+def _wrong(path: Path, fault: str, remedy: str) -> ValueError:
+    return ValueError(f"{path} {fault}; {remedy}")

@@ -45,16 +45,13 @@ def examples(members: Members, known: DatasetInfo, split: str) -> Iterator[tuple
             label out of range.
     """
     stored = known.stored_splits.get(split, split)
-    parts = [name for name in members.inside(stored) if _is_part(name)]
-    for name in parts:
+    for name in members.inside(stored):
+        if not PurePosixPath(name).name.startswith("part-"):
+            continue
         with members.open(name) as file:
             where = members.where(name)
             for number, record in enumerate(records(file, where)):
                 yield _example(record, known, f"{where}: record {number}")
-
-
-def _is_part(name: str) -> bool:
-    return PurePosixPath(name).name.startswith("part-")
 
 
 def _example(record: bytes, known: DatasetInfo, where: str) -> tuple[np.ndarray, int]:

@@ -57,15 +57,20 @@ def read(
     """
     data_dir = storage.folder_of(data_dir)
     folder = builders.place(known, split, data_dir)
-    found = _open(folder, known)
-    if found is None:
+    arrays = _open(folder, known)
+    if arrays is None:
         with taken(known.files, storage.manual_folder(data_dir), source):
             files = published(known, data_dir, source)
             _prepare(known, split, files, folder, examples, class_names)
-        found = _open(folder, known)
-    if found is None:
-        raise ValueError(f"{folder}: cannot be read; delete it, and it is prepared anew")
-    return _complete(known, split, folder), *found
+        arrays = _open(folder, known)
+    if arrays is None:
+        raise ValueError(f"{folder}: cannot be read; delete it, and it is prepared again")
+    about = json.loads((folder / _ABOUT).read_text())
+    known = known._replace(
+        class_names=tuple(about["class_names"]),
+        num_examples={**known.num_examples, split: len(arrays[1])},
+    )
+    return known, *arrays
 
 
 def published(known: DatasetInfo, data_dir: Path, source: str | Path | None = None) -> Path:
@@ -88,9 +93,9 @@ def published(known: DatasetInfo, data_dir: Path, source: str | Path | None = No
     by_hand = storage.manual_folder(data_dir)
     folders = [by_hand / known.name, by_hand / Path(file.name).stem]
     if source is not None and "://" not in str(source):
-        given = Path(source).expanduser()
-        if given.is_dir() and not (given / file.name).exists():
-            return given
+        path = Path(source).expanduser()
+        if path.is_dir() and not (path / file.name).exists():
+            return path
     for folder in folders:
         if folder.is_dir():
             return folder
@@ -125,18 +130,13 @@ def _prepare(
             np.save(new / _LABELS, labels)
             about = {"format": _FORMAT, "image_shape": known.image_shape, "class_names": names}
             (new / _ABOUT).write_text(json.dumps(about))
-            _rename(new, folder, known)
-
-
-def _rename(new: Path, folder: Path, known: DatasetInfo) -> None:
-    """Gives a split its name, unless another process was quicker."""
-    if _open(folder, known) is None:
-        shutil.rmtree(folder, ignore_errors=True)  # a damaged one
-    try:
-        new.rename(folder)
-    except OSError:
-        if _open(folder, known) is None:
-            raise
+            if _open(folder, known) is None:
+                shutil.rmtree(folder, ignore_errors=True)  # a damaged one
+            try:
+                new.rename(folder)
+            except OSError:  # another process was quicker
+                if _open(folder, known) is None:
+                    raise
 
 
 def _write(
@@ -170,12 +170,3 @@ def _open(folder: Path, known: DatasetInfo) -> tuple[np.ndarray, np.ndarray] | N
         return np.memmap(folder / _PIXELS, np.uint8, mode="r", shape=shape), labels
     except (OSError, ValueError, KeyError, EOFError):
         return None
-
-
-def _complete(known: DatasetInfo, split: str, folder: Path) -> DatasetInfo:
-    about = json.loads((folder / _ABOUT).read_text())
-    count = len(np.load(folder / _LABELS, mmap_mode="r"))
-    return known._replace(
-        class_names=tuple(about["class_names"]),
-        num_examples={**known.num_examples, split: count},
-    )

@@ -46,10 +46,10 @@ def class_names(members: Members, known: DatasetInfo) -> tuple[str, ...]:
     """
     lines = _lines(members, "words.txt")
     words = {line[0]: line[1].split(",")[0].strip() for line in lines if len(line) > 1}
-    found = [words.get(number, number) for number in known.class_names]
+    names = [words.get(number, number) for number in known.class_names]
     return tuple(
-        name if found.count(name) == 1 else f"{name} ({number})"
-        for name, number in zip(found, known.class_names, strict=True)
+        name if names.count(name) == 1 else f"{name} ({number})"
+        for name, number in zip(names, known.class_names, strict=True)
     )
 
 
