@@ -60,8 +60,8 @@ def run_through(call: Callable[[], object]) -> tuple[int, int]:
 
 def calls() -> dict[str, Callable[[], object]]:
     """Returns the three calls, on a linear model of 8 x 8 images."""
-    images = np.random.default_rng(0).random((8, 8, 8, 1), np.float32)
-    labels = np.zeros(8, np.int32)
+    images = jax.numpy.asarray(np.random.default_rng(0).random((8, 8, 8, 1), np.float32))
+    labels = jax.numpy.zeros(8, "int32")
     weights = jax.numpy.asarray(np.random.default_rng(1).normal(size=(64, 3)), "float32")
     logits_fn = jax.tree_util.Partial(_linear, weights)
     key = jax.random.key(0)
