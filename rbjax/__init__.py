@@ -25,6 +25,7 @@ _SUBMODULES = (
     "rpr",
     "score",
     "tables",
+    "testing",
     "train",
     "training",
     "typing",

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rbjax import losses
+from rbjax import losses, testing
 from rbjax.losses import adversarial
+from rbjax.testing.functions import LABELS, LOGITS
 from rbjax.typing import LossFn
 
-NUM_CLASSES = 4
 COUNTS = [40, 20, 10, 5]
-LOGITS = 3 * jax.random.normal(jax.random.key(0), (8, NUM_CLASSES))
-LABELS = jnp.array([0, 1, 2, 3, 3, 2, 1, 0])
 
 FUNCTIONS: dict[str, LossFn] = {
     **{name: losses.create(name, class_counts=COUNTS) for name in losses.LOSSES},
@@ -25,36 +22,40 @@ FUNCTIONS: dict[str, LossFn] = {
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-class TestLoss:
-    def test_one_float32_per_example(self, name: str):
-        for dtype in (jnp.float32, jnp.bfloat16):
-            loss = FUNCTIONS[name](LOGITS.astype(dtype), LABELS)
-            assert loss.shape == (8,)
-            assert loss.dtype == jnp.float32
+def test_contract(name: str):
+    testing.check_loss(FUNCTIONS[name])
 
-    def test_bfloat16_logits_are_computed_in_float32(self, name: str):
-        coarse = LOGITS.astype(jnp.bfloat16)
-        expected = FUNCTIONS[name](coarse.astype(jnp.float32), LABELS)
-        np.testing.assert_array_equal(FUNCTIONS[name](coarse, LABELS), expected)
 
-    def test_example_stands_alone(self, name: str):
-        together = FUNCTIONS[name](LOGITS, LABELS)
-        alone = jnp.stack(
-            [FUNCTIONS[name](LOGITS[i : i + 1], LABELS[i : i + 1])[0] for i in range(8)]
-        )
-        np.testing.assert_allclose(together, alone, rtol=1e-6)
+def per_batch(logits, labels):
+    losses_ = FUNCTIONS["cross_entropy"](logits, labels)
+    return losses_ / losses_.mean()
 
-    def test_jit_and_gradient(self, name: str):
-        loss_fn = FUNCTIONS[name]
-        np.testing.assert_allclose(
-            jax.jit(loss_fn)(LOGITS, LABELS), loss_fn(LOGITS, LABELS), rtol=1e-5
-        )
-        gradient = jax.grad(lambda z: loss_fn(z, LABELS).sum())(100 * LOGITS)
-        assert np.isfinite(gradient).all()
 
-    def test_falls_as_the_true_logit_rises(self, name: str):
-        gradient = jax.grad(lambda z: FUNCTIONS[name](z, LABELS).sum())(LOGITS / 100)
-        assert (np.asarray(gradient)[np.arange(8), LABELS] < 0).all()
+MUTANTS: dict[str, tuple[LossFn, str]] = {
+    "a mean": (lambda z, y: FUNCTIONS["cross_entropy"](z, y).mean(), "one an example"),
+    "bfloat16": (
+        lambda z, y: FUNCTIONS["cross_entropy"](z.astype(jnp.bfloat16), y).astype(z.dtype),
+        "float32",
+    ),
+    "by the batch": (per_batch, "depends on the batch"),
+    "overflows": (
+        lambda z, y: (
+            -jnp.log(
+                jnp.exp(z.astype(jnp.float32))[jnp.arange(len(y)), y]
+                / jnp.exp(z.astype(jnp.float32)).sum(-1)
+            )
+        ),
+        "not finite",
+    ),
+    "rises": (lambda z, y: -FUNCTIONS["cross_entropy"](z, y), "does not fall"),
+}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_wrong_loss_fails(mutant: str):
+    loss_fn, reason = MUTANTS[mutant]
+    with pytest.raises(AssertionError, match=reason):
+        testing.check_loss(loss_fn)
 
 
 @pytest.mark.parametrize("name", ["class_balanced", "balanced_softmax"])

@@ -1,0 +1,215 @@
+"""What every attack must do, as a check that an attack of one's own can be put to.
+
+All checks call one linear model on one shape and differ in its weights alone, so that an attack
+compiles few times. A linear model's margin falls by epsilon times the dual norm of its weights at
+most, which says exactly how strong an attack must be.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.tree_util import Partial
+
+from rbjax import prng
+from rbjax.typing import Array
+
+SHAPE = (6, 6, 1)
+NUM_CLASSES = 5
+EPSILON = {"linf": 0.1, "l2": 0.5, "l1": 2.0}
+LABELS = jnp.array([0, 1, 2, 3, 4, 2, 0, 1])
+TARGETS = (LABELS + 1) % NUM_CLASSES
+KEYS = prng.per_example(jax.random.key(3), jnp.arange(100, 108))
+_DUAL = {"linf": 1, "l2": 2, "l1": np.inf}
+_ORDER = {"linf": np.inf, "l2": 2, "l1": 1}
+
+
+class Strength(NamedTuple):
+    """How strong an attack claims to be against a linear model."""
+
+    least: float = 0.97
+    """Share of the largest possible fall of the margin that it reaches on every image."""
+    mean: float = 0.97
+    """The same, on average over the images."""
+    reach: float = 1.0
+    """How many epsilons it may move; more than 1 where steps are not projected."""
+    minimum_norm: bool = False
+    """Whether it looks for the smallest perturbation: it leaves alone what is already wrong or out
+    of reach, and moves the rest just across the boundary."""
+    stops_when_fooled: bool = False
+    """Whether an image that is fooled is not moved any further."""
+
+
+def check_attack(attack: Any, *, strength: Strength | None = None, targeted: bool = True) -> None:
+    """Puts an attack to everything that rbjax's own attacks are held to.
+
+    It stays in the set it declares; epsilon 0 changes nothing, for one example too; it fools what
+    can be fooled on a linear model, where the answer is known; targets are approached; an example's
+    result depends on neither its row, the batch, `jit` nor the number of devices; flat and steep
+    models give finite numbers.
+
+    Args:
+        attack: made by a maker, `attack(logits_fn, key, images, labels, *, targets, epsilon)`
+            -> AttackResult, with `attack.threat` the set it declares.
+        strength: what it claims to reach; None: all but 3 % of the largest possible fall.
+        targeted: whether it takes `targets`.
+
+    Raises:
+        AssertionError: for whatever it does not do, beginning with the check's name.
+    """
+    check_set(attack)
+    check_epsilon_zero(attack, strength=strength)
+    check_margin(attack, strength=strength)
+    if targeted:
+        check_targets(attack, strength=strength)
+    check_order(attack)
+    check_jit(attack)
+    check_devices(attack)
+    check_finite(attack)
+
+
+def model(scale: float = 1.0, bias: tuple[float, ...] = (0.0,) * NUM_CLASSES) -> Partial:
+    """Returns the linear model of the checks, `z = scale W x + b`."""
+    weights = jax.random.normal(jax.random.key(0), (36, NUM_CLASSES))
+    return Partial(_linear, {"w": scale * weights, "b": jnp.array(bias)})
+
+
+def _linear(variables: dict[str, Array], images: Array) -> Array:
+    return images.reshape(images.shape[0], -1) @ variables["w"] + variables["b"]
+
+
+def make_images(low: float = 0.0, high: float = 1.0) -> Array:
+    """Returns eight images that reach both edges of [low, high]."""
+    images = jax.random.uniform(jax.random.key(1), (8, *SHAPE), minval=low, maxval=high)
+    return images.at[:, 0].set(low).at[:, 1].set(high)
+
+
+def check_set(attack: Any) -> None:
+    """Checks that the images stay in the ball and the box that the attack declares."""
+    images, norm = make_images(), attack.threat.norm
+    epsilon = EPSILON[norm] * jnp.linspace(0.1, 1.0, 8)
+    for radius, options in ((epsilon, {"epsilon": epsilon}), (attack.threat.epsilon, {})):
+        moved = attack(model(), KEYS, images, LABELS, **options).images
+        if attack.threat.epsilon is not None:
+            flat = np.asarray(moved - images, np.float64).reshape(8, -1)
+            sizes = np.linalg.norm(flat, _ORDER[norm], axis=1)
+            assert np.all(sizes <= radius + 1e-6), f"check_set: sizes {sizes} exceed {radius}"
+        if attack.threat.box:
+            inside = np.all((moved >= 0) & (moved <= 1))
+            assert inside, "check_set: images leave [0, 1], which the attack declares to keep"
+
+
+def check_epsilon_zero(attack: Any, *, strength: Strength | None = None) -> None:
+    """Checks that nothing moves where epsilon is 0, and something where it is not."""
+    images, strength = make_images(), strength or Strength()
+    for epsilon in (0.0, jnp.zeros(8)):
+        still = attack(model(), KEYS, images, LABELS, epsilon=epsilon).images
+        assert np.array_equal(still, images), "check_epsilon_zero: images move at epsilon 0"
+    epsilon = jnp.where(jnp.arange(8) == 3, 0.0, EPSILON[attack.threat.norm])
+    result = attack(model(), KEYS, images, LABELS, epsilon=epsilon)
+    moved = np.any(np.asarray(result.images != images), axis=(1, 2, 3))
+    assert not moved[3], "check_epsilon_zero: the one image with epsilon 0 moves"
+    if strength.minimum_norm:
+        assert moved.any(), "check_epsilon_zero: no image moves"
+    else:
+        assert np.array_equal(moved, epsilon > 0), "check_epsilon_zero: an image does not move"
+
+
+def check_margin(attack: Any, *, strength: Strength | None = None) -> None:
+    """Checks the fall of a linear model's margin, `epsilon * dual norm of the weights` at most."""
+    strength, norm = strength or Strength(), attack.threat.norm
+    # The other classes are out of reach, so that cross-entropy's gradient is along w_y - w_other.
+    weights = np.asarray(model(scale=0.05).args[0]["w"], np.float64)
+    centred = tuple(-0.5 * weights[:, :2].sum(axis=0))
+    logits_fn = model(scale=0.05, bias=(*centred, -1e4, -1e4, -1e4))
+    images = make_images(0.45, 0.55)
+    labels = jnp.argmax(logits_fn(images), axis=-1).at[0].add(1) % 2  # the first one is wrong
+    weights = weights[:, 0] - weights[:, 1]
+
+    def margins(images: Array) -> np.ndarray:
+        sign = np.where(np.asarray(labels) == 0, 1.0, -1.0)
+        return sign * ((np.asarray(images, np.float64).reshape(8, -1) - 0.5) @ weights)
+
+    before, dual = margins(images), np.linalg.norm(weights, _DUAL[norm])
+    epsilon = 1.05 * np.median(before[before > 0]) / dual
+    result = attack(logits_fn, KEYS, images, labels, epsilon=epsilon)
+    most, after, fooled = epsilon * dual * strength.reach, margins(result.images), result.fooled
+    fall = before - after
+    assert np.array_equal(fooled, after < 0), "check_margin: `fooled` is not what the images say"
+    assert np.all(fall <= most * (1 + 2e-3)), f"check_margin: fall {fall} of at most {most}"
+    reachable = np.abs(before - most) > (1 - strength.least) * most
+    if strength.least > 0.5:
+        expected = (before < most)[reachable]
+        assert np.array_equal(fooled[reachable], expected), "check_margin: fools other images"
+    if strength.minimum_norm:
+        moved = np.any(np.asarray(result.images != images), axis=(1, 2, 3))
+        correct = np.asarray(fooled & (before > 0))
+        assert np.array_equal(moved, correct), "check_margin: moves what it need not or cannot"
+        far = fall[moved] <= before[moved] + 0.1 * most
+        assert np.all(far), "check_margin: moves further than the boundary"
+        return
+    counted = ~np.asarray(fooled) if strength.stops_when_fooled else np.ones(8, bool)
+    least = fall[counted] >= strength.least * most
+    assert np.all(least), f"check_margin: fall {fall[counted]}, possible is {most}"
+    assert fall[counted].mean() >= strength.mean * most, "check_margin: too weak on average"
+
+
+def check_targets(attack: Any, *, strength: Strength | None = None) -> None:
+    """Checks that targets are approached, and that `fooled` says which are reached."""
+    images, logits_fn = make_images(), model()
+    untouched = attack(logits_fn, KEYS, images, LABELS, targets=TARGETS, epsilon=0.0)
+    # The smallest perturbation to a target may be large.
+    epsilon = 1.0 if strength is not None and strength.minimum_norm else None
+    result = attack(logits_fn, KEYS, images, LABELS, targets=TARGETS, epsilon=epsilon)
+    predictions = jnp.argmax(logits_fn(result.images), axis=-1)
+    assert result.fooled.sum() > untouched.fooled.sum(), "check_targets: none is reached"
+    assert np.mean(result.loss) > np.mean(untouched.loss), "check_targets: the loss does not rise"
+    reached = predictions == TARGETS
+    assert np.array_equal(result.fooled, reached), "check_targets: `fooled` is not the target"
+    assert np.array_equal(result.predictions, predictions), "check_targets: wrong `predictions`"
+
+
+def check_order(attack: Any) -> None:
+    """Checks that an example has the same image at any row, and in a smaller batch."""
+    images, order = make_images(), jnp.array([5, 2, 7, 0, 1, 6, 3, 4])
+    first = attack(model(), KEYS, images, LABELS)
+    moved = attack(model(), KEYS[order], images[order], LABELS[order])
+    for one, other in zip(first, moved, strict=True):
+        assert np.array_equal(one[order], other), "check_order: depends on the row"
+    few = attack(model(), KEYS[:3], images[:3], LABELS[:3]).images
+    assert np.allclose(few, first.images[:3], rtol=0, atol=1e-5), "check_order: or on the batch"
+
+
+def check_jit(attack: Any) -> None:
+    """Checks that it is part of a caller's compiled program."""
+    images = make_images()
+    eager = attack(model(), KEYS, images, LABELS)
+    jitted = jax.jit(lambda f, k, x, y: attack(f, k, x, y))(model(), KEYS, images, LABELS)
+    close = np.allclose(jitted.images, eager.images, rtol=0, atol=1e-6)
+    assert close, "check_jit: another image"
+    assert np.array_equal(jitted.fooled, eager.fooled), "check_jit: others are fooled"
+    assert np.allclose(jitted.loss, eager.loss, rtol=1e-5, atol=0), "check_jit: another loss"
+
+
+def check_devices(attack: Any) -> None:
+    """Checks that all local devices together give what one gives."""
+    num_devices = max(n for n in (1, 2, 4, 8) if n <= jax.local_device_count())
+    mesh = Mesh(np.asarray(jax.local_devices()[:num_devices]), ("data",))
+    images, sharding = make_images(), NamedSharding(mesh, PartitionSpec("data"))
+    one = attack(model(), KEYS, images, LABELS)
+    several = attack(model(), *jax.device_put((KEYS, images, LABELS), sharding))
+    close = np.allclose(several.images, one.images, rtol=0, atol=1e-5)
+    assert close, f"check_devices: another image on {num_devices} devices"
+    assert np.array_equal(several.fooled, one.fooled), "check_devices: others are fooled"
+
+
+def check_finite(attack: Any) -> None:
+    """Checks that flat and steep models give finite images and losses."""
+    for scale in (0.0, 1e-30, 1e6):
+        result = attack(model(scale), KEYS, make_images(), LABELS)
+        finite = all(np.all(np.isfinite(part)) for part in result)
+        assert finite, f"check_finite: not with logits times {scale:g}"
