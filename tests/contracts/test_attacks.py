@@ -1,8 +1,7 @@
 """What every entry of `ATTACKS` must do, and that a wrong attack does not pass.
 
-An attack is tested by being listed. The checks are functions of an attack, so that mutants can be
-fed to them at the end. All of them call one linear model on one shape, and differ in its weights
-alone, so that an attack compiles few times.
+An attack is tested by being listed. The checks are those of `rbjax.testing`, which mutants are fed
+to at the end.
 """
 
 from __future__ import annotations
@@ -16,27 +15,33 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
-from jax.tree_util import Partial
 
-from rbjax import attacks, prng
+from rbjax import attacks, testing
 from rbjax.attacks.carlini_wagner import CarliniWagnerPlan
 from rbjax.attacks.deepfool import DeepFoolPlan
 from rbjax.attacks.fab import FABPlan
 from rbjax.attacks.gradient import GradientPlan
 from rbjax.attacks.norms import NORMS
 from rbjax.attacks.square import SquarePlan
+from rbjax.testing import Strength
+from rbjax.testing import attacks as suite
+from rbjax.testing.attacks import (
+    EPSILON,
+    KEYS,
+    LABELS,
+    TARGETS,
+    check_devices,
+    check_epsilon_zero,
+    check_finite,
+    check_jit,
+    check_margin,
+    check_order,
+    check_set,
+    check_targets,
+    make_images,
+    model,
+)
 from rbjax.typing import AttackResult
-
-SHAPE = (6, 6, 1)
-NUM_CLASSES = 5
-EPSILON = {"linf": 0.1, "l2": 0.5, "l1": 2.0}
-DUAL = {"linf": 1, "l2": 2, "l1": np.inf}
-LABELS = jnp.array([0, 1, 2, 3, 4, 2, 0, 1])
-TARGETS = (LABELS + 1) % NUM_CLASSES
-KEYS = prng.per_example(jax.random.key(3), jnp.arange(100, 108))
-
 
 QUICK = {
     "apgd": {"num_steps": 40},
@@ -46,8 +51,6 @@ QUICK = {
     "carlini_wagner": {"num_steps": 200, "search_steps": 6, "learning_rate": 0.02},
 }
 """Options that an attack needs for five classes, or to be quick on 36 pixels."""
-
-MINIMUM_NORM = (FABPlan, DeepFoolPlan, CarliniWagnerPlan)
 
 NORM_ERROR = r"norm '\w+' is unknown"
 
@@ -94,162 +97,18 @@ def knows(name: str, options: dict[str, Any]) -> bool:
 every_setting = pytest.mark.parametrize(("name", "options"), list(settings()))
 
 
-def linear(variables: dict[str, Any], images):
-    return images.reshape(images.shape[0], -1) @ variables["w"] + variables["b"]
-
-
-def model(scale=1.0, bias=(0.0,) * NUM_CLASSES) -> Partial:
-    weights = jax.random.normal(jax.random.key(0), (36, NUM_CLASSES))
-    return Partial(linear, {"w": scale * weights, "b": jnp.array(bias)})
-
-
-def make_images(low=0.0, high=1.0):
-    """Returns images that reach the edges of [low, high] where those are 0 and 1."""
-    images = jax.random.uniform(jax.random.key(1), (8, *SHAPE), minval=low, maxval=high)
-    return images.at[:, 0].set(low).at[:, 1].set(high)
-
-
-def sizes(norm: str, delta) -> np.ndarray:
-    flat = np.asarray(delta, np.float64).reshape(len(delta), -1)
-    return np.linalg.norm(flat, {"linf": np.inf, "l2": 2, "l1": 1}[norm], axis=1)
-
-
-def check_set(attack):
-    images = make_images()
-    epsilon = EPSILON[attack.threat.norm] * jnp.linspace(0.1, 1.0, 8)
-    result = attack(model(), KEYS, images, LABELS, epsilon=epsilon)
-    if attack.threat.epsilon is not None:
-        assert np.all(sizes(attack.threat.norm, result.images - images) <= epsilon + 1e-6)
-    if attack.threat.box:
-        assert np.all((result.images >= 0) & (result.images <= 1))
-    # The declared radius is the one that is used where the call gives none.
-    result = attack(model(), KEYS, images, LABELS)
-    if attack.threat.epsilon is not None:
-        size = sizes(attack.threat.norm, result.images - images)
-        assert np.all(size <= attack.threat.epsilon + 1e-6)
-
-
-def check_epsilon_zero(attack):
-    images = make_images()
-    for epsilon in (0.0, jnp.zeros(8)):
-        result = attack(model(), KEYS, images, LABELS, epsilon=epsilon)
-        np.testing.assert_array_equal(result.images, images)
-    epsilon = jnp.where(jnp.arange(8) == 3, 0.0, EPSILON[attack.threat.norm])
-    result = attack(model(), KEYS, images, LABELS, epsilon=epsilon)
-    np.testing.assert_array_equal(result.images[3], images[3])
-    moved = np.any(np.asarray(result.images != images), axis=(1, 2, 3))
-    if looks_for_the_smallest(attack):  # leaves alone what it cannot fool, and what is wrong anyway
-        assert moved.sum() > 0
-    else:
-        np.testing.assert_array_equal(moved, epsilon > 0)
-
-
-def check_margin(attack):
-    """What can be fooled is: a linear model's margin falls by epsilon times the dual norm at most.
-
-    An attack that climbs lets it fall by just that, everywhere. One that looks for the smallest
-    perturbation lets it fall by little more than the margin, and leaves alone what is out of reach.
-    """
-    # The other classes are out of reach, so that cross-entropy's gradient is along w_y - w_other.
-    weights = np.asarray(model(scale=0.05).args[0]["w"], np.float64)
-    centred = tuple(-0.5 * weights[:, :2].sum(axis=0))
-    logits_fn, images = (
-        model(scale=0.05, bias=(*centred, -1e4, -1e4, -1e4)),
-        make_images(0.45, 0.55),
-    )
-    labels = jnp.argmax(logits_fn(images), axis=-1).at[0].add(1) % 2  # the first one is wrong
-    weights, norm = weights[:, 0] - weights[:, 1], attack.threat.norm
-
-    def margins(images) -> np.ndarray:
-        sign = np.where(np.asarray(labels) == 0, 1.0, -1.0)
-        return sign * ((np.asarray(images, np.float64).reshape(8, -1) - 0.5) @ weights)
-
-    before, dual = margins(images), np.linalg.norm(weights, DUAL[norm])
-    epsilon = 1.05 * np.median(before[before > 0]) / dual
-    result = attack(logits_fn, KEYS, images, labels, epsilon=epsilon)
-    unprojected = getattr(attack.plan, "ball", True) is False
-    fall = epsilon * dual * (attack.plan.num_steps if unprojected else 1)
-    after = margins(result.images)
-    np.testing.assert_array_equal(result.fooled, after < 0)
-    if is_half_random(attack):
-        assert np.all((before - after >= 0) & (before - after <= fall * (1 + 1e-5)))
-        assert np.mean(before - after) > 0.4 * fall
-        return
-    is_square = isinstance(attack.plan, SquarePlan)  # whose squares in l2 have three pixels a side
-    slack = 0.3 if is_square and norm == "l2" else 0.03
-    reachable = np.abs(before - fall) > slack * fall
-    np.testing.assert_array_equal(result.fooled[reachable], (before < fall)[reachable])
-    assert unprojected or 0 < result.fooled.sum() < 8
-    if looks_for_the_smallest(attack):
-        moved = np.any(np.asarray(result.images != images), axis=(1, 2, 3))
-        np.testing.assert_array_equal(moved, result.fooled & (before > 0))
-        assert np.all((before - after)[moved] <= before[moved] + 0.1 * fall)
-    else:
-        stopped = is_square & np.asarray(result.fooled)
-        tolerance = slack if is_square else 2e-3
-        np.testing.assert_allclose((before - after)[~stopped], fall, rtol=tolerance)
-
-
-def looks_for_the_smallest(attack) -> bool:
-    """Returns whether it can be made without epsilon, for the smallest perturbation of all."""
+def strength(attack) -> Strength:
+    """What an attack of ours claims against a linear model."""
     plan = getattr(attack.plan, "finder", attack.plan)
-    return isinstance(plan, MINIMUM_NORM)
-
-
-def is_half_random(attack) -> bool:
-    plan = attack.plan
-    return getattr(plan, "start", None) == "half_signs" and plan.num_steps == 1
-
-
-def check_targets(attack):
-    images, logits_fn = make_images(), model()
-    untouched = attack(logits_fn, KEYS, images, LABELS, targets=TARGETS, epsilon=0.0)
-    # The smallest perturbation to a target may be large.
-    epsilon = 1.0 if looks_for_the_smallest(attack) else None
-    result = attack(logits_fn, KEYS, images, LABELS, targets=TARGETS, epsilon=epsilon)
-    if isinstance(attack.plan, GradientPlan):
-        assert np.mean(result.loss > untouched.loss) > 0.8
-    assert result.fooled.sum() > untouched.fooled.sum()
-    assert np.mean(result.loss) > np.mean(untouched.loss)
-    predictions = jnp.argmax(logits_fn(result.images), axis=-1)
-    np.testing.assert_array_equal(result.fooled, predictions == TARGETS)
-    np.testing.assert_array_equal(result.predictions, predictions)
-
-
-def check_order(attack):
-    """The same example gives the same image at any row, and in a smaller batch."""
-    images, order = make_images(), jnp.array([5, 2, 7, 0, 1, 6, 3, 4])
-    first = attack(model(), KEYS, images, LABELS)
-    moved = attack(model(), KEYS[order], images[order], LABELS[order])
-    for one, other in zip(first, moved, strict=True):
-        np.testing.assert_array_equal(one[order], other)
-    few = attack(model(), KEYS[:3], images[:3], LABELS[:3])
-    np.testing.assert_allclose(few.images, first.images[:3], atol=1e-5)
-
-
-def check_jit(attack):
-    images = make_images()
-    eager = attack(model(), KEYS, images, LABELS)
-    jitted = jax.jit(lambda f, k, x, y: attack(f, k, x, y))(model(), KEYS, images, LABELS)
-    np.testing.assert_allclose(jitted.images, eager.images, atol=1e-6)
-    np.testing.assert_array_equal(jitted.fooled, eager.fooled)
-    np.testing.assert_allclose(jitted.loss, eager.loss, rtol=1e-5)
-
-
-def check_devices(attack):
-    """Eight devices that have an image each give what one gives."""
-    images, sharding = make_images(), NamedSharding(Mesh(jax.devices(), ("data",)), P("data"))
-    one = attack(model(), KEYS, images, LABELS)
-    eight = attack(model(), *jax.device_put((KEYS, images, LABELS), sharding))
-    np.testing.assert_allclose(eight.images, one.images, atol=1e-5)
-    np.testing.assert_array_equal(eight.fooled, one.fooled)
-
-
-def check_finite(attack):
-    """Flat and steep models give finite images, and a constant one no step but the random start."""
-    for scale in (0.0, 1e-30, 1e6):
-        result = attack(model(scale), KEYS, make_images(), LABELS)
-        assert all(np.all(np.isfinite(part)) for part in result)
+    if isinstance(plan, (FABPlan, DeepFoolPlan, CarliniWagnerPlan)):
+        return Strength(minimum_norm=True)
+    if isinstance(plan, SquarePlan):  # whose squares in l2 have three pixels a side
+        least = 0.7 if plan.norm == "l2" else 0.97
+        return Strength(least=least, mean=least, stops_when_fooled=True)
+    if getattr(plan, "start", None) == "half_signs" and plan.num_steps == 1:
+        return Strength(least=0.0, mean=0.4)
+    reach = plan.num_steps if getattr(plan, "ball", True) is False else 1
+    return Strength(least=0.998, mean=0.998, reach=reach)
 
 
 CHECKS = (
@@ -272,7 +131,28 @@ def test_contract(name, options, check):
         options = {**options, "num_steps": 60 if options.get("norm") == "l2" else 10}
     if options.get("projected") is False and check is check_margin:
         options = {**options, "num_steps": 3}
-    check(attacks.create(name, **options))
+    attack = attacks.create(name, **options)
+    takes_strength = "strength" in inspect.signature(check).parameters
+    check(attack, **({"strength": strength(attack)} if takes_strength else {}))
+
+
+@every_setting
+def test_gradient_steps_bring_most_images_nearer_to_their_targets(name, options):
+    attack = attacks.create(name, **options)
+    if not isinstance(attack.plan, GradientPlan):
+        pytest.skip("only of attacks of gradient steps")
+    images = make_images()
+    untouched = attack(model(), KEYS, images, LABELS, targets=TARGETS, epsilon=0.0)
+    result = attack(model(), KEYS, images, LABELS, targets=TARGETS)
+    assert np.mean(result.loss > untouched.loss) > 0.8
+
+
+def test_suite_runs_every_check(monkeypatch):
+    ran = []
+    for check in CHECKS:
+        monkeypatch.setattr(suite, check.__name__, lambda *_, n=check.__name__, **__: ran.append(n))
+    testing.check_attack(attacks.fgsm(epsilon=0.1))
+    assert ran == [check.__name__ for check in CHECKS]
 
 
 @dataclasses.dataclass
@@ -316,7 +196,7 @@ def test_wrong_attack_fails(mutant):
     change, check = MUTANTS[mutant]
     attack = attacks.pgd(epsilon=0.1)
     check(attack)
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match=check.__name__):
         check(Mutant(attack, change))
 
 
