@@ -20,8 +20,8 @@ from rbjax.attacks.attack import (
     column,
     select,
 )
-from rbjax.attacks.classifier import Classifier, Objective
 from rbjax.attacks.search import TargetsPlan
+from rbjax.classifier import Classifier, Objective
 from rbjax.losses import adversarial
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key, LossFn

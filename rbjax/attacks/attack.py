@@ -15,16 +15,10 @@ import jax
 import jax.numpy as jnp
 
 from rbjax import checks, prng
-from rbjax.attacks.classifier import (
-    Classifier,
-    Model,
-    Objective,
-    Randomized,
-    as_model,
-    classifier,
-)
 from rbjax.attacks.norms import check_size
-from rbjax.inputs import check_images, check_labels, logits_shape
+from rbjax.classifier import Classifier, Model, Objective, as_classifier
+from rbjax.inputs import check_images, check_labels
+from rbjax.programs import Compiled
 from rbjax.typing import Array, AttackResult, Key
 
 
@@ -110,8 +104,8 @@ class CompiledAttack:
 
     Called on arrays it checks them and runs one compiled program; called inside `jit` it is part
     of the caller's program. With `logits_fn = jax.tree_util.Partial(model.apply, variables)` the
-    variables are an argument, and new weights do not compile again. A plain function is part of the
-    program: the same function object compiles once, a new one (a lambda made anew) every time.
+    variables are an argument, and new weights do not compile again. A plain function is traced at
+    each call, and compiled only if no function that does the same was: see `as_classifier`.
     Different sizes of `epsilon` and `step_size` never compile again.
     """
 
@@ -160,7 +154,8 @@ class CompiledAttack:
         """
         images, labels = jnp.asarray(images), jnp.asarray(labels)
         targets = None if targets is None else jnp.asarray(targets)
-        _check_batch(logits_fn, images, labels, targets)
+        model = as_classifier(logits_fn)
+        _check_batch(model, images, labels, targets)
         if step_size is not None and not self.plan.takes_step_size:
             raise ValueError(f"step_size is {step_size}; this attack chooses its steps itself")
         norm, shape = self.plan.norm, images.shape[:1]
@@ -170,7 +165,6 @@ class CompiledAttack:
             step = self.step_ratio * radius if self.plan.takes_step_size else 0.0
         step = _per_example("step_size", step, norm, shape)
         keys = prng.broadcast(key, images.shape[0])
-        model = as_model(logits_fn)
         arguments = (keys, images, labels, targets, radius, step)
         if checks.is_tracing() or checks.is_traced(model, *arguments):
             return run(self.plan, model, *arguments)
@@ -179,7 +173,7 @@ class CompiledAttack:
 
 def run(
     plan: Plan,
-    model: jax.tree_util.Partial | Randomized,
+    model: Classifier,
     keys: Key,
     images: Array,
     labels: Array,
@@ -190,7 +184,7 @@ def run(
     """Runs a plan on arrays: pure and jit-able, every size (B,) float32 and every key given."""
     # Nothing of an attack is differentiated by its caller (adversarial training).
     images = jax.lax.stop_gradient(images)
-    asked, wide = classifier(model, images), images.astype(jnp.float32)
+    asked, wide = model.asked_about(images), images.astype(jnp.float32)
     objective = plan.objective(asked, keys, wide, labels, targets)
     problem = Problem(asked, keys, wide, labels, targets, epsilon, step_size, objective)
     moved = plan.search(problem)
@@ -207,7 +201,7 @@ def run(
     return jax.lax.stop_gradient(result)
 
 
-_run: Callable[..., AttackResult] = jax.jit(run, static_argnums=0)
+_run = Compiled(jax.jit(run, static_argnums=0))
 
 _VERDICT, _CLEAN = 2**31 - 1, 2**31 - 2
 """Draws that no search makes: they are numbered from 0."""
@@ -283,37 +277,24 @@ def check_radius(epsilon: object, norm: str, *, optional: bool = False) -> float
     return radius
 
 
-def _check_batch(logits_fn: Model, images: Array, labels: Array, targets: Array | None) -> None:
+def _check_batch(model: Classifier, images: Array, labels: Array, targets: Array | None) -> None:
     """Raises a ValueError for what is wrong with a batch, as far as it is known."""
     check_images(images)
     if images.dtype == jnp.uint8:
         raise ValueError("images has dtype uint8; an attack needs floating images: images / 255")
     num_examples = images.shape[0]
-    if checks.is_tracing() or checks.is_traced(logits_fn, images):
+    if checks.is_tracing() or checks.is_traced(model, images):
         num_classes = jnp.iinfo(jnp.int32).max
     else:
-        num_classes = count_classes(logits_fn, images)
+        num_classes = model.count_classes(images)
     check_labels(labels, num_examples=num_examples, num_classes=num_classes)
     if targets is not None:
         check_labels(targets, num_examples=num_examples, num_classes=num_classes, field="targets")
 
 
 def count_classes(logits_fn: Model, images: Array | jax.ShapeDtypeStruct) -> int:
-    """Returns the number of classes of a model.
-
-    Raises:
-        ValueError: if its logits have another shape than (B, K).
-    """
-    if not isinstance(logits_fn, Randomized):
-        return logits_shape(logits_fn, images)[-1]
-    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), images.shape[0]))
-    shape = jax.eval_shape(logits_fn.fn, keys, images).shape
-    if len(shape) != 2 or shape[0] != images.shape[0]:
-        raise ValueError(
-            f"the randomised classifier gives shape {shape}; it must be "
-            f"({images.shape[0]}, num_classes)"
-        )
-    return shape[-1]
+    """Returns the number of classes of a model."""
+    return as_classifier(logits_fn).count_classes(images)
 
 
 def _per_example(

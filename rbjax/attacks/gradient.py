@@ -25,8 +25,8 @@ from rbjax.attacks.attack import (
     column,
     nothing_found,
 )
-from rbjax.attacks.classifier import Classifier, Objective
 from rbjax.attacks.norms import RULES, Rule
+from rbjax.classifier import Classifier, Objective
 from rbjax.losses import adversarial
 from rbjax.losses.adversarial import Direction
 from rbjax.tables import lookup

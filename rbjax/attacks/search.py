@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from rbjax import prng
 from rbjax.attacks.attack import Found, Problem, better, clean_keys, nothing_found
-from rbjax.attacks.classifier import Classifier, Objective
+from rbjax.classifier import Classifier, Objective
 from rbjax.losses import adversarial
 from rbjax.typing import Array, Key
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
 
 from rbjax import checks, prng
-from rbjax.attacks.attack import CompiledAttack, Plan, Problem, Threat, count_classes, run
-from rbjax.attacks.classifier import Classifier, Model, Objective, Randomized, as_model
+from rbjax.attacks.attack import CompiledAttack, Plan, Problem, Threat, run
+from rbjax.classifier import Classifier, Model, Objective, as_classifier
+from rbjax.programs import Compiled
 from rbjax.typing import Array, AttackResult, Key
 
 
@@ -25,7 +24,7 @@ class TransferAttack:
     """
 
     attack: CompiledAttack
-    source: Partial | Randomized
+    source: Classifier
 
     @property
     def plan(self) -> Plan:
@@ -71,14 +70,13 @@ class TransferAttack:
         Raises:
             ValueError: for wrong shapes and values, and for models of other numbers of classes.
         """
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
+        images, labels, model = jnp.asarray(images), jnp.asarray(labels), as_classifier(logits_fn)
         options = {"targets": targets, "epsilon": epsilon, "step_size": step_size}
         crafted = self.attack(self.source, key, images, labels, **options)
         if not checks.is_tracing():
-            _check_classes(self.source, logits_fn, images)
+            _check_classes(self.source, model, images)
         targets = None if targets is None else jnp.asarray(targets)
         keys = prng.broadcast(key, images.shape[0])
-        model = as_model(logits_fn)
         arguments = (crafted.images, keys, images, labels, targets)
         if checks.is_tracing() or checks.is_traced(model, *arguments):
             return judge(self.plan, model, *arguments)
@@ -109,11 +107,11 @@ def transfer(attack: CompiledAttack, source: Model) -> TransferAttack:
         raise ValueError(
             f"attack is a {type(attack).__name__}; it must be an attack, such as pgd(epsilon=8/255)"
         )
-    if not (callable(source) or isinstance(source, Randomized)):
+    if not (callable(source) or isinstance(source, Classifier)):
         raise ValueError(
             f"source is a {type(source).__name__}; it must be a function, images -> logits"
         )
-    return TransferAttack(attack, as_model(source))
+    return TransferAttack(attack, as_classifier(source))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +153,7 @@ class _Given:
 
 def judge(
     plan: Plan,
-    model: Partial | Randomized,
+    model: Classifier,
     found: Array,
     keys: Key,
     images: Array,
@@ -166,7 +164,7 @@ def judge(
 
     Args:
         plan: of the attack, for what its loss is.
-        model: as `as_model` gives it.
+        model: what judges.
         found: (B, H, W, C) the adversarial images.
         keys: (B,) keys.
         images: (B, H, W, C) as they were.
@@ -177,11 +175,11 @@ def judge(
     return run(_Given(plan, found), model, keys, images, labels, targets, anywhere, anywhere)
 
 
-_judge: Callable[..., AttackResult] = jax.jit(judge, static_argnums=0)
+_judge = Compiled(jax.jit(judge, static_argnums=0))
 
 
-def _check_classes(source: Model, logits_fn: Model, images: Array) -> None:
+def _check_classes(source: Classifier, model: Classifier, images: Array) -> None:
     """Raises a ValueError for models that do not have the same number of classes."""
-    has, needs = count_classes(source, images), count_classes(logits_fn, images)
+    has, needs = source.count_classes(images), model.count_classes(images)
     if has != needs:
         raise ValueError(f"source has {has} classes; it must have the model's, {needs}")

@@ -1,0 +1,310 @@
+"""The one type that a model has: logits, means over draws, and gradients of what is climbed.
+
+Every entry point takes what a person has (a function, a `Partial`, a randomised classifier) and
+turns it into a `Classifier` by `as_classifier`. Whether anything is random in it makes no
+difference from there on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import types
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from rbjax import checks, prng
+from rbjax.convolution import loop_safe
+from rbjax.programs import Compiled, PlainFunction, is_plain
+from rbjax.typing import Array, Key, RandomizedFn
+
+Objective = Callable[[Array], Array]
+"""logits (B, K) -> what is climbed, (B,)."""
+
+
+class Gradient(NamedTuple):
+    """What a pass forwards and backwards gives."""
+
+    loss: Array
+    """(B,) what is climbed."""
+    logits: Array
+    """(B, K) float32."""
+    gradient: Array
+    """(B, H, W, C) of each example's loss in its own image."""
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["fn"],
+    meta_fields=["num_samples", "is_random", "dtype", "num_classes"],
+)
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+    """A model as rbjax asks it; `as_classifier` and `attacks.randomized` make it.
+
+    A pytree of the model's weights, so that new weights do not compile anything again.
+    """
+
+    fn: Any
+    """(keys (B,), images (B, H, W, C)) -> logits (B, K); without anything random the keys are not
+    read, and may be None."""
+    num_samples: int = 1
+    """Draws whose mean is an answer."""
+    is_random: bool = False
+    dtype: Any = None
+    """Of the images that the model sees; None: as they come."""
+    num_classes: int = 0
+    """K, once it is asked about images; 0 before."""
+
+    def asked_about(self, images: Array) -> Classifier:
+        """Returns the classifier inside a compiled function: gradients stop at its weights.
+
+        Its convolutions are fast inside loops, and its dtype and number of classes are known.
+
+        Args:
+            images: (B, H, W, C), of whose shape and dtype it will be asked.
+        """
+        fn = loop_safe(jax.tree.map(jax.lax.stop_gradient, self.fn))
+        shape = jax.eval_shape(fn, _keys_for(images), images).shape
+        return dataclasses.replace(self, fn=fn, dtype=images.dtype, num_classes=shape[-1])
+
+    def logits(self, keys: Key | None, images: Array) -> Array:
+        """Returns the logits (B, K), float32: the mean over the draws.
+
+        Args:
+            keys: (B,) keys; only a randomised model draws from them.
+            images: (B, H, W, C).
+        """
+        images = images if self.dtype is None else images.astype(self.dtype)
+        logits = self._mean(lambda fn: fn(images).astype(jnp.float32), keys)
+        chex.assert_shape(logits, (images.shape[0], self.num_classes or None))
+        return logits
+
+    def value_and_grad(self, objective: Objective, keys: Key, images: Array) -> Gradient:
+        """Returns each example's loss, logits and gradient: means over the draws.
+
+        Args:
+            objective: logits (B, K) -> (B,).
+            keys: (B,) keys, other ones in each step of an attack.
+            images: (B, H, W, C) float32.
+        """
+
+        def once(fn: Callable[[Array], Array]) -> Gradient:
+            def total(images: Array) -> tuple[Array, tuple[Array, Array]]:
+                logits = fn(images.astype(self.dtype)).astype(jnp.float32)
+                losses = objective(logits)
+                # The sum, not the mean: an example's gradient does not depend on its batch.
+                return jnp.sum(losses), (losses, logits)
+
+            gradient, (losses, logits) = jax.grad(total, has_aux=True)(images)
+            return Gradient(losses, logits, gradient)
+
+        return self._mean(once, keys)
+
+    def logits_and_gradients(
+        self, functionals: Array, keys: Key, images: Array
+    ) -> tuple[Array, Array]:
+        """Returns each example's logits, and its gradients of several sums of them.
+
+        One pass forwards and one backwards a sum: those of sum_k functionals[b, m, k] z_k in the
+        image b; means over the draws.
+
+        Args:
+            functionals: (B, M, K) float32.
+            keys: (B,) keys, other ones in each step of an attack.
+            images: (B, H, W, C) float32.
+
+        Returns:
+            (B, K) float32 and (B, M, H, W, C) float32.
+        """
+
+        def once(fn: Callable[[Array], Array]) -> tuple[Array, Array]:
+            logits, backwards = jax.vjp(
+                lambda images: fn(images.astype(self.dtype)).astype(jnp.float32), images
+            )
+            gradients = jax.lax.map(lambda row: backwards(row)[0], jnp.moveaxis(functionals, 1, 0))
+            return logits, jnp.moveaxis(gradients, 0, 1)
+
+        return self._mean(once, keys)
+
+    def _mean[T](self, once: Callable[[Callable[[Array], Array]], T], keys: Key | None) -> T:
+        """Returns the mean over the draws of what `once` gives of the model.
+
+        Args:
+            once: (images -> logits) -> a pytree of float32 arrays.
+            keys: (B,) keys.
+        """
+        if not self.is_random:
+            return once(functools.partial(self.fn, keys))
+
+        def drawn(draw: Array | int) -> T:
+            return once(functools.partial(self.fn, prng.per_draw(keys, draw)))
+
+        shapes = jax.eval_shape(drawn, 0)
+        zeros = jax.tree.map(lambda part: jnp.zeros(part.shape, part.dtype), shapes)
+        sums = jax.lax.fori_loop(
+            0, self.num_samples, lambda draw, sums: jax.tree.map(jnp.add, sums, drawn(draw)), zeros
+        )
+        return jax.tree.map(lambda x: x / self.num_samples, sums)
+
+    def count_classes(self, images: Array | jax.ShapeDtypeStruct) -> int:
+        """Returns the number of classes.
+
+        Args:
+            images: (B, H, W, C), of which the shape and dtype are read.
+
+        Raises:
+            ValueError: if the logits have another shape than (B, K), or the model is no JAX
+                function.
+        """
+        try:
+            shape = _logits_struct(self, _keys_for(images), images).shape
+        except jax.errors.TracerArrayConversionError:
+            raise ValueError(
+                "logits_fn turns its images into numpy arrays, which JAX cannot trace; give a "
+                "function of JAX arrays, or score a black box: rpr.black_box(predict)"
+            ) from None
+        if len(shape) != 2 or shape[0] != images.shape[0]:
+            what = "the randomised classifier" if self.is_random else "logits_fn"
+            raise ValueError(
+                f"{what} gives shape {shape}; it must be ({images.shape[0]}, num_classes)"
+            )
+        return shape[-1]
+
+    def placed(self, where: Any) -> Classifier:
+        """Returns the classifier with its weights on devices, as `jax.device_put` puts them.
+
+        What a plain function captures is put there when it is traced.
+        """
+
+        def place(leaf: Any) -> Any:
+            return PlainFunction(leaf.fn, where) if is_plain(leaf) else jax.device_put(leaf, where)
+
+        return jax.tree.map(place, self, is_leaf=is_plain)
+
+
+Model = Callable[..., Array] | Classifier
+"""What a person has: images -> logits, a `jax.tree_util.Partial`, or a randomised classifier."""
+
+
+def as_classifier(model: Model) -> Classifier:
+    """Returns a model as a classifier; a classifier as it is.
+
+    A plain function is traced at each call: what it captures then (weights in a closure, in
+    a global, or in an object whose method it is) becomes arguments, equal programs share one
+    compilation, and nothing is kept of it afterwards. So an answer is always that of the weights
+    of the moment; only what JAX itself remembers is not seen, a function under `jax.jit` that the
+    model calls and whose captured arrays were exchanged. A loop over batches keeps the classifier
+    that this returns, and its trace.
+
+    A `jax.tree_util.Partial` is not traced again: its function is known by its identity, and its
+    arrays are arguments. If that function captures arrays itself it counts as a plain one.
+
+    Args:
+        model: images (B, H, W, C) in [0, 1] -> logits (B, K), or a classifier.
+
+    Raises:
+        ValueError: if it cannot be called.
+    """
+    if isinstance(model, Classifier):
+        return model
+    return Classifier(Partial(_without_keys, _as_pytree(model, "logits_fn")))
+
+
+def randomized(fn: RandomizedFn, *, num_samples: int = 20) -> Classifier:
+    """Returns a randomised classifier, for every place that takes a logits function.
+
+    Attacks climb the mean of the loss over `num_samples` draws, and judge an image by the class of
+    the mean logits over as many draws that were not used to craft it (expectation over
+    transformation).
+
+    Args:
+        fn: (keys (B,), images (B, H, W, C)) -> logits (B, K): what is random of an image follows
+            from its key. With `jax.tree_util.Partial(apply, variables)` it is not traced again.
+        num_samples: draws of each answer; AutoAttack's version for randomised defences takes 20.
+
+    Returns:
+        The classifier.
+
+    Raises:
+        ValueError: if `num_samples` is below 1.
+
+    Source:
+        Athalye, Carlini, Wagner 2018, arXiv:1802.00420, section 4.2.
+    """
+    checks.integer("num_samples", num_samples, low=1)
+    return Classifier(_as_pytree(fn, "fn"), num_samples, is_random=True)
+
+
+def _without_keys(model: Callable[[Array], Array], keys: Key | None, images: Array) -> Array:
+    del keys
+    return model(images)
+
+
+def _as_pytree(model: Any, field: str) -> Any:
+    """Returns a `Partial` whose function captures no array as it is; all else as plain."""
+    if not callable(model):
+        raise ValueError(
+            f"{field} is a {type(model).__name__}; it must be a function of images that gives "
+            "logits, or jax.tree_util.Partial(apply, variables)"
+        )
+    if isinstance(model, Partial) and not _captures_arrays(model.func):
+        return model
+    return PlainFunction(model)
+
+
+def _captures_arrays(fn: Any, seen: tuple[Any, ...] = ()) -> bool:
+    """Returns whether a function reads arrays that are not among its arguments, as far as seen.
+
+    Looked at are its closure, its globals and defaults, the attributes of its object, and the same
+    of the functions among them.
+    """
+    fn = getattr(fn, "__wrapped__", fn)
+    captured = _attributes(fn.__self__ if isinstance(fn, types.MethodType) else fn)
+    fn = getattr(fn, "__func__", fn)
+    if isinstance(fn, types.FunctionType):
+        cells = inspect.getclosurevars(fn)
+        captured += [cells.nonlocals, cells.globals, fn.__defaults__, fn.__kwdefaults__]
+    for leaf in jax.tree.leaves(captured):
+        if isinstance(leaf, jax.Array | np.ndarray):
+            return True
+        if isinstance(leaf, types.FunctionType) or hasattr(leaf, "__wrapped__"):
+            # Functions at the top of a module, ours and libraries' alike, are not followed.
+            is_local = getattr(leaf, "__closure__", None) is not None
+            if is_local and leaf not in seen and _captures_arrays(leaf, (*seen, fn, leaf)):
+                return True
+        elif any(isinstance(x, jax.Array | np.ndarray) for x in jax.tree.leaves(_attributes(leaf))):
+            return True
+    return False
+
+
+def _attributes(value: Any) -> list[Any]:
+    """Returns the values of an object's attributes; none of a class or module."""
+    is_code = isinstance(value, type | types.ModuleType)
+    return [] if is_code else list(getattr(value, "__dict__", {}).values())
+
+
+@jax.jit
+def _logits(classifier: Classifier, keys: Any, images: Array) -> Array:
+    return classifier.fn(keys, images)
+
+
+_logits_struct = Compiled(_logits.eval_shape)
+"""A `Partial` is traced once for the same shapes."""
+
+
+def _keys_for(images: Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    """Returns what (B,) keys look like."""
+    return jax.ShapeDtypeStruct(images.shape[:1], _key_dtype())
+
+
+@functools.cache
+def _key_dtype() -> Any:
+    return jax.eval_shape(lambda: jax.random.key(0)).dtype
