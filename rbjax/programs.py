@@ -213,7 +213,7 @@ def _captured(jaxpr: Any) -> list[Any]:
 def _evaluate(jaxpr: Any, captured: Iterator[Array], args: Any) -> list[Array]:
     """Returns the outputs of a program, given what it captures in the order of `_captured`."""
     body = jaxpr.jaxpr
-    values = {var: next(captured) for var in body.constvars}
+    values: dict[Any, Any] = {var: next(captured) for var in body.constvars}
     values.update(zip(body.invars, args, strict=True))
 
     def read(atom: Any) -> Any:
@@ -226,7 +226,7 @@ def _evaluate(jaxpr: Any, captured: Iterator[Array], args: Any) -> list[Array]:
         else:
             with eqn.ctx.manager:
                 out = eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(eqn.params))
-        results = out if inner is not None or eqn.primitive.multiple_results else [out]
+        results: Any = out if inner is not None or eqn.primitive.multiple_results else [out]
         values.update(zip(eqn.outvars, results, strict=True))
     return [read(atom) for atom in body.outvars]
 
@@ -320,7 +320,7 @@ def _spell(value: Any, inside: tuple[int, ...] = ()) -> Hashable:
     return object()
 
 
-def _digest(array: Any) -> Hashable:
+def _digest(array: Any) -> tuple[Hashable, ...]:
     if jax.numpy.issubdtype(array.dtype, jax.dtypes.prng_key):
         return str(array.dtype), *_digest(jax.random.key_data(array))
     values = np.asarray(array)
