@@ -12,7 +12,7 @@ import functools
 import inspect
 import types
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import chex
 import jax
@@ -143,6 +143,8 @@ class Classifier:
         """
         if not self.is_random:
             return once(functools.partial(self.fn, keys))
+        if keys is None:
+            raise ValueError("a randomised classifier needs keys, one for each image")
 
         def drawn(draw: Array | int) -> T:
             return once(functools.partial(self.fn, prng.per_draw(keys, draw)))
@@ -257,7 +259,7 @@ def _as_pytree(model: Any, field: str) -> Any:
         )
     if isinstance(model, Partial) and not _captures_arrays(model.func):
         return model
-    return PlainFunction(model)
+    return PlainFunction(cast("Callable[..., Array]", model))
 
 
 def _captures_arrays(fn: Any, seen: tuple[Any, ...] = ()) -> bool:
