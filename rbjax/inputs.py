@@ -1,4 +1,4 @@
-"""What comes in: images, labels and a function of logits; their checks, and 8-bit to float.
+"""What comes in: images, labels and a function of logits; their checks, and 8 bits.
 
 Checks raise a `ValueError` of one line. Shapes are always checked; values where they are known,
 which they are not inside `jit`.
@@ -26,6 +26,9 @@ ANY_NUMBER = 2**31
 RANGE_TOLERANCE = 1e-6
 """How far outside [0, 1] an image may lie by rounding alone."""
 
+_SLACK = 1e-3
+"""A level that float32 misses from below by less than this is that level, not the one below."""
+
 
 def to_float(images: np.ndarray | Array) -> Array:
     """Returns images as float32 in [0, 1].
@@ -39,6 +42,23 @@ def to_float(images: np.ndarray | Array) -> Array:
     if images.dtype == jnp.uint8:
         return jnp.asarray(UNIT_INTERVAL)[images]
     return jnp.asarray(images, jnp.float32)
+
+
+def truncate(image: Array) -> Array:
+    """Returns `floor(255 image) / 255`: an image cut to 8 bits, not rounded.
+
+    Args:
+        image: any shape, in [0, 1].
+
+    Returns:
+        The same shape and dtype; levels k / 255 stay as they are, float32's error notwithstanding.
+    """
+    return jnp.floor(255 * image + _SLACK) / 255
+
+
+def round_off(image: Array) -> Array:
+    """Returns `round(255 image) / 255`: an image's nearest 8 bits."""
+    return jnp.round(255 * image) / 255
 
 
 def check_images(value: Any, *, field: str = "images") -> None:

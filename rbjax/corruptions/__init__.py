@@ -1,19 +1,25 @@
 """Common corruptions: those of ImageNet-C, CIFAR-10-C, Tiny ImageNet-C and MNIST-C, on one image.
 
 A corruption is a perturbation, (key, image) -> image with values in [0, 1]: `create` makes it by
-name at a severity of a profile, batches go through `jax.vmap`. Images may have any height and
+name at a severity of a profile; `jax.vmap` applies it to a batch. Images may have any height and
 width of at least 8 and any number of channels; the constants stay the profile's.
 
-A new one is a maker `(constants, *, profile, ...)` in a file of its kind, a line in
+A new one is a function `(key, image, *, <its constants>)` in a file of its kind, a line in
 `CORRUPTIONS` (`table.py`) and its numbers in `constants.py`; the contract suite then covers it.
 
 `run_corruptions` classifies a dataset under all of them.
 """
 
-from rbjax.corruptions.change import Corruption
 from rbjax.corruptions.constants import COMMON, CONSTANTS, EXTRA, MNIST_C, PROFILES
 from rbjax.corruptions.suite import CorruptionResult, published, run_corruptions
-from rbjax.corruptions.table import CORRUPTIONS, create, default_severity, names, severities
+from rbjax.corruptions.table import (
+    CORRUPTIONS,
+    Corruption,
+    create,
+    default_severity,
+    names,
+    severities,
+)
 
 __all__ = [
     "COMMON",

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import jax
 import numpy as np
 
 from rbjax.corruptions import separable
-from rbjax.corruptions.change import round_off
-from rbjax.corruptions.constants import Constants
+from rbjax.inputs import round_off
 from rbjax.perturbations.blur import motion_blur as smear
-from rbjax.typing import Array, Key, Perturbation
+from rbjax.typing import Array, Key
 
 _WIDEST = 8
 """Up to this radius a disk is drawn on a grid of fixed size and smoothed over 3 pixels, not 5."""
-
-
-@dataclasses.dataclass(frozen=True)
-class _Gaussian:
-    sigma: float
-    vertical: bool
-
-    def __call__(self, key: Key, image: Array) -> Array:
-        del key
-        return blur(image, self.sigma, vertical=self.vertical)
 
 
 def blur(image: Array, sigma: float, *, vertical: bool = False) -> Array:
@@ -66,114 +53,89 @@ def disk(radius: float, sigma: float) -> np.ndarray:
     return weights[used[0] : used[-1] + 1, used[0] : used[-1] + 1]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Defocus:
-    radius: float
-    sigma: float
+def gaussian_blur(key: Key, image: Array, *, sigma: float, profile: str) -> Array:
+    """Returns the image blurred by a Gaussian: see `blur`.
 
-    def __call__(self, key: Key, image: Array) -> Array:
-        del key
-        # A disk is a sum of few products of a column and a row: 5 of 15 x 15 weights.
-        columns, sizes, rows = np.linalg.svd(disk(self.radius, self.sigma))
-        used = sizes > 1e-7 * sizes[0]
-        down, along = (columns * sizes).T[used], rows[used]
-        height, width, _ = image.shape
-        return separable.apply_sum(
-            image,
-            np.stack([separable.convolution(height, w, border="reflect") for w in down]),
-            np.stack([separable.convolution(width, w, border="reflect") for w in along]),
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Motion:
-    radius: int
-    sigma: float
-
-    def __call__(self, key: Key, image: Array) -> Array:
-        degrees = jax.random.uniform(key, minval=-45.0, maxval=45.0)
-        return round_off(smear(image, degrees, radius=self.radius, sigma=self.sigma))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Zoom:
-    stop: float
-    step: float
-
-    def __call__(self, key: Key, image: Array) -> Array:
-        del key
-        height, width, _ = image.shape
-        factors = np.arange(1, self.stop, self.step)
-        rows, columns = (
-            np.stack([separable.zoom(side, factor) for factor in factors])
-            for side in (height, width)
-        )
-        total = separable.apply_sum(image, rows, columns)
-        return (image + total) / (len(factors) + 1)
-
-
-def gaussian_blur(constants: Constants, *, profile: str) -> Perturbation:
-    """Returns the corruption that blurs by a Gaussian.
-
-    See `blur`. In the profile "mnist" it acts down the columns only: MNIST-C's code calls its
-    filter with the two axes of an image as one axis and channels.
+    In the profile "mnist" it acts down the columns only: MNIST-C's code calls its filter with the
+    two axes of an image as one axis and channels.
 
     Args:
-        constants: (sigma,) in pixels.
+        key: not used.
+        image: (H, W, C).
+        sigma: in pixels.
         profile: one of `PROFILES`.
 
     Returns:
-        (key, image (H, W, C)) -> image.
+        (H, W, C).
     """
-    return _Gaussian(constants[0], vertical=profile == "mnist")
+    del key
+    return blur(image, sigma, vertical=profile == "mnist")
 
 
-def defocus_blur(constants: Constants, *, profile: str) -> Perturbation:
-    """Returns the corruption that averages over a disk; images are mirrored at their last pixels.
-
-    See `disk`.
+def defocus_blur(key: Key, image: Array, *, radius: float, sigma: float) -> Array:
+    """Returns the image averaged over a disk: see `disk`; it is mirrored at its last pixels.
 
     Args:
-        constants: (radius, sigma) in pixels, of the disk and of the smoothing of its rim.
-        profile: one of `PROFILES`; all do the same.
+        key: not used.
+        image: (H, W, C).
+        radius: of the disk, in pixels.
+        sigma: of the smoothing of its rim, in pixels.
 
     Returns:
-        (key, image (H, W, C)) -> image.
+        (H, W, C).
     """
-    del profile
-    return _Defocus(*constants)
+    del key
+    # A disk is a sum of few products of a column and a row: 5 of 15 x 15 weights.
+    columns, sizes, rows = np.linalg.svd(disk(radius, sigma))
+    used = sizes > 1e-7 * sizes[0]
+    down, along = (columns * sizes).T[used], rows[used]
+    height, width, _ = image.shape
+    return separable.apply_sum(
+        image,
+        np.stack([separable.convolution(height, w, border="reflect") for w in down]),
+        np.stack([separable.convolution(width, w, border="reflect") for w in along]),
+    )
 
 
-def motion_blur(constants: Constants, *, profile: str) -> Perturbation:
-    """Returns the corruption that smears in a direction uniform in +-45 degrees.
+def motion_blur(key: Key, image: Array, *, radius: int, sigma: float) -> Array:
+    """Returns the image smeared in a direction uniform in +-45 degrees.
 
     See `rbjax.perturbations.blur.motion_blur`; the result is rounded to 8 bits, as the published
     code saves it.
 
     Args:
-        constants: (radius, sigma) in pixels.
-        profile: one of `PROFILES`; all do the same.
+        key: one key.
+        image: (H, W, C) in [0, 1].
+        radius: in pixels.
+        sigma: in pixels.
 
     Returns:
-        (key, image (H, W, C)) -> image.
+        (H, W, C).
     """
-    del profile
-    radius, sigma = constants
-    return _Motion(int(radius), sigma)
+    degrees = jax.random.uniform(key, minval=-45.0, maxval=45.0)
+    return round_off(smear(image, degrees, radius=radius, sigma=sigma))
 
 
-def zoom_blur(constants: Constants, *, profile: str) -> Perturbation:
-    """Returns the corruption that averages the image with enlargements of its middle.
+def zoom_blur(key: Key, image: Array, *, stop: float, step: float) -> Array:
+    """Returns the mean of the image and of enlargements of its middle.
 
     (image + sum over f of zoom_f(image)) / (n + 1), f the n factors 1, 1 + step, ... as
     `numpy.arange(1, stop, step)` has them: in floating point the last may be the stop itself.
 
     Args:
-        constants: (stop, step) of the factors.
-        profile: one of `PROFILES`; all do the same.
+        key: not used.
+        image: (H, W, C).
+        stop: where the factors end.
+        step: from one factor to the next.
 
     Returns:
-        (key, image (H, W, C)) -> image.
+        (H, W, C).
     """
-    del profile
-    return _Zoom(*constants)
+    del key
+    height, width, _ = image.shape
+    factors = np.arange(1, stop, step)
+    rows, columns = (
+        np.stack([separable.zoom(side, factor) for factor in factors]) for side in (height, width)
+    )
+    total = separable.apply_sum(image, rows, columns)
+    return (image + total) / (len(factors) + 1)

@@ -1,6 +1,7 @@
 """The published constants of every corruption, by profile, name and severity.
 
-A tuple is what a maker takes: its meaning stands in the maker's docstring. Most corruptions have
+A tuple holds the keywords of a corruption's function in their order; its docstring says what each
+means. Most corruptions have
 five, one a severity; those that the published code makes without a severity have one.
 
 Source:

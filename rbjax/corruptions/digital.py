@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import jax
@@ -10,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rbjax.corruptions import separable
-from rbjax.corruptions.constants import Constants
-from rbjax.typing import Array, Key, Perturbation
+from rbjax.typing import Array, Key
 
 _LUMINANCE = (
     (16, 11, 10, 16, 24, 40, 51, 61),
@@ -33,27 +31,6 @@ _CHROMINANCE = (
 """Quantisation steps at quality 50, ITU-T T.81 annex K."""
 
 
-@dataclasses.dataclass(frozen=True)
-class _Pixelate:
-    factor: float
-
-    def __call__(self, key: Key, image: Array) -> Array:
-        del key
-        height, width, _ = image.shape
-        small = [max(1, int(side * self.factor)) for side in (height, width)]
-        image = jnp.round(255 * image)
-        # Each of the four passes ends in 8 bits, halves rounded up.
-        for sides, new_sides in (((height, width), small), (small, (height, width))):
-            rows, columns = map(separable.box, sides, new_sides)
-            image = _half_up(separable.apply(image, np.eye(sides[0]), columns))
-            image = _half_up(separable.apply(image, rows, np.eye(new_sides[1])))
-        return image / 255
-
-
-def _half_up(image: Array) -> Array:
-    return jnp.floor(image + (0.5 + 1e-4))  # float32 may leave a half short of itself
-
-
 def quantization(quality: int, *, chrominance: bool) -> np.ndarray:
     """Returns the steps of an 8 x 8 block's frequencies, as libjpeg scales them.
 
@@ -69,14 +46,6 @@ def quantization(quality: int, *, chrominance: bool) -> np.ndarray:
     return np.clip((table * scale + 50) // 100, 1, 255).astype(float)
 
 
-def _cosines() -> np.ndarray:
-    """Returns the (64, 64) matrix of the orthonormal 8 x 8 cosine transform."""
-    frequency, place = np.arange(8)[:, None], np.arange(8)
-    line = np.cos((2 * place + 1) * frequency * np.pi / 16) / 2
-    line[0] = math.sqrt(1 / 8)
-    return np.kron(line, line)
-
-
 def code_blocks(plane: Array, steps: np.ndarray) -> Array:
     """Returns what is left of one channel after its blocks' frequencies are rounded to steps.
 
@@ -88,7 +57,11 @@ def code_blocks(plane: Array, steps: np.ndarray) -> Array:
         (H, W), whole numbers in [0, 255].
     """
     height, width = plane.shape
-    cosines = np.asarray(_cosines(), plane.dtype)
+    # The orthonormal cosine transform of 8 x 8 pixels, as a matrix (64, 64).
+    frequency, place = np.arange(8)[:, None], np.arange(8)
+    line = np.cos((2 * place + 1) * frequency * np.pi / 16) / 2
+    line[0] = math.sqrt(1 / 8)
+    cosines = np.asarray(np.kron(line, line), plane.dtype)
     flat_steps = np.asarray(steps.reshape(64), plane.dtype)
     blocks = plane.reshape(height // 8, 8, width // 8, 8).transpose(0, 2, 1, 3).reshape(-1, 64)
     highest = jax.lax.Precision.HIGHEST
@@ -104,14 +77,6 @@ def _to_blocks(plane: Array, multiple_down: int, multiple_across: int) -> Array:
     """Returns the plane with its last row and column repeated up to the multiples."""
     height, width = plane.shape
     return jnp.pad(plane, ((0, -height % multiple_down), (0, -width % multiple_across)), "edge")
-
-
-def _halve(plane: Array) -> Array:
-    """Returns means of 2 x 2, halves rounded up in every second column and down in the others."""
-    height, width = plane.shape
-    total = plane.reshape(height // 2, 2, width // 2, 2).sum(axis=(1, 3))
-    bias = np.asarray(1 + np.arange(width // 2) % 2, plane.dtype)
-    return jnp.floor((total + bias) / 4)
 
 
 def _double(plane: Array) -> Array:
@@ -134,8 +99,12 @@ def _code_grey(plane: Array, quality: int) -> Array:
 
 def _code_chroma(plane: Array, quality: int) -> Array:
     height, width = plane.shape
-    half = _to_blocks(_halve(_to_blocks(plane, 2, 16)), 8, 8)
-    coded = code_blocks(half, quantization(quality, chrominance=True))
+    # Means of 2 x 2, halves rounded up in every second column and down in the others.
+    even = _to_blocks(plane, 2, 16)
+    rows, columns = even.shape[0] // 2, even.shape[1] // 2
+    bias = np.asarray(1 + np.arange(columns) % 2, plane.dtype)
+    half = jnp.floor((even.reshape(rows, 2, columns, 2).sum(axis=(1, 3)) + bias) / 4)
+    coded = code_blocks(_to_blocks(half, 8, 8), quantization(quality, chrominance=True))
     # Beyond the last pixel the decoder repeats it, whatever the block has there.
     coded = coded[: (height + 1) // 2, : (width + 1) // 2]
     return _double(coded)[:height, :width]
@@ -168,49 +137,54 @@ def code_colour(image: Array, quality: int) -> Array:
     return jnp.clip(jnp.stack(colours, axis=-1), 0, 255)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Jpeg:
-    quality: int
-
-    def __call__(self, key: Key, image: Array) -> Array:
-        del key
-        levels = jnp.round(255 * image)
-        if image.shape[-1] == 3:
-            return code_colour(levels, self.quality) / 255
-        code = jax.vmap(lambda plane: _code_grey(plane, self.quality), in_axes=2, out_axes=2)
-        return code(levels) / 255
-
-
-def pixelate(constants: Constants, *, profile: str) -> Perturbation:
-    """Returns the corruption that makes the image small and large again, by Pillow's box filter.
+def pixelate(key: Key, image: Array, *, factor: float) -> Array:
+    """Returns the image made small and large again by Pillow's box filter.
 
     Args:
-        constants: (factor,): sides become int(factor side) in between, at least 1.
-        profile: one of `PROFILES`; all do the same.
+        key: not used.
+        image: (H, W, C) in [0, 1].
+        factor: sides become int(factor side) in between, at least 1.
 
     Returns:
-        (key, image (H, W, C)) -> image, of 8 bits.
+        (H, W, C), of 8 bits.
     """
-    del profile
-    return _Pixelate(*constants)
+    del key
+    height, width, _ = image.shape
+    small = [max(1, int(side * factor)) for side in (height, width)]
+    image = jnp.round(255 * image)
+
+    def half_up(image: Array) -> Array:
+        return jnp.floor(image + (0.5 + 1e-4))  # float32 may leave a half short of itself
+
+    # Each of the four passes ends in 8 bits, halves rounded up.
+    for sides, new_sides in (((height, width), small), (small, (height, width))):
+        rows, columns = map(separable.box, sides, new_sides)
+        image = half_up(separable.apply(image, np.eye(sides[0]), columns))
+        image = half_up(separable.apply(image, rows, np.eye(new_sides[1])))
+    return image / 255
 
 
-def jpeg_compression(constants: Constants, *, profile: str) -> Perturbation:
-    """Returns the corruption that writes the image as JPEG and reads it again.
+def jpeg_compression(key: Key, image: Array, *, quality: int) -> Array:
+    """Returns the image written as JPEG and read again.
 
     As libjpeg does by default: YCbCr with colour at half the resolution, 8 x 8 cosine transforms,
     frequencies rounded to steps, and a triangle filter to enlarge the colour; coding what remains
     loses nothing. Images of other than three channels are coded channel by channel, as grey.
 
     Args:
-        constants: (quality,), 1 to 100.
-        profile: one of `PROFILES`; all do the same.
+        key: not used.
+        image: (H, W, C) in [0, 1].
+        quality: 1 to 100.
 
     Returns:
-        (key, image (H, W, C)) -> image, of 8 bits.
+        (H, W, C), of 8 bits.
 
     Source:
         ITU-T Recommendation T.81, 1992.
     """
-    del profile
-    return _Jpeg(int(constants[0]))
+    del key
+    levels = jnp.round(255 * image)
+    if image.shape[-1] == 3:
+        return code_colour(levels, quality) / 255
+    code = jax.vmap(lambda plane: _code_grey(plane, quality), in_axes=2, out_axes=2)
+    return code(levels) / 255

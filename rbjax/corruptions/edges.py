@@ -35,16 +35,15 @@ def smooth(image: Array, sigma: float, *, inside_only: bool = False) -> Array:
     Returns:
         (H, W).
     """
-    down, along = (_gaussian(side, sigma, inside_only) for side in image.shape)
-    return separable.apply(image[..., None], down, along)[..., 0]
 
+    def blur(side: int) -> np.ndarray:
+        if not inside_only:
+            return separable.gaussian(side, sigma)
+        radius = int(4 * sigma + 0.5)
+        matrix = separable.gaussian(side + 2 * radius, sigma)[radius:, radius:][:side, :side]
+        return matrix / matrix.sum(1, keepdims=True)
 
-def _gaussian(side: int, sigma: float, inside_only: bool) -> np.ndarray:
-    if not inside_only:
-        return separable.gaussian(side, sigma)
-    radius = int(4 * sigma + 0.5)
-    matrix = separable.gaussian(side + 2 * radius, sigma)[radius:, radius:][:side, :side]
-    return matrix / matrix.sum(1, keepdims=True)
+    return separable.apply(image[..., None], *map(blur, image.shape))[..., 0]
 
 
 def sobel(image: Array) -> tuple[Array, Array]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Literal
 
 import jax
@@ -10,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rbjax.corruptions import separable
-from rbjax.corruptions.constants import Constants
-from rbjax.typing import Array, Key, Perturbation
+from rbjax.typing import Array, Key
 
 Beyond = Literal["reflect", "symmetric", "zero", "none"]
 """What lies beyond an image's edge: the image mirrored at its last pixels or at its edge; zeros, up
@@ -38,7 +36,9 @@ def sample(image: Array, row: Array, column: Array, *, beyond: Beyond) -> Array:
     """
     height, width, channels = image.shape
     pixels = image.reshape(-1, channels)
-    (top, down), (left, across) = (_split(place) for place in (row, column))
+    places = [jnp.clip(place, -_FAR, _FAR) for place in (row, column)]
+    top, left = (jnp.floor(place).astype(jnp.int32) for place in places)
+    down, across = (place - jnp.floor(place) for place in places)
     total = jnp.zeros((*row.shape, channels), image.dtype)
     for below in (0, 1):
         for beside in (0, 1):
@@ -53,13 +53,6 @@ def sample(image: Array, row: Array, column: Array, *, beyond: Beyond) -> Array:
         within = (row >= 0) & (row <= height - 1) & (column >= 0) & (column <= width - 1)
         total = jnp.where(within[..., None], total, 0.0)
     return total
-
-
-def _split(place: Array) -> tuple[Array, Array]:
-    """Returns coordinates as whole numbers below them and the rest."""
-    place = jnp.clip(place, -_FAR, _FAR)
-    below = jnp.floor(place)
-    return below.astype(jnp.int32), place - below
 
 
 def _fold(index: Array, size: int, beyond: Beyond) -> Array:
@@ -102,54 +95,46 @@ def affine_places(shape: tuple[int, int], moved: Array) -> tuple[Array, Array]:
     return inverse * (xx * y - xy * x), inverse * (yy * x - yx * y)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Elastic:
-    strength: float
-    sigma: float
-    affine: float
-    scale: float
-    dark_outside: bool
+def elastic_transform(
+    key: Key, image: Array, *, strength: float, sigma: float, reach: float, profile: str
+) -> Array:
+    """Returns the image stretched as a whole, and then in its small parts.
 
-    def __call__(self, key: Key, image: Array) -> Array:
-        height, width, _ = image.shape
-        side = min(height, width) * self.scale
-        affine_key, field_key = jax.random.split(key)
-        limit = self.affine * side
-        moved = jax.random.uniform(affine_key, (3, 2), image.dtype, -limit, limit)
-        places = affine_places((height, width), moved)
-        image = sample(image, *places, beyond="zero" if self.dark_outside else "reflect")
-        if self.strength == 0:
-            return image
-        field = jax.random.uniform(field_key, (height, width, 2), image.dtype, -1.0, 1.0)
-        rows, columns = (
-            separable.gaussian(n, self.sigma * side, truncate=3, border="symmetric")
-            for n in (height, width)
-        )
-        field = separable.apply(field, rows, columns) * (self.strength * side)
-        row, column = jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij")
-        return sample(
-            image,
-            row + field[..., 0],
-            column + field[..., 1],
-            beyond="none" if self.dark_outside else "symmetric",
-        )
-
-
-def elastic_transform(constants: Constants, *, profile: str) -> Perturbation:
-    """Returns the corruption that stretches the image, and then its small parts.
-
-    Three points are moved at random, uniform in +-c in both directions, and the affine map that
-    does so is applied; then every pixel is taken from a place moved by a times a field of numbers
-    uniform in +-1, blurred by a Gaussian of sigma that ends at 3 sigma. a, sigma and c are shares
-    of the image's shorter side (ImageNet-C: of 244 / 224 of it). Beyond its edge the image is
-    mirrored; in the profile "mnist" it is 0.
+    Three points are moved at random, uniform in +-reach in both directions, and the affine map that
+    does so is applied; then every pixel is taken from a place moved by the strength times a field
+    of numbers uniform in +-1, blurred by a Gaussian of sigma that ends at 3 sigma. Beyond its edge
+    the image is mirrored; in the profile "mnist" it is 0.
 
     Args:
-        constants: (a, sigma, c).
+        key: one key.
+        image: (H, W, C).
+        strength: of the field, as a share of the image's shorter side (in ImageNet-C, of 244 / 224
+            of it).
+        sigma: of the field's blur, likewise.
+        reach: of the affine map, likewise.
         profile: one of `PROFILES`.
 
     Returns:
-        (key, image (H, W, C)) -> image.
+        (H, W, C).
     """
-    scale = _IMAGENET_SIDE if profile == "imagenet" else 1.0
-    return _Elastic(*constants, scale=scale, dark_outside=profile == "mnist")
+    height, width, _ = image.shape
+    side = min(height, width) * (_IMAGENET_SIDE if profile == "imagenet" else 1.0)
+    affine_key, field_key = jax.random.split(key)
+    moved = jax.random.uniform(affine_key, (3, 2), image.dtype, -reach * side, reach * side)
+    places = affine_places((height, width), moved)
+    is_dark = profile == "mnist"
+    image = sample(image, *places, beyond="zero" if is_dark else "reflect")
+    if strength == 0:
+        return image
+    field = jax.random.uniform(field_key, (height, width, 2), image.dtype, -1.0, 1.0)
+    rows, columns = (
+        separable.gaussian(n, sigma * side, truncate=3, border="symmetric") for n in (height, width)
+    )
+    field = separable.apply(field, rows, columns) * (strength * side)
+    row, column = jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij")
+    return sample(
+        image,
+        row + field[..., 0],
+        column + field[..., 1],
+        beyond="none" if is_dark else "symmetric",
+    )

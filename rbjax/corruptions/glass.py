@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from rbjax.corruptions import mnist_glass
 from rbjax.corruptions.blur import blur
-from rbjax.corruptions.change import truncate
-from rbjax.corruptions.constants import Constants
-from rbjax.typing import Array, Key, Perturbation
+from rbjax.inputs import truncate
+from rbjax.typing import Array, Key
 
 
 def shuffled(offsets: Array, *, max_shift: int) -> Array:
@@ -47,40 +44,74 @@ def shuffled(offsets: Array, *, max_shift: int) -> Array:
     return source
 
 
-@dataclasses.dataclass(frozen=True)
-class _Glass:
-    sigma: float
-    max_shift: int
-    num_passes: int
+def swapped(key: Key, shape: tuple[int, int], *, max_shift: int, num_passes: int) -> Array:
+    """Returns which pixel each place holds after swaps with random neighbours.
 
-    def __call__(self, key: Key, image: Array) -> Array:
-        height, width, channels = image.shape
-        image = truncate(blur(image, self.sigma))
-        for one_key in jax.random.split(key, self.num_passes):
-            offsets = jax.random.randint(
-                one_key, (height, width, 2), -self.max_shift, self.max_shift
-            )
-            source = shuffled(offsets, max_shift=self.max_shift)
-            image = image.reshape(-1, channels)[source].reshape(image.shape)
-        return blur(image, self.sigma)
+    For rows from H - s down to s + 1 and columns from W - s down to s + 1, s the largest shift:
+    with probability 1/2 the pixel changes places with the one -s to s - 1 rows and columns away.
+
+    Args:
+        key: one key.
+        shape: (H, W).
+        max_shift: s, at least 1.
+        num_passes: how often all of it, at least 1.
+
+    Returns:
+        (H, W) int32, a permutation of 0 to H W - 1.
+    """
+    height, width = shape
+    rows = np.arange(height - max_shift, max_shift, -1)
+    columns = np.arange(width - max_shift, max_shift, -1)
+    one_pass = (rows[:, None] * width + columns).ravel().astype(np.int32)
+    places = jnp.asarray(np.tile(one_pass, num_passes))
+    coin_key, move_key = jax.random.split(key)
+    moves = jax.random.randint(move_key, (2, len(places)), -max_shift, max_shift)
+    away = moves[0] * width + moves[1]
+    others = places + jnp.where(jax.random.bernoulli(coin_key, shape=away.shape), away, 0)
+
+    def swap(held: Array, pair: tuple[Array, Array]) -> tuple[Array, None]:
+        place, other = pair
+        here, there = held[place], held[other]
+        return held.at[place].set(there).at[other].set(here), None
+
+    start = jnp.arange(height * width, dtype=jnp.int32)
+    held, _ = jax.lax.scan(swap, start, (places, others), unroll=8)
+    return held.reshape(shape)
 
 
-def glass_blur(constants: Constants, *, profile: str) -> Perturbation:
-    """Returns the corruption of a view through frosted glass: blur, cut to 8 bits, shuffle, blur.
+def glass_blur(
+    key: Key, image: Array, *, sigma: float, max_shift: int, num_passes: int, profile: str
+) -> Array:
+    """Returns the image as seen through frosted glass: blurred, cut to 8 bits, shuffled, blurred.
 
     In a pass, from the last pixel to the first, each but those near the border takes the value of a
     neighbour, its offsets down and across uniform in -s to s - 1 (`shuffled`): what is written as
     a swap in the published code copies, because two views of one array exchange nothing. In the
-    profile "mnist", whose images have two axes, it does swap: see `mnist_glass`.
+    profile "mnist", whose images have two axes, it does swap (`swapped`), half of the time; and its
+    blur is down the columns only, since the published code takes an image's rows for channels.
 
     Args:
-        constants: (sigma, s, number of passes).
+        key: one key.
+        image: (H, W, C) in [0, 1].
+        sigma: of the blur, in pixels.
+        max_shift: s, in pixels.
+        num_passes: how often the pixels are shuffled.
         profile: one of `PROFILES`.
 
     Returns:
-        (key, image (H, W, C)) -> image.
+        (H, W, C).
+
+    Source:
+        Hendrycks and Dietterich 2019, arXiv 1903.12261; Mu and Gilmer 2019, arXiv 1906.02337.
     """
+    height, width, channels = image.shape
     if profile == "mnist":
-        return mnist_glass.glass_blur(constants, profile=profile)
-    sigma, max_shift, num_passes = constants
-    return _Glass(sigma, int(max_shift), int(num_passes))
+        held = swapped(key, (height, width), max_shift=max_shift, num_passes=num_passes)
+        pixels = truncate(blur(image, sigma, vertical=True)).reshape(-1, channels)
+        return blur(jnp.take(pixels, held, axis=0, mode="clip"), sigma, vertical=True)
+    image = truncate(blur(image, sigma))
+    for one_key in jax.random.split(key, num_passes):
+        offsets = jax.random.randint(one_key, (height, width, 2), -max_shift, max_shift)
+        source = shuffled(offsets, max_shift=max_shift)
+        image = image.reshape(-1, channels)[source].reshape(image.shape)
+    return blur(image, sigma)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import jax
 import jax.numpy as jnp
 
 from rbjax import perturbations
-from rbjax.corruptions.constants import Constants
-from rbjax.typing import Array, Key, Perturbation
+from rbjax.typing import Array, Key
 
 _TAIL = 6.0
 """Deviations below the mean where the sum over a Poisson distribution starts; 1e-9 lies below."""
@@ -60,73 +58,57 @@ def poisson(key: Key, mean: Array, *, largest: float) -> Array:
     return first + count
 
 
-@dataclasses.dataclass(frozen=True)
-class _Shot:
-    photons: float
-
-    def __call__(self, key: Key, image: Array) -> Array:
-        return poisson(key, image * self.photons, largest=self.photons) / self.photons
-
-
-@dataclasses.dataclass(frozen=True)
-class _Speckle:
-    sigma: float
-
-    def __call__(self, key: Key, image: Array) -> Array:
-        return image + self.sigma * image * jax.random.normal(key, image.shape, image.dtype)
-
-
-def gaussian_noise(constants: Constants, *, profile: str) -> Perturbation:
-    """Returns the corruption `image + sigma z`, z standard normal.
+def gaussian_noise(key: Key, image: Array, *, sigma: float) -> Array:
+    """Returns `image + sigma z`, z standard normal.
 
     Args:
-        constants: (sigma,) in pixel units.
-        profile: one of `PROFILES`; all do the same.
+        key: one key.
+        image: (H, W, C) in [0, 1].
+        sigma: in pixel units.
 
     Returns:
-        (key, image (H, W, C)) -> image.
+        (H, W, C).
     """
-    del profile
-    return perturbations.gaussian_noise(sigma=constants[0])
+    return perturbations.gaussian_noise(sigma=sigma)(key, image)
 
 
-def shot_noise(constants: Constants, *, profile: str) -> Perturbation:
-    """Returns the corruption `Poisson(lambda image) / lambda`.
+def shot_noise(key: Key, image: Array, *, photons: float) -> Array:
+    """Returns `Poisson(photons image) / photons`.
 
     Args:
-        constants: (lambda,), the photons that a white value stands for, at most 1e4.
-        profile: one of `PROFILES`; all do the same.
+        key: one key.
+        image: (H, W, C) in [0, 1].
+        photons: those that a white value stands for, at most 1e4.
 
     Returns:
-        (key, image (H, W, C)) -> image.
+        (H, W, C).
     """
-    del profile
-    return _Shot(*constants)
+    return poisson(key, image * photons, largest=photons) / photons
 
 
-def impulse_noise(constants: Constants, *, profile: str) -> Perturbation:
-    """Returns the corruption that sets values, not whole pixels, to 0 or 1.
+def impulse_noise(key: Key, image: Array, *, share: float) -> Array:
+    """Returns the image with some values, not whole pixels, set to 0 or 1.
 
     Args:
-        constants: (share,) of the values that are set, half of them to 1.
-        profile: one of `PROFILES`; all do the same.
+        key: one key.
+        image: (H, W, C) in [0, 1].
+        share: of the values that are set, half of them to 1.
 
     Returns:
-        (key, image (H, W, C)) -> image.
+        (H, W, C).
     """
-    del profile
-    return perturbations.impulse_noise(amount=constants[0])
+    return perturbations.impulse_noise(amount=share)(key, image)
 
 
-def speckle_noise(constants: Constants, *, profile: str) -> Perturbation:
-    """Returns the corruption `image + sigma image z`, z standard normal.
+def speckle_noise(key: Key, image: Array, *, sigma: float) -> Array:
+    """Returns `image + sigma image z`, z standard normal.
 
     Args:
-        constants: (sigma,), relative to the value.
-        profile: one of `PROFILES`; all do the same.
+        key: one key.
+        image: (H, W, C) in [0, 1].
+        sigma: relative to the value.
 
     Returns:
-        (key, image (H, W, C)) -> image.
+        (H, W, C).
     """
-    del profile
-    return _Speckle(*constants)
+    return image + sigma * image * jax.random.normal(key, image.shape, image.dtype)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from rbjax.corruptions import edges
-from rbjax.corruptions.constants import Constants
-from rbjax.typing import Array, Key, Perturbation
+from rbjax.typing import Array, Key
 
 WATER = (175 / 255, 238 / 255, 238 / 255)
 """A pale turquoise."""
@@ -62,7 +59,12 @@ def water_mask(liquid: Array, *, strength: float) -> Array:
     edge = edges.canny(level, low=50, high=150)
     distance = edges.chamfer_distance(edge, limit=_FURTHEST)
     near = edges.box_sum(distance) // (9 * edges.UNIT)
-    relief = _emboss(edges.equalize_histogram(near, num_values=_FURTHEST + 1))
+    padded = jnp.pad(edges.equalize_histogram(near, num_values=_FURTHEST + 1), 1, mode="reflect")
+    height, width = liquid.shape
+    relief = jnp.zeros(liquid.shape, padded.dtype)
+    for (i, j), weight in np.ndenumerate(_EMBOSS):
+        relief += int(weight) * padded[i : i + height, j : j + width]
+    relief = jnp.clip(relief, 0, 255)
     light = (2 * edges.box_sum(relief) + 9) // 18
     mask = (level * light).astype(jnp.float32)
     return strength * mask / jnp.maximum(jnp.max(mask), 1.0)
@@ -83,60 +85,49 @@ def mud_mask(liquid: Array, *, threshold: float, sigma: float) -> Array:
     return jnp.where(covered < 0.8, 0.0, covered)
 
 
-def _emboss(image: Array) -> Array:
-    height, width = image.shape
-    padded = jnp.pad(image, 1, mode="reflect")
-    total = jnp.zeros_like(image)
-    for (i, j), weight in np.ndenumerate(_EMBOSS):
-        total += int(weight) * padded[i : i + height, j : j + width]
-    return jnp.clip(total, 0, 255)
-
-
 def _colour(colour: tuple[float, float, float], channels: int, grey: float) -> np.ndarray:
     return np.asarray(colour if channels == 3 else [grey] * channels, np.float32)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Spatter:
-    mean: float
-    std: float
-    sigma: float
-    threshold: float
-    strength: float
-    is_mud: bool
-
-    def __call__(self, key: Key, image: Array) -> Array:
-        height, width, channels = image.shape
-        liquid = drops(
-            jax.random.normal(key, (height, width)),
-            mean=self.mean,
-            std=self.std,
-            sigma=self.sigma,
-            threshold=self.threshold,
-        )
-        if self.is_mud:
-            mask = mud_mask(liquid, threshold=self.threshold, sigma=self.strength)[..., None]
-            return (1 - mask) * image + mask * _colour(MUD, channels, MUD[0])
-        mask = water_mask(liquid, strength=self.strength)[..., None]
-        return image + mask * _colour(WATER, channels, float(np.dot(_GREY, WATER)))
-
-
-def spatter(constants: Constants, *, profile: str) -> Perturbation:
-    """Returns the corruption that splashes water or mud on the image.
+def spatter(
+    key: Key,
+    image: Array,
+    *,
+    mean: float,
+    std: float,
+    sigma: float,
+    threshold: float,
+    strength: float,
+    mud: int,
+    profile: str,
+) -> Array:
+    """Returns the image with water or mud splashed on it.
 
     See `drops`, `water_mask` and `mud_mask`. Water is added in a pale turquoise (its grey on other
     than three channels), mud covers the image in brown (or grey 63 / 255).
 
     Args:
-        constants: (mean, std, sigma, threshold, strength, mud): mud is 0 or 1, the strength the
-            most that water adds or the sigma of mud's blur.
+        key: one key.
+        image: (H, W, C) in [0, 1].
+        mean: of the noise that drops are made of.
+        std: its standard deviation.
+        sigma: of the blur of the noise, in pixels.
+        threshold: what is below it is dry.
+        strength: the most that water adds, or the sigma of mud's blur in pixels.
+        mud: 0 for water, 1 for mud.
         profile: one of `PROFILES`; "mnist" has mud at every severity.
 
     Returns:
-        (key, image (H, W, C)) -> image.
+        (H, W, C).
 
     Source:
         Hendrycks and Dietterich 2019, arXiv 1903.12261.
     """
-    *numbers, mud = constants
-    return _Spatter(*numbers, is_mud=bool(mud) or profile == "mnist")
+    height, width, channels = image.shape
+    noise = jax.random.normal(key, (height, width))
+    liquid = drops(noise, mean=mean, std=std, sigma=sigma, threshold=threshold)
+    if mud or profile == "mnist":
+        mask = mud_mask(liquid, threshold=threshold, sigma=strength)[..., None]
+        return (1 - mask) * image + mask * _colour(MUD, channels, MUD[0])
+    mask = water_mask(liquid, strength=strength)[..., None]
+    return image + mask * _colour(WATER, channels, float(np.dot(_GREY, WATER)))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from typing import Any
+
+import jax.numpy as jnp
 
 from rbjax import checks
 from rbjax.corruptions import (
@@ -13,14 +16,12 @@ from rbjax.corruptions import (
     elastic,
     frost,
     glass,
-    mnist_geometry,
-    mnist_strokes,
+    mnist,
     noise,
     photometric,
     spatter,
     weather,
 )
-from rbjax.corruptions.change import Corruption
 from rbjax.corruptions.constants import (
     COMMON,
     CONSTANTS,
@@ -28,11 +29,16 @@ from rbjax.corruptions.constants import (
     MNIST_C,
     MNIST_C_SEVERITIES,
     PROFILES,
+    Constants,
 )
+from rbjax.inputs import truncate
 from rbjax.tables import lookup, nearest
-from rbjax.typing import Perturbation
+from rbjax.typing import Array, Key
 
-CORRUPTIONS: dict[str, Callable[..., Perturbation]] = {
+_MIN_SIDE = 8
+"""Pixels along an image's shorter side."""
+
+CORRUPTIONS: dict[str, Callable[..., Array]] = {
     "gaussian_noise": noise.gaussian_noise,
     "shot_noise": noise.shot_noise,
     "impulse_noise": noise.impulse_noise,
@@ -52,19 +58,57 @@ CORRUPTIONS: dict[str, Callable[..., Perturbation]] = {
     "elastic_transform": elastic.elastic_transform,
     "pixelate": digital.pixelate,
     "jpeg_compression": digital.jpeg_compression,
-    "shear": mnist_geometry.shear,
-    "scale": mnist_geometry.scale,
-    "rotate": mnist_geometry.rotate,
-    "translate": mnist_geometry.translate,
-    "stripe": mnist_strokes.stripe,
-    "dotted_line": mnist_strokes.dotted_line,
-    "zigzag": mnist_strokes.zigzag,
-    "canny_edges": mnist_strokes.canny_edges,
+    "shear": mnist.shear,
+    "scale": mnist.scale,
+    "rotate": mnist.rotate,
+    "translate": mnist.translate,
+    "stripe": mnist.stripe,
+    "dotted_line": mnist.dotted_line,
+    "zigzag": mnist.zigzag,
+    "canny_edges": mnist.canny_edges,
 }
-"""The makers by name: (constants, *, profile, ...) -> the change, before it is clipped."""
+"""The functions by name: (key, image, *, <constants in their order>, ...) -> image, not clipped.
+
+One that has a keyword `profile` is told the profile; keywords after the constants are options.
+"""
+
+READERS = {"textures": frost.read_textures}
+"""Of options that are read once, when the corruption is made."""
 
 ALIASES = {"frosted_glass_blur": "glass_blur", "elastic": "elastic_transform"}
 """Names that TFDS has for some of them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Corruption:
+    """A corruption: its change computed in float32, clipped to [0, 1], in the image's dtype.
+
+    Two made from the same options are equal, and a program compiled for one serves the other.
+    """
+
+    change: Callable[..., Array]
+    """(key, image, **options) -> image, which may leave [0, 1]."""
+    options: tuple[tuple[str, Any], ...] = ()
+    """Its keywords by name, hashable."""
+    quantize: bool = False
+    """Whether the result is cut to 8 bits."""
+
+    def __call__(self, key: Key, image: Array) -> Array:
+        """Returns the corrupted image of one image, in [0, 1]."""
+        image = jnp.asarray(image)
+        if not jnp.issubdtype(image.dtype, jnp.floating):
+            raise ValueError(
+                f"image is of {image.dtype}; a corruption needs floating values in [0, 1], of "
+                "uint8 image / 255"
+            )
+        if image.ndim != 3 or min(image.shape[:2]) < _MIN_SIDE:
+            raise ValueError(
+                f"image has shape {image.shape}; a corruption needs (H, W, C) with H and W of at "
+                f"least {_MIN_SIDE}"
+            )
+        wide = image.astype(jnp.promote_types(image.dtype, jnp.float32))
+        changed = jnp.clip(self.change(key, wide, **dict(self.options)), 0.0, 1.0)
+        return (truncate(changed) if self.quantize else changed).astype(image.dtype)
 
 
 def create(
@@ -85,7 +129,7 @@ def create(
         quantize: whether the result is cut to 8 bits, as the published code does:
             floor(255 x) / 255. ImageNet-C and Tiny ImageNet-C were then stored as JPEG of quality
             85, which is not done here.
-        **options: the maker's own keywords, if it has any.
+        **options: the corruption's own, if it has any.
 
     Returns:
         (key, image (H, W, C) in [0, 1]) -> image of the same shape and dtype, in [0, 1]. Equal
@@ -98,13 +142,12 @@ def create(
     Source:
         Hendrycks and Dietterich 2019, arXiv 1903.12261; Mu and Gilmer 2019, arXiv 1906.02337.
     """
-    name = _resolve(name)
-    table = _of_profile(name, profile)
+    name, table = _published(name, profile)
     if severity is None:
         severity = default_severity(name, profile)
     severity = checks.integer(f"severity of {name}", severity, low=1, high=len(table))
-    maker = CORRUPTIONS[name]
-    own = list(inspect.signature(maker).parameters)[2:]
+    constants = bind(name, table[severity - 1], profile)
+    own = [keyword for keyword in _keywords(name) if keyword not in (*constants, "profile")]
     for option in options:
         if option not in own:
             allowed = ", ".join(own) or "none"
@@ -112,7 +155,27 @@ def create(
                 f"corruption {name!r} has no option {option!r}; allowed: {allowed}"
                 f"{nearest(option, own)}"
             )
-    return Corruption(maker(table[severity - 1], profile=profile, **options), bool(quantize))
+    options = {
+        option: READERS[option](value) if option in READERS and value is not None else value
+        for option, value in options.items()
+    }
+    return Corruption(CORRUPTIONS[name], tuple({**constants, **options}.items()), bool(quantize))
+
+
+def bind(name: str, constants: Constants, profile: str) -> dict[str, Any]:
+    """Returns the keywords of a corruption's function.
+
+    Args:
+        name: a name in `CORRUPTIONS`.
+        constants: its keywords' values, in their order.
+        profile: given too where the function has a keyword of that name.
+
+    Returns:
+        Values by keyword.
+    """
+    keywords = _keywords(name)
+    bound = dict(zip(keywords, constants, strict=False))
+    return {**bound, "profile": profile} if "profile" in keywords else bound
 
 
 def names(profile: str) -> tuple[str, ...]:
@@ -131,8 +194,7 @@ def severities(name: str, profile: str) -> tuple[int, ...]:
     Raises:
         ValueError: for an unknown name or profile.
     """
-    name = _resolve(name)
-    table = _of_profile(name, profile)
+    name, table = _published(name, profile)
     if profile == "mnist" and name in MNIST_C:
         return (default_severity(name, profile),)
     return tuple(range(1, len(table) + 1))
@@ -144,24 +206,23 @@ def default_severity(name: str, profile: str) -> int:
     Raises:
         ValueError: for an unknown name or profile.
     """
-    name = _resolve(name)
-    table = _of_profile(name, profile)
+    name, table = _published(name, profile)
     published = MNIST_C_SEVERITIES if profile == "mnist" else {}
     return published.get(name, min(3, len(table)))
 
 
-def _resolve(name: str) -> str:
-    if name not in CORRUPTIONS:
-        name = ALIASES.get(name, name)
-        lookup(CORRUPTIONS, name, what="corruption")
-    return name
+def _keywords(name: str) -> list[str]:
+    return list(inspect.signature(CORRUPTIONS[name]).parameters)[2:]
 
 
-def _of_profile(name: str, profile: str) -> tuple[tuple[float, ...], ...]:
+def _published(name: str, profile: str) -> tuple[str, tuple[tuple[float, ...], ...]]:
+    """Returns a corruption's own name and its constants, severity by severity."""
+    name = ALIASES.get(name, name)
+    lookup(CORRUPTIONS, name, what="corruption")
     table = lookup(CONSTANTS, profile, what="profile")
     if name not in table:
         others = [other for other in PROFILES if name in CONSTANTS[other]]
         raise ValueError(
             f"corruption {name!r} is not in profile {profile!r}; it is in: {', '.join(others)}"
         )
-    return table[name]
+    return name, table[name]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rbjax import corruptions
-from rbjax.corruptions.change import truncate
+from rbjax.inputs import truncate
 
 WRONG = [
     ({"name": "gausian_noise"}, "did you mean 'gaussian_noise'"),

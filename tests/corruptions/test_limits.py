@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rbjax import corruptions
+from rbjax.corruptions import table
 
 NOTHING = {
     "gaussian_noise": (0,),
@@ -41,7 +42,7 @@ WITHOUT = {"stripe", "dotted_line", "zigzag", "canny_edges"}
 @jax.jit
 def corrupted(key, image):
     return {
-        name: corruptions.CORRUPTIONS[name](constants, profile="cifar")(key, image)
+        name: corruptions.CORRUPTIONS[name](key, image, **table.bind(name, constants, "cifar"))
         for name, constants in (NOTHING | NEARLY).items()
     }
 

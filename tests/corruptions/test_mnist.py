@@ -12,7 +12,7 @@ import pytest
 import scipy.ndimage
 
 from rbjax import corruptions
-from rbjax.corruptions import mnist_glass, mnist_strokes
+from rbjax.corruptions import glass, mnist
 
 FIXTURES = Path(__file__).parents[1] / "peers" / "fixtures"
 KEYS = jax.random.split(jax.random.key(0), 24)
@@ -96,7 +96,7 @@ def published_zigzag(r0, r1, side):
 @pytest.mark.parametrize("side", [28, 29, 30, 21])
 def test_zigzag_is_the_published_loop(side):
     """At 29 the straight line ends on a tooth, at 30 the number of teeth depends on its slope."""
-    corners = jax.jit(jax.vmap(lambda a, b: mnist_strokes.zigzag_corners(a, b, width=side)))
+    corners = jax.jit(jax.vmap(lambda a, b: mnist.zigzag_corners(a, b, width=side)))
     rises = np.arange(-5.0, 5.0)
     for rise, ours in zip(rises, corners(np.full(10, 9.0), 9 + rises), strict=True):
         expected = published_zigzag(9.0, 9.0 + rise, side)
@@ -135,7 +135,7 @@ def test_canny_edges_are_white_on_black(kept):
 
 
 def published_shuffle(key, image, reach, num_passes):
-    """The published loop, on the draws of `mnist_glass.shuffled`."""
+    """The published loop, on the draws of `glass.swapped`."""
     image, (height, width) = image.copy(), image.shape
     coin_key, move_key = jax.random.split(key)
     count = num_passes * (height - 2 * reach) * (width - 2 * reach)
@@ -166,8 +166,8 @@ def test_glass_blur_is_the_published_loop():
         np.testing.assert_allclose(one[..., 0], expected, atol=1e-5)
 
 
-def test_shuffled_is_a_permutation():
-    held = mnist_glass.shuffled(KEYS[0], (9, 8), reach=2, num_passes=3)
+def test_swapped_is_a_permutation():
+    held = glass.swapped(KEYS[0], (9, 8), max_shift=2, num_passes=3)
     np.testing.assert_array_equal(np.sort(np.ravel(held)), np.arange(72))
     moved = np.mean(np.asarray(held)[1:, 1:] != np.arange(72).reshape(9, 8)[1:, 1:])
     assert 0.3 < moved < 1

@@ -10,7 +10,8 @@ import scipy.ndimage
 from PIL import Image
 
 from rbjax import corruptions
-from rbjax.corruptions import cloud, frost, ice
+from rbjax.corruptions import frost
+from rbjax.corruptions.weather import cheap_noise, cloud_corner
 from rbjax.perturbations import weather
 
 KEYS = jax.random.split(jax.random.key(0), 24)
@@ -44,17 +45,17 @@ def test_corner_is_that_of_diamond_square():
     grid, used = np.zeros((1, 1)), 0
     for level, n in enumerate((1, 2, 4, 8, 16, 32, 64)):
         noise = coarse[used : used + 3 * n * n].reshape(3, n, n) if n < 32 else None
-        noise = np.asarray(cloud.cheap_noise(seeds, n)) if noise is None else noise
+        noise = np.asarray(cheap_noise(seeds, n)) if noise is None else noise
         grid = grown(grid, decay ** (-2 * level) * noise)
         used += 3 * n * n
     expected = ((grid - grid.min()) / (grid.max() - grid.min()))[:21, :28]
-    ours = jax.jit(lambda key: cloud.corner(key, 128, (21, 28), decay=decay))(key)
+    ours = jax.jit(lambda key: cloud_corner(key, 128, (21, 28), decay=decay))(key)
     np.testing.assert_allclose(ours, expected, atol=1e-5)
 
 
 def test_clouds_drawn_in_blocks_are_those_drawn_alone():
     """Blocks of 16 on CPU: 24 keys leave half a block; a gradient goes through, as in an attack."""
-    one = functools.partial(cloud.corner, size=64, shape=(9, 12), decay=1.7)
+    one = functools.partial(cloud_corner, size=64, shape=(9, 12), decay=1.7)
     batch = jax.jit(jax.vmap(one))(KEYS)
     alone = [jax.jit(one)(KEYS[i]) for i in (0, 15, 16, 23)]
     np.testing.assert_allclose(batch[np.array([0, 15, 16, 23])], np.stack(alone), atol=1e-6)
@@ -66,14 +67,14 @@ def test_clouds_drawn_in_blocks_are_those_drawn_alone():
 
 
 def test_a_small_corner_is_plasma():
-    ours = jax.jit(lambda key: cloud.corner(key, 32, (30, 32), decay=2.0))(KEYS[1])
+    ours = jax.jit(lambda key: cloud_corner(key, 32, (30, 32), decay=2.0))(KEYS[1])
     theirs = weather.plasma(KEYS[1], 32, decay=2.0)[:30]
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
 def test_cheap_noise_is_uniform_and_independent():
     """Counts of the 256 values by chi-square; products of neighbours, planes and keys; 5 sigma."""
-    make = jax.jit(jax.vmap(lambda key: cloud.cheap_noise(jax.random.bits(key, (2,)), 64)))
+    make = jax.jit(jax.vmap(lambda key: cheap_noise(jax.random.bits(key, (2,)), 64)))
     noise = np.asarray(make(KEYS))
     np.testing.assert_allclose(np.unique(noise), (np.arange(256) + 0.5) / 128 - 1)
     counts = np.bincount(((noise + 1) * 128).astype(int).ravel(), minlength=256)
@@ -147,8 +148,10 @@ def test_frost_is_a_random_place_of_a_random_texture():
     for number, picture in enumerate(pictures):
         rows, columns = np.indices(picture.shape[:2])
         picture[...] = np.stack([rows, columns, np.full_like(rows, number)], -1) / 255
-    made = frost._Pictures.of([np.rint(255 * p).astype(np.uint8) for p in pictures])
-    change = frost._Frost(1.0, 1.0, 1.0, made)
+    made = frost.Pictures.of([np.rint(255 * p).astype(np.uint8) for p in pictures])
+    change = functools.partial(
+        frost.frost, image_weight=1.0, frost_weight=1.0, scale=1.0, textures=made
+    )
     icy = np.rint(255 * drawn(change, CLEAR)).astype(int)
     row, column, number = icy[:, 0, 0].T
     rows, columns = np.indices((20, 20))
@@ -226,13 +229,13 @@ def test_a_texture_too_small_is_named():
 
 def test_own_ice():
     """Five different pictures, bright enough to be ice, that repeat."""
-    pictures = ice.pictures(128, 0.2) / 255
+    pictures = frost.ice_pictures(128, 0.2) / 255
     assert pictures.shape == (5, 128, 128, 3)
     means = pictures.mean((1, 2, 3))
     np.testing.assert_allclose(means, [0.517, 0.81, 0.747, 0.597, 0.483], atol=0.02)
     np.testing.assert_allclose(
         pictures.mean(-1).std((1, 2)), [0.08, 0.08, 0.1, 0.11, 0.17], rtol=0.15
     )
-    assert not ice.pictures(128, 0.2).flags.writeable
+    assert not frost.ice_pictures(128, 0.2).flags.writeable
     icy = corruptions.create("frost", severity=5, profile="imagenet")
     assert drawn(icy, CLEAR).mean() > 0.3
