@@ -8,11 +8,12 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.datapoints import inherent, inherent_findings, inherent_models, inherent_plan
-from experiments.datapoints.inherent_models import Measured, Scheme
+from experiments.datapoints.inherent import __main__ as inherent
+from experiments.datapoints.inherent import findings, models, plan
+from experiments.datapoints.inherent.models import Measured, Scheme
 from rbjax import data, prng, rpr
 
-TINY = inherent_plan.Plan(
+TINY = plan.Plan(
     num_test=40,
     repetitions=2,
     max_steps=8,
@@ -46,8 +47,8 @@ def workdir(tmp_path_factory, scored):
         return score(*arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(inherent_plan.SCALES, "tiny", TINY)
-        patch.setattr(inherent_models, "FAMILIES", FAMILIES)
+        patch.setitem(plan.SCALES, "tiny", TINY)
+        patch.setattr(models, "FAMILIES", FAMILIES)
         patch.setattr(inherent, "FAMILIES", FAMILIES)
         patch.setattr(jax, "local_devices", lambda: jax.devices()[:1])  # quicker to compile
         patch.setattr(rpr, "score_repeatedly", scoring)
@@ -78,9 +79,9 @@ def test_all_is_written(workdir):
 
 def test_scores_are_those_of_a_plain_call_with_the_same_draws_for_all(workdir):
     test = data.load("digits", "test").take(np.arange(40))
-    plan = inherent_models.Lab(workdir, TINY, Scheme())
+    lab = models.Lab(workdir, TINY, Scheme())
     for family in FAMILIES:
-        model = inherent_models._logits_fn(plan, family, seed=1)
+        model = models._logits_fn(lab, family, seed=1)
         expected = rpr.score_repeatedly(
             model,
             prng.named(jax.random.key(0), "rpr"),
@@ -124,10 +125,10 @@ def test_mistakes_are_told_in_a_line(tmp_path, capsys, arguments, message):
 
 
 def test_a_folder_belongs_to_one_scheme(tmp_path):
-    inherent_models.open_lab(tmp_path / "a", TINY, Scheme())
-    inherent_models.open_lab(tmp_path / "a", TINY, Scheme())
+    models.open_lab(tmp_path / "a", TINY, Scheme())
+    models.open_lab(tmp_path / "a", TINY, Scheme())
     with pytest.raises(ValueError, match="scheme"):
-        inherent_models.open_lab(tmp_path / "a", TINY, Scheme("uniform"))
+        models.open_lab(tmp_path / "a", TINY, Scheme("uniform"))
 
 
 def measured(datapoint: float, model: float) -> Measured:
@@ -144,8 +145,8 @@ def measured(datapoint: float, model: float) -> Measured:
     [(1.0, 0.1, "mostly"), (0.6, 0.6, "partly"), (0.1, 0.6, "hardly")],
 )
 def test_the_sentence_says_what_was_planted(datapoint, model, expected):
-    found = inherent_findings.find(measured(datapoint, model), MAX_STEPS, num_resamples=99)
-    said = inherent_findings.sentence(found)
+    found = findings.find(measured(datapoint, model), MAX_STEPS, num_resamples=99)
+    said = findings.sentence(found)
     assert said.startswith(f"Robustness is {expected} a property of the datapoint")
     assert f"{found['shares']['datapoint']['value']:.0%}" in said
     assert f"{found['between']['value']:.2f}" in said
@@ -157,21 +158,21 @@ def test_draws_in_common_make_models_alike():
     rng = np.random.default_rng(0)
     shared = np.minimum(rng.geometric(0.1, (1, 1, 400, 6)), MAX_STEPS + 1)
     same = Measured(np.broadcast_to(shared, (2, 2, 400, 6)), np.ones((2, 2, 400), bool), 1.0)
-    found = inherent_findings.find(same, MAX_STEPS, num_resamples=9)["other_draws"]
+    found = findings.find(same, MAX_STEPS, num_resamples=9)["other_draws"]
     assert found["same_within"] == pytest.approx(1)
     assert found["same_between"] == pytest.approx(1)
     assert abs(found["other_within"]) < 0.15
     assert abs(found["other_between"]) < 0.15
     once = Measured(same.first_failure[..., :1], same.clean_correct, 1.0)
-    found = inherent_findings.find(once, MAX_STEPS, num_resamples=9)
+    found = findings.find(once, MAX_STEPS, num_resamples=9)
     assert np.isnan(found["other_draws"]["same_within"])
-    assert "rank correlation of halves of the repetitions: - within" in inherent_findings.table(
+    assert "rank correlation of halves of the repetitions: - within" in findings.table(
         found, ("a", "b")
     )
 
 
 def test_cuts_are_told():
-    told = inherent_plan.cuts(inherent_plan.SCALES["cpu"])
+    told = plan.cuts(plan.SCALES["cpu"])
     assert "test images scored: 1000 in place of all" in told
     assert "epochs: 3 in place of the config's" in told
-    assert inherent_plan.cuts(inherent_plan.SCALES["paper"]) == []
+    assert plan.cuts(plan.SCALES["paper"]) == []

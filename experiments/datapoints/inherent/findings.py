@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.datapoints.inherent_models import Measured
+from experiments.datapoints.inherent.models import Measured
 from rbjax.rpr import agreement
 from rbjax.rpr.estimators import count_draws, log_failure_probability
 

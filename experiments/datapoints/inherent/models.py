@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from configs import rpr_mnist
-from experiments.datapoints.inherent_plan import FAMILIES, Plan
+from experiments.datapoints.inherent.plan import FAMILIES, Plan
 from rbjax import atomic, command_line, data, prng, rpr
 from rbjax.config import Config
 from rbjax.inputs import to_float

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from experiments.datapoints.inherent_findings import Findings
+from experiments.datapoints.inherent.findings import Findings
 from rbjax import atomic
 from rbjax.analysis.plots import COLOURS
 
@@ -29,7 +29,7 @@ def draw(path: Path, findings: Findings, families: tuple[str, ...], title: str) 
 
     Args:
         path: the PNG.
-        findings: of `inherent_findings.find`.
+        findings: of `findings.find`.
         families: their names.
         title: what stands above.
     """

@@ -1,0 +1,1 @@
+"""Is robustness a property of the datapoint? See `__main__`."""
