@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from tqdm import tqdm
 import rbjax
 from rbjax import atomic, attack_setup, attacks, corruption_setup, journal, metrics, prng
 from rbjax.attacks.diagnostics import diagnose, format_findings
-from rbjax.attacks.outcome import Share, SuiteResult
+from rbjax.attacks.outcome import SuiteResult
 from rbjax.config import Config
 from rbjax.data import Dataset
 from rbjax.training import setup
@@ -28,8 +28,8 @@ EXAMPLES_FILE = "report.npz"
 def evaluate(config: Config, workdir: str) -> dict[str, Any]:
     """Attacks the test set and writes the report.
 
-    An evaluation that was stopped goes on where it was: finished blocks are in the run directory's
-    folder `evaluation`.
+    Rerun the same command to resume after a stop: finished blocks are in the folder `evaluation` of
+    the run directory.
 
     Args:
         config: a resolved config; its dataset and model are the run's.
@@ -37,10 +37,10 @@ def evaluate(config: Config, workdir: str) -> dict[str, Any]:
 
     Returns:
         What was written to report.json: for "clean" and for each attack its settings, confusion
-        matrix, summary and 95 % intervals; "worst", what is right as it is and under every attack;
-        "diagnostics", what looks like a false sense of robustness; and "corruptions", accuracies by
-        corruption and severity and their mCE. report.npz holds each example's predictions and
-        whether it is right under all, and each universal perturbation.
+        matrix, summary and 95 % intervals; "worst", what is correctly classified clean and under
+        every attack; "diagnostics", what looks like a false sense of robustness; and "corruptions",
+        accuracies by corruption and severity and their mCE. report.npz holds each example's
+        predictions and whether all of them are correct, and each universal perturbation.
 
     Raises:
         ValueError: if the run directory holds no checkpoint, or an attack cannot be made.
@@ -58,7 +58,7 @@ def evaluate(config: Config, workdir: str) -> dict[str, Any]:
     plan = corruption_setup.create(config, test.info)
     folder = _folder(config, workdir, journal.digest(step, *jax.tree.leaves(variables)))
     with attacks.progress_bar() as progress:
-        found = attacks.run_attacks(
+        results = attacks.run_attacks(
             logits_fn,
             jax.random.key(config.seed),
             test.images,
@@ -70,8 +70,8 @@ def evaluate(config: Config, workdir: str) -> dict[str, Any]:
             progress=progress,
             finished=lambda label, result: tqdm.write(_line(label, result, test)),
         )
-    if len(found.outcomes) > 1:
-        print(_line("worst", found, test))
+    if len(results.outcomes) > 1:
+        print(_line("worst", results, test))
     diagnostics = _diagnose(config, logits_fn, test, suite.attacks)
     corrupted = _corrupt(config, plan, logits_fn, test, folder) if plan.names else None
 
@@ -85,11 +85,11 @@ def evaluate(config: Config, workdir: str) -> dict[str, Any]:
         "class_counts": test.class_counts,
         "train_class_counts": train.class_counts,
         "results": {
-            "clean": _result({}, "clean", found),
-            **{k: _result(group.to_dict(), k, found) for k, group in config.attacks.items()},
+            "clean": _result({}, "clean", results),
+            **{k: _result(group.to_dict(), k, results) for k, group in config.attacks.items()},
         },
-        "order": ["clean", *found.outcomes],
-        "worst": _worst(found),
+        "order": ["clean", *results.outcomes],
+        "worst": _worst(results),
         "diagnostics": diagnostics,
         "corruptions": corruption_setup.summarize(plan, corrupted) if corrupted else None,
         "versions": {"rbjax": rbjax.__version__, "jax": jax.__version__},
@@ -98,7 +98,7 @@ def evaluate(config: Config, workdir: str) -> dict[str, Any]:
     atomic.write_json(Path(workdir) / REPORT_FILE, report)
     under = corrupted.predictions if corrupted else {}
     arrays = {f"corruptions/{name}": rows for name, rows in under.items()}
-    atomic.write_npz(Path(workdir) / EXAMPLES_FILE, **_examples(test, found), **arrays)
+    atomic.write_npz(Path(workdir) / EXAMPLES_FILE, **_examples(test, results), **arrays)
     return report
 
 
@@ -109,12 +109,13 @@ def _corrupt(
     test: Dataset,
     folder: Path,
 ) -> corruption_setup.Found:
-    """Classifies the test set under every corruption, saying how each ends."""
+    """Classifies the test set under every corruption and prints the accuracy of each."""
 
     def ended(name: str, matrix: np.ndarray) -> None:
         right = 100 * (1 - metrics.error_rates(matrix)[0])
+        severities = ", ".join(map(str, plan.severities[name]))
         by_severity = " ".join(f"{value:.1f}" for value in right)
-        tqdm.write(f"{name}: {by_severity} % right at severity {_listed(plan.severities[name])}")
+        tqdm.write(f"{name}: {by_severity} % correct at severity {severities}")
 
     with tqdm(leave=False, disable=None, unit="image") as bar:
 
@@ -136,10 +137,6 @@ def _corrupt(
         )
 
 
-def _listed(levels: Sequence[int]) -> str:
-    return ", ".join(map(str, levels))
-
-
 def _folder(config: Config, workdir: str, weights: str) -> Path:
     """Returns the folder of evaluations of these weights on this test set."""
     about = {"weights": weights, "seed": config.seed, "batch_size": config.batch_size}
@@ -151,36 +148,36 @@ def _folder(config: Config, workdir: str, weights: str) -> Path:
     return Path(workdir) / "evaluation" / digest[:12]
 
 
-def _result(spec: dict[str, Any], label: str, found: SuiteResult) -> dict[str, Any]:
-    """Returns one attack's counts and what follows from them."""
-    clean, outcome = found.clean, found.outcomes.get(label)
-    counted = np.ones_like(found.clean_correct) if outcome is None else outcome.counted
+def _result(spec: dict[str, Any], label: str, results: SuiteResult) -> dict[str, Any]:
+    """Returns one attack's counts and the metrics that follow from them."""
+    clean, outcome = results.clean, results.outcomes.get(label)
+    counted = np.ones_like(results.clean_correct) if outcome is None else outcome.counted
     predictions = (clean if outcome is None else outcome.predictions)[counted]
-    matrix = metrics.confusion_matrix(found.labels[counted], predictions, found.num_classes)
+    matrix = metrics.confusion_matrix(results.labels[counted], predictions, results.num_classes)
     result = {
         "attack": spec,
         "confusion": np.asarray(matrix),
         "summary": metrics.summarize(matrix),
         "classwise": metrics.from_confusion(np.asarray(matrix))._asdict(),
-        "interval": _intervals(found, label),
+        "interval": _intervals(results, label),
         "fooling_rate": float(np.mean(predictions != clean[counted])),
         "attack_success_rate": 0.0,
     }
     if outcome is not None:
-        success = found.attack_success_rate(label)
+        success = results.attack_success_rate(label)
         result["attack_success_rate"] = success.value if success.count else None
         result["interval"]["attack_success_rate"] = [success.low, success.high]
-        result["class_success_rate"] = found.class_success_rate(label).value
+        result["class_success_rate"] = results.class_success_rate(label).value
         result["seconds"], result["details"] = outcome.seconds, outcome.details
     return result
 
 
-def _worst(found: SuiteResult) -> dict[str, Any]:
-    """Returns what is right as it is and under every attack."""
-    total, classes = found.accuracy(), found.class_accuracy()
+def _worst(results: SuiteResult) -> dict[str, Any]:
+    """Returns what is correctly classified clean and under every attack."""
+    total, classes = results.accuracy(), results.class_accuracy()
     recall = classes.value[classes.count > 0]
     return {
-        "attacks": list(found.outcomes),
+        "attacks": list(results.outcomes),
         "summary": {
             "accuracy": total.value,
             "balanced_accuracy": float(recall.mean()),
@@ -191,29 +188,29 @@ def _worst(found: SuiteResult) -> dict[str, Any]:
         },
         "classwise": {
             "count": classes.count,
-            "correct": np.bincount(found.labels[found.worst], minlength=found.num_classes),
+            "correct": np.bincount(results.labels[results.worst], minlength=results.num_classes),
             "recall": np.where(classes.count > 0, classes.value, 0.0),
         },
-        "interval": _intervals(found, "worst"),
+        "interval": _intervals(results, "worst"),
     }
 
 
-def _intervals(found: SuiteResult, label: str) -> dict[str, Any]:
+def _intervals(results: SuiteResult, label: str) -> dict[str, Any]:
     """Returns the 95 % intervals of accuracy and of each class's, low and high."""
-    total, classes = found.accuracy(label), found.class_accuracy(label)
+    total, classes = results.accuracy(label), results.class_accuracy(label)
     return {"accuracy": [total.low, total.high], "recall": [classes.low, classes.high]}
 
 
-def _examples(test: Dataset, found: SuiteResult) -> dict[str, np.ndarray]:
+def _examples(test: Dataset, results: SuiteResult) -> dict[str, np.ndarray]:
     """Returns the arrays of report.npz."""
     arrays = {
         "index": test.index,
         "example_ids": test.example_ids,
         "labels": test.labels,
-        "clean": found.clean,
-        "worst": found.worst,
+        "clean": results.clean,
+        "worst": results.worst,
     }
-    for label, outcome in found.outcomes.items():
+    for label, outcome in results.outcomes.items():
         arrays[label] = outcome.predictions
         if not outcome.counted.all():
             arrays[f"{label}/counted"] = outcome.counted
@@ -264,17 +261,13 @@ def _diagnose(
     }
 
 
-def _line(label: str, found: SuiteResult, test: Dataset) -> str:
-    """Returns what a person sees of an attack that has ended."""
-    classes = found.class_accuracy(label).value
+def _line(label: str, results: SuiteResult, test: Dataset) -> str:
+    """Returns the line that is printed when an attack has ended."""
+    classes = results.class_accuracy(label).value
     lowest = int(np.nanargmin(classes))
-    parts = [f"{label}: {_shown(found.accuracy(label))} right"]
+    share, low, high = (100 * value for value in results.accuracy(label)[:3])
+    parts = [f"{label}: {share:.1f} % ({low:.1f} to {high:.1f}) correct"]
     parts.append(f"worst class {test.info.class_names[lowest]} {100 * classes[lowest]:.1f} %")
-    if label in found.outcomes:
-        parts.append(f"{found.outcomes[label].seconds:.1f} s")
+    if label in results.outcomes:
+        parts.append(f"{results.outcomes[label].seconds:.1f} s")
     return ", ".join(parts)
-
-
-def _shown(share: Share) -> str:
-    low, high = 100 * share.low, 100 * share.high
-    return f"{100 * share.value:.1f} % ({low:.1f} to {high:.1f})"

@@ -22,14 +22,14 @@ from rbjax.typing import Key
 SCORES_FILE = "rpr.json"
 EXAMPLES_FILE = "rpr.npz"
 _COMPARED = 1000
-"""Datapoints that are scored in float32 too, to see what bfloat16 changes."""
+"""Datapoints that are scored in float32 too, to measure the effect of bfloat16."""
 
 
 def score(config: Config, workdir: str) -> dict[str, Any]:
-    """Scores a split with a run's newest weights and writes what it found.
+    """Scores a split with a run's newest weights and writes the results.
 
-    A scoring that was stopped goes on where it was: finished blocks and the present one's state are
-    in the run directory's folder `scoring`.
+    Rerun the same command to resume after a stop: finished blocks and the state of the current one
+    are in the folder `scoring` of the run directory.
 
     Args:
         config: a resolved config; its dataset and model are the run's.
@@ -37,7 +37,7 @@ def score(config: Config, workdir: str) -> dict[str, Any]:
 
     Returns:
         What was written to rpr.json: robust ratios, survival curves and class bias, of all
-        datapoints and of those classified right, and the forward passes. rpr.npz holds each
+        datapoints and of those correctly classified, and the forward passes. rpr.npz holds each
         datapoint's first failing draw, flags, and failure probability with its intervals.
 
     Raises:
@@ -65,9 +65,10 @@ def score(config: Config, workdir: str) -> dict[str, Any]:
     once = first_failure.reshape(len(first_failure), -1)[:, 0]
     seconds = time.perf_counter() - started
 
-    # ------------------------------------------------------------------ what was found
+    # ------------------------------------------------------------------ the report
     num_classes, right = dataset.info.num_classes, scores.clean_correct
-    needed = int(np.sum(rpr.count_draws(first_failure, max_steps).draws))
+    counts = rpr.count_draws(first_failure, max_steps)
+    needed = int(np.sum(counts.draws))
     report = {
         "config": config.to_dict(),
         "step": step,
@@ -98,14 +99,19 @@ def score(config: Config, workdir: str) -> dict[str, Any]:
         first_failure=once,
         robust=once > max_steps,
         clean_correct=right,
-        **_estimates(first_failure, max_steps),
+        failures=counts.failures,
+        draws=counts.draws,
+        failure_probability=rpr.failure_probability(*counts),
+        failure_interval=np.stack(rpr.failure_interval(*counts), axis=-1),
+        anytime_interval=np.stack(rpr.anytime_interval(*counts), axis=-1),
+        **({} if first_failure.ndim == 1 else {"repetitions": first_failure}),
     )
     _print(report, seconds)
     return report
 
 
 def _model(config: Config, dataset: Dataset, dtype: str) -> Model:
-    """Returns the run's model, computing in another type of number."""
+    """Returns the run's model, computing in a given dtype."""
     config = config.copy_and_resolve_references()
     with config.unlocked():
         config.model.dtype = dtype
@@ -113,7 +119,7 @@ def _model(config: Config, dataset: Dataset, dtype: str) -> Model:
 
 
 def _journal(config: Config, workdir: str, step: int) -> Path:
-    """Returns the folder of this very scoring: another one leaves it alone."""
+    """Returns the folder of this scoring; one with other settings has another."""
     about = {"step": step, "seed": config.seed, "score": config.score.to_dict()}
     about["test"] = (config.dataset.max_test_examples, config.imbalance.apply_to_test)
     about["test_on"] = config.dataset.get("test_on")
@@ -125,7 +131,7 @@ def _score(
     config: Config, logits_fn: Any, dataset: Dataset, **options: Any
 ) -> rpr.Scores | rpr.Repeated:
     """Scores once or several times, as the config says."""
-    given: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "max_steps": config.score.max_steps,
         "perturbation": setup.create_perturbation(config),
         "example_ids": dataset.example_ids,
@@ -136,11 +142,11 @@ def _score(
     data = (logits_fn, _key(config), dataset.images, dataset.labels)
     if config.score.repetitions > 1:
         repeats = {k: config.score[k] for k in ("repetitions", "max_width")}
-        return rpr.score_repeatedly(*data, **given, **repeats)
+        return rpr.score_repeatedly(*data, **settings, **repeats)
     stop = None
     if config.score.stop_window is not None:
         stop = rpr.Flattening(config.score.stop_window, config.score.stop_tolerance)
-    return rpr.score(*data, **given, stop=stop)
+    return rpr.score(*data, **settings, stop=stop)
 
 
 def _key(config: Config) -> Key:
@@ -150,7 +156,7 @@ def _key(config: Config) -> Key:
 def _effect(
     config: Config, float32: Any, dataset: Dataset, once: np.ndarray, max_steps: int
 ) -> dict[str, Any]:
-    """Scores some datapoints in float32, with the same draws, to see what the other type does."""
+    """Scores some datapoints in float32 too, with the same draws, and returns the differences."""
     some = setup.first(dataset, _COMPARED)
     exact = rpr.score(
         float32,
@@ -173,25 +179,12 @@ def _effect(
     }
 
 
-def _estimates(first_failure: np.ndarray, max_steps: int) -> dict[str, np.ndarray]:
-    """Returns each datapoint's failure probability with its 95 % intervals, and all repetitions."""
-    counts = rpr.count_draws(first_failure, max_steps)
-    arrays = {
-        "failures": counts.failures,
-        "draws": counts.draws,
-        "failure_probability": rpr.failure_probability(*counts),
-        "failure_interval": np.stack(rpr.failure_interval(*counts), axis=-1),
-        "anytime_interval": np.stack(rpr.anytime_interval(*counts), axis=-1),
-    }
-    return arrays if first_failure.ndim == 1 else {**arrays, "repetitions": first_failure}
-
-
 def _print(report: dict[str, Any], seconds: float) -> None:
     run, needed = report["forward_passes_run"], report["forward_passes_needed"]
     all_images, right = report["all"], report["classified_right"]
     print(
         f"accuracy {report['accuracy']:.2%}; robust {_ratio(all_images)} of all images, "
-        f"{_ratio(right)} of those classified right"
+        f"{_ratio(right)} of those correctly classified"
     )
     print(
         f"mean RPR of all: E[min(N, T)] {all_images['mean_expected_steps']:.1f}, "

@@ -59,7 +59,14 @@ def plot_perturbations(
     ]
     if not columns:
         raise ValueError("perturbations is empty; there must be at least one")
-    rows = _rows(columns)
+    rows: list[list[_Column]] = []
+    for column in columns:  # a group of several begins a row of its own
+        last = rows[-1] if rows else []
+        fits = last and len(last) < _PER_ROW
+        if fits and (last[-1].group == column.group or (last[-1].alone and column.alone)):
+            last.append(column)
+        else:
+            rows.append([column])
     width = max(map(len, rows))
     size = (_PANEL * width + 0.9, (3 * _PANEL + 0.5) * len(rows))
     figure = Figure(figsize=size, layout="constrained")
@@ -119,19 +126,6 @@ def _columns(
         name = str(number) if class_names is None else str(class_names[number])
         columns.append(_Column(group, name, one, images[row], alone=False))
     return columns
-
-
-def _rows(columns: Sequence[_Column]) -> list[list[_Column]]:
-    """Returns the columns in rows: one group with several begins a new one, as does a full row."""
-    rows: list[list[_Column]] = []
-    for column in columns:
-        last = rows[-1] if rows else []
-        fits = last and len(last) < _PER_ROW
-        if fits and (last[-1].group == column.group or (last[-1].alone and column.alone)):
-            last.append(column)
-        else:
-            rows.append([column])
-    return rows
 
 
 def _draw(panels: Sequence[Axes], column: _Column, *, first: bool) -> None:

@@ -1,4 +1,4 @@
-"""Plots of a run as PNG: per-class bars, training curves, survival curves, and all in one.
+"""Plots of a run as PNG: bars per class, training and survival curves, corruptions, an overview.
 
 Figures are drawn by objects, without pyplot's global state, so that a plot never opens a window,
 never leaks and may be drawn in any thread.
@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike
 
@@ -37,6 +38,10 @@ _HATCHES = ("", "////", "....")
 MANY = 20
 """More classes than this get points in place of bars, and grey lines in place of coloured ones."""
 _DPI = 150
+_CELL_HEIGHT, _CELL_WIDTH = 0.26, 0.52
+"""Of a cell, in inches."""
+_WIDEST = 20
+"""Of a picture, in inches: with more classes its cells are narrower."""
 
 
 def plot_classwise(
@@ -76,18 +81,31 @@ def plot_training(path: PathLike, records: Sequence[Mapping[str, Any]]) -> None:
     Raises:
         ValueError: if no record has any of them.
     """
-    names = dict.fromkeys(name for record in records for name in record)
+    recorded = dict.fromkeys(name for record in records for name in record)
     panels = {
-        ending: [name for name in names if name.endswith(ending)]
+        ending: [name for name in recorded if name.endswith(ending)]
         for ending in ("loss", "accuracy", "learning_rate")
     }
-    panels = {ending: found for ending, found in panels.items() if found}
+    panels = {ending: names for ending, names in panels.items() if names}
     if not panels:
         raise ValueError("the records hold no loss, accuracy or learning rate to plot")
     figure = Figure(figsize=(4.2 * len(panels), 3.4), layout="constrained")
-    for i, (ending, found) in enumerate(panels.items()):
+    unit = "epoch" if all("epoch" in record for record in records) else "step"
+    for i, (ending, names) in enumerate(panels.items()):
         axes = figure.add_subplot(1, len(panels), i + 1)
-        _draw_curves(axes, records, found)
+        for j, name in enumerate(names):
+            points = [(r[unit], r[name]) for r in records if r.get(name) is not None]
+            if points:
+                look: Any = {"color": COLOURS[j % len(COLOURS)], "ms": 3}
+                look["marker"] = "o" if len(points) <= 30 else None
+                label = name.replace("/", " ").replace("_", " ")
+                axes.plot(*zip(*points, strict=True), label=label, **look)
+        axes.set_xlabel(unit)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(color="#DDDDDD", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        if len(names) > 1 or "/" in names[0]:
+            axes.legend(frameon=False, fontsize=9)
         axes.set_title(ending.replace("_", " ").capitalize())
         if ending == "accuracy":
             axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
@@ -159,6 +177,29 @@ def plot_overview(
         draw_panel(figure.add_subplot(grid[1, i]))
     if title:
         figure.suptitle(title, fontweight="bold")
+    save(figure, path)
+
+
+def plot_corruptions(
+    path: PathLike, corruptions: Mapping[str, Any], *, class_names: list[str]
+) -> None:
+    """Draws the accuracy of each class under each corruption, the mean over its severities.
+
+    Args:
+        path: the PNG.
+        corruptions: the report's "corruptions".
+        class_names: K names.
+    """
+    wide = 0.09 if len(class_names) > MANY else _CELL_WIDTH
+    width = min(2.4 + wide * (1 + len(class_names)), _WIDEST)
+    figure = Figure(
+        figsize=(width, 1.5 + _CELL_HEIGHT * len(corruptions["order"])), layout="constrained"
+    )
+    axes = figure.add_subplot()
+    drawn = draw_corruptions(axes, corruptions, class_names=class_names)
+    bar = figure.colorbar(drawn, ax=axes, fraction=0.03, pad=0.01)
+    bar.ax.tick_params(labelsize=7)
+    bar.ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     save(figure, path)
 
 
@@ -240,6 +281,34 @@ def _shade(axes: Axes, low: ArrayLike, high: ArrayLike, *, colour: str) -> None:
     axes.fill_between(np.arange(len(low)), low, high, color=colour, alpha=0.12, linewidth=0)
 
 
+def draw_corruptions(
+    axes: Axes, corruptions: Mapping[str, Any], *, class_names: list[str]
+) -> AxesImage:
+    """Draws what `plot_corruptions` says into axes; a class without images has a "-"."""
+    names = corruptions["order"]
+    classes = np.stack(
+        [np.mean(np.asarray(corruptions["class_accuracy"][n], np.float64), axis=0) for n in names]
+    )
+    whole = np.asarray([np.mean(corruptions["accuracy"][name]) for name in names])
+    cells = np.concatenate([whole[:, None], classes], axis=1)
+    drawn = axes.imshow(cells, vmin=0, vmax=1, cmap="cividis", aspect="auto")
+    axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names], fontsize=8)
+    axes.axvline(0.5, color="white", linewidth=2)
+    if len(class_names) > MANY:
+        axes.set_xticks([0], ["all"], fontsize=8)
+        axes.set_xlabel(f"{len(class_names)} classes, in their order", fontsize=8)
+    else:
+        axes.set_xticks(range(cells.shape[1]), ["all", *class_names], fontsize=8, rotation=40)
+        for text in axes.get_xticklabels():
+            text.set(ha="right", rotation_mode="anchor")
+        for (row, column), value in np.ndenumerate(cells):
+            shown = "-" if np.isnan(value) else f"{100 * value:.0f}"
+            colour = "white" if value <= 0.5 else "black"  # where there is no value, on white
+            axes.text(column, row, shown, ha="center", va="center", fontsize=7, color=colour)
+    axes.set_title("accuracy under corruptions, mean over severities, %", fontsize=9, loc="left")
+    return drawn
+
+
 def draw_perturbation(axes: Axes, perturbation: ArrayLike) -> None:
     """Draws a universal perturbation (H, W, C), grey where it is 0, its largest value full."""
     delta = np.asarray(perturbation, np.float64)
@@ -251,28 +320,6 @@ def draw_perturbation(axes: Axes, perturbation: ArrayLike) -> None:
         axes.imshow(shown.mean(axis=-1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_axis_off()
     axes.set_title(f"Universal perturbation\nlargest value {255 * largest:.3g}/255")
-
-
-def _draw_curves(axes: Axes, records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
-    unit = "epoch" if all("epoch" in record for record in records) else "step"
-    for i, name in enumerate(names):
-        points = [(r[unit], r[name]) for r in records if r.get(name) is not None]
-        if points:
-            marker = "o" if len(points) <= 30 else None
-            x, y = zip(*points, strict=True)
-            axes.plot(
-                x, y, color=COLOURS[i % len(COLOURS)], marker=marker, ms=3, label=_spoken(name)
-            )
-    axes.set_xlabel(unit)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(color="#DDDDDD", linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    if len(names) > 1 or "/" in names[0]:
-        axes.legend(frameon=False, fontsize=9)
-
-
-def _spoken(name: str) -> str:
-    return name.replace("/", " ").replace("_", " ")
 
 
 def _errors(ratios: np.ndarray, counts: np.ndarray) -> np.ndarray:

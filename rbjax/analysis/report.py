@@ -21,9 +21,9 @@ CSV_FILE = "classwise.csv"
 def report(workdir: str | os.PathLike[str]) -> str:
     """Returns a run's table per class, and writes it as CSV and its plots as PNG.
 
-    Reads what there is of report.json and report.npz (an evaluation), rpr.json (a scoring) and
+    Reads those that exist of report.json and report.npz (an evaluation), rpr.json (a scoring) and
     metrics.jsonl (a training); writes classwise.csv, classwise.png, survival.png, training.png,
-    overview.png, corruptions.png and perturbations.png, each where there is something to show.
+    overview.png, corruptions.png and perturbations.png, each if there are data for it.
 
     Args:
         workdir: the run directory.
@@ -44,7 +44,10 @@ def report(workdir: str | os.PathLike[str]) -> str:
     if evaluation or scores:
         columns, totals = _columns(evaluation, scores)
         either: dict[str, Any] = evaluation or scores or {}
-        names, counts = either["class_names"], _counts(evaluation, scores)
+        names = either["class_names"]
+        counts = np.asarray(
+            evaluation["class_counts"] if evaluation else either["all"]["class_counts"]
+        )
         csv_columns = {**columns, **_interval_columns(evaluation)}
         tables.write_csv(folder / CSV_FILE, csv_columns, class_names=names, counts=counts)
         lines.append(f"{either['dataset']} {either['split']}, per cent:")
@@ -58,21 +61,15 @@ def report(workdir: str | os.PathLike[str]) -> str:
             )
         )
         lines += _accuracies(evaluation)
-        if found := _corrupted(evaluation):
-            lines += textwrap.wrap(tables.describe_corruptions(found), 100, subsequent_indent="  ")
+        if corruptions := _corrupted(evaluation):
+            text = tables.describe_corruptions(corruptions)
+            lines += textwrap.wrap(text, 100, subsequent_indent="  ")
         written.insert(0, CSV_FILE)
     return "\n".join([*lines, f"written: {', '.join(written)}"])
 
 
 def _read(path: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-
-
-def _counts(evaluation: dict[str, Any] | None, scores: dict[str, Any] | None) -> np.ndarray:
-    """Returns the examples of each class (K,), of the evaluation where there is one."""
-    if evaluation:
-        return np.asarray(evaluation["class_counts"])
-    return np.asarray(scores["all"]["class_counts"] if scores else [])
 
 
 def _columns(
@@ -88,10 +85,9 @@ def _columns(
             for heading in ("precision", "f1"):
                 columns[heading] = np.asarray(result["classwise"][heading], np.float64)
             totals["f1"] = result["summary"]["weighted_f1"]
-    found = _corrupted(evaluation)
-    if found:
-        columns["corrupted"] = 1 - np.asarray(found["class_mean_error"], np.float64)
-        totals["corrupted"] = 1 - found["mean_error"]
+    if corruptions := _corrupted(evaluation):
+        columns["corrupted"] = 1 - np.asarray(corruptions["class_mean_error"], np.float64)
+        totals["corrupted"] = 1 - corruptions["mean_error"]
     if scores:
         same = evaluation is None or evaluation["split"] == scores["split"]
         of = "" if same else f" {scores['split']}"
@@ -108,13 +104,13 @@ def _results(evaluation: dict[str, Any] | None) -> list[tuple[str, dict[str, Any
     if evaluation is None:
         return []
     # JSON sorts the keys of results.
-    found = [(label, evaluation["results"][label]) for label in evaluation["order"]]
-    several, worst = len(found) > 2, evaluation.get("worst")
-    return [*found, ("worst", worst)] if several and worst is not None else found
+    results = [(label, evaluation["results"][label]) for label in evaluation["order"]]
+    several, worst = len(results) > 2, evaluation.get("worst")
+    return [*results, ("worst", worst)] if several and worst is not None else results
 
 
 def _recall(result: dict[str, Any]) -> np.ndarray:
-    """Returns each class's share that is right (K,); NaN for a class that does not count."""
+    """Returns the accuracy of each class (K,); NaN for a class without examples that count."""
     recall = np.asarray(result["classwise"]["recall"], np.float64)
     return np.where(np.asarray(result["classwise"]["count"]) > 0, recall, np.nan)
 
@@ -131,7 +127,7 @@ def _interval_columns(evaluation: dict[str, Any] | None) -> dict[str, np.ndarray
 
 
 def _corrupted(evaluation: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Returns what an evaluation says of corruptions, if it was asked."""
+    """Returns the results under corruptions, if the evaluation has any."""
     return evaluation.get("corruptions") if evaluation else None
 
 
@@ -157,7 +153,7 @@ def _plot(
     scores: dict[str, Any] | None,
     records: list[dict[str, Any]],
 ) -> list[str]:
-    """Writes the plots there is something for and returns their names."""
+    """Writes the plots for which there are data and returns their names."""
     from rbjax.analysis import plots  # matplotlib takes a second to import
 
     written = []
@@ -186,7 +182,6 @@ def _plot_evaluation(
 ) -> list[str]:
     """Writes the plots of an evaluation and returns their names."""
     from rbjax.analysis import plots
-    from rbjax.analysis.corruptions import plot_corruptions
     from rbjax.analysis.perturbations import plot_perturbations
 
     bars: dict[str, Any] = {
@@ -195,15 +190,18 @@ def _plot_evaluation(
         "counts": np.asarray(evaluation["class_counts"]),
     }
     plots.plot_classwise(folder / "classwise.png", **bars)
-    examples = _examples(folder / EVALUATED_EXAMPLES)
+    examples: dict[str, np.ndarray] = {}
+    if (folder / EVALUATED_EXAMPLES).exists():
+        with np.load(folder / EVALUATED_EXAMPLES) as file:
+            examples = dict(file)
     deltas = {k: v for k, v in examples.items() if k.endswith("/perturbation")}
     # Those of one class each are in a picture of their own.
     first = next((delta for delta in deltas.values() if delta.ndim == 3), None)
     plots.plot_overview(folder / "overview.png", **bars, **survival, perturbation=first)
     written = ["classwise.png", "overview.png"]
-    if found := _corrupted(evaluation):
+    if corruptions := _corrupted(evaluation):
         names = evaluation["class_names"]
-        plot_corruptions(folder / "corruptions.png", found, class_names=names)
+        plots.plot_corruptions(folder / "corruptions.png", corruptions, class_names=names)
         written.append("corruptions.png")
     if deltas and "shown/images" in examples:
         plot_perturbations(
@@ -215,11 +213,3 @@ def _plot_evaluation(
         )
         written.append("perturbations.png")
     return written
-
-
-def _examples(path: Path) -> dict[str, np.ndarray]:
-    """Returns the arrays of an evaluation, if there are any."""
-    if not path.exists():
-        return {}
-    with np.load(path) as examples:
-        return dict(examples)

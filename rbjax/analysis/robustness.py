@@ -86,15 +86,15 @@ def describe(part: dict[str, Any], class_names: Sequence[str]) -> str:
     difference = np.asarray(bias["robust_ratio"]["difference"], np.float64)
     p_values = np.asarray(bias["robust_ratio"]["p_holm"], np.float64)
     significant = np.nan_to_num(p_values, nan=1.0) <= _SIGNIFICANT
-    found = []
+    parts = []
     for word, sign in (("less robust", -1), ("more robust", 1)):
         labels = np.flatnonzero(significant & (sign * difference > 0)).tolist()
         named = [f"{class_names[label]} ({100 * difference[label]:+.1f})" for label in labels]
-        found += [f"{word} {', '.join(named)}"] if named else []
+        parts += [f"{word} {', '.join(named)}"] if named else []
     test = f"permutation test, {bias['num_resamples']} resamples, Holm, 5 %"
-    if not found:
+    if not parts:
         return f"no class differs from the rest in its robust ratio ({test})"
-    return f"against the rest, in points: {'; '.join(found)} ({test})"
+    return f"against the rest, in points: {'; '.join(parts)} ({test})"
 
 
 def _band(curve: rpr.Curve, max_steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -120,7 +120,7 @@ def _bias(
     present = np.unique(labels if counted is None else labels[counted])
     if len(present) < 2:
         return None
-    found = rpr.class_bias(
+    bias = rpr.class_bias(
         first_failure,
         max_steps,
         labels,
@@ -128,7 +128,7 @@ def _bias(
         counted=counted,
         num_resamples=_NUM_RESAMPLES,
     )
-    fields = found._asdict()
+    fields = bias._asdict()
     return {
         "num_resamples": fields.pop("num_resamples"),
         **{k: v._asdict() for k, v in fields.items() if k != "counts"},

@@ -96,27 +96,28 @@ def write_csv(
         file.write(text.getvalue().encode())
 
 
-def describe_corruptions(found: Mapping[str, Any]) -> str:
+def describe_corruptions(corruptions: Mapping[str, Any]) -> str:
     """Returns the accuracies under corruptions as one paragraph.
 
     Args:
-        found: the report's "corruptions".
+        corruptions: the report's "corruptions".
 
     Returns:
         Text without a last newline.
     """
-    errors = found["mean_errors"]
+    errors = corruptions["mean_errors"]
     worst = max(errors, key=errors.get)
     text = (
-        f"{len(errors)} corruptions ({found['profile']}, {found['source']}): mean accuracy "
-        f"{_per_cent(1 - found['mean_error'])}, lowest {_per_cent(1 - errors[worst])} under {worst}"
+        f"{len(errors)} corruptions ({corruptions['profile']}, {corruptions['source']}): mean "
+        f"accuracy {_per_cent(1 - corruptions['mean_error'])}, lowest "
+        f"{_per_cent(1 - errors[worst])} under {worst}"
     )
-    if found["baseline"] is None:
+    if corruptions["baseline"] is None:
         return text
-    text += f"; mCE {100 * found['mce']:.1f}"
-    if found["relative_mce"] is not None:
-        return f"{text}, relative mCE {100 * found['relative_mce']:.1f}"
-    clean, others = found["baseline"]["clean_error"], found["baseline"]["errors"]
+    text += f"; mCE {100 * corruptions['mce']:.1f}"
+    if corruptions["relative_mce"] is not None:
+        return f"{text}, relative mCE {100 * corruptions['relative_mce']:.1f}"
+    clean, others = corruptions["baseline"]["clean_error"], corruptions["baseline"]["errors"]
     if clean is None:
         return f"{text}; no relative mCE, as the baseline's clean error is not known"
     harmless = [name for name in errors if others[name] <= clean]

@@ -1,6 +1,12 @@
 """Metrics of classifiers, per class always: counts, and what follows from them."""
 
-from rbjax.metrics.classwise import ClasswiseMetrics, classwise, from_confusion, summarize
+from rbjax.metrics.classwise import (
+    ClasswiseMetrics,
+    classwise,
+    confusion_matrix,
+    from_confusion,
+    summarize,
+)
 from rbjax.metrics.corruption import (
     ALEXNET,
     Baseline,
@@ -8,7 +14,6 @@ from rbjax.metrics.corruption import (
     corruption_errors,
     error_rates,
 )
-from rbjax.metrics.counts import confusion_matrix
 from rbjax.metrics.intervals import clopper_pearson_interval, wilson_interval
 
 __all__ = [

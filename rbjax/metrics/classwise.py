@@ -1,14 +1,15 @@
-"""Metrics of each class, and what follows from them."""
+"""Counts of what was predicted for what, the metrics of each class, and means over the classes."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
 import chex
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from rbjax.metrics.counts import confusion_matrix
+from rbjax import checks
 from rbjax.typing import Array
 
 
@@ -18,15 +19,49 @@ class ClasswiseMetrics(NamedTuple):
     count: Any
     """Examples of the class; where it is 0, recall says nothing."""
     predicted: Any
-    """Examples that were given to the class."""
+    """Examples that were classified as the class."""
     correct: Any
-    """Examples of the class that were given to it."""
+    """Examples of the class that were classified as it."""
     recall: Any
     """correct / count: the class's accuracy."""
     precision: Any
     """correct / predicted."""
     f1: Any
     """2 correct / (count + predicted)."""
+
+
+def confusion_matrix(
+    labels: ArrayLike, predictions: ArrayLike, num_classes: int, mask: ArrayLike | None = None
+) -> Array:
+    """Counts the examples of each true and predicted class; jit-able, and matrices add up.
+
+    Args:
+        labels: (B,) integers in [0, K); inside jit, an example outside is not counted.
+        predictions: (B,) integers in [0, K), as labels.
+        num_classes: K.
+        mask: (B,) bool, False for examples that do not count; None counts all.
+
+    Returns:
+        (K, K) int32, row = true class, column = predicted class.
+
+    Raises:
+        ValueError: for a label or prediction outside [0, K) where its value is known.
+    """
+    labels, predictions = jnp.asarray(labels), jnp.asarray(predictions)
+    chex.assert_equal_shape([labels, predictions])
+    counted = jnp.ones(labels.shape, bool) if mask is None else jnp.asarray(mask)
+    chex.assert_equal_shape([labels, counted])
+    for field, values in (("labels", labels), ("predictions", predictions)):
+        if checks.is_known(values) and checks.is_known(counted):
+            value = np.asarray(values)[np.asarray(counted)]
+            wrong = value[(value < 0) | (value >= num_classes)]
+            if wrong.size:
+                raise ValueError(f"{field} holds {wrong[0]}; allowed: 0 to {num_classes - 1}")
+    for values in (labels, predictions):
+        counted &= (values >= 0) & (values < num_classes)
+    cells = jnp.where(counted, labels * num_classes + predictions, num_classes**2)
+    counts = jnp.zeros(num_classes**2, jnp.int32).at[cells].add(1, mode="drop")
+    return counts.reshape(num_classes, num_classes)
 
 
 def classwise(

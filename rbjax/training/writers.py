@@ -35,7 +35,7 @@ class MetricsWriter:
     Args:
         workdir: the run directory.
         step: the step of the checkpoint the run continues from: records after it are dropped;
-            None begins the log anew.
+            None starts a new log.
         tensorboard: whether to write TensorBoard events too.
 
     Raises:
@@ -51,7 +51,12 @@ class MetricsWriter:
             return
         workdir = Path(workdir)
         first = 0 if step is None else step + 1
-        _drop_from(workdir / METRICS_FILE, first)
+        if (workdir / METRICS_FILE).exists():
+            lines = [
+                line for line, record in _read(workdir / METRICS_FILE) if record["step"] < first
+            ]
+            with atomic.replace(workdir / METRICS_FILE) as file:
+                file.write("".join(lines).encode())
         self._file = (workdir / METRICS_FILE).open("a", encoding="utf-8")
         if tensorboard:
             from tensorboardX import SummaryWriter
@@ -139,15 +144,6 @@ def write_csv(workdir: str | os.PathLike[str]) -> Path:
     with atomic.replace(path) as file:
         file.write(text.getvalue().encode())
     return path
-
-
-def _drop_from(path: Path, step: int) -> None:
-    """Cuts a log back to the records before a step."""
-    if not path.exists():
-        return
-    kept = [line for line, record in _read(path) if record["step"] < step]
-    with atomic.replace(path) as file:
-        file.write("".join(kept).encode())
 
 
 def _read(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

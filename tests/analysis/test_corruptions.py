@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from rbjax.analysis import tables
-from rbjax.analysis.corruptions import draw_corruptions, plot_corruptions
+from rbjax.analysis.plots import draw_corruptions, plot_corruptions
 
 RNG = np.random.default_rng(0)
 
