@@ -1,4 +1,4 @@
-"""Files that are either the old ones or the new ones, whenever the process dies."""
+"""Files that are either old or new, never half-written, whenever the process dies."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from typing import IO, Any
 import numpy as np
 
 TEMPORARY = ".partial"
-"""How the name of a file that is not finished ends."""
+"""Suffix of an unfinished file."""
 
 
 @contextlib.contextmanager
 def replace(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """Writes a file under a temporary name, and renames it when all of it is on the disk.
+    """Writes a file under a temporary name, and renames it once it is complete on the disk.
 
     Args:
         path: the file; its folder must exist.
@@ -57,7 +57,7 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 
     Args:
         path: the file.
-        value: of what `plain` takes.
+        value: as for `plain`.
     """
     text = json.dumps(plain(value), indent=2, sort_keys=True, allow_nan=False)
     with replace(path) as file:
@@ -79,7 +79,7 @@ def write_npz(path: str | os.PathLike[str], /, **arrays: Any) -> None:
 
 
 DAMAGED = (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
-"""What numpy and zipfile raise for a file that is not, or no longer, an archive of arrays."""
+"""What NumPy and zipfile raise for a file that is no archive of arrays, or a damaged one."""
 
 
 def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray] | None:
@@ -89,7 +89,7 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray] | None:
         path: the file.
 
     Returns:
-        The arrays by name, or None where the file is missing or damaged.
+        The arrays by name, or None if the file is missing or damaged.
     """
     try:
         with Path(path).open("rb") as file:
@@ -100,7 +100,7 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray] | None:
 
 
 def plain(value: Any) -> Any:
-    """Returns a value as JSON has it.
+    """Returns a value in the types of JSON.
 
     Args:
         value: numbers, text, None, arrays, and mappings and sequences of them.

@@ -2,7 +2,7 @@
 
 The unit square is cut into nx x ny cells and each cell into four triangles by its centre. A field
 is affine on every triangle and continuous, so its velocities at the vertices (corners of the cells,
-then their centres) are all of it: theta holds those that the boundary leaves free. A flow of such
+then their centres) determine it: theta holds those that the boundary leaves free. A flow of such
 a field is a diffeomorphism, and the flow of -theta is its inverse.
 
 A point is (x, y) in [0, 1]^2, x to the right and y down, a velocity in widths of the square for one
@@ -30,10 +30,10 @@ from rbjax.typing import Array, Key
 
 BOUNDARIES = {
     "free": "none",
-    "zero_normal": "the velocity across the square's border is 0: the square goes into itself",
+    "zero_normal": "the velocity across the square's border is 0: the square is mapped onto itself",
     "zero": "the velocity on the square's border is 0: the border stays where it is",
 }
-"""What each boundary demands."""
+"""The constraint of each boundary."""
 
 
 class Field(NamedTuple):
@@ -53,7 +53,7 @@ class Field(NamedTuple):
 
 
 def field(columns: int, rows: int, boundary: str) -> Field:
-    """Returns a Field whose values were checked.
+    """Returns a Field after checking its values.
 
     Args:
         columns: 1 to 32.
@@ -92,7 +92,7 @@ def vertices(field: Field) -> np.ndarray:
 
 @functools.cache
 def components(field: Field) -> tuple[tuple[int, int], ...]:
-    """Returns what each number of theta is.
+    """Returns the meaning of each number of theta.
 
     Args:
         field: the space.

@@ -29,7 +29,7 @@ def rotate(image: Array, degrees: Array | float) -> Array:
 
 
 def read_at(image: Array, row: Array, column: Array) -> Array:
-    """Returns the image's values at any places, bilinear, black outside.
+    """Returns the image's values at arbitrary places, bilinear, black outside.
 
     Four gathers of whole pixels: 50 times as fast on CPU as `dm_pix.rotate`, which interpolates
     between channels too.

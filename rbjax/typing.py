@@ -6,7 +6,7 @@ Images are float32, NHWC and in [0, 1] everywhere outside a model; labels are in
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 
@@ -54,21 +54,3 @@ class AttackResult(NamedTuple):
     """(B,) the loss the attack climbed, at `images`."""
     predictions: Array
     """(B,) int32, the class of each of `images`, from a forward pass of their own."""
-
-
-class Attack(Protocol):
-    """A compiled attack: pure, jit-able, of static shapes."""
-
-    def __call__(
-        self,
-        logits_fn: LogitsFn,
-        key: Key,
-        images: Array,
-        labels: Array,
-        *,
-        targets: Array | None = None,
-        epsilon: Array | float | None = None,
-        step_size: Array | float | None = None,
-    ) -> AttackResult:
-        """Attacks a batch: see `rbjax.attacks`."""
-        ...

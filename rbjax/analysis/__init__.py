@@ -1,4 +1,4 @@
-"""What runs wrote, as tables and plots."""
+"""The results of runs as tables and plots."""
 
 from rbjax.analysis.report import report
 from rbjax.analysis.tables import format_classwise, write_csv

@@ -36,7 +36,7 @@ def plot_perturbations(
     """Draws perturbations, each above an image without it and with it.
 
     A perturbation is grey where it is 0, and its largest value is black or white (or a full
-    colour): it is scaled for itself, and its size stands above it. The images are as they are.
+    colour): it is scaled individually, and its size stands above it. The images are as they are.
 
     Args:
         path: the PNG.
@@ -82,7 +82,7 @@ def plot_perturbations(
 
 
 class _Column(NamedTuple):
-    """A perturbation and the image that it is drawn on."""
+    """A perturbation and the image on which it is drawn."""
 
     group: str
     """What it is of; columns of one group with several stand in rows of their own."""

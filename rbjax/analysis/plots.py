@@ -27,12 +27,12 @@ Columns = Mapping[str, ArrayLike]
 PathLike = str | os.PathLike[str]
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
-"""Told apart by colour-blind people too (Okabe and Ito 2008); the last two are no good as lines."""
+"""Distinct for colour-blind people too (Okabe and Ito 2008); the last two do not work as lines."""
 
 _MARKERS = "osD^vP*X"
 _LINES = ("-", "--", ":")
 _BARS = COLOURS[:-1]
-"""Of bars: on black the whiskers would not be seen."""
+"""Of bars: whiskers would not be visible on black."""
 _HATCHES = ("", "////", "....")
 """Of bars whose colours are in use already."""
 MANY = 20
@@ -210,7 +210,7 @@ def draw_classwise(
     class_names: Sequence[str],
     counts: ArrayLike | None = None,
 ) -> None:
-    """Draws what `plot_classwise` says into axes."""
+    """Draws the plot of `plot_classwise` into axes."""
     values = {name: np.asarray(column, np.float64) for name, column in columns.items()}
     order = np.arange(len(class_names))
     many = len(class_names) > MANY
@@ -247,7 +247,7 @@ def draw_survival(
     band: tuple[ArrayLike, ArrayLike] | None = None,
     class_band: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> None:
-    """Draws what `plot_survival` says into axes; of many classes, the outermost six are named."""
+    """Draws the plot of `plot_survival` into axes; of many classes, the outermost six are named."""
     overall = np.asarray(overall, np.float64)
     curves = np.empty((0, len(overall))) if classes is None else np.asarray(classes, np.float64)
     present = np.flatnonzero(~np.isnan(curves).any(axis=1))
@@ -284,7 +284,7 @@ def _shade(axes: Axes, low: ArrayLike, high: ArrayLike, *, colour: str) -> None:
 def draw_corruptions(
     axes: Axes, corruptions: Mapping[str, Any], *, class_names: list[str]
 ) -> AxesImage:
-    """Draws what `plot_corruptions` says into axes; a class without images has a "-"."""
+    """Draws the plot of `plot_corruptions` into axes; a class without images has a "-"."""
     names = corruptions["order"]
     classes = np.stack(
         [np.mean(np.asarray(corruptions["class_accuracy"][n], np.float64), axis=0) for n in names]
@@ -353,7 +353,7 @@ def _percent(axes: Axes) -> None:
 
 
 def save(figure: Figure, path: PathLike) -> None:
-    """Writes a figure as PNG, as a whole or not at all."""
+    """Writes a figure as PNG, completely or not at all."""
     FigureCanvasAgg(figure)
     with atomic.replace(Path(path)) as file:
         figure.savefig(file, format="png", dpi=_DPI)

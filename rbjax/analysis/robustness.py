@@ -1,4 +1,4 @@
-"""What scores say of a dataset and of its classes, for a report and for a person."""
+"""Summaries of RPR scores of a dataset and of its classes."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def summarize(
 
 
 def describe(part: dict[str, Any], class_names: Sequence[str]) -> str:
-    """Returns the sentence that says which classes are robust unlike the rest.
+    """Returns a sentence about the classes whose robustness differs from the rest.
 
     Args:
         part: what `summarize` returns.
@@ -98,7 +98,7 @@ def describe(part: dict[str, Any], class_names: Sequence[str]) -> str:
 
 
 def _band(curve: rpr.Curve, max_steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns both edges; a band ends where the last image failed, and stays what it is there."""
+    """Returns both edges; a band ends where the last image failed, and is constant from there."""
     missing = max_steps + 1 - curve.low.shape[-1]
     widths = [(0, 0)] * (curve.low.ndim - 1) + [(0, missing)]
     return np.pad(curve.low, widths, mode="edge"), np.pad(curve.high, widths, mode="edge")

@@ -1,4 +1,4 @@
-"""Tables with one row per class: text for the terminal, CSV for what reads it later."""
+"""Tables with one row per class: text for the terminal, CSV for other programs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def format_classwise(
         classes that have a value.
 
     Raises:
-        ValueError: if a column has not one value per class.
+        ValueError: if a column does not have one value per class.
     """
     counts, values = _checked(columns, class_names, counts)
     shown = {name: np.where(counts > 0, column, np.nan) for name, column in values.items()}
@@ -83,7 +83,7 @@ def write_csv(
         counts: (K,) examples of each class.
 
     Raises:
-        ValueError: if a column has not one value per class.
+        ValueError: if a column does not have one value per class.
     """
     counts, values = _checked(columns, class_names, counts)
     text = io.StringIO(newline="")

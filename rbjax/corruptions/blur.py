@@ -15,7 +15,7 @@ _WIDEST = 8
 
 
 def blur(image: Array, sigma: float, *, vertical: bool = False) -> Array:
-    """Returns the image after a Gaussian that ends at 4 sigma; its last pixels go on beyond edges.
+    """Returns the image blurred by a Gaussian cut off at 4 sigma; edge pixels are repeated outside.
 
     Args:
         image: (H, W, C).

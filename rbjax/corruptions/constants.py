@@ -2,7 +2,7 @@
 
 A tuple holds the keywords of a corruption's function in their order; its docstring says what each
 means. Most corruptions have
-five, one a severity; those that the published code makes without a severity have one.
+five, one a severity; those without a severity in the published code have one.
 
 Source:
     Hendrycks and Dietterich 2019, arXiv 1903.12261, as released with CIFAR-10-C, Tiny ImageNet-C

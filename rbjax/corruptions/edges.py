@@ -1,6 +1,6 @@
 """Edges, distances to them and equalised histograms of one 2-D image.
 
-They are what OpenCV and scikit-image define: whole numbers in, the same whole numbers out. All are
+They are those of OpenCV and scikit-image: the same whole numbers for the same input. All are
 jit- and vmap-able; growing an edge, which has no fixed number of steps, is a loop that ends when
 nothing changes.
 """
@@ -30,7 +30,7 @@ def smooth(image: Array, sigma: float, *, inside_only: bool = False) -> Array:
     Args:
         image: (H, W).
         sigma: in pixels, at least 0.
-        inside_only: whether what is outside has no weight; otherwise the last pixel goes on there.
+        inside_only: whether pixels outside have no weight; if not, the last one is repeated.
 
     Returns:
         (H, W).
@@ -49,7 +49,7 @@ def smooth(image: Array, sigma: float, *, inside_only: bool = False) -> Array:
 def sobel(image: Array) -> tuple[Array, Array]:
     """Returns the derivatives down the columns and along the rows, of the image's dtype.
 
-    Differences of next-but-one neighbours, weighted (1, 2, 1) across; the last pixel goes on
+    Differences of next-but-one neighbours, weighted (1, 2, 1) across; the last pixel is repeated
     beyond an edge.
     """
     padded = jnp.pad(image, 1, mode="edge")
@@ -126,7 +126,7 @@ def interpolated_canny(image: Array, *, sigma: float, low: float, high: float) -
     share = jnp.minimum(steep, flat) / jnp.maximum(jnp.maximum(steep, flat), 1e-30)
 
     def beside(sign: int) -> Array:
-        """What the gradient meets on one side, in the direction that dx has where alike."""
+        """Returns the interpolated neighbour along the gradient, on one side."""
         corner = jnp.where(alike, at(sign, sign), at(-sign, sign))
         straight = jnp.where(is_steep, jnp.where(alike, at(sign, 0), at(-sign, 0)), at(0, sign))
         return corner * share + straight * (1 - share)
@@ -153,7 +153,7 @@ def grow(seeds: Array, allowed: Array) -> Array:
     def spread(state: tuple[Array, Array]) -> tuple[Array, Array]:
         grown, _ = state
         wider = grown
-        for _ in range(4):  # fewer questions whether anything changed
+        for _ in range(4):  # fewer checks for changes
             padded = jnp.pad(wider, 1)
             rows = padded[:-2] | padded[1:-1] | padded[2:]
             wider = (rows[:, :-2] | rows[:, 1:-1] | rows[:, 2:]) & allowed
@@ -226,7 +226,7 @@ def equalize_histogram(image: Array, *, num_values: int = 256) -> Array:
     rest = image.size - first
     scale = jnp.float32(255) / jnp.maximum(rest, 1).astype(jnp.float32)
     table = jnp.round((counts - first).astype(jnp.float32) * scale).astype(jnp.int32)
-    table = jax.lax.optimization_barrier(table)  # or XLA counts anew for every pixel looked up
+    table = jax.lax.optimization_barrier(table)  # or XLA counts again for every pixel looked up
     return jnp.where(rest == 0, image, jnp.take(table, image, mode="clip"))
 
 

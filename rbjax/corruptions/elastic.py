@@ -12,24 +12,24 @@ from rbjax.corruptions import separable
 from rbjax.typing import Array, Key
 
 Beyond = Literal["reflect", "symmetric", "zero", "none"]
-"""What lies beyond an image's edge: the image mirrored at its last pixels or at its edge; zeros, up
-to which values fall off over a pixel; or zeros at once."""
+"""What is beyond an image's edge: the image mirrored at its last pixels or at its edge; zeros, to
+which values fall off over a pixel; or zeros at once."""
 
 _FAR = 2.0**15
-"""Where coordinates end, so that they are whole numbers with room to spare."""
+"""Largest coordinate, so that they fit into integers with room to spare."""
 
 _IMAGENET_SIDE = 244 / 224
 """ImageNet-C takes its sizes from 244 where its images have 224 pixels."""
 
 
 def sample(image: Array, row: Array, column: Array, *, beyond: Beyond) -> Array:
-    """Returns the image's values at any places, by linear interpolation.
+    """Returns the image's values at arbitrary places, by linear interpolation.
 
     Args:
         image: (H, W, C).
         row: (...) coordinates, 0 at the first row's centre.
         column: (...) coordinates, 0 at the first column's centre.
-        beyond: what lies outside the image.
+        beyond: what is outside the image.
 
     Returns:
         (..., C).

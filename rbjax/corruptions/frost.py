@@ -21,7 +21,7 @@ Textures = np.ndarray | Array | Sequence[str | os.PathLike[str]]
 """(T, h, w, 3) uint8, or floating in [0, 1]; or paths of picture files."""
 
 _SMALLEST_OWN = 128
-"""Pixels a side that rbjax's own pictures have at least."""
+"""The smallest side of rbjax's own pictures, in pixels."""
 
 
 class _Kind(NamedTuple):
@@ -124,7 +124,7 @@ def frost(
             )
     which_key, row_key, column_key = jax.random.split(key, 3)
     which = jax.random.randint(which_key, (), 0, len(sides))
-    # The published crop never starts at the last place there is.
+    # The published crop never starts at the last possible place.
     starts = jnp.asarray([(max(h - height, 1), max(w - width, 1)) for h, w in sides])[which]
     row = jax.random.randint(row_key, (), 0, starts[0])
     column = jax.random.randint(column_key, (), 0, starts[1])
@@ -168,21 +168,6 @@ def read_textures(textures: Textures) -> Pictures:
             )
         array = np.rint(255 * array).astype(np.uint8)
     return Pictures.of(list(array))
-
-
-def _of_array(textures: np.ndarray) -> np.ndarray:
-    if textures.ndim != 4 or textures.shape[-1] != 3 or 0 in textures.shape:
-        raise ValueError(f"textures has shape {textures.shape}; it must be (T, h, w, 3)")
-    if textures.dtype == np.uint8:
-        return textures
-    if not np.issubdtype(textures.dtype, np.floating):
-        raise ValueError(f"textures is of {textures.dtype}; it must be uint8, or floating")
-    if not (textures.min() >= 0 and textures.max() <= 1):
-        raise ValueError(
-            f"textures has values from {textures.min():g} to {textures.max():g}; floating ones "
-            "must be in [0, 1]"
-        )
-    return np.rint(255 * textures).astype(np.uint8)
 
 
 def _of_file(path: Any) -> np.ndarray:

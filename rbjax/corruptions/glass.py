@@ -16,8 +16,8 @@ def shuffled(offsets: Array, *, max_shift: int) -> Array:
 
     Rows and columns run from H - s and W - s down to s + 1, s the largest shift; the pixel there
     becomes what its neighbour is by then. A neighbour further on has already been replaced, so a
-    pixel's source is found by following neighbours until one that had not: all at once, each step
-    doubling the distance.
+    pixel's source is found by following neighbours to one that has not: for all pixels at once,
+    each step doubling the distance.
 
     Args:
         offsets: (H, W, 2) integers in [-s, s - 1], rows and columns to the neighbour; those
@@ -34,13 +34,13 @@ def shuffled(offsets: Array, *, max_shift: int) -> Array:
     here = row * width + column
     neighbour = here + offsets[..., 0] * width + offsets[..., 1]
     source = jnp.where(moves, neighbour, here).reshape(-1)
-    goes_on = (source > here.reshape(-1)) & moves.reshape(-1)[source]
+    continues = (source > here.reshape(-1)) & moves.reshape(-1)[source]
 
     def follow(state: tuple[Array, Array]) -> tuple[Array, Array]:
-        source, goes_on = state
-        return jnp.where(goes_on, source[source], source), goes_on & goes_on[source]
+        source, continues = state
+        return jnp.where(continues, source[source], source), continues & continues[source]
 
-    source, _ = jax.lax.while_loop(lambda state: jnp.any(state[1]), follow, (source, goes_on))
+    source, _ = jax.lax.while_loop(lambda state: jnp.any(state[1]), follow, (source, continues))
     return source
 
 

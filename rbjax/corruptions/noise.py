@@ -24,7 +24,7 @@ def poisson(key: Key, mean: Array, *, largest: float) -> Array:
     """Returns Poisson numbers, by inversion: the first k with u < P(0) + ... + P(k).
 
     What is left of u after the k-th term, in units of that term, is r_k = r_(k-1) k / mean - 1: so
-    one number is carried, any kind of key will do, and the work is the same for all values.
+    one number is carried, any kind of key works, and the cost is the same for all values.
 
     Args:
         key: one key.
@@ -52,7 +52,7 @@ def poisson(key: Key, mean: Array, *, largest: float) -> Array:
     small = min(largest, _FROM_ZERO)
     above = max(small + _TAIL * math.sqrt(small), 2 * _TAIL * math.sqrt(largest))
     num_terms = math.ceil(above + 10)
-    # Or XLA on CPU draws the uniform numbers anew for every eight terms: 3 times slower.
+    # Or XLA on CPU draws the uniform numbers again for every eight terms: 3 times slower.
     first, rest, inverse = jax.lax.optimization_barrier((first, rest, inverse))
     _, count = jax.lax.fori_loop(1, num_terms + 1, add_term, (rest, jnp.zeros_like(mean)), unroll=8)
     return first + count

@@ -1,7 +1,7 @@
 """Linear maps of an image that act on its rows and on its columns, as two matrices.
 
-Blurs, zooms and boxes are such maps. Edges are worked into the matrices, which depend on shapes
-only and are made by NumPy while tracing.
+Blurs, zooms and boxes are such maps. The matrices include the edges, depend on shapes
+only, and are made by NumPy during tracing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from rbjax.typing import Array
 
 Border = Literal["edge", "reflect", "symmetric"]
-"""How an image goes on beyond its edge, in NumPy's words."""
+"""How an image is extended beyond its edge, in NumPy's words."""
 
 
 def apply(image: Array, rows: np.ndarray, columns: np.ndarray) -> Array:
@@ -47,7 +47,7 @@ def apply_sum(image: Array, rows: np.ndarray, columns: np.ndarray) -> Array:
     Returns:
         (H', W', C).
     """
-    # One by one: all at once, the products are moved about in memory at twice the cost.
+    # One by one: all at once, the products are copied in memory at twice the cost.
     terms = [apply(image, *pair) for pair in zip(rows, columns, strict=True)]
     return functools.reduce(jnp.add, terms)
 
@@ -63,7 +63,7 @@ def gaussian(
         size: n, of the line.
         sigma: standard deviation, in pixels; below 1 / (2 truncate) nothing changes.
         truncate: where the weights end, in standard deviations.
-        border: how the line goes on beyond its ends.
+        border: how the line is extended beyond its ends.
 
     Returns:
         (n, n) float64.
@@ -80,7 +80,7 @@ def convolution(size: int, weights: np.ndarray, *, border: Border) -> np.ndarray
     Args:
         size: n, of the line.
         weights: (2 r + 1,), of the neighbours -r to r.
-        border: how the line goes on beyond its ends.
+        border: how the line is extended beyond its ends.
 
     Returns:
         (n, n) float64.

@@ -43,7 +43,7 @@ def drops(noise: Array, *, mean: float, std: float, sigma: float, threshold: flo
 def water_mask(liquid: Array, *, strength: float) -> Array:
     """Returns how much water is on each pixel: the liquid, lit from a side along its edges.
 
-    The liquid in 8 bits (a value of 1 or more starts again at 0, as it does in the published
+    The liquid in 8 bits (a value of 1 or more wraps around to 0, as in the published
     code) times the distance to its Canny edges (50, 150), cut off at 20 pixels, averaged over 3 x 3
     pixels, equalised, embossed and averaged again; in units of its largest value.
 
@@ -52,7 +52,7 @@ def water_mask(liquid: Array, *, strength: float) -> Array:
         strength: the largest value of the result.
 
     Returns:
-        (H, W) float32 in [0, strength]; 0 where there is no water at all, where the published
+        (H, W) float32 in [0, strength]; 0 if there is no water at all, for which the published
         code divides 0 by 0.
     """
     level = jnp.floor(255 * liquid).astype(jnp.int32) & 255

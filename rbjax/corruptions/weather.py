@@ -27,7 +27,7 @@ _FINE = 32
 """Levels that start from a grid of this side or more have an amplitude below decay^-10 (0.035)."""
 
 _BLOCK = 16
-"""Maps that are drawn at a time on CPU: as many as its cache holds. All at once take 5 times as
+"""Maps that are drawn at a time on CPU: as many as fit into its cache. All at once take 5 times as
 long for 256 images."""
 
 
@@ -168,7 +168,7 @@ def cheap_noise(seeds: Array, n: int) -> Array:
     # Counters start at the number of words: every level has its own.
     counters = jnp.arange(words, 2 * words, dtype=jnp.uint32).reshape(3, 1, n // 4, n)
     word = _mix(_mix(counters ^ seeds[0]) + seeds[1])
-    word = jax.lax.optimization_barrier(word)  # or each is worked out four times
+    word = jax.lax.optimization_barrier(word)  # or each is computed four times
     shifts = np.arange(0, 32, 8, dtype=np.uint32).reshape(1, 4, 1, 1)
     values = ((word >> shifts) & 255).astype(jnp.int32)
     return (values.astype(jnp.float32) * (2 / 256) + (1 / 256 - 1)).reshape(3, n, n)

@@ -3,8 +3,8 @@
     train, validation = load_train("cifar10", validation_fraction=0.1)
     counts = imbalance.exponential(num_max=5000, num_classes=10, imbalance_ratio=100)
 
-Nothing here imports TensorFlow but the one function that has TFDS prepare a dataset for the first
-time; TFDS and scikit-learn are imported when one of their datasets is asked for.
+TensorFlow is imported only when TFDS prepares a dataset for the first time; TFDS and scikit-learn
+are imported when one of their datasets is loaded.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Augmentation of one image in [0, 1], inside the compiled step.
 
 Each operation is a deterministic core (`pad_and_crop(image, top, left, padding=...)`) and a random
-form (`random_pad_and_crop(key, image, padding=...)`); batches by `vmap`.  What comes from outside
-the image is black (0), or the `fill`: after a model's normalisation the mean colour is what 0 is.
+form (`random_pad_and_crop(key, image, padding=...)`); batches by `vmap`.  Outside the image is
+black (0), or the `fill`: after a model's normalisation the mean colour is 0.
 Brightness, contrast, saturation and hue are torchvision's: a factor of 1 and a shift of 0 leave the
 image as it is, and the random factor is uniform in [max(0, 1 - size), 1 + size].  `create` clips
 after each of these four, as torchvision does, and the result once at the end.
@@ -23,7 +23,7 @@ from rbjax.typing import Array, Key, Perturbation
 _GREY = (0.2989, 0.587, 0.114)
 """Red, green and blue in grey, as torchvision weighs them."""
 _SMOOTHNESS = 0.35
-"""Over what distance the velocities of a deformation are alike, in widths of the image."""
+"""Distance over which the velocities of a deformation are similar, in widths of the image."""
 _FLOW_STEPS = 10
 
 
@@ -276,19 +276,19 @@ def create(
     cutout_size: int = 0,
     fill: Sequence[float] = (0.0,),
 ) -> Perturbation:
-    """Makes an augmentation of what is asked for.
+    """Makes an augmentation of the requested operations.
 
     Crop, flips, rotation, deformation, colour jitter and Cutout come in this order, jitter as
-    brightness, contrast, saturation and hue (torchvision shuffles these four).  Each draws from a
-    stream of its own, so that one more does not change the others.
+    brightness, contrast, saturation and hue (torchvision shuffles these four).  Each has a random
+    stream of its own, so adding one does not change the others.
 
     Args:
-        flip_horizontal: mirror left to right half of the time.
-        flip_vertical: mirror top to bottom half of the time.
+        flip_horizontal: whether to mirror left to right half of the time.
+        flip_vertical: whether to mirror top to bottom half of the time.
         rotation_degrees: the largest rotation either way, in [0, 180].
         crop_padding: pixels around the image before the random crop, at least 0.
-        deformation: how far a smooth deformation moves things, in widths of the image: the standard
-            deviation of velocities (`rbjax.cpab`), at most 1; 0.05 is much.
+        deformation: how far a smooth deformation moves pixels, in widths of the image: the standard
+            deviation of velocities (`rbjax.cpab`), at most 1; 0.05 is a lot.
         brightness: size of the factor's range, `[max(0, 1 - size), 1 + size]`.
         contrast: likewise.
         saturation: likewise.
@@ -297,7 +297,7 @@ def create(
         fill: the colour that crop, rotation and Cutout fill with, C numbers in [0, 1] or one.
 
     Returns:
-        (key, image) -> image, both (H, W, C) in [0, 1]; the image itself if nothing is asked for.
+        (key, image) -> image, both (H, W, C) in [0, 1]; the image itself if nothing is requested.
 
     Raises:
         ValueError: if a number is out of range; and, when called, for an image whose channels have

@@ -1,4 +1,4 @@
-"""A dataset's card: what is known of it, what of it is on this machine, and how to get the rest."""
+"""A dataset's card: its description, what of it is on this machine, and how to get the rest."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from rbjax.data.prepare import published_files
 _WIDTH = 100
 _LABEL = 9
 _MOST_ROWS = 30
-"""Classes that are listed one a line."""
+"""Classes that are listed one per line."""
 _MOST_NAMES = 100
 _HELD = {
     "memory": "decoded, in memory",
-    "mapped": "decoded once to a file that is memory-mapped",
-    "records": "as it is stored, decoded where it is used",
+    "mapped": "decoded once to a memory-mapped file",
+    "records": "as stored, decoded during use",
 }
 
 
 def card(dataset_info: DatasetInfo, data_dir: str | Path | None = None) -> str:
-    """Returns what is known of a dataset, with its class counts if it is on this machine.
+    """Returns the description of a dataset, with its class counts if it is on this machine.
 
     Args:
         dataset_info: of the dataset.
-        data_dir: where TFDS keeps its datasets; `storage.default_data_dir()`.
+        data_dir: the folder of TFDS's datasets; None: `storage.default_data_dir()`.
 
     Returns:
         Lines of text.
@@ -81,7 +81,7 @@ def one_line(dataset_info: DatasetInfo) -> str:
 
 
 def _entry(label: str, text: str) -> list[str]:
-    """Returns a label and its text, in lines that are no longer than the card is wide."""
+    """Returns a label and its text, wrapped to the width of the card."""
     return textwrap.wrap(
         text,
         width=_WIDTH,
@@ -97,7 +97,7 @@ def _numbers(values: Sequence[float]) -> str:
 
 
 def _stored(dataset_info: DatasetInfo, data_dir: str | Path | None) -> str:
-    """Returns where a dataset lies on this machine, "" where it does not."""
+    """Returns where a dataset is on this machine; "" if it is not."""
     name, folder = dataset_info.name, storage.folder_of(data_dir)
     if dataset_info.embedded:
         return "in scikit-learn"
@@ -128,7 +128,7 @@ def _how_to_get(dataset_info: DatasetInfo, data_dir: str | Path | None) -> list[
         f"{'get it':<{_LABEL}}{command}",
         f"{'':<{_LABEL}}    {when}",
         f"{'':<{_LABEL}}{command} --from=URL_OR_PATH",
-        f"{'':<{_LABEL}}    the same, from a mirror or from files that are here, checked alike",
+        f"{'':<{_LABEL}}    the same, from a mirror or from local files, verified in the same way",
     ]
     prepared = f"rbjax/mapped/{name}" if dataset_info.builder else name
     if name != "alignmnist":  # its file is used as it is
@@ -143,7 +143,7 @@ def _how_to_get(dataset_info: DatasetInfo, data_dir: str | Path | None) -> list[
 
 
 def _classes(dataset_info: DatasetInfo, data_dir: str | Path | None, here: bool) -> list[str]:
-    """Returns a line a class; one line for all where they are many or of one size."""
+    """Returns a line per class, or one for all if there are many or all have one size."""
     counts = _class_counts(dataset_info, data_dir, here)
     class_names = dataset_info.class_names
     if len(class_names) > _MOST_NAMES:
@@ -169,7 +169,7 @@ def _classes(dataset_info: DatasetInfo, data_dir: str | Path | None, here: bool)
 def _class_counts(
     dataset_info: DatasetInfo, data_dir: str | Path | None, here: bool
 ) -> dict[str, np.ndarray]:
-    """Returns the published counts, and those that need no preparing and no long reading."""
+    """Returns the published counts, and those that can be counted quickly without preparation."""
     counts = {split: np.array(known) for split, known in dataset_info.class_counts.items()}
     unknown = [split for split in dataset_info.num_examples if split not in counts]
     for split in unknown if here else ():

@@ -1,4 +1,4 @@
-"""One's own data, by config: a folder of images by class, or arrays in an .npz file.
+"""Your own data, by config: a folder of images by class, or arrays in an .npz file.
 
 --config.dataset.name=folder --config.dataset.path=photographs --config.dataset.image_size=64,64
 --config.dataset.name=npz    --config.dataset.path=arrays.npz
@@ -22,33 +22,33 @@ from rbjax.data.loading import Dataset, from_arrays
 from rbjax.tables import lookup
 
 _MOST_IN_MEMORY = 2**30
-"""Bytes; a larger folder of images is decoded as it is used."""
+"""Bytes; a larger folder of images is decoded while it is used."""
 _MOST_MEASURED = 5000
-"""Images of train that mean and deviation are of."""
+"""Images of train from which mean and deviation are computed."""
 _MEASURED_AT_ONCE = 50
 _KEYS = {
     "images": ("{split}_images", "x_{split}"),
     "labels": ("{split}_labels", "y_{split}"),
 }
-"""What the arrays of an .npz file may be called."""
+"""Names that the arrays of an .npz file may have."""
 
 
 class Source(NamedTuple):
-    """Where one's own data are, and how they are read."""
+    """Where your own data are, and how they are read."""
 
     kind: str
     """One of CUSTOM."""
     path: str
     image_size: tuple[int, int] | None = None
-    """Of a folder: height and width that images are made to fit; None: they all have one size."""
+    """Of a folder: height and width that images are scaled and cropped to; None: they are equal."""
     channels: int | None = None
-    """Of a folder: 1 or 3 to turn images into; None: as the first one is."""
+    """Of a folder: 1 or 3, to which images are converted; None: those of the first one."""
     test_fraction: float = 0.2
     """Of a folder without splits: share of each class that is test."""
 
 
 def load(source: Source, split: str) -> Dataset:
-    """Loads a split of one's own data.
+    """Loads a split of your own data.
 
     Args:
         source: where it is.
@@ -58,14 +58,14 @@ def load(source: Source, split: str) -> Dataset:
         A Dataset, its info measured on train: class names, mean and deviation of each channel.
 
     Raises:
-        ValueError: naming the file, for whatever is missing, cannot be read or does not fit.
+        ValueError: naming the file, if something is missing, unreadable or inconsistent.
     """
     lookup(dict.fromkeys(("train", "test")), split, what=f"{source.kind} split")
     return _load(source, fingerprint(source), split)
 
 
 def info(source: Source) -> DatasetInfo:
-    """Returns what is known of one's own data, by reading it.
+    """Returns the description of your own data, which are read for it.
 
     Args:
         source: where it is.
@@ -80,7 +80,7 @@ def info(source: Source) -> DatasetInfo:
 
 
 def fingerprint(source: Source) -> str:
-    """Returns what tells these data from others, without decoding them.
+    """Returns a fingerprint of these data, without decoding them.
 
     Args:
         source: where they are.
@@ -130,7 +130,7 @@ def _load(source: Source, stamp: str, split: str) -> Dataset:
 def _statistics(images: Any) -> tuple[np.ndarray, np.ndarray]:
     """Returns mean and deviation of each channel in [0, 1], of at most _MOST_MEASURED images."""
     rows = np.unique(np.linspace(0, len(images) - 1, _MOST_MEASURED).astype(np.int64))
-    # Counted value by value, some images at a time: exact, and small however large they are.
+    # Counted value by value, a few images at a time: exact, in little memory.
     counts = np.zeros((images.shape[-1], 256), np.int64)
     for some in np.array_split(rows, -(-len(rows) // _MEASURED_AT_ONCE)):
         pixels = images[some]
@@ -249,4 +249,4 @@ CUSTOM: dict[str, _Kind] = {
     "folder": _Kind(_read_folder, _fingerprint_folder),
     "npz": _Kind(_read_npz, _fingerprint_npz),
 }
-"""The kinds of one's own data, by `dataset.name`."""
+"""The kinds of your own data, by `dataset.name`."""

@@ -1,4 +1,4 @@
-"""The form in which a dataset is described before it is on the machine."""
+"""How a dataset is described before it is on this machine."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class File(NamedTuple):
     name: str
     url: str
     num_bytes: int | None = None
-    """None: not known to the byte."""
+    """None: not known exactly."""
     sha256: str | None = None
-    """None: not published, and not computed here; it is then taken as it comes."""
+    """None: not published; the file is then not verified."""
     about: str = ""
-    """Its size in words, where it is not known to the byte."""
+    """Its approximate size in words, if `num_bytes` is None."""
 
 
 class Superclasses(NamedTuple):
@@ -28,7 +28,7 @@ class Superclasses(NamedTuple):
 
 
 class DatasetInfo(NamedTuple):
-    """What is known of a dataset before it is on the machine."""
+    """The description of a dataset, without reading it."""
 
     name: str
     image_shape: tuple[int, int, int]
@@ -43,25 +43,25 @@ class DatasetInfo(NamedTuple):
     source: str
     licence: str
     embedded: bool = False
-    """Whether it comes with scikit-learn; the others come from TFDS, under the same name."""
+    """Whether it comes with scikit-learn; others come from TFDS, under the same name."""
     builder: str = ""
     """The module of `rbjax.data.builders` that reads it; empty: TFDS does."""
     storage: str = "memory"
-    """How a split is held: "memory", decoded arrays; "mapped", decoded once to a file that is
-    memory-mapped; "records", decoded from their records wherever they are used."""
+    """How a split is held: "memory", as decoded arrays; "mapped", decoded once to a memory-mapped
+    file; "records", as records that are decoded during use."""
     configs: tuple[str, ...] = ()
     """Its variants: `<name>/<config>` is what can be loaded."""
     stored_splits: Mapping[str, str] = {}
-    """Under which name a split is stored, where it is another one."""
+    """The names under which splits are stored, if they differ."""
     class_counts: Mapping[str, tuple[int, ...]] = {}
-    """(K,) examples of each class of a split, where they are published."""
+    """(K,) examples of each class of a split, if they are published."""
     superclasses: Superclasses | None = None
     channel_names: tuple[str, ...] = ()
-    """Of bands, from which some can be chosen; empty: grey, or red, green and blue."""
+    """Names of bands that can be chosen from; empty: grey, or red, green and blue."""
     files: tuple[File, ...] = ()
-    """What is downloaded, or placed by hand."""
+    """The files to download or to place by hand."""
     how_to_get: str = ""
-    """What a person has to do first; empty: nothing."""
+    """What a user has to do first; empty: nothing."""
 
     @property
     def num_classes(self) -> int:

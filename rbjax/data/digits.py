@@ -16,7 +16,7 @@ def load_digits(split: str) -> tuple[np.ndarray, np.ndarray]:
     """Returns a split of the 1,797 handwritten digits.
 
     Intensities 0 to 16 become 0 to 255, and the 8x8 images are enlarged to 16x16 (bilinear,
-    half-pixel centres), so that a network with two or three poolings still sees an image.  The
+    half-pixel centres), so that a network with two or three pooling layers still sees one.  The
     test set is the first 36 of each class by digest, the rest is train.
 
     Args:

@@ -1,7 +1,7 @@
-"""Published files: downloaded or copied once, from their host, a mirror or a path, and checked.
+"""Published files: downloaded or copied once, from their host, a mirror or a path, and verified.
 
-A download goes on where it was cut off.  A file is given its name when all of it is there and has
-its checksum, so that what lies under the name is whole.
+An interrupted download is resumed.  A file gets its name only when it is complete and has its
+checksum.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from urllib.parse import quote, urlsplit
 from rbjax.data.description import File
 
 PART = ".part"
-"""How the name of a file that is still being downloaded ends."""
+"""Suffix of a file that is still being downloaded."""
 _TIMEOUT_SECONDS = 30.0
-"""Without a byte; a slow host is waited for as long as it sends."""
+"""Without a byte; a slow host may take as long as it needs."""
 _BLOCK = 1 << 20
 
 
 class DatasetNotFoundError(ValueError):
-    """A dataset is neither on this machine nor can it be prepared here."""
+    """A dataset is not on this machine and cannot be prepared."""
 
 
 def fetch(
@@ -39,21 +39,21 @@ def fetch(
     source: str | Path | None = None,
     timeout: float = _TIMEOUT_SECONDS,
 ) -> Path:
-    """Puts a published file into a folder, where it is not there yet.
+    """Puts a published file into a folder, unless it is there already.
 
     Args:
-        file: its name, address and, where they are known, size and checksum.
-        folder: made where it does not exist.
-        source: where to take it from: another URL, or the path of a file; both may be of a folder
-            that holds it (a URL that ends in a slash).  None: its own address.
+        file: its name, address and, if known, size and checksum.
+        folder: created if it does not exist.
+        source: where to take it from: the URL or the path of a file, or of a folder with the file
+            (a URL then ends in a slash).  None: its own address.
         timeout: seconds without a byte after which a host counts as stalled.
 
     Returns:
         The file's path.
 
     Raises:
-        DatasetNotFoundError: if it cannot be had; it says how to go on.
-        ValueError: if it is another file than published: it names both checksums.
+        DatasetNotFoundError: if it cannot be obtained; it says what to do.
+        ValueError: if it differs from the published file; it names both checksums.
     """
     target = folder / file.name
     if target.exists():
@@ -76,7 +76,7 @@ def fetch(
 
 
 def address(file: File, source: str | Path | None = None) -> str | Path:
-    """Returns where a file is taken from.
+    """Returns where to take a file from.
 
     Args:
         file: the published file.
@@ -109,14 +109,14 @@ def _check(path: Path, name: str, file: File) -> None:
     size = path.stat().st_size
     if file.num_bytes is not None and size != file.num_bytes:
         raise ValueError(f"{name}: has {size:,} bytes; {file.name} has {file.num_bytes:,}")
-    if file.sha256 is not None and (found := sha256(path)) != file.sha256:
-        raise ValueError(f"{name}: its SHA-256 is {found}, that of {file.name} is {file.sha256}")
+    if file.sha256 is not None and (digest := sha256(path)) != file.sha256:
+        raise ValueError(f"{name}: its SHA-256 is {digest}, that of {file.name} is {file.sha256}")
 
 
 def _download(url: str, target: Path, file: File, timeout: float) -> None:
     part = target.with_name(target.name + PART)
     with _alone(part) as out:
-        if target.exists():  # another process had it while this one waited
+        if target.exists():  # another process finished it while this one waited
             return
         try:
             answer = _answer(url, out, timeout)
@@ -130,8 +130,8 @@ def _download(url: str, target: Path, file: File, timeout: float) -> None:
         except (OSError, http.client.HTTPException) as error:
             reason = str(getattr(error, "reason", error)) or type(error).__name__
             raise DatasetNotFoundError(
-                f"{url}: stopped after {_size(out):,} bytes ({reason}); the next attempt goes on "
-                f"from there, or {_other_ways(file)}"
+                f"{url}: stopped after {_size(out):,} bytes ({reason}); rerun to resume from "
+                f"there, or {_other_ways(file)}"
             ) from None
         try:
             _check(part, url, file)
@@ -147,7 +147,7 @@ def _other_ways(file: File) -> str:
 
 @contextlib.contextmanager
 def _alone(part: Path) -> Iterator[IO[bytes]]:
-    """Opens an unfinished file to append to, once no other process does; removes it if empty."""
+    """Opens an unfinished file for appending once no other process has it; removes it if empty."""
     while True:
         out = part.open("ab")
         try:
@@ -156,7 +156,7 @@ def _alone(part: Path) -> Iterator[IO[bytes]]:
             fcntl.flock(out, fcntl.LOCK_EX)
         except ImportError:  # Windows has no flock
             pass
-        # The process that was waited for may have given the file its name, or removed it.
+        # The other process may have renamed or removed the file.
         with contextlib.suppress(FileNotFoundError):
             if part.stat().st_ino == os.fstat(out.fileno()).st_ino:
                 break
@@ -175,9 +175,9 @@ def _size(file: IO[bytes]) -> int:
 
 
 def _answer(url: str, out: IO[bytes], timeout: float) -> Any:
-    """Opens a URL, asking for what is missing of the file; for all of it where that fails.
+    """Opens a URL, requesting the missing part of the file, or all of it if that fails.
 
-    None where nothing is missing: the process ended before the file had its name.
+    Returns None if nothing is missing: the process ended before the file got its name.
     """
     have = _size(out)
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
@@ -188,12 +188,12 @@ def _answer(url: str, out: IO[bytes], timeout: float) -> Any:
             raise
         if error.headers["Content-Range"] == f"bytes */{have}":
             return None
-    out.truncate(0)  # more is here than the host has: another file
+    out.truncate(0)  # there is more here than the host has: another file
     return _open(urllib.request.Request(url), timeout)
 
 
 def _open(request: urllib.request.Request, timeout: float) -> Any:
-    """Opens a URL; with certifi's authorities where this Python's do not know the host's."""
+    """Opens a URL, with certifi's authorities if this Python's do not include the host's."""
     try:
         return urllib.request.urlopen(request, timeout=timeout)
     except urllib.error.URLError as error:
@@ -212,7 +212,7 @@ def _receive(answer: Any, out: IO[bytes], file: File) -> None:
     if answer.status != 206:
         out.truncate(0)
     elif not (answer.headers["Content-Range"] or "").startswith(f"bytes {_size(out)}-"):
-        raise OSError("the host sent another part than it was asked for")
+        raise OSError("the host sent another part than requested")
     have, length = _size(out), answer.headers["Content-Length"]
     total = have + int(length) if length else file.num_bytes
     with tqdm.tqdm(

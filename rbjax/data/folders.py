@@ -1,10 +1,10 @@
-"""A folder of images by class: which files there are, and what they hold as arrays.
+"""A folder of images by class: its files, and their pixels as arrays.
 
     path/train/<class>/<file>   and   path/test/<class>/<file>   (or val in place of test)
-    path/<class>/<file>         where a share of each class is held out as test
+    path/<class>/<file>         a share of each class is held out as test
 
-Classes are numbered in the order of their names, files read in the order of theirs.  Images are
-whatever Pillow reads, or .npy files (H, W, C) of any number of bands.
+Classes and files are in alphabetical order.  Images are whatever Pillow reads, or .npy files
+(H, W, C) with any number of bands.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SUFFIXES = (".bmp", ".jpeg", ".jpg", ".npy", ".pgm", ".png", ".ppm", ".tif", ".t
 _SPLITS = {"train": ("train",), "test": ("test", "val")}
 _MODES = {1: "L", 3: "RGB"}
 _EIGHT_BITS = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
-"""Pillow's kinds of images with at most 8 bits a channel; of others it would cut off the values."""
+"""Pillow's modes with at most 8 bits a channel; it would truncate the values of others."""
 
 
 class Listing(NamedTuple):
@@ -41,8 +41,8 @@ def scan(path: str | Path, split: str, *, test_fraction: float = 0.2) -> Listing
     Args:
         path: the folder.
         split: "train" or "test".
-        test_fraction: share of each class that is test where the folder has no splits of its own,
-            in (0, 1); which images is a function of their names alone.
+        test_fraction: share of each class that is test if the folder has no splits of its own, in
+            (0, 1); which images depends on their names alone.
 
     Returns:
         A Listing.
@@ -72,7 +72,7 @@ def scan(path: str | Path, split: str, *, test_fraction: float = 0.2) -> Listing
     files, labels = [], []
     for label, name in enumerate(class_names):
         own = _images(root / name if folder is None else folder / name)
-        # Test may lack a class, which is then not counted; nothing could be learnt of it in train.
+        # Test may lack a class, which then does not count; train may not.
         if not own and (folder is None or split == "train"):
             raise ValueError(
                 f"{where}: {(folder or root) / name} holds no image ({', '.join(SUFFIXES)})"
@@ -86,7 +86,7 @@ def scan(path: str | Path, split: str, *, test_fraction: float = 0.2) -> Listing
 
 
 def fingerprint(path: str | Path) -> str:
-    """Returns what tells one folder of images from another: a digest of names and sizes of files.
+    """Returns a fingerprint of a folder of images: a digest of the names and sizes of its files.
 
     Args:
         path: the folder.
@@ -105,7 +105,7 @@ def fingerprint(path: str | Path) -> str:
 def image_shape(
     files: Sequence[Path], *, image_size: tuple[int, int] | None, channels: int | None
 ) -> tuple[int, int, int]:
-    """Returns the shape that images are read at.
+    """Returns the shape of the images as they are read.
 
     Args:
         files: at least one.
@@ -124,18 +124,18 @@ def image_shape(
 
 
 class FolderImages:
-    """The images of a folder as an array that is decoded where it is indexed."""
+    """The images of a folder as an array that is decoded when indexed."""
 
     dtype = np.dtype(np.uint8)
 
     def __init__(self, files: Sequence[Path], shape: tuple[int, int, int], *, resize: bool) -> None:
-        """Keeps the names of the files; nothing is read.
+        """Keeps the names of the files; none is read.
 
         Args:
             files: N files.
             shape: height, width and channels of every image.
-            resize: whether images of other sizes are made to fit: scaled until they cover the
-                frame, their middle kept; if not they are refused.
+            resize: whether images of other sizes are scaled until they cover the frame, and cropped
+                to its middle; if not, they are refused.
         """
         self._files = tuple(files)
         self._resize = resize
@@ -215,7 +215,7 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _share(listing: Listing, split: str, test_fraction: float, where: str) -> Listing:
-    """Returns one split of a folder that has none, drawn by the names of the files."""
+    """Returns one split of a folder without splits, chosen by the names of the files."""
     names = [f"{file.parent.name}/{file.name}".encode() for file in listing.files]
     digests = [hashlib.sha256(name).digest() for name in names]
     ranks = np.empty(len(names), np.int64)

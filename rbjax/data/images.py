@@ -1,4 +1,4 @@
-"""The images of a split: an array in memory, a memory map, or what decodes where it is indexed."""
+"""The images of a split: an array in memory, a memory map, or images decoded when indexed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any, Protocol
 import numpy as np
 
 _RESIZED = 256 / 224
-"""The shorter side, before the middle is cut out, over that of the image: ImageNet's custom."""
+"""The shorter side before the middle is cut out, relative to the result's: usual for ImageNet."""
 
 
 class ImageArray(Protocol):
-    """What can be indexed like (N, H, W, C) uint8; np.ndarray and np.memmap are such, too."""
+    """Anything indexed like (N, H, W, C) uint8, such as np.ndarray and np.memmap."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -34,7 +34,7 @@ class ImageArray(Protocol):
 
 
 class View:
-    """Some rows of images that are not in memory; nothing is read before it is indexed."""
+    """Some rows of images that are not in memory; they are read when indexed."""
 
     dtype = np.dtype(np.uint8)
 
@@ -64,12 +64,12 @@ class View:
 
 
 def is_resident(images: Any) -> bool:
-    """Says whether images are in memory as they are."""
+    """Returns whether images are an array in memory."""
     return isinstance(images, np.ndarray) and not isinstance(images, np.memmap)
 
 
 def take(images: Any, rows: np.ndarray) -> Any:
-    """Returns some images; those that are not in memory stay where they are.
+    """Returns some images, without reading those that are not in memory.
 
     Args:
         images: (N, H, W, C) uint8, an ImageArray.
@@ -105,11 +105,11 @@ class _Channels:
 
 
 def channels(images: Any, chosen: Sequence[int]) -> Any:
-    """Returns some channels of images; those that are not in memory stay where they are.
+    """Returns some channels of images, without reading those that are not in memory.
 
     Args:
         images: (N, H, W, C) uint8, an ImageArray.
-        chosen: (D,) integers in [0, C), in the order wanted.
+        chosen: (D,) integers in [0, C), in the order of the result.
 
     Returns:
         (N, H, W, D) uint8: an array of images in memory, else an ImageArray.
@@ -118,7 +118,7 @@ def channels(images: Any, chosen: Sequence[int]) -> Any:
 
 
 def base(images: Any) -> Any:
-    """Returns what some rows or channels of images are read from; images themselves of others."""
+    """Returns the images that a view of rows or channels reads from; other images as they are."""
     while isinstance(images, View | _Channels):
         images = images._base
     return images
@@ -131,7 +131,7 @@ def cover(picture: Any, height: int, width: int, *, margin: float = 1.0) -> Any:
         picture: a `PIL.Image.Image`; scaled bilinearly, with antialiasing.
         height: of the frame, in pixels.
         width: of the frame.
-        margin: how many times as large as needed it is scaled, at least 1: what is cut off.
+        margin: how much larger than necessary it is scaled, at least 1.
 
     Returns:
         A picture of `height` x `width`.
@@ -150,7 +150,7 @@ class Records:
     """The examples of a split in ArrayRecord format, as stored."""
 
     def __init__(self, folder: Path, split: str) -> None:
-        """Opens the files; nothing is read yet.
+        """Opens the files; no record is read yet.
 
         Args:
             folder: of one version of a dataset, with dataset_info.json.
@@ -162,7 +162,7 @@ class Records:
         import tensorflow_datasets as tfds
 
         self._where = f"{folder}: {split}"
-        decoders = {"image": tfds.decode.SkipDecoding()}  # TFDS's own is slower, and asks OpenCV
+        decoders = {"image": tfds.decode.SkipDecoding()}  # TFDS's own is slower, and needs OpenCV
         # Its decorators hide its types.
         builder: Any = tfds.builder_from_directory(folder, file_format="array_record")
         self.image_shape: tuple[Any, ...] = builder.info.features["image"].shape
@@ -170,7 +170,7 @@ class Records:
         try:
             self._source = builder.as_data_source(split=split, decoders=decoders)
             self._length = len(self._source)
-        except Exception as error:  # the reader's own, in C++
+        except Exception as error:  # of the reader, in C++
             raise ValueError(f"{self._where}: cannot be opened ({_reason(error)})") from None
 
     def __len__(self) -> int:
@@ -190,7 +190,7 @@ class Records:
         """
         try:
             return list(self._source.__getitems__(rows))
-        except Exception as error:  # the reader's own, in C++
+        except Exception as error:  # of the reader, in C++
             raise ValueError(
                 f"{self._where}: a record in {rows[0]}..{rows[-1]} is damaged ({_reason(error)}); "
                 "delete the folder, and it is prepared again, or copy it again"
@@ -227,16 +227,16 @@ class Records:
 
 
 class RecordImages:
-    """The images of a split as an array (N, H, W, C) that is decoded where it is indexed."""
+    """The images of a split as an array (N, H, W, C), decoded when indexed."""
 
     dtype = np.dtype(np.uint8)
 
     def __init__(self, records: Records, image_shape: tuple[int, int, int]) -> None:
-        """Keeps the records; nothing is read.
+        """Keeps the records; none is read.
 
         Args:
             records: of the split.
-            image_shape: what every image is made to fit.
+            image_shape: to which every image is scaled and cropped.
         """
         self._records = records
         self.shape = (len(records), *image_shape)

@@ -1,4 +1,4 @@
-"""Datasets: the images of a split, their labels, and the two numbers of each example."""
+"""Datasets: the images of a split, their labels, and two numbers that identify each example."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rbjax.data.imbalance import select
 from rbjax.tables import lookup
 
 Profile = Callable[[np.ndarray], np.ndarray]
-"""(K,) examples there are of each class -> (K,) examples to keep."""
+"""(K,) available examples of each class -> (K,) examples to keep."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,14 +27,14 @@ class Dataset:
     info: DatasetInfo
     split: str
     images: Any
-    """(N, H, W, C) uint8, an `images.ImageArray`: in memory, or read where it is indexed."""
+    """(N, H, W, C) uint8, an `images.ImageArray`: in memory, or read when indexed."""
     labels: np.ndarray
     """(N,) int32."""
     index: np.ndarray
     """(N,) int64, the row in the split as stored."""
     example_ids: np.ndarray
-    """(N,) int32, ascending: the rank in the split by digest of label and pixels, or, where the
-    images are not in memory, the number of the record."""
+    """(N,) int32, ascending: the rank in the split by digest of label and pixels, or, if the images
+    are not in memory, the number of the record."""
 
     @property
     def num_examples(self) -> int:
@@ -47,7 +47,7 @@ class Dataset:
         return np.bincount(self.labels, minlength=self.info.num_classes).astype(np.int64)
 
     def take(self, rows: np.ndarray) -> Dataset:
-        """Returns the examples of some rows; their numbers stay, and nothing is read.
+        """Returns the examples of some rows, with their numbers; no image is read.
 
         Args:
             rows: (M,) integers in [0, N).
@@ -72,53 +72,53 @@ def load(
     bands: Sequence[str] = (),
     source: str | Path | None = None,
 ) -> Dataset:
-    """Loads a whole split; has it downloaded and prepared where that was not done yet.
+    """Loads a whole split, downloading and preparing it first if necessary.
 
     Args:
         name: one of `datasets.names()`.
         split: "train" or "test".
-        data_dir: where TFDS keeps its datasets; $TFDS_DATA_DIR or ~/tensorflow_datasets.
-        bands: of `info(name).channel_names`, the channels to keep, in this order; all of them.
-        source: where its published files are taken from if they are not here yet, the URL of a
-            mirror or a path; see `prepare.take`.  None: $RBJAX_MIRROR, or their own addresses.
+        data_dir: the folder of TFDS's datasets; $TFDS_DATA_DIR or ~/tensorflow_datasets.
+        bands: of `info(name).channel_names`, the channels to keep, in this order; empty: all.
+        source: where to take its published files from if they are not on this machine, the URL of
+            a mirror or a path; see `prepare.take`.  None: $RBJAX_MIRROR, or their own addresses.
 
     Returns:
         A Dataset in the order of `example_ids`, which does not depend on how the split is stored
         unless it is too large for memory.
 
     Raises:
-        ValueError: if the name, the split or a band is unknown, or the name leaves a config open.
-        DatasetNotFoundError: (a ValueError) if it is not on the machine and cannot be prepared.
+        ValueError: if the name, the split or a band is unknown, or the name lacks a config.
+        DatasetNotFoundError: (a ValueError) if it is not on this machine and cannot be prepared.
     """
-    known = info(name)
-    if known.configs:
+    dataset_info = info(name)
+    if dataset_info.configs:
         raise ValueError(
-            f"dataset {name!r} has {len(known.configs)} configs; name one, such as "
-            f"{name}/{known.configs[0]} (`python -m rbjax.data {name}` lists them)"
+            f"dataset {name!r} has {len(dataset_info.configs)} configs; name one, such as "
+            f"{name}/{dataset_info.configs[0]} (`python -m rbjax.data {name}` lists them)"
         )
-    lookup(known.num_examples, split, what=f"{name} split")
-    chosen = with_bands(known, bands)
-    if known.embedded:
+    lookup(dataset_info.num_examples, split, what=f"{name} split")
+    chosen = with_bands(dataset_info, bands)
+    if dataset_info.embedded:
         images, labels = load_digits(split)
-    elif known.builder:
-        known, images, labels = builders.read(known, split, data_dir, source)
-        chosen = with_bands(known, bands)
+    elif dataset_info.builder:
+        dataset_info, images, labels = builders.read(dataset_info, split, data_dir, source)
+        chosen = with_bands(dataset_info, bands)
     else:
-        stored = known.stored_splits.get(split, split)
-        if known.storage == "records":
-            shape = known.image_shape
+        stored = dataset_info.stored_splits.get(split, split)
+        if dataset_info.storage == "records":
+            shape = dataset_info.image_shape
             images, labels = storage.open_records(name, stored, shape, data_dir, source)
         else:
             images, labels = storage.read(name, stored, data_dir, source)
-    _check(known, split, images, labels)
+    _check(dataset_info, split, images, labels)
     if bands:
-        order_of = [known.channel_names.index(band) for band in bands]
+        order_of = [dataset_info.channel_names.index(band) for band in bands]
         images = image_arrays.channels(images, order_of)
     return from_arrays(chosen, split, images, labels)
 
 
 def from_arrays(dataset_info: DatasetInfo, split: str, images: Any, labels: np.ndarray) -> Dataset:
-    """Makes a Dataset of arrays: gives each example its two numbers, and orders them by id.
+    """Makes a Dataset of arrays: numbers the examples and orders them by id.
 
     Args:
         dataset_info: of the dataset.
@@ -127,11 +127,11 @@ def from_arrays(dataset_info: DatasetInfo, split: str, images: Any, labels: np.n
         labels: (N,) integers in [0, K).
 
     Returns:
-        A Dataset; `index` is the row in `images`.  Images that are not in memory are not read: the
-        row is the example's id, too.
+        A Dataset; `index` is the row in `images`.  Images that are not in memory are not read:
+        their rows are the ids, too.
 
     Raises:
-        ValueError: if the arrays do not fit each other or the info.
+        ValueError: if the arrays do not match each other or the info.
     """
     _check(dataset_info, split, images, labels)
     resident = image_arrays.is_resident(images)
@@ -163,15 +163,15 @@ def load_train(
 
     Args:
         name: one of `datasets.names()`.
-        data_dir: where TFDS keeps its datasets; $TFDS_DATA_DIR or ~/tensorflow_datasets.
+        data_dir: the folder of TFDS's datasets; $TFDS_DATA_DIR or ~/tensorflow_datasets.
         validation_fraction: share of each class held out, in [0, 1); rounded to whole examples.
-        imbalance: from the class counts there are to those to keep.
+        imbalance: from the available class counts to those to keep.
         apply_to_validation: whether the validation split follows the profile too.
         seed: which examples are held out and which stay, an integer >= 0.
         bands: as for `load`.
 
     Returns:
-        train, and validation (None where `validation_fraction` is 0).
+        train, and validation (None if `validation_fraction` is 0).
 
     Raises:
         ValueError: as `load`, `split_validation` and `subsample`.
@@ -193,18 +193,18 @@ def divide_train(
     apply_to_validation: bool = False,
     seed: int = 0,
 ) -> tuple[Dataset, Dataset | None]:
-    """Takes the validation split first; the imbalance acts on what remains.
+    """Holds out the validation split, then applies the imbalance to the rest.
 
     Args:
         train: a whole training split.
         validation_fraction: share of each class held out, in [0, 1); rounded to whole examples.
-        imbalance: from the class counts there are to those to keep, for example
+        imbalance: from the available class counts to those to keep, for example
             `lambda counts: imbalance.create("step", class_counts=counts, imbalance_ratio=10)`.
         apply_to_validation: whether the validation split follows the profile too.
         seed: which examples are held out and which stay, an integer >= 0.
 
     Returns:
-        train, and validation (None where `validation_fraction` is 0).
+        train, and validation (None if `validation_fraction` is 0).
 
     Raises:
         ValueError: as `split_validation` and `subsample`.
@@ -228,7 +228,7 @@ def split_validation(
         seed: which ones, an integer >= 0.
 
     Returns:
-        What remains, and what is held out (None where the fraction is 0).
+        The rest, and the held-out examples (None if the fraction is 0).
 
     Raises:
         ValueError: if the fraction is out of range, or nothing would be held out or remain.
@@ -250,11 +250,11 @@ def split_validation(
 
 
 def subsample(dataset: Dataset, imbalance: Profile, *, seed: int = 0) -> Dataset:
-    """Keeps so many examples of each class as a profile says.
+    """Keeps as many examples of each class as a profile says.
 
     Args:
         dataset: of N examples.
-        imbalance: from the class counts there are to those to keep.
+        imbalance: from the available class counts to those to keep.
         seed: which examples stay, an integer >= 0.
 
     Returns:

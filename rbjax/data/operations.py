@@ -1,8 +1,8 @@
-"""AugMix's operations on one image: what Pillow does to 8 bits, to the last bit.
+"""AugMix's operations on one image: bit for bit what Pillow does to images of 8 bits.
 
 Images are float in [0, 1] and hold k / 255; an operation works on the levels k, so its result holds
-k / 255 again.  Parameters may be traced.  Geometry leaves black outside.  Two operations need
-double precision, which they use whatever JAX is set to.  Pillow's own result depends on whether it
+k / 255 again.  Parameters may be traced.  Outside the image is black.  Two operations need
+double precision, which they use whatever JAX's setting.  Pillow's own result depends on whether it
 was compiled with fused multiply-adds; this is the one without, as its wheels for x86-64 are.
 """
 
@@ -86,7 +86,7 @@ def posterize(image: Array, bits: Number) -> Array:
 
 
 def solarize(image: Array, threshold: Number) -> Array:
-    """Returns the image with the levels from a threshold on inverted.
+    """Returns the image with all levels from a threshold on inverted.
 
     Args:
         image: (H, W, C) in [0, 1].
@@ -245,14 +245,14 @@ def sharpness(image: Array, factor: Number) -> Array:
 
 
 class Operation(NamedTuple):
-    """An operation, and what AugMix's level means to it."""
+    """An operation, and how its parameter follows from AugMix's level."""
 
     run: Callable[..., Array]
     """image -> image, or (image, parameter) -> image."""
     parameter: Callable[[Number, Number, int], Array] | None = None
     """(level, sign, width of the image) -> parameter."""
     corrupts: bool = False
-    """Whether it is left out by default, being much like one of ImageNet-C's corruptions."""
+    """Whether it is left out by default, as it is similar to one of ImageNet-C's corruptions."""
 
 
 def _whole(level: Number, most: float) -> Array:
@@ -299,7 +299,7 @@ def apply(name: str, image: Array, level: Number, sign: Number = 1) -> Array:
         name: a name in `OPERATIONS`.
         image: (H, W, C) in [0, 1], holding k / 255.
         level: AugMix's, in [0, 10]; drawn uniform from 0.1 to the severity there.
-        sign: 1 or -1, of what has two directions; the others do not look at it.
+        sign: 1 or -1, for operations with two directions; the others ignore it.
 
     Returns:
         (H, W, C).

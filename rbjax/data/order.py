@@ -1,4 +1,4 @@
-"""Orders that depend on a seed and on what an example is, never on where it is stored."""
+"""Orders that depend on a seed and on the examples, never on where they are stored."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 def example_ids(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Returns each example's rank in its split by SHA-256 of label and pixels.
 
-    The rank is the same however the split is stored.  Equal examples (same label, same pixels)
-    take consecutive ranks in the order they are stored in.
+    The rank does not depend on the order in which the split is stored.  Equal examples (same label,
+    same pixels) take consecutive ranks in the order they are stored in.
 
     Args:
         images: (N, H, W, C) uint8.
@@ -35,12 +35,12 @@ def example_ids(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def priorities(numbers: np.ndarray, *, seed: int, name: str, epoch: int = 0) -> np.ndarray:
     """Returns a random number for each number, a function of it and of the seed alone.
 
-    NumPy promises the raw output of its bit generators for good, which it does not for shuffles.
+    NumPy guarantees that the raw output of its bit generators never changes, unlike its shuffles.
 
     Args:
         numbers: (N,) integers >= 0, such as example ids.
         seed: an integer >= 0.
-        name: what the random numbers are for, for example "validation".
+        name: the purpose of the random numbers, for example "validation".
         epoch: an integer >= 0.
 
     Returns:
@@ -71,8 +71,8 @@ def epoch_order(num_examples: int, *, seed: int, epoch: int, batch_size: int) ->
         batch_size: B, at most N.
 
     Returns:
-        (N // B, B) int32; no row twice.  The N % B rows that do not fill a batch are left out, and
-        are other ones each epoch.
+        (N // B, B) int32; no row twice.  The N % B rows that do not fill a batch are left out;
+        they differ from epoch to epoch.
 
     Raises:
         ValueError: if an argument is out of range.

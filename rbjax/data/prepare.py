@@ -1,4 +1,4 @@
-"""The first preparation of a TFDS dataset: the one place that imports TensorFlow, and only then."""
+"""The first preparation of a TFDS dataset: the only place that imports TensorFlow."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from rbjax.data.description import File
 from rbjax.data.download import DatasetNotFoundError, fetch
 
 MIRROR = "RBJAX_MIRROR"
-"""The environment's variable that names a folder or a URL with published files."""
+"""The environment variable that names a folder or a URL with published files."""
 _MANUAL = "downloads/manual"
 """Where, in the folder of datasets, TFDS looks before it downloads."""
-# A host that has not answered by then counts as out of reach; TFDS itself would try for minutes.
+# A host that has not answered by then counts as unreachable; TFDS itself would try for minutes.
 _PATIENCE_SECONDS = 6.0
 
 
@@ -31,12 +31,12 @@ def prepare(name: str, data_dir: Path, source: str | Path | None = None) -> None
     Args:
         name: its name in TFDS.
         data_dir: the folder to write it to.
-        source: where its files are taken from, as for `take`; None: from $RBJAX_MIRROR where that
-            is set, else as they were placed by hand, else from their hosts.
+        source: where to take its files from, as for `take`; None: $RBJAX_MIRROR if it is set, else
+            files that were placed by hand, else their hosts.
 
     Raises:
         DatasetNotFoundError: if its host cannot be reached, or TFDS fails.
-        ValueError: if a file is another one than published.
+        ValueError: if a file differs from the published one.
     """
     files = published_files(name)
     take(name, files, data_dir / _MANUAL, source)
@@ -58,7 +58,7 @@ def prepare(name: str, data_dir: Path, source: str | Path | None = None) -> None
             f"{name} is not in {data_dir}, and TFDS needs TensorFlow to prepare it: "
             "pip install tensorflow-cpu"
         ) from error
-    with contextlib.suppress(RuntimeError):  # TensorFlow is in use already, as its user set it up
+    with contextlib.suppress(RuntimeError):  # TensorFlow is already in use
         tf.config.set_visible_devices([], "GPU")
     print(f"{name} is not in {data_dir}: TFDS downloads and prepares it, once", file=sys.stderr)
     import tensorflow_datasets as tfds
@@ -80,7 +80,7 @@ def published_files(name: str) -> tuple[File, ...]:
         name: its name in TFDS, or one of a dataset that TFDS does not have.
 
     Returns:
-        Their names, addresses, sizes and checksums, as TFDS knows them.
+        Their names, addresses, sizes and checksums.
     """
     base, _, config = name.partition("/")
     known = DATASETS[base]
@@ -106,14 +106,13 @@ def take(name: str, files: Sequence[File], folder: Path, source: str | Path | No
     Args:
         name: of the dataset.
         files: those that are published.
-        folder: where they are to lie; what is there already stays.
-        source: the URL (ending in a slash) or the path of a folder that holds them, or those of
-            one file.  None: the folder or URL that $RBJAX_MIRROR names, where it is set; of a
-            folder, what it holds.
+        folder: where to put them; files that are there already stay.
+        source: the URL (ending in a slash) or the path of a folder with them, or of one file.
+            None: $RBJAX_MIRROR, if it is set; from a folder, those that are in it.
 
     Raises:
-        DatasetNotFoundError: if a file cannot be had; it says how to go on.
-        ValueError: if one is another than published: it names both checksums.
+        DatasetNotFoundError: if a file cannot be obtained; it says what to do.
+        ValueError: if one differs from the published one; it names both checksums.
     """
     wanted = list(files)
     if source is None:
@@ -141,14 +140,14 @@ def take(name: str, files: Sequence[File], folder: Path, source: str | Path | No
 
 @contextlib.contextmanager
 def taken(files: Sequence[File], folder: Path, source: str | Path | None = None) -> Iterator[None]:
-    """Removes what came while it lasted, if a ValueError shows that it is not what was published.
+    """Removes new files if a ValueError in the body shows that they are not the published ones.
 
-    Without a published checksum only reading a file tells, and one that stayed would be preferred
-    to a right one.  A download that is an archive at all stays: it may have taken hours.
+    Without a published checksum only reading a file shows that, and a wrong file left in place
+    would be used next time.  A download that is a zip archive stays: it may have taken hours.
 
     Args:
         files: those that are published, archives of the zip format.
-        folder: where they lie.
+        folder: where they are.
         source: as for `take`.
 
     Yields:
@@ -166,7 +165,7 @@ def taken(files: Sequence[File], folder: Path, source: str | Path | None = None)
 
 
 def _check_hosts(name: str, data_dir: Path, files: Sequence[File]) -> None:
-    """Refuses at once where a file has yet to be downloaded and its host is out of reach."""
+    """Refuses at once if a file has yet to be downloaded and its host is unreachable."""
     missing = [file.url for file in files if not (data_dir / _MANUAL / file.name).exists()]
     hosts = {urllib.parse.urlsplit(url).netloc: url for url in missing}
     unreachable = [host for host, url in hosts.items() if not reachable(url)]
@@ -181,14 +180,14 @@ def _check_hosts(name: str, data_dir: Path, files: Sequence[File]) -> None:
 
 
 def reachable(url: str, *, patience: float = _PATIENCE_SECONDS) -> bool:
-    """Says whether the host of a URL answers at all, through a proxy where one is set.
+    """Returns whether the host of a URL answers at all, through a proxy if one is set.
 
     Args:
         url: http or https.
-        patience: seconds to wait, looking up the name included.
+        patience: seconds to wait, including the look-up of its name.
 
     Returns:
-        True for any answer, an error's included.
+        True for any answer, including an error.
     """
     answered = threading.Event()
 
@@ -197,17 +196,17 @@ def reachable(url: str, *, patience: float = _PATIENCE_SECONDS) -> bool:
         try:
             urllib.request.urlopen(request, timeout=patience).close()
         except urllib.error.HTTPError as error:
-            if error.code in (502, 503, 504):  # a proxy's word for a host it cannot reach
+            if error.code in (502, 503, 504):  # what a proxy answers for an unreachable host
                 return
         except urllib.error.URLError as error:
-            # Somebody answered if only the certificate displeases; TFDS brings its own.
+            # The host answered if only its certificate is refused; TFDS brings its own.
             if "CERTIFICATE" not in str(error.reason):
                 return
         except OSError:
             return
         answered.set()
 
-    # The look-up of a name cannot be given a time limit, so it is left behind in its thread.
+    # The look-up of a name has no time limit, so it runs in a thread that is left behind.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(patience)

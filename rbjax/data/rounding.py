@@ -1,7 +1,7 @@
-"""Arithmetic that is rounded as C's is, whatever the compiler fuses.
+"""Arithmetic rounded as in C, whatever the compiler fuses.
 
 XLA may fuse a product with the sum after it and turns a division by a constant into a product;
-each is off by the last bit, which shows where a result is cut off to a whole level.
+each changes the last bit, which shows when a result is truncated to a whole level.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""TFDS datasets on disk: where they lie, in which format, and a copy that is quick to read.
+"""TFDS datasets on disk: where they are, in which format, and a copy that is quick to read.
 
-`tfds.data_source` reads ArrayRecord without TensorFlow.  What `tfds.load` wrote earlier as TFRecord
-is copied to ArrayRecord once; what was decoded once is kept as arrays.  Both go to a folder of our
-own, `<data_dir>/rbjax`, or under ~/.cache/rbjax where data_dir cannot be written to.
+`tfds.data_source` reads ArrayRecord without TensorFlow.  What `tfds.load` wrote as TFRecord is
+copied to ArrayRecord once, and decoded splits are kept as arrays.  Both are in a folder of our own,
+`<data_dir>/rbjax`, or under ~/.cache/rbjax if data_dir is not writable.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _BLOCK = 1000
 
 
 def default_data_dir() -> Path:
-    """Returns where TFDS keeps its datasets: $TFDS_DATA_DIR or ~/tensorflow_datasets."""
+    """Returns the folder of TFDS's datasets: $TFDS_DATA_DIR or ~/tensorflow_datasets."""
     return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
 def folder_of(data_dir: str | Path | None) -> Path:
-    """Returns the folder of datasets that is meant.
+    """Returns the folder of datasets.
 
     Args:
         data_dir: a folder; None: `default_data_dir()`.
@@ -43,17 +43,17 @@ def folder_of(data_dir: str | Path | None) -> Path:
         Its path.
 
     Raises:
-        ValueError: if it is a bucket's address.
+        ValueError: if it is the address of a bucket.
     """
     if data_dir is None:
         return default_data_dir()
     if "://" in str(data_dir):
-        raise ValueError(f"data_dir = {str(data_dir)!r}: must be a folder of this machine")
+        raise ValueError(f"data_dir = {str(data_dir)!r}: must be a folder on this machine")
     return Path(data_dir).expanduser()
 
 
 def manual_folder(data_dir: Path) -> Path:
-    """Returns where files lie that were downloaded, or placed by hand, for TFDS or for rbjax."""
+    """Returns the folder of files that were downloaded or placed by hand, for TFDS or for rbjax."""
     return data_dir / "downloads" / "manual"
 
 
@@ -65,7 +65,7 @@ def find(name: str, data_dir: str | Path | None = None) -> Path | None:
         data_dir: where to look; `default_data_dir()`.
 
     Returns:
-        For example ~/tensorflow_datasets/mnist/3.0.1, or None if there is none.
+        For example ~/tensorflow_datasets/mnist/3.0.1; None if it is not prepared.
     """
     versions = {
         tuple(map(int, path.parent.name.split("."))): path.parent
@@ -81,19 +81,19 @@ def read(
     data_dir: str | Path | None = None,
     source: str | Path | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Reads a whole split, prepared first where it is not there.
+    """Reads a whole split, preparing it first if necessary.
 
     Args:
         name: its name in TFDS.
         split: "train" or "test".
         data_dir: where to look and prepare; `default_data_dir()`.
-        source: where its files are taken from, as for `prepare.prepare`.
+        source: where to take its files from, as for `prepare.prepare`.
 
     Returns:
         images (N, H, W, C) uint8 and labels (N,) int32, in the stored order.
 
     Raises:
-        DatasetNotFoundError: if it is not there and cannot be prepared, or files are missing.
+        DatasetNotFoundError: if it is missing and cannot be prepared, or files are missing.
     """
     folder, data_dir = ready(name, data_dir, source)
     path = own_folder(data_dir) / "decoded" / f"{name.replace('/', '-')}-{folder.name}-{split}.npz"
@@ -112,21 +112,21 @@ def open_records(
     data_dir: str | Path | None = None,
     source: str | Path | None = None,
 ) -> tuple[RecordImages, np.ndarray]:
-    """Opens a whole split whose images stay in their records, prepared first if need be.
+    """Opens a whole split whose images stay in their records, preparing it first if necessary.
 
     Args:
         name: as for `find`.
         split: its name in TFDS.
         image_shape: height, width and channels that images are made to fit.
         data_dir: where to look and prepare; `default_data_dir()`.
-        source: where its files are taken from, as for `prepare.prepare`.
+        source: where to take its files from, as for `prepare.prepare`.
 
     Returns:
         images (N, H, W, C) uint8, decoded where they are indexed, and labels (N,) int32, in the
         stored order.  The labels are read once, record by record, and kept.
 
     Raises:
-        DatasetNotFoundError: if it is not there and cannot be prepared, or files are missing.
+        DatasetNotFoundError: if it is missing and cannot be prepared, or files are missing.
         ValueError: naming the files, if one is damaged.
     """
     folder, data_dir = ready(name, data_dir, source)
@@ -147,18 +147,18 @@ def open_records(
 def ready(
     name: str, data_dir: str | Path | None = None, source: str | Path | None = None
 ) -> tuple[Path, Path]:
-    """Returns the folder of a dataset, prepared first where it is not there.
+    """Returns the folder of a dataset, preparing it first if necessary.
 
     Args:
         name: as for `find`.
         data_dir: where to look and prepare; `default_data_dir()`.
-        source: where its files are taken from, as for `prepare.prepare`.
+        source: where to take its files from, as for `prepare.prepare`.
 
     Returns:
         The folder of its newest version, and the folder of datasets.
 
     Raises:
-        DatasetNotFoundError: if it is not there and cannot be prepared.
+        DatasetNotFoundError: if it is missing and cannot be prepared.
     """
     data_dir = folder_of(data_dir)
     folder = find(name, data_dir)
@@ -208,7 +208,7 @@ def as_array_record(folder: Path, data_dir: Path) -> Path:
         The folder to read.
 
     Raises:
-        DatasetNotFoundError: if it is in a third format, or incomplete.
+        DatasetNotFoundError: if it is in another format, or incomplete.
     """
     info = _info(folder)
     stored = stored_format(info)
@@ -217,7 +217,7 @@ def as_array_record(folder: Path, data_dir: Path) -> Path:
     if stored != "tfrecord":
         raise DatasetNotFoundError(
             f"{folder} holds {info['name']} as {stored}; rbjax reads array_record and tfrecord: "
-            "name another data_dir, and it is prepared there"
+            "give another data_dir, and it is prepared there"
         )
     converted = own_folder(data_dir) / "array_record" / info["name"]
     converted = converted / info.get("configName", "") / folder.name
@@ -227,7 +227,7 @@ def as_array_record(folder: Path, data_dir: Path) -> Path:
             _convert(folder, Path(temporary) / "new", info)
             try:
                 (Path(temporary) / "new").rename(converted)
-            except OSError:  # another process was quicker
+            except OSError:  # another process was faster
                 if not (converted / _INFO).exists():
                     raise
     return converted
@@ -240,9 +240,9 @@ def own_folder(data_dir: Path) -> Path:
         data_dir: a TFDS folder, which need not exist yet.
 
     Returns:
-        `<data_dir>/rbjax`, or one under the user's cache folder where that cannot be written to.
+        `<data_dir>/rbjax`, or one under the user's cache folder if that is not writable.
     """
-    # Of a folder yet to be made the one above counts: the answer is the same once it is there.
+    # For a folder that does not exist yet its parent counts: the answer stays the same later.
     if os.access(next(path for path in (data_dir, *data_dir.parents) if path.exists()), os.W_OK):
         return data_dir / "rbjax"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
@@ -253,7 +253,7 @@ def stored_format(info: dict) -> str:
     """Returns the format of a dataset's files, "array_record" if that is one of several.
 
     Args:
-        info: the contents of dataset_info.json; early ones do not say, and are TFRecord.
+        info: the contents of dataset_info.json; early ones do not say it, and mean TFRecord.
 
     Returns:
         For example "tfrecord".
@@ -294,7 +294,7 @@ def _convert(folder: Path, new: Path, info: dict) -> None:
 
 
 def _shards(folder: Path, info: dict, file_format: str) -> dict[str, list[tuple[Path, int]]]:
-    """Returns each split's files and their numbers of records, none of them missing."""
+    """Returns each split's files and their numbers of records; refuses if one is missing."""
     shards: dict[str, list[tuple[Path, int]]] = {}
     for split in info["splits"]:
         lengths = [int(length) for length in split.get("shardLengths", ())]
@@ -311,14 +311,14 @@ def _shards(folder: Path, info: dict, file_format: str) -> dict[str, list[tuple[
 
 
 def fingerprint(folder: Path, split: str) -> str:
-    """Returns what a decoded split depends on: its files, and how it is kept.
+    """Returns what a decoded split depends on: its files and the format of the cache.
 
     Args:
         folder: of one version of a dataset.
         split: its name.
 
     Returns:
-        Text that is another one when a file was changed.
+        Text that changes when a file does.
 
     Raises:
         DatasetNotFoundError: if a file is missing, or there is no such split.
@@ -332,7 +332,7 @@ def fingerprint(folder: Path, split: str) -> str:
 
 
 def _read_cache(path: Path, key: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Returns what was kept under this key; None if nothing was, or it cannot be read."""
+    """Returns the arrays cached under this key; None if there are none, or they are damaged."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             if kept["key"].item() == key:
@@ -343,7 +343,7 @@ def _read_cache(path: Path, key: str) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def _write_cache(path: Path, key: str, images: np.ndarray, labels: np.ndarray) -> None:
-    """Keeps decoded arrays; where nothing can be written they are decoded again next time."""
+    """Caches decoded arrays; if that fails, they are decoded again next time."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as temporary:

@@ -1,12 +1,12 @@
-"""Training sets that do not fit on a device: read ahead by Grain, a block of steps at a time.
+"""Training sets that do not fit on a device: Grain reads ahead, a block of steps at a time.
 
 Grain's threads read and decode blocks in the order of the schedule and hold a bounded number of
 them ready; the next one is copied to the devices while the step before it runs.  Threads and not
 processes: slicing a memory map and decoding JPEG or PNG both release Python's lock, nothing has to
-be pickled or copied between processes, and there is nothing to be killed.
+be pickled or copied between processes, and no process has to be killed.
 
-Grain's iterator state is not kept in checkpoints: it is the number of blocks handed out, and the
-step says that already, whatever the size of the blocks was.
+Grain's iterator state is not kept in checkpoints: it is the number of blocks handed out, which
+follows from the step, whatever the size of the blocks.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from rbjax.typing import Device
 
 _MIB = 2**20
 _DEVICE_SHARE = 4
-"""A split stays on an accelerator up to a quarter of its memory: the rest is the model's."""
+"""A split may take a quarter of an accelerator's memory; the rest is for the model."""
 _CPU_BUDGET = 2048 * _MIB
 _IN_USE = 3
-"""Blocks beside those read ahead: one in a step, one on its way to it, one being handed over."""
+"""Blocks besides those read ahead: one in a step, one on its way to it, one being handed over."""
 _MOST_THREADS, _MOST_AHEAD = 16, 32
 _NUMBERS = 2 * np.dtype(np.int32).itemsize
 """Bytes of an example's label and id."""
@@ -47,7 +47,7 @@ class Plan(NamedTuple):
     steps_per_block: int
     block_bytes: int = 0
     num_ahead: int = 0
-    """Blocks that are read or being read before they are asked for."""
+    """Blocks that are read before they are needed."""
     num_threads: int = 0
 
     def __str__(self) -> str:
@@ -73,16 +73,16 @@ def plan(
 ) -> Plan:
     """Chooses whether a training set is streamed, and how, within a budget of memory.
 
-    A set of at most the budget lies on the devices. Of a streamed one the blocks that are read
-    ahead, handed over and in use, together, stay within the budget.
+    A set within the budget is kept on the devices. If it is streamed, the blocks that are read
+    ahead, handed over and in use stay within the budget together.
 
     Args:
-        images: (N, H, W, C) uint8; an array, a memory map or what can be indexed like one.
+        images: (N, H, W, C) uint8; an array, a memory map, or anything indexed like one.
         batch_size: B, over all processes.
-        steps_per_block: the most steps of a dispatch; fewer where the budget asks for it.
+        steps_per_block: the most steps of a dispatch; fewer if the budget requires it.
         devices: the local devices; on CPU they share one memory, and each has a copy of the set.
         streaming: "auto"; "always", stream; "never", refuse a set that is larger than the budget.
-        memory_budget: MiB; a quarter of an accelerator's memory, 2 GiB on CPU.
+        memory_budget: MiB; None: a quarter of an accelerator's memory, 2 GiB on CPU.
         num_processes: that share each batch.
 
     Returns:
@@ -119,7 +119,7 @@ def plan(
 
 
 def default_budget(device: Device) -> int:
-    """Returns the memory a training set may take where no budget is given, in bytes."""
+    """Returns the default memory budget of a training set, in bytes."""
     stats = device.memory_stats() or {}
     return stats["bytes_limit"] // _DEVICE_SHARE if "bytes_limit" in stats else _CPU_BUDGET
 
@@ -144,8 +144,8 @@ def feed(
         process: index and number of the processes that share each batch.
 
     Returns:
-        An iterator of Blocks. Where an example cannot be read it raises a ValueError that names
-        the row.
+        An iterator of Blocks, which raises a ValueError that names the row if an example cannot be
+        read.
     """
     if not plan.streamed:
         return Feed(resident(dataset, schedule, num_devices=len(devices)))
@@ -219,7 +219,7 @@ class _Reader:
 
 
 def _check_file(images: Any) -> None:
-    """Refuses a memory map whose file was cut: reading it would end the process (SIGBUS)."""
+    """Refuses a memory map whose file was truncated: reading it would end the process (SIGBUS)."""
     images = base(images)
     if not isinstance(images, np.memmap) or images.filename is None:
         return

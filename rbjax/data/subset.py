@@ -1,4 +1,4 @@
-"""The training examples that a file names: a subset chosen elsewhere, by robustness for example."""
+"""The training examples whose ids a file holds: a subset chosen elsewhere."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def read_ids(path: str | Path, *, expected: str | None = None) -> np.ndarray:
     """Reads the ids of a subset.
 
     Args:
-        path: an .npz file with `example_ids`, (M,) integers; other arrays are not looked at.
-        expected: the `digest` that the ids must have; None: not known.
+        path: an .npz file with `example_ids`, (M,) integers; other arrays are ignored.
+        expected: the `digest` that the ids must have; None: any.
 
     Returns:
         (M,) int64, ascending.
 
     Raises:
-        ValueError: if there is no such file, it holds something else or an id twice, or the digest
-            is another one.
+        ValueError: if the file does not exist, holds something else or an id twice, or has another
+            digest.
     """
     where = f"dataset.subset = {str(path)!r}"
     if not Path(path).is_file():
@@ -51,7 +51,7 @@ def read_ids(path: str | Path, *, expected: str | None = None) -> np.ndarray:
 
 
 def digest(example_ids: np.ndarray) -> str:
-    """Returns what tells one subset from another: the start of SHA-256 of its ids, in hex.
+    """Returns a fingerprint of a subset: the start of the SHA-256 of its ids, in hex.
 
     Args:
         example_ids: (M,) integers, in any order.
@@ -64,7 +64,7 @@ def digest(example_ids: np.ndarray) -> str:
 
 
 def keep(dataset: Dataset, path: str | Path, *, expected: str | None = None) -> Dataset:
-    """Returns the examples of a dataset that a file names.
+    """Returns the examples of a dataset whose ids a file holds.
 
     Args:
         dataset: the training set, after validation split and imbalance.
@@ -72,7 +72,7 @@ def keep(dataset: Dataset, path: str | Path, *, expected: str | None = None) -> 
         expected: as for `read_ids`.
 
     Returns:
-        A Dataset in the order of the one given.
+        A Dataset in the same order.
 
     Raises:
         ValueError: as `read_ids`, or if an id is not in the dataset.

@@ -1,4 +1,4 @@
-"""Corruption errors: how much more is wrong on corrupted images, per corruption and per class."""
+"""Corruption errors: the error rates on corrupted images, per corruption and per class."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ALEXNET: dict[str, float] = {
     "jpeg_compression": 0.606500,
 }
 """AlexNet's mean error over the severities of ImageNet-C, the baseline of the published mCE; its
-clean error is not among what was verified and must be given for a relative mCE."""
+clean error was not verified and must be given for a relative mCE."""
 
 
 class Baseline(NamedTuple):
@@ -59,7 +59,7 @@ def corruption_errors(
     CE_c = sum_s E_(s,c) / sum_s B_(s,c), mCE = mean_c CE_c;
     relative CE_c = sum_s (E_(s,c) - E_clean) / sum_s (B_(s,c) - B_clean), and its mean.
     Without a baseline both are divided by the number of severities alone: the plain mean error
-    (what is called mCE on CIFAR-10-C), and the mean error less the clean one.
+    (called mCE on CIFAR-10-C), and the mean error less the clean one.
 
     Args:
         errors: by corruption, (S, ...) errors in [0, 1] at S severities: of all images, (S,), or of

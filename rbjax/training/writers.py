@@ -1,7 +1,7 @@
-"""A run's metrics: JSON lines are the truth, TensorBoard events and a CSV file show the same.
+"""A run's metrics: as JSON lines, and from these as TensorBoard events and a CSV file.
 
 A resumed run cuts its log back to the step of the checkpoint, so that the log of a run that was
-killed and continued equals that of an unbroken one.
+killed and resumed equals that of an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class MetricsWriter:
     """Appends records to metrics.jsonl and to TensorBoard's events; process 0 alone writes.
 
     A record is one line, {"step": 100, "train/loss": 0.3, ...}, handed to the operating system
-    before `write` returns: it outlives a killed process.  Write a step's records before its
-    checkpoint, or a run killed between the two lacks them for good.
+    before `write` returns: it survives if the process is killed.  Write a step's records before its
+    checkpoint, or a run killed between the two never gets them.
 
     Args:
         workdir: the run directory.
@@ -115,8 +115,8 @@ def read_metrics(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
         workdir: the run directory.
 
     Returns:
-        The records in the order they were written; none if there is no log yet.  A last line that
-        a killed process did not finish is left out.
+        The records in the order they were written; none if there is no log yet.  An unfinished last
+        line of a killed process is left out.
 
     Raises:
         ValueError: if another line is not a record.
@@ -132,7 +132,7 @@ def write_csv(workdir: str | os.PathLike[str]) -> Path:
 
     Returns:
         The path of the file.  Its columns are in the order the log first names them; a list
-        becomes one column an entry, `recall/0`, `recall/1`, ...; what is absent or null is empty.
+        becomes one column per entry, `recall/0`, `recall/1`, ...; what is absent or null is empty.
     """
     rows = [dict(_columns(record)) for record in read_metrics(workdir)]
     names = dict.fromkeys(name for row in rows for name in row)
@@ -153,7 +153,7 @@ def _read(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     for number, line in enumerate(lines, start=1):
         if not line.endswith("\n"):
-            logging.warning("%s: line %d is unfinished and left out", path, number)
+            logging.warning("%s: line %d is unfinished and ignored", path, number)
             return
         try:
             record = json.loads(line)
@@ -164,7 +164,7 @@ def _read(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _columns(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Names and values of a record, lists and groups taken apart."""
+    """Yields the names and values of a record, with lists and groups flattened."""
     if isinstance(value, dict | list):
         items = value.items() if isinstance(value, dict) else enumerate(value)
         for key, item in items:

@@ -1,7 +1,7 @@
 """AlignMNIST: MNIST's training images, and 75 times the same images deformed class by class.
 
-`load_split` reads the published file, `load_generated_split` makes a set of the same layout here.
-The two are kept apart by name, `alignmnist` and `alignmnist_generated`: the second is made by the
+`load_split` reads the published file, `load_generated_split` makes a set of the same layout.
+The two have different names, `alignmnist` and `alignmnist_generated`: the second is made by the
 published method, but how strong the published deformations are is not published.
 
 That strength is the one free number, `Recipe.scale` (with `Settings.prior_weight`). The default is
@@ -15,7 +15,7 @@ images it falls, at a scale of
              100    0.75    1.56    3.06
              400    0.50    0.65    0.91
 
-points. What is compared across networks should be looked at for several scales.
+points. Comparisons across networks should be made at several scales.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ def load_split(
 
     Args:
         split: one of SPLITS.
-        data_dir: where TFDS keeps its datasets; $TFDS_DATA_DIR or ~/tensorflow_datasets.
+        data_dir: the folder of TFDS's datasets; $TFDS_DATA_DIR or ~/tensorflow_datasets.
         path: the file; <data_dir>/downloads/manual/alignmnist.npz.
 
     Returns:
-        images (60000, 28, 28, 1) uint8, where possible a view of a mapped file that cannot be
-        written to, and labels (60000,) int32.
+        images (60000, 28, 28, 1) uint8, if possible a view of a read-only mapped file, and
+        labels (60000,) int32.
 
     Raises:
-        DatasetNotFoundError: (a ValueError) if the file is not there.
-        ValueError: for an unknown split, or a file that is damaged or not of the published form.
+        DatasetNotFoundError: (a ValueError) if the file is missing.
+        ValueError: for an unknown split, or a file that is damaged or not in the published format.
     """
     block = lookup(SPLITS, split, what="alignmnist split")
     folder = _folder(data_dir)
@@ -73,19 +73,19 @@ def load_split(
 def load_generated_split(
     split: str, data_dir: str | Path | None = None, *, recipe: Recipe = DEFAULT
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Makes a block of deformed MNIST training images, or reads it where it was made before.
+    """Makes a block of deformed MNIST training images, or reads it if it was made before.
 
     Args:
         split: one of SPLITS.
-        data_dir: where TFDS keeps MNIST; $TFDS_DATA_DIR or ~/tensorflow_datasets.
+        data_dir: the folder of TFDS's datasets; $TFDS_DATA_DIR or ~/tensorflow_datasets.
         recipe: how the images are deformed.
 
     Returns:
         images (60000, 28, 28, 1) uint8 and labels (60000,) int32, row for row MNIST's training
-        split as stored; a block is a mapped file that cannot be written to.
+        split as stored; a block is a read-only mapped file.
 
     Raises:
-        DatasetNotFoundError: (a ValueError) if MNIST is not there and cannot be prepared.
+        DatasetNotFoundError: (a ValueError) if MNIST is missing and cannot be prepared.
         ValueError: for an unknown split.
     """
     block = lookup(SPLITS, split, what="alignmnist_generated split")
@@ -97,14 +97,14 @@ def gaussians(data_dir: str | Path | None = None, *, recipe: Recipe = DEFAULT) -
     """Returns the Gaussian of each digit that blocks are made with, before the recipe's scale.
 
     Args:
-        data_dir: where TFDS keeps MNIST; $TFDS_DATA_DIR or ~/tensorflow_datasets.
+        data_dir: the folder of TFDS's datasets; $TFDS_DATA_DIR or ~/tensorflow_datasets.
         recipe: how they are learnt.
 
     Returns:
         (10, d, d) float64 covariances, for `perturbations.gaussian_diffeomorphism`.
 
     Raises:
-        DatasetNotFoundError: (a ValueError) if MNIST is not there and cannot be prepared.
+        DatasetNotFoundError: (a ValueError) if MNIST is missing and cannot be prepared.
     """
     return _maker(data_dir, recipe).covariances()
 

@@ -1,4 +1,4 @@
-"""How images of a class differ in shape: a Gaussian over deformations, learnt by aligning pairs.
+"""How the images of a class differ in shape: a Gaussian over deformations, learnt from pairs.
 
 For random pairs (a, b) of one class theta minimises
 
@@ -9,8 +9,8 @@ theta theta^T. The mean is 0, since aligning b to a gives -theta.
 
 Source: Hauberg, Freifeld, Larsen, Fisher and Hansen, "Dreaming more data: class-dependent
 distributions over diffeomorphisms for learned data augmentation", AISTATS 2016. How pairs were
-chosen and how strong their prior was is not published: both are rbjax's own here, and they align
-by gradient where they sampled.
+chosen and how strong the prior was is not published: both are rbjax's own here, and pairs are
+aligned by gradient instead of by sampling.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _BATCH = 100
 
 
 class Settings(NamedTuple):
-    """What the learnt Gaussians depend on, beside the images."""
+    """What the learnt Gaussians depend on, besides the images."""
 
     num_pairs: int = 200
     """Pairs of each class, of images that are all different; fewer in a smaller class."""
@@ -68,7 +68,7 @@ def align(sources: np.ndarray, targets: np.ndarray, settings: Settings) -> np.nd
     thetas = []
     for start in range(0, len(sources), _BATCH):
         pair = [images[start : start + _BATCH] for images in (sources, targets)]
-        # The last batch is filled up: one shape, one compilation.
+        # The last batch is padded: one shape, one compilation.
         missing = [(0, _BATCH - len(pair[0]))] + [(0, 0)] * 3
         filled = [np.pad(images, missing, mode="edge") for images in pair]
         thetas.append(np.asarray(_align(*filled, settings=settings))[: len(pair[0])])
@@ -78,7 +78,7 @@ def align(sources: np.ndarray, targets: np.ndarray, settings: Settings) -> np.nd
 def pairs(
     labels: np.ndarray, example_ids: np.ndarray, label: int, settings: Settings
 ) -> np.ndarray:
-    """Returns random pairs of one class, the same ones however the examples are stored.
+    """Returns random pairs of one class, independent of the order in which examples are stored.
 
     Args:
         labels: (N,) integers.
@@ -140,14 +140,14 @@ def learnt(
     folder: Path,
     num_classes: int = 10,
 ) -> np.ndarray:
-    """As `learn`, and kept: `<folder>/gaussians-<settings>.npz`, read where it is there.
+    """Returns what `learn` does, read from `<folder>/gaussians-<settings>.npz` if it exists.
 
     Args:
         images: (N, H, W, C) uint8.
         labels: (N,) integers in [0, K).
         example_ids: (N,) integers, each once.
         settings: how.
-        folder: belongs to these images; made if it is not there.
+        folder: belongs to these images; created if it does not exist.
         num_classes: K.
 
     Returns:
@@ -162,7 +162,7 @@ def learnt(
     size = (num_classes, settings.field.dimension, settings.field.dimension)
     if kept is not None and "covariances" in kept and kept["covariances"].shape == size:
         return kept["covariances"]
-    print(f"{num_classes} classes' deformations are learnt, once, for {path}", file=sys.stderr)
+    print(f"{num_classes} classes: their deformations are learnt once, for {path}", file=sys.stderr)
     covariances = learn(images, labels, example_ids, settings, num_classes=num_classes)
     folder.mkdir(parents=True, exist_ok=True)
     atomic.write_npz(path, covariances=covariances, settings=np.array(text))
@@ -182,7 +182,7 @@ def _align(sources: Array, targets: Array, *, settings: Settings) -> Array:
         weighted = jnp.matmul(thetas, precision, precision="highest")
         return misfit + settings.prior_weight * jnp.sum(thetas * weighted)
 
-    # The sum over pairs: Adam works number by number, so that each pair is on its own.
+    # The sum over pairs: Adam works number by number, so pairs do not affect each other.
     optimizer = optax.adam(settings.learning_rate)
 
     def update(_: Array | int, carried: tuple[Array, optax.OptState]) -> tuple:

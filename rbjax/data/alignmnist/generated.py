@@ -1,7 +1,7 @@
-"""AlignMNIST made here: MNIST's training images, each deformed as images of its class differ.
+"""AlignMNIST made by rbjax: MNIST's training images, deformed as images of their class differ.
 
 Image i of block b is `round(255 warp(x_i))`, theta ~ N(0, scale^2 Sigma_c) with the Gaussian of
-its class c (`alignment`), from the key `fold_in(fold_in(key, example_id), b)`: the same one however
+its class c (`alignment`), from the key `fold_in(fold_in(key, example_id), b)`: independent of how
 MNIST is stored.
 """
 
@@ -27,7 +27,7 @@ _BATCH = 1000
 
 
 class Recipe(NamedTuple):
-    """How blocks are made. The defaults are documented in `rbjax.data.alignmnist`."""
+    """How blocks are made; the defaults are documented in `rbjax.data.alignmnist`."""
 
     alignment: alignment.Settings = alignment.Settings()
     """How the Gaussians are learnt."""
@@ -73,7 +73,7 @@ def deform(
     size = min(_BATCH, len(images))
     made = np.empty_like(images)
     for start in range(0, len(images), size):
-        # The last batch goes back over rows that are made already: one shape, one compilation.
+        # The last batch repeats some rows: one shape, one compilation.
         rows = np.arange(size) + min(start, len(images) - size)
         keys = prng.per_draw(prng.per_example(base, jnp.asarray(example_ids[rows])), block)
         made[rows] = _deform(
@@ -87,7 +87,7 @@ def deform(
 
 
 class Maker(NamedTuple):
-    """A training split, and the folder for what is made of it."""
+    """A training split, and the folder for blocks made from it."""
 
     images: np.ndarray
     """(N, H, W, C) uint8, as stored."""
@@ -110,7 +110,7 @@ class Maker(NamedTuple):
         )
 
     def block(self, number: int) -> np.ndarray:
-        """Returns a block, made the first time and mapped from its file.
+        """Returns a block, mapped from its file, which is made the first time.
 
         Args:
             number: from 1.
@@ -127,7 +127,7 @@ class Maker(NamedTuple):
                 return kept
         except atomic.DAMAGED:
             pass
-        print(f"alignmnist_generated: block {number} is made, once, in {path}", file=sys.stderr)
+        print(f"alignmnist_generated: block {number} is made once, in {path}", file=sys.stderr)
         ids = order.example_ids(self.images, self.labels)
         covariances = self.covariances()
         made = deform(self.images, self.labels, ids, covariances, block=number, recipe=self.recipe)
@@ -136,7 +136,7 @@ class Maker(NamedTuple):
         return np.load(path, mmap_mode="r", allow_pickle=False)
 
     def _digest(self) -> str:
-        """Returns the folder of this very split: in another order its blocks are others."""
+        """Returns a digest of this split in this order, on which the blocks depend."""
         digest = hashlib.sha256(np.ascontiguousarray(self.images))
         digest.update(np.ascontiguousarray(self.labels.astype("<i4")))
         return digest.hexdigest()[:12]

@@ -1,13 +1,13 @@
-"""Reading the published alignmnist.npz, 4.56 million images, without having it all in memory.
+"""Reading the published alignmnist.npz, 4.56 million images, without holding it all in memory.
 
 The file holds x, pixels 0 to 255 in 76 blocks of 60,000 images of 28 x 28, and y, the labels as
 floats. Block 0 is MNIST's training split undeformed, in its original order; blocks 1 to 75 are
-deformed, image for image. That it is so is taken from those who used it: the file could not be
-had while this was written, and neither the type of its pixels nor whether it is compressed is
-known, so that any number type and both are read.
+deformed, image for image. This layout is taken from papers that used the file, which could not be
+obtained here: neither the type of its pixels nor whether it is compressed is known, so any number
+type is read, compressed or not.
 
-A stored member is mapped where it lies, after its checksum was verified once; a compressed one is
-unpacked once, as bytes, into an .npy file of rbjax's own folder.
+An uncompressed member is mapped in place, after its checksum was verified once; a compressed one is
+unpacked once, as bytes, into an .npy file in rbjax's own folder.
 
 Source: Hauberg et al. 2016, http://www2.compute.dtu.dk/~sohau/augmentations/.
 """
@@ -59,16 +59,16 @@ def read_block(
     Args:
         path: alignmnist.npz.
         block: from 0.
-        kept: the folder for what is unpacked; made if it is not there.
+        kept: the folder for unpacked pixels; created if it does not exist.
         layout: what the file must hold.
 
     Returns:
-        images (rows, 28, 28, 1) uint8, a view of a mapped file where they are stored so, and
+        images (rows, 28, 28, 1) uint8, a view of a mapped file if possible, and
         labels (rows,) int32.
 
     Raises:
-        DatasetNotFoundError: (a ValueError) if the file is not there.
-        ValueError: naming the file, if it is truncated or damaged, or holds anything else than
+        DatasetNotFoundError: (a ValueError) if the file is missing.
+        ValueError: naming the file, if it is truncated or damaged, or does not hold
             images and labels of this layout.
     """
     if not path.exists():
@@ -94,7 +94,7 @@ def _labels(archive: zipfile.ZipFile, path: Path, layout: Layout) -> np.ndarray:
         raise _wrong(path, f"has y of shape {member.shape}", f"must be ({total},)")
     with archive.open(member.info) as stream:
         stream.read(member.header)
-        labels = np.frombuffer(stream.read(), member.dtype)  # to its end: checksum verified
+        labels = np.frombuffer(stream.read(), member.dtype)  # to the end: the checksum is verified
     wrong = labels[~np.isin(labels, np.arange(10))]
     if len(wrong):
         raise _wrong(path, f"has the label {wrong[0]:g} in y", "must be a whole number in 0..9")
@@ -152,7 +152,7 @@ def _member(archive: zipfile.ZipFile, path: Path, name: str) -> _Member:
 
 
 def _verify(archive: zipfile.ZipFile, path: Path, member: _Member, kept: Path) -> None:
-    """Reads a stored member once to its end, which verifies its checksum, and remembers that."""
+    """Reads an uncompressed member once to its end, which verifies its checksum, and notes that."""
     stat = path.stat()
     state = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}"
     verified = kept / f"x-{member.info.CRC:08x}.verified"
@@ -166,7 +166,7 @@ def _verify(archive: zipfile.ZipFile, path: Path, member: _Member, kept: Path) -
 
 
 def _unpack(archive: zipfile.ZipFile, path: Path, member: _Member, unpacked: Path) -> None:
-    """Writes x as bytes, a thousand images at a time; nothing is left where that fails."""
+    """Writes x as bytes, a thousand images at a time; if that fails, nothing is left."""
     pixels = _SIDE * _SIDE
     header = {"descr": "|u1", "fortran_order": False, "shape": (member.shape[0], pixels)}
     with archive.open(member.info) as stream, atomic.replace(unpacked) as file:
@@ -179,7 +179,7 @@ def _unpack(archive: zipfile.ZipFile, path: Path, member: _Member, unpacked: Pat
                 raise EOFError("x ends early")
             numbers = np.frombuffer(data, member.dtype).reshape(count, pixels)
             file.write(_as_bytes(numbers, path).tobytes())
-        stream.read(1)  # to its end: checksum verified
+        stream.read(1)  # to the end: the checksum is verified
 
 
 def _open_unpacked(unpacked: Path, size: tuple[int, int]) -> np.ndarray:
@@ -196,7 +196,7 @@ def _as_bytes(pixels: np.ndarray, path: Path) -> np.ndarray:
     result = np.empty(pixels.shape, np.uint8)
     for start in range(0, len(pixels), _CHUNK):
         part = np.asarray(pixels[start : start + _CHUNK])
-        if not (part.min() >= 0 and part.max() <= 255):  # not a number is in no range
+        if not (part.min() >= 0 and part.max() <= 255):  # a NaN is in no range
             low, high = part.min(), part.max()
             raise _wrong(path, f"has pixels in {low:g}..{high:g} in x", "must be in 0..255")
         result[start : start + _CHUNK] = np.rint(part)

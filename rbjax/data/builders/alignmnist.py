@@ -12,13 +12,13 @@ from rbjax.data.prepare import take, taken
 
 
 def read(
-    known: DatasetInfo, split: str, data_dir: str | Path | None, source: str | Path | None
+    info: DatasetInfo, split: str, data_dir: str | Path | None, source: str | Path | None
 ) -> tuple[DatasetInfo, np.ndarray, np.ndarray]:
     """Reads a split: see `builders.read`."""
     folder = storage.folder_of(data_dir)
-    if not known.files:
-        return known, *alignmnist.load_generated_split(split, folder)
+    if not info.files:
+        return info, *alignmnist.load_generated_split(split, folder)
     by_hand = storage.manual_folder(folder)
-    with taken(known.files, by_hand, source):
-        take(known.name, known.files, by_hand, source)
-        return known, *alignmnist.load_split(split, folder)
+    with taken(info.files, by_hand, source):
+        take(info.name, info.files, by_hand, source)
+        return info, *alignmnist.load_split(split, folder)

@@ -4,7 +4,7 @@ The published archive holds TFRecord files, train/part-* and val/part-*.  A reco
 eleven bands B1 to B11, each the bytes of a 65x65 image of uint8.
 
 Source: Hobbs and Svetlichnaya, 2020, arXiv:2004.04081; https://github.com/wandb/droughtwatch.
-Written from the published schema; the files themselves could not be fetched where this was written.
+Written from the published schema; the files themselves could not be downloaded here.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ _LABEL = "label"
 
 
 def read(
-    known: DatasetInfo, split: str, data_dir: str | Path | None, source: str | Path | None
+    info: DatasetInfo, split: str, data_dir: str | Path | None, source: str | Path | None
 ) -> tuple[DatasetInfo, np.ndarray, np.ndarray]:
     """Reads a split: see `builders.read`."""
-    return mapped.read(known, split, data_dir, source, examples)
+    return mapped.read(info, split, data_dir, source, examples)
 
 
-def examples(members: Members, known: DatasetInfo, split: str) -> Iterator[tuple[np.ndarray, int]]:
+def examples(members: Members, info: DatasetInfo, split: str) -> Iterator[tuple[np.ndarray, int]]:
     """Yields a split's images and labels, file by file.
 
     Args:
         members: the published files.
-        known: of the dataset.
+        info: of the dataset.
         split: "train" or "test", which is published as val.
 
     Yields:
@@ -44,30 +44,30 @@ def examples(members: Members, known: DatasetInfo, split: str) -> Iterator[tuple
         ValueError: naming the file, for a damaged record, a band that is missing or too short, or a
             label out of range.
     """
-    stored = known.stored_splits.get(split, split)
+    stored = info.stored_splits.get(split, split)
     for name in members.inside(stored):
         if not PurePosixPath(name).name.startswith("part-"):
             continue
         with members.open(name) as file:
             where = members.where(name)
             for number, record in enumerate(records(file, where)):
-                yield _example(record, known, f"{where}: record {number}")
+                yield _example(record, info, f"{where}: record {number}")
 
 
-def _example(record: bytes, known: DatasetInfo, where: str) -> tuple[np.ndarray, int]:
+def _example(record: bytes, info: DatasetInfo, where: str) -> tuple[np.ndarray, int]:
     try:
         features = parse_example(record)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
-    missing = [key for key in (*known.channel_names, _LABEL) if not features.get(key)]
+    missing = [key for key in (*info.channel_names, _LABEL) if not features.get(key)]
     if missing:
         raise ValueError(f"{where}: has no {', '.join(missing)}; it has {', '.join(features)}")
     label = features[_LABEL][0]
-    if not isinstance(label, int) or not 0 <= label < known.num_classes:
-        raise ValueError(f"{where}: label is {label!r}; must be in 0..{known.num_classes - 1}")
-    height, width, _ = known.image_shape
-    image = np.empty(known.image_shape, np.uint8)
-    for channel, band in enumerate(known.channel_names):
+    if not isinstance(label, int) or not 0 <= label < info.num_classes:
+        raise ValueError(f"{where}: label is {label!r}; must be in 0..{info.num_classes - 1}")
+    height, width, _ = info.image_shape
+    image = np.empty(info.image_shape, np.uint8)
+    for channel, band in enumerate(info.channel_names):
         pixels = features[band][0]
         if not isinstance(pixels, bytes) or len(pixels) < height * width:
             size = len(pixels) if isinstance(pixels, bytes) else "no"

@@ -14,7 +14,7 @@ DAMAGED = (OSError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 class Members:
-    """The files of a folder or of a zip archive, which is read without being unpacked."""
+    """The files of a folder, or of a zip archive that is read without being unpacked."""
 
     def __init__(self, path: Path) -> None:
         """Lists the files.
@@ -35,7 +35,8 @@ class Members:
             self._zip = zipfile.ZipFile(path)
         except DAMAGED as error:
             raise ValueError(
-                f"{path}: not a zip archive, or a damaged one ({error}); delete it and get it again"
+                f"{path}: not a zip archive, or a damaged one ({error}); delete it and download "
+                "it again"
             ) from None
         self.names = sorted(name for name in self._zip.namelist() if not name.endswith("/"))
 
@@ -47,12 +48,12 @@ class Members:
             self._zip.close()
 
     def where(self, name: str) -> str:
-        """Returns how a file is called in messages."""
+        """Returns the name of a file for messages."""
         return f"{self.path}{'/' if self._zip is None else ': '}{name}"
 
     @contextlib.contextmanager
     def open(self, name: str) -> Iterator[IO[bytes]]:
-        """Opens a file for reading; an archive's checksum is compared where it is read to its end.
+        """Opens a file for reading; in an archive, reading to the end verifies its checksum.
 
         Args:
             name: one of `names`.
@@ -74,7 +75,7 @@ class Members:
             raise ValueError(f"{self.where(name)}: is damaged ({error})") from None
 
     def read(self, name: str) -> bytes:
-        """Returns what a file holds.
+        """Returns the contents of a file.
 
         Args:
             name: one of `names`.
@@ -89,10 +90,10 @@ class Members:
             return file.read()
 
     def inside(self, *folders: str) -> list[str]:
-        """Returns the files whose path holds these folders, one below the other, in a row.
+        """Returns the files whose path contains these folders, each directly inside the one before.
 
         Args:
-            *folders: names, such as "train"; what lies above and below them may be anything.
+            *folders: names, such as "train"; any folders may be above and below them.
 
         Returns:
             Names, sorted.

@@ -24,18 +24,18 @@ _SUFFIX = ".JPEG"
 
 
 def read(
-    known: DatasetInfo, split: str, data_dir: str | Path | None, source: str | Path | None
+    info: DatasetInfo, split: str, data_dir: str | Path | None, source: str | Path | None
 ) -> tuple[DatasetInfo, np.ndarray, np.ndarray]:
     """Reads a split: see `builders.read`."""
-    return mapped.read(known, split, data_dir, source, examples, class_names=class_names)
+    return mapped.read(info, split, data_dir, source, examples, class_names=class_names)
 
 
-def class_names(members: Members, known: DatasetInfo) -> tuple[str, ...]:
+def class_names(members: Members, info: DatasetInfo) -> tuple[str, ...]:
     """Reads the first name of every class from words.txt.
 
     Args:
         members: the published files.
-        known: of the dataset; its class names are the classes' numbers.
+        info: of the dataset; its class names are the classes' numbers.
 
     Returns:
         (200,) such as "goldfish"; the number where words.txt lacks it, and behind a name that two
@@ -46,19 +46,19 @@ def class_names(members: Members, known: DatasetInfo) -> tuple[str, ...]:
     """
     lines = _lines(members, "words.txt")
     words = {line[0]: line[1].split(",")[0].strip() for line in lines if len(line) > 1}
-    names = [words.get(number, number) for number in known.class_names]
+    names = [words.get(number, number) for number in info.class_names]
     return tuple(
         name if names.count(name) == 1 else f"{name} ({number})"
-        for name, number in zip(names, known.class_names, strict=True)
+        for name, number in zip(names, info.class_names, strict=True)
     )
 
 
-def examples(members: Members, known: DatasetInfo, split: str) -> Iterator[tuple[np.ndarray, int]]:
+def examples(members: Members, info: DatasetInfo, split: str) -> Iterator[tuple[np.ndarray, int]]:
     """Yields a split's images and labels.
 
     Args:
         members: the published files.
-        known: of the dataset; its class names are the classes' numbers.
+        info: of the dataset; its class names are the classes' numbers.
         split: "train" or "test", which is published as val.
 
     Yields:
@@ -67,13 +67,13 @@ def examples(members: Members, known: DatasetInfo, split: str) -> Iterator[tuple
     Raises:
         ValueError: naming the file, if it cannot be read or is of another size or class.
     """
-    labels = {number: label for label, number in enumerate(known.class_names)}
-    stored = known.stored_splits.get(split, split)
+    labels = {number: label for label, number in enumerate(info.class_names)}
+    stored = info.stored_splits.get(split, split)
     listed = _train(members) if stored == "train" else _validation(members, stored)
     for name, number in listed:
         if number not in labels:
-            raise ValueError(f"{members.where(name)}: {number} is not a class of {known.name}")
-        yield _decode(members.read(name), known, members.where(name)), labels[number]
+            raise ValueError(f"{members.where(name)}: {number} is not a class of {info.name}")
+        yield _decode(members.read(name), info, members.where(name)), labels[number]
 
 
 def _train(members: Members) -> list[tuple[str, str]]:
@@ -103,7 +103,7 @@ def _lines(members: Members, file_name: str) -> list[list[str]]:
     return [line.split("\t") for line in text.splitlines()]
 
 
-def _decode(content: bytes, known: DatasetInfo, where: str) -> np.ndarray:
+def _decode(content: bytes, info: DatasetInfo, where: str) -> np.ndarray:
     from PIL import Image
 
     try:
@@ -112,6 +112,6 @@ def _decode(content: bytes, known: DatasetInfo, where: str) -> np.ndarray:
     except (OSError, ValueError, SyntaxError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"{where}: not an image that can be read ({reason})") from None
-    if image.shape != known.image_shape:
+    if image.shape != info.image_shape:
         raise ValueError(f"{where}: is {image.shape[0]} x {image.shape[1]} pixels; must be 64 x 64")
     return image
