@@ -59,7 +59,7 @@ CARDS = {
         "imagenet2012: 1000 classes, 224 x 224 x 3, 1,281,167 train, 50,000 test",
         "classes  50 test each: n01440764, n01443537, n01484850, ..., n15075141",
         "first    register at https://image-net.org/download-images",
-        "held     as it is stored, decoded where it is used",
+        "held     as stored, decoded during use",
     ],
     "imagenet_lt": [
         "imagenet_lt: 1000 classes, 224 x 224 x 3, 115,846 train, 20,000 validation, 50,000 test",

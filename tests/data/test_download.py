@@ -80,13 +80,13 @@ def test_a_mirrors_folder_or_file(host, tmp_path):
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_a_cut_off_transfer_goes_on(host, tmp_path, ranges):
+def test_an_interrupted_transfer_is_resumed(host, tmp_path, ranges):
     host.most, host.ranges = 4000, ranges
     with pytest.raises(DatasetNotFoundError) as caught:
         fetch(FILE, tmp_path, source=host.url)
     message = str(caught.value)
     assert "stopped after 4,000 bytes" in message
-    assert "next attempt goes on from there" in message
+    assert "rerun to resume from there" in message
     assert "--from" in message
     assert "\n" not in message
     assert [path.name for path in tmp_path.iterdir()] == [f"data.bin{PART}"]
@@ -135,10 +135,10 @@ def test_a_stalled_host_says_how_to_go_on(host, tmp_path):
     host.stall.set()
 
 
-def test_another_part_than_asked_for_is_refused(host, tmp_path):
+def test_another_part_than_requested_is_refused(host, tmp_path):
     (tmp_path / f"data.bin{PART}").write_bytes(CONTENT[:100])
     host.begin = 50
-    with pytest.raises(DatasetNotFoundError, match="the host sent another part than it was asked"):
+    with pytest.raises(DatasetNotFoundError, match="the host sent another part than requested"):
         fetch(FILE, tmp_path, source=host.url)
 
 

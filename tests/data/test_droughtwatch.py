@@ -156,7 +156,7 @@ def _replaced(members, content):
             lambda m: _replaced(m, examples.droughtwatch(np.zeros((1, 64, 65, 11), np.uint8), [0])),
             "part-r-00001: record 0: B1 has 4164 bytes; must be 4225 or more",
         ),
-        (lambda m: {"dw/val/part-0": m["dw/val/part-r-00000"]}, f"{ARCHIVE}: holds nothing of"),
+        (lambda m: {"dw/val/part-0": m["dw/val/part-r-00000"]}, f"{ARCHIVE}: holds no images of"),
     ],
 )
 def test_what_is_wrong_is_named_and_nothing_is_left(archive, tmp_path, change, message):
@@ -203,7 +203,7 @@ def test_a_wrong_file_does_not_stay_in_the_place_of_the_right_one(archive, tmp_p
     wrong.write_bytes(b"no archive")
     other = examples.write_zip(tmp_path / "other.zip", {"readme": b"of something else"})
     to = tmp_path / "to"
-    for file, message in ((wrong, "not a zip archive"), (other, "holds nothing of droughtwatch")):
+    for file, message in ((wrong, "not a zip archive"), (other, "holds no images of droughtwatch")):
         with pytest.raises(ValueError, match=message):
             load("droughtwatch", "test", data_dir=to, source=file)
         assert file.exists()
