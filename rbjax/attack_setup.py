@@ -14,7 +14,7 @@ import numpy as np
 from rbjax import attacks
 from rbjax import config as schema
 from rbjax.attacks import suite
-from rbjax.attacks.progress import Progress
+from rbjax.blocks import Progress, Tell
 from rbjax.config import Config
 from rbjax.data import Dataset, DatasetInfo
 from rbjax.tables import lookup
@@ -183,7 +183,7 @@ class Universal:
         example_ids: np.ndarray,
         batch_size: int | None,
         devices: Sequence[Any] | None,
-        progress: Callable[[Progress], None] | None,
+        progress: Tell | None,
         targets: np.ndarray | None = None,
     ) -> Perturbed:
         """Crafts the perturbation and classifies the images with it; see `suite.Driver`."""
@@ -194,7 +194,7 @@ class Universal:
 
         def tell(done: int, of: int, _: float) -> None:
             if progress is not None:
-                progress(Progress("crafting", done, of, len(labels)))
+                progress(Progress("crafting", done, of))
 
         crafts = UNIVERSAL[self.name]
         known = () if crafts is attacks.craft_universal_deepfool else (train.labels,)

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from rbjax import corruptions, data, metrics
+from rbjax.blocks import Tell
 from rbjax.config import Config
-from rbjax.corruptions.suite import Progress
 from rbjax.corruptions.table import ALIASES
 from rbjax.data import Dataset, DatasetInfo
 from rbjax.training.predict import predict
@@ -113,7 +113,7 @@ def run(
     data_dir: str | None,
     batch_size: int,
     journal: Path | None,
-    progress: Progress,
+    progress: Tell,
     finished: Callable[[str, np.ndarray], None],
 ) -> Found:
     """Classifies the test set under the corruptions of a plan.

@@ -16,6 +16,7 @@ import rbjax
 from rbjax import atomic, attack_setup, attacks, corruption_setup, journal, metrics, prng
 from rbjax.attacks.diagnostics import diagnose, format_findings
 from rbjax.attacks.outcome import SuiteResult
+from rbjax.blocks import progress_bar
 from rbjax.config import Config
 from rbjax.data import Dataset
 from rbjax.training import setup
@@ -57,7 +58,7 @@ def evaluate(config: Config, workdir: str) -> dict[str, Any]:
     suite = attack_setup.create(config, train, test)
     plan = corruption_setup.create(config, test.info)
     folder = _folder(config, workdir, journal.digest(step, *jax.tree.leaves(variables)))
-    with attacks.progress_bar() as progress:
+    with progress_bar() as progress:
         results = attacks.run_attacks(
             logits_fn,
             jax.random.key(config.seed),
@@ -117,13 +118,7 @@ def _corrupt(
         by_severity = " ".join(f"{value:.1f}" for value in right)
         tqdm.write(f"{name}: {by_severity} % correct at severity {severities}")
 
-    with tqdm(leave=False, disable=None, unit="image") as bar:
-
-        def show(label: str, done: int, of: int) -> None:
-            bar.set_description(label, refresh=False)
-            bar.total, bar.n = of, done
-            bar.refresh()
-
+    with progress_bar() as progress:
         return corruption_setup.run(
             plan,
             logits_fn,
@@ -132,7 +127,7 @@ def _corrupt(
             data_dir=config.data_dir,
             batch_size=config.batch_size,
             journal=folder.with_name(f"{folder.name}-corruptions"),
-            progress=show,
+            progress=progress,
             finished=ended,
         )
 

@@ -1,8 +1,8 @@
 """What a long call has done so far, in a folder of its own: finished blocks, and what they are of.
 
-Each finished block is a file, written under a temporary name and renamed. A damaged file counts as
-not there: its block is done again. A header says what the folder belongs to; another call is
-refused.
+Each finished block is a file, written under a temporary name and renamed; a block that takes long
+is written every few seconds as far as it is. A damaged file counts as missing: its block is done
+again. A header says what the folder belongs to; another call is refused.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import fnmatch
 import hashlib
 import json
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from rbjax import atomic
 HEADER = "journal.json"
 BLOCKS = "*-block-*"
 """What the files of finished blocks are called."""
+_UNDER_WAY = "under_way-"
+_SECONDS_BETWEEN_SAVES = 5.0
 _SAMPLED_IMAGES = 64
 
 
@@ -34,22 +37,39 @@ class Journal:
     """A folder that belongs to one call; `None` for a folder keeps nothing."""
 
     folder: Path | None
+    _last_save: float = dataclasses.field(default_factory=time.monotonic)
 
     def read_block(self, name: str) -> dict[str, np.ndarray] | None:
         """Returns the arrays of a finished block, or None."""
         return None if self.folder is None else atomic.read_npz(self.folder / f"{name}.npz")
 
     def write_block(self, name: str, **arrays: Any) -> None:
-        """Writes a finished block."""
+        """Writes a finished block; where it stood while under way is forgotten."""
         if self.folder is not None:
             atomic.write_npz(self.folder / f"{name}.npz", **arrays)
+            self._under_way(self.folder).unlink(missing_ok=True)
+
+    def read_unfinished(self, name: str) -> dict[str, np.ndarray] | None:
+        """Returns the arrays that say where a block stood, or None."""
+        stored = None if self.folder is None else atomic.read_npz(self._under_way(self.folder))
+        return None if stored is None or str(stored.pop("block")) != name else stored
+
+    def write_unfinished(self, name: str, **arrays: Any) -> None:
+        """Writes where a block stands, if that was not done in the last few seconds."""
+        if self.folder is None or time.monotonic() - self._last_save < _SECONDS_BETWEEN_SAVES:
+            return
+        atomic.write_npz(self._under_way(self.folder), block=name, **arrays)
+        self._last_save = time.monotonic()
+
+    def _under_way(self, folder: Path) -> Path:
+        return folder / f"{_UNDER_WAY}{jax.process_index()}.npz"
 
 
 def claim(
     folder: str | Path | None,
     about: Callable[[], Mapping[str, Any]],
     *,
-    own: Iterable[str] = (BLOCKS,),
+    own: Iterable[str] = (BLOCKS, f"{_UNDER_WAY}*"),
 ) -> Path | None:
     """Returns a folder that is empty or belongs to the same call, its header written.
 
@@ -95,13 +115,13 @@ def _check_free(folder: Path, own: Iterable[str]) -> None:
 def _check_header(folder: Path, asked: Mapping[str, Any]) -> None:
     where = f"journal = {str(folder)!r}"
     try:
-        found = json.loads((folder / HEADER).read_text())
+        header = json.loads((folder / HEADER).read_text())
     except ValueError:
         raise ValueError(f"{where}: {HEADER} is damaged; remove the folder") from None
     for name in asked:
-        if found.get(name) != asked[name]:
+        if header.get(name) != asked[name]:
             raise ValueError(
-                f"{where}: belongs to a run with {name} = {found.get(name)}, this one has "
+                f"{where}: belongs to a run with {name} = {header.get(name)}, this one has "
                 f"{asked[name]}; give another folder"
             )
 
@@ -121,13 +141,29 @@ def sample(images: Any) -> np.ndarray:
     return np.stack([np.asarray(images[int(row)]) for row in rows])
 
 
-def about_data(images: Any, labels: np.ndarray, example_ids: np.ndarray) -> dict[str, Any]:
-    """Returns what a header says of a dataset."""
+def describe(
+    key: Any, images: Any, labels: np.ndarray, example_ids: np.ndarray, **about: Any
+) -> dict[str, Any]:
+    """Returns what a header says of a call on a dataset.
+
+    Args:
+        key: one key.
+        images: (N, H, W, C), whatever is indexed by row numbers.
+        labels: (N,) integers.
+        example_ids: (N,) integers.
+        **about: what else the results depend on, the model last: what is known of it follows from
+            the images, and what differs first is named.
+
+    Returns:
+        JSON.
+    """
     return {
+        "key": np.asarray(jax.random.key_data(key)),
         "num_images": len(labels),
         "images": digest(sample(images)),
         "labels": digest(labels.astype(np.int32)),
         "example_ids": digest(example_ids.astype(np.int32)),
+        **about,
     }
 
 

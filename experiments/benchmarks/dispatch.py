@@ -16,12 +16,12 @@ from collections.abc import Callable
 import jax
 import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from experiments.benchmarks import machine
 from rbjax import losses, methods, models
+from rbjax.blocks import AXIS, Placement
 from rbjax.data import augment
-from rbjax.training.state import AXIS, Method, create_state, on_host, place
+from rbjax.training.state import Method, create_state, on_host, place
 from rbjax.training.step import Recipe, make_train_step
 
 _NUM_EXAMPLES, _STEPS = 1024, 16
@@ -38,13 +38,13 @@ def _epoch(
 ) -> tuple[Callable[[], None], float]:
     """Returns a function that makes `_STEPS` steps, and the seconds its first dispatch took."""
     devices, generator = jax.local_devices(), np.random.default_rng(0)
-    whole = NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec())
+    placement = Placement(devices)
     split = [
         generator.integers(0, 256, (_NUM_EXAMPLES, *shape), dtype=np.uint8),
         generator.integers(0, 10, _NUM_EXAMPLES).astype(np.int32),
         np.arange(_NUM_EXAMPLES, dtype=np.int32),
     ]
-    split = [jax.device_put(array, whole) for array in split]
+    split = placement.replicate(split)
     key = jax.random.key(0)
     state = create_state(key, recipe.model, recipe.method, recipe.optimizer, num_rows=batch_size)
     train_step = make_train_step(recipe, key, num_steps=count, devices=devices)

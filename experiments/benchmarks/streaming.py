@@ -36,10 +36,11 @@ import optax
 
 from experiments.benchmarks import machine
 from rbjax import losses, methods, models
+from rbjax.blocks import AXIS
 from rbjax.data import Dataset, DatasetInfo, augment, streaming
 from rbjax.data.order import epoch_order
 from rbjax.data.pipeline import Block, Feed, Schedule
-from rbjax.training.state import AXIS, create_state, on_host, place
+from rbjax.training.state import create_state, on_host, place
 from rbjax.training.step import Recipe, make_train_step
 
 _SHAPE, _BATCH, _STEPS, _WIDTHS = (64, 64, 3), 128, 4, (8, 8)

@@ -25,7 +25,6 @@ from rbjax.attacks.fab import fab
 from rbjax.attacks.findings import Finding
 from rbjax.attacks.gradient import fgsm, iterative_gradient_sign, pgd, r_fgsm
 from rbjax.attacks.outcome import Outcome, SuiteResult
-from rbjax.attacks.progress import progress_bar
 from rbjax.attacks.square import square
 from rbjax.attacks.suite import Driver, run_attacks
 from rbjax.attacks.transfer import TransferAttack, transfer
@@ -41,6 +40,7 @@ from rbjax.attacks.universal import (
     craft_universal_deepfool,
     evaluate_universal,
 )
+from rbjax.blocks import Progress, progress_bar
 
 __all__ = [
     "ATTACKS",
@@ -51,6 +51,7 @@ __all__ = [
     "Driver",
     "Finding",
     "Outcome",
+    "Progress",
     "Randomized",
     "SuiteResult",
     "Threat",

@@ -1,8 +1,7 @@
 """A dataset under several attacks, each alone on every example, and what is right under all.
 
-The loop runs on the host over blocks of one size, each split over the devices. What draws
-and what is judged belongs to an example, so that results depend on neither the blocks nor the
-order; finished blocks are kept where a journal is asked for.
+What is drawn and what is judged belongs to an example, so that results depend on neither the blocks
+nor the order; finished blocks are kept where a journal is asked for.
 """
 
 from __future__ import annotations
@@ -25,10 +24,17 @@ from rbjax import journal as journals
 from rbjax.attacks.attack import clean_keys, count_classes
 from rbjax.attacks.classifier import Model, as_model, classifier
 from rbjax.attacks.outcome import Outcome, SuiteResult
-from rbjax.attacks.progress import Progress
 from rbjax.attacks.transfer import TransferAttack
-from rbjax.batches import Batches
-from rbjax.inputs import check_dataset, check_labels
+from rbjax.blocks import (
+    Blocks,
+    Placement,
+    Progress,
+    Tell,
+    block_size,
+    check_examples,
+    sum_over_processes,
+)
+from rbjax.inputs import check_labels, to_float
 from rbjax.tables import nearest
 from rbjax.typing import Array, AttackResult, Key
 
@@ -50,7 +56,7 @@ class Driver(Protocol):
         example_ids: Any,
         batch_size: int | None,
         devices: Sequence[Any] | None,
-        progress: Callable[[Any], None] | None,
+        progress: Tell | None,
     ) -> Any:
         """Attacks N images.
 
@@ -62,14 +68,14 @@ class Driver(Protocol):
             example_ids: (N,) int32.
             batch_size: images at once.
             devices: to use.
-            progress: called now and then with what has the fields of `Progress`.
+            progress: called now and then with a `Progress`; its task is what the driver is doing.
 
         Returns:
             A NamedTuple whose `predictions` are (N,) int32, the classes of the attacked images; its
             numbers and words are kept too, and the arrays by name in a field `kept`, if it has one.
 
         A driver that has a parameter `targets` can be given (N,) classes to be taken for, and one
-        that has `journal` gets a folder of its own in which it can go on from where it was.
+        that has `journal` gets a folder of its own from which it can resume.
         """
         ...
 
@@ -91,14 +97,16 @@ def run_attacks(
     batch_size: int | None = None,
     devices: Sequence[Any] | None = None,
     journal: str | Path | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Tell | None = None,
     finished: Callable[[str, SuiteResult], None] | None = None,
 ) -> SuiteResult:
     """Runs attacks on a dataset, each of them on every example, and keeps what became of each.
 
     The keys of an attack are fold_in(named(key, label), example_id), so that a result depends on
     neither the batch size, the number of devices, the order of the examples nor the other attacks,
-    up to what float32 gradients move with the shape of a batch.
+    up to what float32 gradients move with the shape of a batch. With several processes
+    (`jax.distributed`) each is given all images, attacks its share of the blocks, and returns all
+    results.
 
     Args:
         logits_fn: images -> logits (B, K), or a randomised classifier, as `randomized` makes it.
@@ -115,13 +123,13 @@ def run_attacks(
         example_ids: (N,) integers; None: the row numbers.
         batch_size: images attacked at once, over all devices; None: by the platform.
         devices: the `jax.Device`s to use; None: all local ones.
-        journal: a folder in which finished blocks, and finished drivers, are kept. The same call
-            with the same folder goes on from there; it may have other attacks, which find their
-            own. A model is known by what it computes of a few of the images, an attack by its
-            options, a loss of one's own by its name.
+        journal: a folder in which finished blocks, and finished drivers, are kept. Repeat the
+            call with the same folder to resume; other attacks may be among those of the new call.
+            A model is known by what it computes of a few of the images, an attack by its options,
+            a loss of one's own by its name.
         progress: called after each block; see `progress_bar`.
-        finished: called with "clean" and with the label of each attack as it ends, and what there
-            is until then.
+        finished: called with "clean" and with the label of each attack as it ends, and the results
+            so far.
 
     Returns:
         Predictions and flags of every example, clean and under each attack.
@@ -129,27 +137,35 @@ def run_attacks(
     Raises:
         ValueError: for wrong shapes or values, or another call's journal.
     """
-    images = np.asarray(images) if isinstance(images, jax.Array | list) else images
-    labels = np.asarray(labels)
-    ids = np.arange(len(labels)) if example_ids is None else np.asarray(example_ids)
     prng.check_one(key)
-    count = functools.partial(count_classes, logits_fn)
-    num_classes = check_dataset(images, labels, count_classes=count, example_ids=ids)
-    jobs = _jobs(attacks, targets or {}, counted or {}, labels, num_classes)
-    batches = Batches(len(labels), batch_size, devices)
-    folder = journals.claim(journal, lambda: batches.describe(key, images, labels, ids, logits_fn))
+    examples = check_examples(
+        images,
+        labels,
+        count_classes=functools.partial(count_classes, logits_fn),
+        example_ids=example_ids,
+    )
+    jobs = _jobs(attacks, targets or {}, counted or {}, examples.labels, examples.num_classes)
+    placement = Placement(devices)
+    size = block_size(len(examples.labels), batch_size, placement)
+    folder = journals.claim(
+        journal,
+        lambda: journals.describe(
+            key,
+            *examples[:3],
+            batch_size=size,
+            model=journals.identity(logits_fn, to_float(journals.sample(examples.images))),
+        ),
+    )
     work = _Work(
-        logits_fn=batches.replicate(as_model(logits_fn)),
-        images=images,
-        labels=labels.astype(np.int32),
-        example_ids=ids.astype(np.int32),
-        batches=batches,
+        logits_fn=placement.replicate(as_model(logits_fn)),
+        blocks=Blocks(
+            examples, placement, size, journals.Journal(folder), progress or (lambda _: None)
+        ),
         options={"batch_size": batch_size, "devices": devices},
-        journal=journals.Journal(folder),
-        tell=progress or (lambda _: None),
     )
     outcomes: dict[str, Outcome] = {}
-    result = SuiteResult(work.labels, num_classes, _classify(work, key), outcomes)
+    clean = work.blocks.map(_classifier(work, key), task="clean", name="clean")["predictions"]
+    result = SuiteResult(examples.labels, examples.num_classes, clean, outcomes)
     ended = finished or (lambda *_: None)
     ended("clean", result)
     for label, job in jobs.items():
@@ -162,14 +178,9 @@ class _Work(NamedTuple):
     """What all attacks of a call have in common."""
 
     logits_fn: Model
-    images: Any
-    labels: np.ndarray
-    example_ids: np.ndarray
-    batches: Batches
+    blocks: Blocks
     options: dict[str, Any]
     """Of drivers."""
-    journal: journals.Journal
-    tell: Callable[[Progress], None]
 
 
 class _Job(NamedTuple):
@@ -191,99 +202,84 @@ def _run(work: _Work, label: str, job: _Job, key: Key, clean: np.ndarray) -> Out
     predictions, details, kept = clean.copy(), {}, {}
     if isinstance(job.entry, Driver):
         predictions[job.rows], details, kept = _drive(work, label, name, job, key)
-    elif len(job.rows):
-        predictions[job.rows] = _in_blocks(work, label, name, job.rows, _attacker(work, job, key))
+    else:
+        attack = work.blocks.map(_attacker(work, job, key), job.rows, task=label, name=name)
+        predictions[job.rows] = attack["predictions"]
     counted = np.zeros(len(clean), bool)
     counted[job.rows] = True
     seconds = time.perf_counter() - began
-    correct = predictions == work.labels
+    correct = predictions == work.blocks.examples.labels
     return Outcome(predictions, correct, counted, job.targets, seconds, details, kept)
 
 
-Ask = Callable[[np.ndarray, Array], Array]
-"""(rows (B,), images (B, H, W, C)) -> predictions (B,), images being on the devices."""
+Ask = Callable[[np.ndarray, Array], Mapping[str, Array]]
+"""(rows (B,), images (B, H, W, C) on the devices) -> {"predictions": (B,)}."""
 
 
 def _attacker(work: _Work, job: _Job, key: Key) -> Ask:
     """Returns what attacks a block; its own verdict on what it returns is what counts."""
     attack: Any = job.entry
+    examples, place = work.blocks.examples, work.blocks.placement
     if isinstance(attack, TransferAttack):
-        attack = work.batches.replicate(attack)
+        attack = place.replicate(attack)
 
-    def ask(rows: np.ndarray, images: Array) -> Array:
-        ids, labels = work.batches.place((work.example_ids[rows], work.labels[rows]))
-        targets = None if job.targets is None else work.batches.place(job.targets[rows])
-        keys = _keys(key, ids)
-        return attack(work.logits_fn, keys, images, labels, targets=targets).predictions
+    def ask(rows: np.ndarray, images: Array) -> Mapping[str, Array]:
+        ids, labels = place.split((examples.example_ids[rows], examples.labels[rows]))
+        targets = None if job.targets is None else place.split(job.targets[rows])
+        result = attack(work.logits_fn, _keys(key, ids), images, labels, targets=targets)
+        return {"predictions": result.predictions}
 
     return ask
 
 
-def _classify(work: _Work, key: Key) -> np.ndarray:
-    """Returns the classes of the images as they are, (N,) int32."""
-    model = as_model(work.logits_fn)
+def _classifier(work: _Work, key: Key) -> Ask:
+    """Returns what classifies a block of images as they are."""
+    model, stream = as_model(work.logits_fn), prng.named(key, "clean")
 
-    def ask(rows: np.ndarray, images: Array) -> Array:
-        keys = _keys(prng.named(key, "clean"), work.batches.place(work.example_ids[rows]))
-        return _classes(model, keys, images)
+    def ask(rows: np.ndarray, images: Array) -> Mapping[str, Array]:
+        ids = work.blocks.placement.split(work.blocks.examples.example_ids[rows])
+        return {"predictions": _classes(model, _keys(stream, ids), images)}
 
-    return _in_blocks(work, "clean", "clean", np.arange(len(work.labels)), ask)
-
-
-def _in_blocks(work: _Work, label: str, name: str, rows: np.ndarray, ask: Ask) -> np.ndarray:
-    """Returns the predictions on some rows, block by block; finished blocks are read."""
-    predictions, start, num_robust = np.zeros(len(rows), np.int32), 0, 0
-    work.tell(Progress(label, 0, len(rows), 0))
-    size = work.batches.size
-    # All of one size: another one would be compiled for the last block alone.
-    for number, own in enumerate(rows[i : i + size] for i in range(0, len(rows), size)):
-        file = f"{name}-block-{number:06d}"
-        found = work.journal.read_block(file)
-        if found is None or found["predictions"].shape != own.shape:
-            answers = np.asarray(ask(*work.batches.block(work.images, own)))
-            found = {"predictions": answers[: len(own)]}
-            work.journal.write_block(file, **found)
-        predictions[start : start + len(own)] = found["predictions"]
-        num_robust += int(np.sum(found["predictions"] == work.labels[own]))
-        start += len(own)
-        work.tell(Progress(label, start, len(rows), num_robust))
-    return predictions
+    return ask
 
 
 def _drive(
     work: _Work, label: str, name: str, job: _Job, key: Key
 ) -> tuple[np.ndarray, dict[str, Any], dict[str, np.ndarray]]:
-    """Returns a driver's predictions on its rows, what else it says and what is to be kept."""
+    """Returns a driver's predictions on its rows, its other results and what is to be kept."""
     file = f"{name}-block-000000"
-    found = work.journal.read_block(file)
-    if found is None:
-        found = _driven(work, label, name, job, key)
-        work.journal.write_block(file, **found)
-    details = json.loads(str(found["details"]))
-    kept = {k.removeprefix("kept/"): v for k, v in found.items() if k.startswith("kept/")}
-    return found["predictions"], details, kept
+    stored = work.blocks.journal.read_block(file)
+    # A driver may wait for all processes, so that it is run by all or by none.
+    is_missing = np.zeros(jax.process_count(), np.int32)
+    is_missing[jax.process_index()] = stored is None
+    if sum_over_processes(is_missing).any() or stored is None:
+        stored = _driven(work, label, name, job, key)
+        work.blocks.journal.write_block(file, **stored)
+    details = json.loads(str(stored["details"]))
+    kept = {k.removeprefix("kept/"): v for k, v in stored.items() if k.startswith("kept/")}
+    return stored["predictions"], details, kept
 
 
 def _driven(work: _Work, label: str, name: str, job: _Job, key: Key) -> dict[str, np.ndarray]:
     """Runs a driver and returns what there is to write down."""
     assert isinstance(job.entry, Driver)
-    rows, options, known = job.rows, dict(work.options), signature(job.entry.run).parameters
+    examples, folder = work.blocks.examples, work.blocks.journal.folder
+    rows, options = job.rows, dict(work.options)
     if job.targets is not None:
         options["targets"] = job.targets[rows]
-    if "journal" in known and work.journal.folder is not None:
-        options["journal"] = work.journal.folder / f"{name}-block-parts"
+    if "journal" in signature(job.entry.run).parameters and folder is not None:
+        options["journal"] = folder / f"{name}-block-parts"
 
-    def relay(told: Any) -> None:
-        state = Progress(f"{label}: {told.attack}", told.done, told.of, told.num_robust)
-        work.tell(state)
+    def relay(state: Progress) -> None:
+        work.blocks.tell(state._replace(task=f"{label}: {state.task}"))
 
-    whole = len(rows) == len(work.labels)
+    is_whole = len(rows) == len(examples.labels)
     result = job.entry.run(
         work.logits_fn,
         key,
-        work.images if whole else work.images[rows],
-        work.labels[rows],
-        example_ids=work.example_ids[rows],
+        examples.images if is_whole else examples.images[rows],
+        examples.labels[rows],
+        example_ids=examples.example_ids[rows],
         progress=relay,
         **options,
     )
@@ -320,8 +316,8 @@ def _jobs(
     num_classes: int,
 ) -> dict[str, _Job]:
     """Returns what is to be run; raises a ValueError for what is wrong with it."""
-    for field, given in (("targets", targets), ("counted", counted)):
-        for label in given:
+    for field, by_label in (("targets", targets), ("counted", counted)):
+        for label in by_label:
             if label not in attacks:
                 raise ValueError(
                     f"{field} names {label!r}; allowed: {', '.join(attacks)}"

@@ -10,6 +10,7 @@ A new one is a function `(key, image, *, <its constants>)` in a file of its kind
 `run_corruptions` classifies a dataset under all of them.
 """
 
+from rbjax.blocks import Progress, progress_bar
 from rbjax.corruptions.constants import COMMON, CONSTANTS, EXTRA, MNIST_C, PROFILES
 from rbjax.corruptions.suite import CorruptionResult, published, run_corruptions
 from rbjax.corruptions.table import (
@@ -30,9 +31,11 @@ __all__ = [
     "PROFILES",
     "Corruption",
     "CorruptionResult",
+    "Progress",
     "create",
     "default_severity",
     "names",
+    "progress_bar",
     "published",
     "run_corruptions",
     "severities",

@@ -1,8 +1,7 @@
 """A dataset under many corruptions: every example's class under each, at each severity.
 
-The loop runs on the host over blocks of one size, each split over the devices; images are corrupted
-as they are needed, so that no archive of corrupted ones is kept.  What is drawn belongs to an
-example, so that results depend on neither the blocks nor the order.
+Images are corrupted as they are needed, so that no archive of corrupted ones is kept. What is drawn
+belongs to an example, so that results depend on neither the blocks nor the order.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,18 +18,14 @@ import numpy as np
 
 from rbjax import journal as journals
 from rbjax import prng
-from rbjax.batches import Batches
+from rbjax.blocks import Blocks, Placement, Tell, block_size, check_examples
 from rbjax.corruptions import table
-from rbjax.inputs import check_dataset, logits_shape
+from rbjax.inputs import logits_shape, to_float
 from rbjax.metrics import confusion_matrix
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key, LogitsFn, Perturbation
 
 CLEAN = "clean"
-
-
-Progress = Callable[[str, int, int], None]
-"""(name and severity, images classified, of how many)."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,12 +75,14 @@ def run_corruptions(
     batch_size: int | None = None,
     devices: Sequence[Any] | None = None,
     journal: str | Path | None = None,
-    progress: Progress | None = None,
+    progress: Tell | None = None,
     finished: Callable[[str, CorruptionResult], None] | None = None,
 ) -> CorruptionResult:
     """Classifies a dataset under corruptions, cut to 256 levels (`quantize` of `create`).
 
     The key of an image under a corruption is fold_in(named(key, "<name>-<severity>"), example_id).
+    With several processes (`jax.distributed`) each is given all images, classifies its share of the
+    blocks, and returns all results.
 
     Args:
         logits_fn: images -> logits (B, K). With `Partial(model.apply, variables)` new weights do
@@ -100,10 +97,10 @@ def run_corruptions(
         example_ids: (N,) integers; None: the row numbers.
         batch_size: images at once, over all devices; None: by the platform.
         devices: the `jax.Device`s to use; None: all local ones.
-        journal: a folder in which finished blocks are kept; the same call goes on from there.
-        progress: called after each block.
-        finished: called with "clean" and with the name of each corruption as it ends, and what
-            there is until then.
+        journal: a folder in which finished blocks are kept; repeat the call to resume.
+        progress: called after each block; see `progress_bar`.
+        finished: called with "clean" and with the name of each corruption as it ends, and the
+            results so far.
 
     Returns:
         Predictions of every example, clean and under each corruption.
@@ -113,41 +110,39 @@ def run_corruptions(
             call's journal.
     """
     chosen = _choose(profile, severities)
-    images = np.asarray(images) if isinstance(images, jax.Array | list) else images
-    labels = np.asarray(labels)
-    ids = np.arange(len(labels)) if example_ids is None else np.asarray(example_ids)
     prng.check_one(key)
-    num_classes = check_dataset(
+    examples = check_examples(
         images,
         labels,
         count_classes=lambda one: logits_shape(logits_fn, one)[-1],
-        example_ids=ids,
+        example_ids=example_ids,
     )
-    batches = Batches(len(labels), batch_size, devices)
-    folder = journals.claim(journal, lambda: batches.describe(key, images, labels, ids, logits_fn))
-    work = _Work(
-        logits_fn=batches.replicate(_as_pytree(logits_fn)),
-        key=key,
-        images=images,
-        example_ids=ids.astype(np.int32),
-        batches=batches,
-        journal=journals.Journal(folder),
-        tell=progress or (lambda *_: None),
+    placement = Placement(devices)
+    size = block_size(len(examples.labels), batch_size, placement)
+    folder = journals.claim(
+        journal,
+        lambda: journals.describe(
+            key,
+            *examples[:3],
+            batch_size=size,
+            model=journals.identity(logits_fn, to_float(journals.sample(examples.images))),
+        ),
     )
-    ended = finished or (lambda *_: None)
+    blocks = Blocks(
+        examples, placement, size, journals.Journal(folder), progress or (lambda _: None)
+    )
+    is_partial = isinstance(logits_fn, jax.tree_util.Partial)
+    model = placement.replicate(logits_fn if is_partial else jax.tree_util.Partial(logits_fn))
+    clean = _predict(blocks, model, key, CLEAN, None)
     predictions: dict[str, np.ndarray] = {}
-    clean = _in_blocks(work, CLEAN, None)
-    result = CorruptionResult(labels.astype(np.int32), num_classes, clean, predictions, chosen)
+    result = CorruptionResult(examples.labels, examples.num_classes, clean, predictions, chosen)
+    ended = finished or (lambda *_: None)
     ended(CLEAN, result)
     for name, levels in chosen.items():
-        rows = [
-            _in_blocks(
-                work,
-                f"{name}-{level}",
-                table.create(name, severity=level, profile=profile, quantize=True),
-            )
-            for level in levels
-        ]
+        rows = []
+        for level in levels:
+            corruption = table.create(name, severity=level, profile=profile, quantize=True)
+            rows.append(_predict(blocks, model, key, f"{name}-{level}", corruption))
         predictions[name] = np.stack(rows)
         ended(name, result)
     return result
@@ -168,18 +163,6 @@ def published(profile: str) -> dict[str, tuple[int, ...]]:
     return {name: table.severities(name, profile) for name in table.names(profile)}
 
 
-class _Work(NamedTuple):
-    """What all corruptions of a call have in common."""
-
-    logits_fn: LogitsFn
-    key: Key
-    images: Any
-    example_ids: np.ndarray
-    batches: Batches
-    journal: journals.Journal
-    tell: Progress
-
-
 def _choose(
     profile: str, severities: Mapping[str, Sequence[int]] | None
 ) -> dict[str, tuple[int, ...]]:
@@ -191,27 +174,20 @@ def _choose(
     return {name: tuple(map(int, levels)) for name, levels in severities.items()}
 
 
-def _in_blocks(work: _Work, label: str, corruption: Perturbation | None) -> np.ndarray:
-    """Returns the classes of all images under a corruption, block by block, (N,) int32."""
-    num_rows, size = len(work.example_ids), work.batches.size
-    predictions = np.empty(num_rows, np.int32)
-    stream = prng.named(work.key, label)
-    work.tell(label, 0, num_rows)
+def _predict(
+    blocks: Blocks, model: Any, key: Key, label: str, corruption: Perturbation | None
+) -> np.ndarray:
+    """Returns the classes of all images under a corruption, (N,) int32."""
+    stream = prng.named(key, label)
     mark = journals.digest(label, journals.identity(corruption) if corruption else CLEAN)
-    for start in range(0, num_rows, size):
-        rows = np.arange(start, min(start + size, num_rows))
-        file = f"{label}-{mark}-block-{start // size:06d}"
-        found = work.journal.read_block(file)
-        if found is None or found["predictions"].shape != rows.shape:
-            filled, images = work.batches.block(work.images, rows)
-            if corruption is not None:
-                ids = work.batches.place(work.example_ids[filled])
-                images = _corrupt(corruption, stream, ids, images)
-            found = {"predictions": np.asarray(_classes(work.logits_fn, images))[: len(rows)]}
-            work.journal.write_block(file, **found)
-        predictions[rows] = found["predictions"]
-        work.tell(label, int(rows[-1]) + 1, num_rows)
-    return predictions
+
+    def classify(rows: np.ndarray, images: Array) -> dict[str, Array]:
+        if corruption is not None:
+            ids = blocks.placement.split(blocks.examples.example_ids[rows])
+            images = _corrupt(corruption, stream, ids, images)
+        return {"predictions": _classes(model, images)}
+
+    return blocks.map(classify, task=label, name=f"{label}-{mark}")["predictions"]
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -222,9 +198,3 @@ def _corrupt(corruption: Perturbation, stream: Key, ids: Array, images: Array) -
 @jax.jit
 def _classes(logits_fn: LogitsFn, images: Array) -> Array:
     return jnp.argmax(logits_fn(images), axis=-1).astype(jnp.int32)
-
-
-def _as_pytree(logits_fn: LogitsFn) -> Any:
-    if isinstance(logits_fn, jax.tree_util.Partial):
-        return logits_fn
-    return jax.tree_util.Partial(logits_fn)

@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from typing import NamedTuple, Self
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rbjax.blocks import Placement
 from rbjax.data.loading import Dataset
-from rbjax.inputs import UNIT_INTERVAL, to_float
+from rbjax.inputs import to_float
 from rbjax.typing import Array, Batch
 
 
@@ -130,10 +130,8 @@ def replicate(dataset: Dataset) -> DeviceDataset:
     Returns:
         The arrays a training step gathers from (`in_axes=None` under pmap).
     """
-    mesh = jax.sharding.Mesh(np.asarray(jax.local_devices()), ("data",))
-    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     arrays = (dataset.images[:], dataset.labels, dataset.example_ids)
-    return DeviceDataset(*(jax.device_put(x, sharding) for x in arrays))
+    return DeviceDataset(*Placement().replicate(arrays))
 
 
 def resident(dataset: Dataset, schedule: Schedule, *, num_devices: int) -> Generator[Block]:
@@ -201,31 +199,3 @@ def gather(
     if mask is None:
         mask = jnp.ones(rows.shape, bool)
     return Batch(to_float(images[rows]), labels[rows], example_ids[rows], mask)
-
-
-def batches(dataset: Dataset, batch_size: int) -> Iterator[Batch]:
-    """Yields a dataset in batches of one shape, each example exactly once.
-
-    Args:
-        dataset: of N examples.
-        batch_size: B, at least 1.
-
-    Yields:
-        ceil(N / B) Batches in the order of the rows, on the default device.  The last one is padded
-        with its first row, where `mask` is False.
-
-    Raises:
-        ValueError: if `batch_size` is below 1.
-    """
-    if batch_size < 1:
-        raise ValueError(f"batch_size = {batch_size}: must be at least 1")
-
-    def batch(start: int) -> Batch:
-        rows = np.arange(start, start + batch_size)
-        mask = rows < dataset.num_examples
-        rows = np.where(mask, rows, start)
-        images = UNIT_INTERVAL[dataset.images[rows]]
-        arrays = (images, dataset.labels[rows], dataset.example_ids[rows], mask)
-        return Batch(*jax.device_put(arrays))
-
-    return map(batch, range(0, dataset.num_examples, batch_size))

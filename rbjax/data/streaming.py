@@ -18,10 +18,9 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from rbjax.blocks import Placement
 from rbjax.data.images import base
 from rbjax.data.loading import Dataset
 from rbjax.data.pipeline import Block, Feed, Schedule, of_process, per_device, resident
@@ -150,7 +149,7 @@ def feed(
     if not plan.streamed:
         return Feed(resident(dataset, schedule, num_devices=len(devices)))
     reader = _Reader(dataset, len(devices), process)
-    split = NamedSharding(Mesh(np.asarray(devices), ("data",)), PartitionSpec("data"))
+    placement = Placement(devices)
 
     def stream() -> Generator[Block]:
         import grain  # 1.5 s, and only where something is streamed
@@ -159,7 +158,7 @@ def feed(
         blocks = iter(grain.MapDataset.source(schedule).map(reader).to_iter_dataset(options))
         try:
             for block in blocks:
-                yield Block(*jax.device_put(block, split))
+                yield Block(*placement.split(tuple(block)))
         except ValueError as error:
             raise ValueError(f"{error}") from None  # without the notes on Grain's insides
         finally:

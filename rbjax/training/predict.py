@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rbjax.blocks import Blocks, Examples, Placement, block_size
 from rbjax.data import Dataset
-from rbjax.data.pipeline import batches
 from rbjax.typing import Array, LogitsFn
 
 
@@ -17,15 +17,18 @@ def predict(logits_fn: LogitsFn, dataset: Dataset, *, batch_size: int = 256) -> 
     Args:
         logits_fn: a `jax.tree_util.Partial`, so that new weights do not compile again.
         dataset: the examples.
-        batch_size: examples a call; the result does not depend on it.
+        batch_size: examples a call, over all local devices; the result does not depend on it.
 
     Returns:
         (N,) int32, in the dataset's order.
     """
-    parts = []
-    for batch in batches(dataset, min(batch_size, dataset.num_examples)):
-        parts.append(np.asarray(classes(logits_fn, batch.images))[np.asarray(batch.mask)])
-    return np.concatenate(parts)
+    placement = Placement()
+    model = placement.replicate(logits_fn)
+    examples = Examples(
+        dataset.images, dataset.labels, dataset.example_ids, dataset.info.num_classes
+    )
+    blocks = Blocks(examples, placement, block_size(dataset.num_examples, batch_size, placement))
+    return blocks.map(lambda _, images: {"predictions": classes(model, images)})["predictions"]
 
 
 @jax.jit

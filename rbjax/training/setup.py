@@ -12,6 +12,7 @@ import numpy as np
 import optax
 
 from rbjax import data, losses, models, perturbations
+from rbjax.blocks import AXIS
 from rbjax.config import GROUPS, Config
 from rbjax.data import (
     Dataset,
@@ -27,7 +28,6 @@ from rbjax.data import (
 from rbjax.tables import lookup
 from rbjax.training import optimizers, schedules
 from rbjax.training.checkpoint import Checkpoints
-from rbjax.training.state import AXIS
 from rbjax.typing import LogitsFn, LossFn, Perturbation
 
 NOT_OF_THE_WEIGHTS = (

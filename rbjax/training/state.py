@@ -9,15 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from rbjax.blocks import Placement
 from rbjax.models import Model
 from rbjax.typing import Array, Device, Key, LogitsFn
 
 PyTree = Any
-
-AXIS = "data"
-"""The mapped axis of the training step, over which batch norm averages too."""
 
 
 class MethodState(NamedTuple):
@@ -114,15 +111,13 @@ def place(state: TrainState, devices: Sequence[Device]) -> TrainState:
     Returns:
         The state replicated over the devices; `per_row` as (devices, rows / devices, ...).
     """
-    mesh = Mesh(np.asarray(devices), (AXIS,))
+    placement = Placement(devices)
     per_row = jax.tree.map(
         lambda x: np.reshape(x, (len(devices), -1, *np.shape(x)[1:])), state.method_state.per_row
     )
     method_state = state.method_state._replace(per_row=())
-    placed = jax.device_put(
-        state._replace(method_state=method_state), NamedSharding(mesh, PartitionSpec())
-    )
-    per_row = jax.device_put(per_row, NamedSharding(mesh, PartitionSpec(AXIS)))
+    placed = placement.replicate(state._replace(method_state=method_state))
+    per_row = placement.split(per_row)
     return placed._replace(method_state=placed.method_state._replace(per_row=per_row))
 
 

@@ -16,12 +16,13 @@ import jax.numpy as jnp
 import optax
 
 from rbjax import prng
+from rbjax.blocks import AXIS
 from rbjax.convolution import loop_safe
 from rbjax.data.pipeline import gather
 from rbjax.models import Model
 from rbjax.training import mixup
 from rbjax.training.optimizers import ema_update
-from rbjax.training.state import AXIS, Method, MethodState, TrainState
+from rbjax.training.state import Method, MethodState, TrainState
 from rbjax.typing import Array, Batch, Device, Key, LogitsFn, LossFn, Perturbation
 
 TrainStep = Callable[..., tuple[TrainState, "StepMetrics"]]

@@ -9,9 +9,8 @@ import pytest
 from jax.tree_util import Partial
 
 from rbjax import attacks, prng
-from rbjax.attacks import versions
-from rbjax.attacks.autoattack import _Run
-from rbjax.batches import Batches
+from rbjax.attacks import passes
+from rbjax.attacks.passes import Run
 from tests.attacks.linear import DUAL, IMAGES, LABELS, LOGITS_FN, between, distances, linear, sizes
 
 KEY = jax.random.key(0)
@@ -20,9 +19,9 @@ KEY = jax.random.key(0)
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
     """The same attacks with fewer steps and queries."""
-    monkeypatch.setattr(versions, "NUM_STEPS", 30)
-    monkeypatch.setattr(versions, "NUM_QUERIES", 300)
-    monkeypatch.setattr(versions, "STRETCHES", (50, 200))
+    monkeypatch.setattr(passes, "NUM_STEPS", 30)
+    monkeypatch.setattr(passes, "NUM_QUERIES", 300)
+    monkeypatch.setattr(passes, "STRETCHES", (50, 200))
 
 
 def run(norm="linf", images: Any = IMAGES, labels: Any = LABELS, model: Any = LOGITS_FN, **options):
@@ -56,8 +55,8 @@ def test_each_attack_sees_what_the_last_ones_left():
     # One pass of APGD-CE, four targets each of APGD-T and FAB-T, and Square.
     assert [p.done for p in told] == list(range(1, 11))
     assert all(p.of == 10 for p in told)
-    assert [p.attack for p in told] == ["apgd-ce", *["apgd-t"] * 4, *["fab-t"] * 4, "square"]
-    assert told[-1].num_robust == result.robust.sum()
+    assert [p.task for p in told] == ["apgd-ce", *["apgd-t"] * 4, *["fab-t"] * 4, "square"]
+    assert told[-1].figures["robust"] == result.robust.sum()
 
 
 def test_a_member_alone_fools_what_it_fools_in_the_row():
@@ -98,15 +97,16 @@ def test_it_goes_on_where_it_was(tmp_path, monkeypatch):
     with pytest.raises(StoppedError):
         run(journal=tmp_path, progress=stop)
     assert len(list(tmp_path.glob("*-block-*.npz"))) == 3
-    passes, apply = [], _Run.apply
+    attacked, collect = [], Run._results
 
-    def count(self, part, key):
-        passes.append(part.attack)
-        return apply(self, part, key)
+    def count(self, block, images, predictions):
+        attacked.append(block.name.split("-block")[0])
+        return collect(self, block, images, predictions)
 
-    monkeypatch.setattr(_Run, "apply", count)
+    monkeypatch.setattr(Run, "_results", count)
     again = run(journal=tmp_path)
-    assert passes == ["apgd-t", "apgd-t", *["fab-t"] * 4, "square"]
+    aimed = ["03-apgd-t-2", "04-apgd-t-3", *(f"{5 + rank:02d}-fab-t-{rank}" for rank in range(4))]
+    assert attacked == [*aimed, "09-square-0"]
     for one, other in zip(whole, again, strict=True):
         np.testing.assert_array_equal(one, other)
     with pytest.raises(ValueError, match=r"belongs to a run with attack"):
@@ -121,16 +121,41 @@ def test_clean_mistakes_are_not_attacked():
     np.testing.assert_array_equal(result.images[wrong], IMAGES[wrong])
 
 
-def test_eight_bit_images():
+def test_eight_bit_images_are_read_block_by_block(monkeypatch):
+    """No more than a block is read at once or sent through the model, and none is kept as float."""
     eight = np.round(np.asarray(IMAGES) * 255).astype(np.uint8)
-    result = run(images=eight)
-    np.testing.assert_array_equal(result.robust, run(images=eight / np.float32(255)).robust)
+    monkeypatch.setattr(passes, "_SQUARE_BLOCKS", 2)
+    read, seen = [], set()
+
+    class Source:
+        shape, dtype = eight.shape, eight.dtype
+
+        def __len__(self):
+            return len(eight)
+
+        def __getitem__(self, rows):
+            read.append(np.size(np.arange(len(eight))[rows]))
+            return eight[rows]
+
+    def watched(weights, images):
+        seen.add(images.shape[0])
+        return linear(weights, images)
+
+    options = {"devices": jax.local_devices()[:1], "model": Partial(watched, LOGITS_FN.args[0])}
+    result = run(images=Source(), batch_size=4, **options)
+    assert max(read) == 8  # of Square
+    assert max(seen) == 4
+    expected = run(images=eight / np.float32(255))
+    np.testing.assert_array_equal(result.robust, expected.robust)
+    np.testing.assert_allclose(result.images, expected.images, atol=1e-5)
+    assert isinstance(result.originals, Source)
+    assert len(result.adversarial) == len(LABELS) - result.robust.sum()
 
 
 def test_nothing_left_to_attack():
     result = run(labels=(LABELS + 1) % 5)
     assert not result.robust.any()
-    assert result.num_attacked == dict.fromkeys(versions.VERSIONS["standard"], 0)
+    assert result.num_attacked == dict.fromkeys(passes.VERSIONS["standard"], 0)
 
 
 @pytest.mark.parametrize(("num_classes", "num_notes"), [(2, 2), (3, 2), (5, 1)])
@@ -143,7 +168,7 @@ def test_few_classes_are_said(num_classes, num_notes):
 
 def test_plus_and_rand():
     plus = run(version="plus")
-    assert list(plus.accuracy_after)[1:] == list(versions.VERSIONS["plus"])
+    assert list(plus.accuracy_after)[1:] == list(passes.VERSIONS["plus"])
     np.testing.assert_array_equal(plus.robust, run().robust)
 
     def noisy(weights, keys, images):
@@ -175,15 +200,3 @@ def test_plus_and_rand():
 def test_wrong_input(options, message):
     with pytest.raises(ValueError, match=message):
         run(**options)
-
-
-def test_batches_are_full_but_for_the_last():
-    """Every row once, in few sizes, none of them filled less than three quarters if avoidable."""
-    batches = Batches(1000, 64, jax.local_devices()[:2])
-    for count in (0, 1, 5, 47, 63, 64, 65, 200, 1000):
-        parts = list(batches.split(np.arange(count)))
-        rows = np.concatenate([np.arange(0), *(rows[:n] for rows, n in parts)])
-        np.testing.assert_array_equal(rows, np.arange(count))
-        assert {len(rows) for rows, _ in parts} <= {64, 32, 16, 8}
-        assert sum(len(rows) for rows, _ in parts) <= count * 4 / 3 + 8
-    assert Batches(5, None, jax.local_devices()[:4]).size == 8

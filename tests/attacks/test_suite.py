@@ -13,7 +13,7 @@ from jax.tree_util import Partial
 
 from rbjax import attacks, prng
 from rbjax.attacks import suite
-from rbjax.attacks.progress import Progress
+from rbjax.blocks import Progress
 from rbjax.metrics import wilson_interval
 
 N, SHAPE, K = 75, (4, 4, 1), 4
@@ -114,7 +114,7 @@ class Fixed:
 
     def run(self, logits_fn, key, images, labels, *, example_ids, batch_size, devices, progress):
         self.calls.append((len(images), len(labels), list(example_ids), batch_size, devices))
-        progress(Progress("half", 1, 2, 3))
+        progress(Progress("half", 1, 2, {"robust": 3}))
         return Verdict(self.predictions[: len(labels)])
 
 
@@ -162,7 +162,7 @@ def test_a_driver_attacks_the_whole_dataset_itself(tmp_path):
     result = run(**given, progress=told.append)
     outcome = result.outcomes["mine"]
     assert driver.calls == [(N, N, list(IDS), 7, None)]
-    assert told[-1] == Progress("mine: half", 1, 2, 3)
+    assert told[-1] == Progress("mine: half", 1, 2, {"robust": 3})
     assert not outcome.correct.any()
     assert outcome.details == {"share": 0.5, "words": ["a note"]}  # no array of the images
     np.testing.assert_array_equal(outcome.kept["delta"], np.ones(3))
@@ -307,10 +307,10 @@ def test_what_is_told(capsys):
         finished=lambda label, so_far: ended.append((label, list(so_far.outcomes))),
     )
     assert ended == [("clean", []), ("pgd", ["pgd"]), ("l2", ["pgd", "l2"])]
-    mine = [state for state in told if state.attack == "pgd"]
+    mine = [state for state in told if state.task == "pgd"]
     assert [state.done for state in mine] == [0, 32, 64, N]
     assert {state.of for state in mine} == {N}
-    assert mine[-1].num_robust == result.outcomes["pgd"].correct.sum()
+    assert mine[-1].figures["robust"] == result.outcomes["pgd"].correct.sum()
     with attacks.progress_bar() as progress:  # shows nothing where there is no terminal
         run(progress=progress)
     assert capsys.readouterr().err == ""

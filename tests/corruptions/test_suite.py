@@ -80,11 +80,12 @@ class Counted:
         return len(self.images)
 
     def __getitem__(self, rows):
-        if isinstance(rows, np.ndarray):
+        images = self.images[rows]
+        if images.ndim == 4 and len(images):  # not one image, to know the dataset by
             self.asked += 1
             if self.asked > self.limit:
                 raise InterruptedError
-        return self.images[rows]
+        return images
 
 
 def test_it_goes_on_where_it_was(tmp_path):
@@ -113,12 +114,13 @@ def test_it_goes_on_where_it_was(tmp_path):
 
 def test_it_tells_how_far_it_is():
     told, ended = [], []
-    run(
-        progress=lambda *state: told.append(state),
+    result = run(
+        progress=told.append,
         finished=lambda name, result: ended.append((name, len(result.predictions))),
     )
-    assert told[0] == ("clean", 0, NUM)
-    assert told[-1] == ("contrast-3", NUM, NUM)
+    assert told[0] == ("clean", 0, NUM, {})
+    robust = int(np.sum(result.predictions["contrast"][0] == LABELS))
+    assert told[-1] == ("contrast-3", NUM, NUM, {"robust": robust})
     assert ended == [("clean", 0), ("gaussian_noise", 1), ("contrast", 2)]
 
 

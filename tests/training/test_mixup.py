@@ -7,9 +7,10 @@ import optax
 import pytest
 
 from rbjax import losses, methods, models, prng
+from rbjax.blocks import AXIS
 from rbjax.data import augment
 from rbjax.training import mixup
-from rbjax.training.state import AXIS, create_state, on_host, place
+from rbjax.training.state import create_state, on_host, place
 from rbjax.training.step import Recipe, _repeat, make_train_step
 
 BATCH, SHAPE, KEY = 16, (8, 8, 1), jax.random.key(7)

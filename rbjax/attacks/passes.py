@@ -1,0 +1,287 @@
+"""AutoAttack's passes: which ones its versions make, and how one goes over a dataset."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rbjax import prng
+from rbjax.attacks import attack
+from rbjax.attacks.apgd import make_plan as make_apgd
+from rbjax.attacks.attack import Found, Plan, Problem
+from rbjax.attacks.classifier import classifier
+from rbjax.attacks.fab import FABPlan
+from rbjax.attacks.search import AimedPlan, ranked_targets
+from rbjax.attacks.square import SquarePlan, advance, init
+from rbjax.blocks import Block, Blocks, cut, halves, map_blocks
+from rbjax.inputs import to_float
+from rbjax.typing import Array, Key
+
+NUM_STEPS, NUM_QUERIES, MOST_TARGETS, RHO = 100, 5000, 9, 0.75
+
+STRETCHES = (50, 200, 500, 1000, 2000, 3000, 4000)
+"""Queries after which Square's batches are put together anew."""
+_SQUARE_BLOCKS = 8
+"""Blocks whose images Square's queries work on together, as float32."""
+
+VERSIONS: dict[str, tuple[str, ...]] = {
+    "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
+    "plus": ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"),
+    "rand": ("apgd-ce", "apgd-dlr"),
+}
+"""The attacks of each version, in their order."""
+
+_RESTARTS = {"standard": 1, "plus": 5, "rand": 1}
+"""Of the attacks without targets, but for Square, which is run once."""
+
+
+class Pass(NamedTuple):
+    """One compiled search over what is left."""
+
+    attack: str
+    plan: Plan
+    rank: int | None = None
+    """Which of the wrong classes is aimed at, by clean logit; None: no target."""
+
+
+def passes(version: str, norm: str, num_classes: int) -> list[Pass]:
+    """Returns what is run, in order.
+
+    Args:
+        version: a name in `VERSIONS`.
+        norm: `"linf"` or `"l2"`.
+        num_classes: K, at least 2; with fewer than 10 there are K - 1 targets.
+    """
+    restarts = _RESTARTS[version]
+    ratio = "dlr" if num_classes > 2 else "margin"
+
+    def fab(num_restarts: int) -> FABPlan:
+        return FABPlan(norm, True, NUM_STEPS, num_restarts, alpha_max=0.1, eta=1.05, beta=0.9)
+
+    plans: dict[str, Plan] = {
+        "apgd-ce": make_apgd(norm, NUM_STEPS, restarts, "cross_entropy", RHO),
+        "apgd-dlr": make_apgd(norm, NUM_STEPS, restarts, ratio, RHO),
+        "apgd-t": AimedPlan(make_apgd(norm, NUM_STEPS, 1, "dlr", RHO)),
+        "fab": fab(restarts),
+        "fab-t": AimedPlan(fab(1)),
+        "square": SquarePlan(norm, NUM_QUERIES, 1, 0.8, rescale_schedule=False),
+    }
+    run = []
+    for name in VERSIONS[version]:
+        aimed = isinstance(plans[name], AimedPlan)
+        ranks = range(min(MOST_TARGETS, num_classes - 1)) if aimed else [None]
+        run += [Pass(name, plans[name], rank) for rank in ranks]
+    return run
+
+
+def notes(version: str, num_classes: int) -> tuple[str, ...]:
+    """Returns what is done otherwise where there are few classes, a sentence each."""
+    said, run = [], VERSIONS[version]
+    if "apgd-t" in run and num_classes - 1 < MOST_TARGETS:
+        said.append(
+            f"{num_classes} classes: apgd-t and fab-t aim at {num_classes - 1} targets, not "
+            f"{MOST_TARGETS}"
+        )
+    if "apgd-t" in run and num_classes < 4:
+        said.append(
+            f"{num_classes} classes: apgd-t climbs z_t - z_y itself, for want of a fourth logit to "
+            "divide by"
+        )
+    if "apgd-dlr" in run and num_classes < 3:
+        said.append("2 classes: apgd-dlr climbs the margin, for want of a third logit")
+    return tuple(said)
+
+
+class Verdict(NamedTuple):
+    """What AutoAttack says of a dataset."""
+
+    predictions: np.ndarray
+    """(N,) int32, the class of each attacked image."""
+    robust: np.ndarray
+    """(N,) bool: correctly classified as it is, and after every attack."""
+    clean_predictions: np.ndarray
+    """(N,) int32."""
+    accuracy_after: dict[str, float]
+    """Share of all images that is still robust: "clean", then after each attack, in order."""
+    num_attacked: dict[str, int]
+    """Images that each attack was run on."""
+    notes: tuple[str, ...]
+    """What was done otherwise than in the version asked for, and why."""
+
+
+class Run:
+    """Where a run stands: what is still robust, and the adversarial images so far."""
+
+    def __init__(self, model: Any, blocks: Blocks, epsilon: float, keep: bool) -> None:
+        self._model, self._blocks, self._epsilon, self._keep = model, blocks, epsilon, keep
+        self._smaller = halves(blocks.size, blocks.placement)
+        self.examples = blocks.examples
+        self.adversarial: list[tuple[np.ndarray, np.ndarray]] = []
+        """Rows and images of each block of this process."""
+        self._clean_logits = self._all_logits()
+        self.clean_predictions = self._clean_logits.argmax(axis=1).astype(np.int32)
+        self.predictions = self.clean_predictions.copy()
+        self.accuracy_after = {"clean": float(self.robust.mean())}
+        self.num_attacked: dict[str, int] = {}
+        self.notes: tuple[str, ...] = ()
+
+    @property
+    def robust(self) -> np.ndarray:
+        """(N,) bool, what nothing has fooled yet."""
+        return self.predictions == self.examples.labels
+
+    def verdict(self) -> Verdict:
+        """Returns what is known of every image."""
+        return Verdict(
+            self.predictions,
+            self.robust,
+            self.clean_predictions,
+            self.accuracy_after,
+            self.num_attacked,
+            self.notes,
+        )
+
+    def apply(self, part: Pass, key: Key, name: str) -> None:
+        """Runs one pass on what is left."""
+        left = np.flatnonzero(self.robust)
+        self.num_attacked.setdefault(part.attack, len(left))
+        size, name = self._blocks.size, f"{name}-{part.rank or 0}"
+        options: dict[str, Any] = {
+            "journal": self._blocks.journal,
+            "fields": ("predictions",),
+            "finished": self._collect,
+        }
+        if isinstance(part.plan, SquarePlan):
+            blocks = cut(left, _SQUARE_BLOCKS * size, name=name)
+            function = functools.partial(self._query, part.plan, key)
+        else:
+            blocks = cut(left, size, name=name, smaller=self._smaller)
+            function, options["read"] = self._attacker(part, key), self._blocks.read
+        if blocks:
+            self.predictions[left] = map_blocks(function, blocks, **options)["predictions"]
+        self.accuracy_after[part.attack] = float(self.robust.mean())
+
+    def _all_logits(self) -> np.ndarray:
+        """Returns the logits of the images as they are, (N, K)."""
+        key = prng.named(jax.random.key(0), "clean")
+
+        def ask(block: Block, images: np.ndarray) -> dict[str, Array]:
+            keys, placed, _ = self._place(key, block.fill(block.rows), images)
+            return {"logits": _logits(self._model, keys, placed)}
+
+        rows = np.arange(len(self.examples.labels))
+        blocks = cut(rows, self._blocks.size, smaller=self._smaller)
+        return map_blocks(ask, blocks, read=self._blocks.read)["logits"]
+
+    def _attacker(self, part: Pass, key: Key) -> Callable[[Block, np.ndarray], Any]:
+        """Returns what runs a pass on one block."""
+        targets = None
+        if part.rank is not None:
+            key = jax.random.fold_in(key, part.rank)
+            logits, labels = jnp.asarray(self._clean_logits), jnp.asarray(self.examples.labels)
+            targets = np.asarray(ranked_targets(logits, labels, part.rank + 1))[:, part.rank]
+
+        def run(block: Block, images: np.ndarray) -> dict[str, np.ndarray]:
+            rows = block.fill(block.rows)
+            batch = self._place(key, rows, images)
+            aimed = None if targets is None else self._blocks.placement.split(targets[rows])
+            epsilon = self._epsilons(len(rows))
+            result = _attack(part.plan, self._model, *batch, aimed, epsilon, 0 * epsilon)
+            return self._results(block, result.images, result.predictions)
+
+        return run
+
+    def _query(self, plan: SquarePlan, key: Key, block: Block, __: None) -> dict[str, np.ndarray]:
+        """Runs Square's queries in stretches and drops what is fooled between two of them."""
+        split, labels = self._blocks.placement.split, self.examples.labels[block.rows]
+        images = np.array(to_float(self.examples.read(block.rows)))
+        current, predictions = images.copy(), labels.copy()
+        merit = np.full(len(labels), -np.inf, np.float32)
+        stretches = (None, *STRETCHES), (*STRETCHES, plan.num_queries)
+        for first, last in zip(*stretches, strict=True):
+            pending = []
+            left = np.flatnonzero(predictions == labels)
+            for part in cut(left, self._blocks.size, smaller=self._smaller):
+                places = part.fill(part.rows)
+                batch = self._place(key, block.rows[places], images[places])
+                state = None if first is None else split((current[places], merit[places]))
+                start, epsilon = first or 0, self._epsilons(len(places))
+                square = _square_queries(plan, self._model, *batch, epsilon, state, start, last)
+                pending.append((part.rows, square))
+            fooled = [left[:0]]
+            for places, square in pending:
+                current[places] = np.asarray(square.images)[: len(places)]
+                merit[places] = np.asarray(square.merit)[: len(places)]
+                fooled.append(places[np.asarray(square.fooled)[: len(places)]])
+            # What counts is a forward pass of its own.
+            judged = cut(np.concatenate(fooled), self._blocks.size, smaller=self._smaller)
+            for part in judged:
+                places = part.fill(part.rows)
+                judge = jax.random.fold_in(key, 1)
+                keys, candidates, _ = self._place(judge, block.rows[places], current[places])
+                logits = np.asarray(_logits(self._model, keys, candidates))[: len(part.rows)]
+                predictions[part.rows] = logits.argmax(axis=1)
+        return self._results(block, current, predictions)
+
+    def _results(self, block: Block, images: Any, predictions: Any) -> dict[str, np.ndarray]:
+        """Returns a block's classes and, if they are wanted, the images that fool."""
+        predictions = np.asarray(predictions)[: len(block.rows)].astype(np.int32)
+        if not self._keep:
+            return {"predictions": predictions}
+        fooled = predictions != self.examples.labels[block.rows]
+        images = np.asarray(images)[: len(block.rows)][fooled]
+        return {"predictions": predictions, "images": images}
+
+    def _collect(self, block: Block, results: Mapping[str, np.ndarray]) -> None:
+        if self._keep:
+            fooled = results["predictions"] != self.examples.labels[block.rows]
+            self.adversarial.append((block.rows[fooled], results["images"]))
+
+    def _place(self, key: Key, rows: np.ndarray, images: np.ndarray) -> tuple[Key, Array, Array]:
+        """Returns keys, images and labels of some rows on the devices."""
+        ids, labels = self.examples.example_ids[rows], self.examples.labels[rows]
+        ids, placed, labels = self._blocks.placement.split((ids, images, labels))
+        return _keys(key, ids), placed, labels
+
+    def _epsilons(self, count: int) -> Array:
+        return self._blocks.placement.split(np.full(count, self._epsilon, np.float32))
+
+
+_attack = jax.jit(attack.run, static_argnums=0)
+_keys = jax.jit(prng.per_example)
+
+
+@jax.jit
+def _logits(model: Any, keys: Key, images: Array) -> Array:
+    return classifier(model, images).logits(keys, images)
+
+
+def _square(
+    plan: SquarePlan,
+    model: Any,
+    keys: Key,
+    images: Array,
+    labels: Array,
+    epsilon: Array,
+    state: tuple[Array, Array] | None,
+    first: int,
+    last: int,
+) -> Found:
+    """Returns where Square stands after some queries, on from images and margins or from none."""
+    asked, unused = classifier(model, images), jnp.zeros_like(epsilon)
+    objective = plan.objective(asked, keys, images, labels, None)
+    problem = Problem(asked, keys, images, labels, None, epsilon, unused, objective)
+    if state is None:
+        found = init(plan, problem)
+    else:
+        current, merit = state
+        found = Found(current, jnp.zeros(merit.shape, bool), merit)
+    return advance(plan, problem, found, first, last)
+
+
+_square_queries = jax.jit(_square, static_argnums=0)

@@ -1,0 +1,378 @@
+"""A dataset in blocks of one size, over all devices and processes, finished ones in a journal.
+
+What runs a model on a whole dataset goes through `map_blocks`. Where a `jax.distributed` is running
+each process has all images, computes its share of the blocks on its own devices, and gets the
+results of all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from tqdm import tqdm
+
+from rbjax import checks, prng
+from rbjax.inputs import UNIT_INTERVAL, check_dataset, check_images
+from rbjax.journal import Journal
+from rbjax.typing import Array, Device, Key
+
+AXIS = "data"
+"""The axis of the devices over which the rows of a batch are split."""
+_BATCH_SIZES = {"cpu": 128}
+_LARGER_BATCH = 1024
+"""Of every platform but the CPU, on each device."""
+_MOST_SIZES = 8
+"""The smallest block is an eighth of the full one: each size is compiled for each program."""
+_MOST_WASTE = 0.75
+"""A block that would be filled less than this is made smaller."""
+
+
+class Progress(NamedTuple):
+    """How far a long call is."""
+
+    task: str
+    """What is under way: an attack, a corruption and its severity; empty where there is one."""
+    done: int
+    """Images, or steps of what has steps; of several processes those of this one."""
+    of: int
+    figures: Mapping[str, int | float] = MappingProxyType({})
+    """What else is known so far, by name, such as the images that are still correctly classified
+    ("robust")."""
+
+
+Tell = Callable[[Progress], None]
+
+
+@contextlib.contextmanager
+def progress_bar(title: str = "") -> Iterator[Tell]:
+    """Shows a bar for each task: how much is done, its figures and the time to go.
+
+    In a terminal only. `with progress_bar() as progress: run_attacks(..., progress=progress)`
+
+    Args:
+        title: what stands before the bar.
+
+    Yields:
+        What to give as `progress`.
+    """
+    with tqdm(leave=False, disable=None) as bar:
+        shown = None
+
+        def show(state: Progress) -> None:
+            nonlocal shown
+            names = [name for name in (title, state.task) if name]
+            bar.set_description(": ".join(names), refresh=False)
+            figures = {k: f"{v:,}" if isinstance(v, int) else v for k, v in state.figures.items()}
+            bar.set_postfix(figures, refresh=False)
+            # The parts of an attack that has parts, "label: part", are one bar.
+            if state.task.split(":")[0] != shown or state.done < bar.n:
+                shown = state.task.split(":")[0]
+                bar.reset(state.of)
+            bar.update(state.done - bar.n)
+
+        yield show
+
+
+class Placement:
+    """Where arrays go: a row of devices, each with its share or with the whole."""
+
+    def __init__(self, devices: Sequence[Device] | None = None) -> None:
+        """Lays the devices out in one axis.
+
+        Args:
+            devices: the devices; None: all local ones.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        if devices is not None and not len(devices):
+            raise ValueError("devices is empty; give at least one, or None for all local ones")
+        self.devices = tuple(jax.local_devices() if devices is None else devices)
+        mesh = Mesh(np.asarray(self.devices), (AXIS,))
+        self.rows = NamedSharding(mesh, PartitionSpec(AXIS))
+        self.whole = NamedSharding(mesh, PartitionSpec())
+
+    def split(self, tree: Any) -> Any:
+        """Returns arrays (B, ...) on the devices, each with its share of the rows."""
+        return jax.device_put(tree, self.rows)
+
+    def replicate(self, tree: Any) -> Any:
+        """Returns a pytree of arrays on the devices, the whole of it on each."""
+        return jax.device_put(tree, self.whole)
+
+
+class Examples(NamedTuple):
+    """A dataset that was checked."""
+
+    images: Any
+    """(N, H, W, C) uint8, or floating in [0, 1]; whatever is indexed by slices and row numbers."""
+    labels: np.ndarray
+    """(N,) int32."""
+    example_ids: np.ndarray
+    """(N,) int32."""
+    num_classes: int
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """Returns some images as they are stored, their values checked.
+
+        Args:
+            rows: (M,) ascending or not; neighbours in a row are read as one slice.
+
+        Raises:
+            ValueError: for values outside [0, 1].
+        """
+        first, stop = int(rows[0]), int(rows[0]) + len(rows)
+        is_slice = int(rows[-1]) == stop - 1 and np.array_equal(rows, np.arange(first, stop))
+        images = np.asarray(self.images[first:stop] if is_slice else self.images[rows])
+        check_images(images)
+        return images
+
+
+def check_examples(
+    images: Any,
+    labels: Any,
+    *,
+    count_classes: Callable[[jax.ShapeDtypeStruct], int],
+    example_ids: Any = None,
+    key: Key | None = None,
+) -> Examples:
+    """Returns what a person gives to a call as that wants it.
+
+    Args:
+        images: (N, H, W, C) uint8, or floating in [0, 1]; an array, a memory map, or whatever is
+            indexed by slices and row numbers. Of what is not in memory only shape and type are
+            checked here, and the values as they are read.
+        labels: (N,) integers, the true classes.
+        count_classes: from the shape of a batch of one to the model's number of classes.
+        example_ids: (N,) integers; None: the row numbers.
+        key: one key; None where nothing is drawn.
+
+    Returns:
+        The examples.
+
+    Raises:
+        ValueError: for wrong shapes or values.
+    """
+    images = np.asarray(images) if isinstance(images, jax.Array | list) else images
+    labels = np.asarray(labels)
+    ids = np.arange(len(labels)) if example_ids is None else np.asarray(example_ids)
+    if key is not None:
+        prng.check_one(key)
+    num_classes = check_dataset(images, labels, count_classes=count_classes, example_ids=ids)
+    return Examples(images, labels.astype(np.int32), ids.astype(np.int32), num_classes)
+
+
+class Block(NamedTuple):
+    """Some rows of a dataset, computed together."""
+
+    name: str
+    """Of its file in a journal."""
+    places: slice
+    """Among all rows of the call."""
+    rows: np.ndarray
+    """(M,) numbers of the images."""
+    size: int
+    """Rows that the compiled program takes, at least M."""
+
+    def fill(self, values: np.ndarray) -> np.ndarray:
+        """Returns values (M, ...) with the last one repeated until there are `size`."""
+        missing = self.size - len(values)
+        return np.pad(values, ((0, missing), *((0, 0),) * (values.ndim - 1)), mode="edge")
+
+
+def cut(rows: np.ndarray, size: int, *, name: str = "", smaller: Sequence[int] = ()) -> list[Block]:
+    """Returns rows in blocks.
+
+    Args:
+        rows: (N,).
+        size: of every block; the last one may have fewer rows.
+        name: what the names of the blocks begin with.
+        smaller: descending sizes for the last blocks, so that little is filled up; each of them
+            is compiled once.
+
+    Returns:
+        The blocks, in the order of the rows.
+    """
+    blocks, start, sizes = [], 0, (size, *smaller)
+    while start < len(rows):
+        size = next((s for s in sizes if len(rows) - start >= _MOST_WASTE * s), sizes[-1])
+        places = slice(start, min(start + size, len(rows)))
+        blocks.append(Block(f"{name}-block-{len(blocks):06d}", places, rows[places], size))
+        start += size
+    return blocks
+
+
+def map_blocks(
+    function: Callable[[Block, Any], Mapping[str, Any]],
+    blocks: Sequence[Block],
+    *,
+    read: Callable[[Block], Any] = lambda _: None,
+    journal: Journal | None = None,
+    fields: Sequence[str] | None = None,
+    finished: Callable[[Block, Mapping[str, np.ndarray]], None] | None = None,
+) -> dict[str, np.ndarray]:
+    """Returns a function's results on all blocks, each computed by one of the processes.
+
+    Args:
+        function: (block, what was read of it) -> arrays by name, (M, ...) or longer where the block
+            was filled up, or numbers.
+        blocks: of `cut`, at least one.
+        read: what a block needs; called in a thread while the block before is computed, and not
+            for a block that the journal has.
+        journal: where finished blocks are kept for a later call.
+        fields: names of what is returned; None: everything. The rest is for the journal and for
+            `finished` alone.
+        finished: called with each block of this process and its results as it ends.
+
+    Returns:
+        Arrays (N, ...) by name; (len(blocks), ) of what is a number.
+    """
+    journal = journal or Journal(None)
+    own = list(enumerate(blocks))[jax.process_index() :: jax.process_count()]
+    is_idle = not own
+    # A process without a block of its own computes the first: what results look like is known.
+    own = own or [(0, blocks[0])]
+    whole: dict[str, np.ndarray] = {}
+
+    def load(block: Block) -> tuple[dict[str, np.ndarray] | None, Any]:
+        stored = journal.read_block(block.name)
+        if stored is not None:
+            arrays = [stored[name] for name in fields or stored if name in stored]
+            if arrays and all(x.ndim == 0 or len(x) == len(block.rows) for x in arrays):
+                return stored, None
+        return None, read(block)
+
+    with ThreadPoolExecutor(1) as reader:
+        ahead = reader.submit(load, own[0][1])
+        for (number, block), following in itertools.zip_longest(own, own[1:]):
+            results, loaded = ahead.result()
+            if following is not None:
+                ahead = reader.submit(load, following[1])
+            if results is None:
+                arrays = {name: np.asarray(x) for name, x in function(block, loaded).items()}
+                results = {k: x[: len(block.rows)] if x.ndim else x for k, x in arrays.items()}
+                journal.write_block(block.name, **results)
+            for name in fields or results:
+                value = results[name]
+                length = blocks[-1].places.stop if value.ndim else len(blocks)
+                array = whole.setdefault(name, np.zeros((length, *value.shape[1:]), value.dtype))
+                if not is_idle:
+                    array[block.places if value.ndim else number] = value
+            if finished is not None and not is_idle:
+                finished(block, results)
+    return {name: sum_over_processes(whole[name]) for name in sorted(whole)}
+
+
+def sum_over_processes(own: np.ndarray) -> np.ndarray:
+    """Returns an array of which each process has written other places, the rest being 0.
+
+    Args:
+        own: what this process has; of any dtype, since its bytes are gathered.
+
+    Returns:
+        The array with the places of all processes.
+    """
+    if jax.process_count() == 1:
+        return own
+    from jax.experimental import multihost_utils
+
+    parts = multihost_utils.process_allgather(np.ascontiguousarray(own).reshape(-1).view(np.uint8))
+    return np.sum(parts, axis=0, dtype=np.uint8).view(own.dtype).reshape(own.shape)
+
+
+class Blocks(NamedTuple):
+    """How a model is run on a dataset: in blocks of one size, over the devices."""
+
+    examples: Examples
+    placement: Placement
+    size: int
+    """Of a block; a multiple of the number of devices."""
+    journal: Journal = Journal(None)
+    tell: Tell = lambda _: None
+
+    def map(
+        self,
+        function: Callable[[np.ndarray, Array], Mapping[str, Any]],
+        rows: np.ndarray | None = None,
+        *,
+        task: str = "",
+        name: str = "",
+    ) -> dict[str, np.ndarray]:
+        """Returns a function's results on some of the images, by name.
+
+        Args:
+            function: (rows (size,), images (size, H, W, C) float32 on the devices) -> arrays
+                (size, ...) by name; "predictions" are compared with the labels as they come.
+            rows: (M,) numbers of the images, at least one; None: all.
+            task: what `Progress` says.
+            name: of the blocks' files in the journal.
+
+        Returns:
+            Arrays (M, ...) by name.
+        """
+        rows = np.arange(len(self.examples.labels)) if rows is None else rows
+        blocks = cut(rows, self.size, name=name)
+        of = sum(len(block.rows) for block in blocks[jax.process_index() :: jax.process_count()])
+        done = num_robust = 0
+        self.tell(Progress(task, 0, of))
+
+        def finished(block: Block, results: Mapping[str, np.ndarray]) -> None:
+            nonlocal done, num_robust
+            done, figures = done + len(block.rows), {}
+            if "predictions" in results:
+                num_robust += int(
+                    np.sum(results["predictions"] == self.examples.labels[block.rows])
+                )
+                figures = {"robust": num_robust}
+            self.tell(Progress(task, done, of, figures))
+
+        return map_blocks(
+            lambda block, images: function(block.fill(block.rows), self.placement.split(images)),
+            blocks,
+            read=self.read,
+            journal=self.journal,
+            finished=finished,
+        )
+
+    def read(self, block: Block) -> np.ndarray:
+        """Returns the images of a filled block on the host, float32 in [0, 1]."""
+        images = self.examples.read(block.rows)
+        eight_bit = images.dtype == np.uint8
+        return block.fill(UNIT_INTERVAL[images] if eight_bit else images.astype(np.float32))
+
+
+def block_size(num_rows: int, batch_size: int | None, placement: Placement) -> int:
+    """Returns the size of blocks, a multiple of the number of devices.
+
+    Args:
+        num_rows: rows there are; a block has no more, up to that multiple.
+        batch_size: rows at once, over all devices; None: by the platform.
+        placement: the devices.
+
+    Raises:
+        ValueError: for a size below 1.
+    """
+    num_devices = len(placement.devices)
+    if batch_size is None:
+        platform = placement.devices[0].platform
+        batch_size = _BATCH_SIZES.get(platform, _LARGER_BATCH * num_devices)
+    most = min(checks.integer("batch_size", batch_size, low=1), num_rows)
+    return -(-most // num_devices) * num_devices
+
+
+def halves(size: int, placement: Placement) -> list[int]:
+    """Returns a size halved and halved again, while the devices divide it; to an eighth at most."""
+    sizes, num_devices = [], len(placement.devices)
+    least = max(size // _MOST_SIZES, num_devices)
+    while size // 2 >= least and size // 2 % num_devices == 0:
+        size //= 2
+        sizes.append(size)
+    return sizes

@@ -1,0 +1,148 @@
+"""What every loop over a dataset has in common: each row once, whatever the blocks are."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+
+from rbjax import blocks
+from rbjax.blocks import Block, Blocks, Examples, Placement, cut, map_blocks
+from rbjax.journal import Journal
+
+N = 60
+IMAGES = np.random.default_rng(0).integers(0, 256, (N, 4, 4, 1), np.uint8)
+EXAMPLES = Examples(IMAGES, np.arange(N, dtype=np.int32) % 3, np.arange(N, dtype=np.int32), 3)
+
+
+def squares(block: Block, _: object) -> dict[str, np.ndarray]:
+    filled = block.fill(block.rows)
+    assert len(filled) == block.size
+    return {
+        "square": filled**2,
+        "pair": np.stack([filled, -filled], 1),
+        "rows": np.int64(len(filled)),
+    }
+
+
+@pytest.mark.parametrize("size", [1, 7, 60, 100])
+def test_each_row_once(size):
+    rows = np.random.default_rng(1).permutation(N)
+    results = map_blocks(squares, cut(rows, size))
+    np.testing.assert_array_equal(results["square"], rows**2)
+    np.testing.assert_array_equal(results["pair"], np.stack([rows, -rows], 1))
+    np.testing.assert_array_equal(results["rows"], np.full(-(-N // size), size))
+
+
+def test_small_blocks_at_the_end():
+    """Every row once, in few sizes, none of them filled less than three quarters if avoidable."""
+    placement = Placement(jax.local_devices()[:2])
+    size = blocks.block_size(1000, 64, placement)
+    assert blocks.halves(size, placement) == [32, 16, 8]
+    for count in (0, 1, 5, 47, 63, 64, 65, 200, 1000):
+        parts = cut(np.arange(count), size, smaller=[32, 16, 8])
+        np.testing.assert_array_equal(
+            np.concatenate([[], *(part.rows for part in parts)]), np.arange(count)
+        )
+        assert {part.size for part in parts} <= {64, 32, 16, 8}
+        assert sum(part.size for part in parts) <= count * 4 / 3 + 8
+        assert all(np.array_equal(np.arange(count)[part.places], part.rows) for part in parts)
+    assert blocks.block_size(5, None, Placement(jax.local_devices()[:4])) == 8
+
+
+@pytest.mark.parametrize("num_devices", [1, 8])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float64])
+def test_images_of_a_block(num_devices, dtype):
+    """Float32 in [0, 1], over the devices, the last image repeated; what is not asked for stays."""
+    scale = 1 if dtype == np.uint8 else 255
+    examples = EXAMPLES._replace(images=(IMAGES / scale).astype(dtype))
+    placement = Placement(jax.local_devices()[:num_devices])
+    seen = []
+
+    def ask(rows, images):
+        seen.append((rows, images))
+        return {"images": images, "predictions": EXAMPLES.labels[rows] * 0}
+
+    told = []
+    whole = Blocks(examples, placement, 24, tell=told.append).map(ask, task="ask")
+    expected = IMAGES / np.float32(255) if dtype == np.uint8 else examples.images.astype(np.float32)
+    np.testing.assert_array_equal(whole["images"], expected)
+    assert all(images.sharding.device_set == {*placement.devices} for _, images in seen)
+    assert seen[2][0].tolist() == [*range(48, 60), *[59] * 12]
+    assert [state[:3] for state in told] == [("ask", done, N) for done in (0, 24, 48, 60)]
+    assert told[-1].figures == {"robust": 20}
+
+
+def test_what_is_read():
+    """One block ahead, neighbours as a slice, and values outside [0, 1] are refused."""
+    asked = []
+
+    class Source:
+        shape, dtype = IMAGES.shape, IMAGES.dtype
+
+        def __len__(self):
+            return N
+
+        def __getitem__(self, rows):
+            asked.append(rows)
+            return IMAGES[rows]
+
+    examples = EXAMPLES._replace(images=Source())
+    np.testing.assert_array_equal(examples.read(np.arange(5, 9)), IMAGES[5:9])
+    np.testing.assert_array_equal(examples.read(np.array([3, 5, 4])), IMAGES[[3, 5, 4]])
+    np.testing.assert_array_equal(examples.read(np.array([3, 5, 5])), IMAGES[[3, 5, 5]])
+    assert [type(rows) for rows in asked] == [slice, np.ndarray, np.ndarray]
+    bright = IMAGES.astype(np.float32) / 254
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
+        Blocks(EXAMPLES._replace(images=bright), Placement(), 16).map(lambda *_: {})
+
+
+def test_a_journal(tmp_path):
+    """Finished blocks are neither read nor computed again; damaged and cut ones are."""
+    parts, computed, read = cut(np.arange(N), 16, name="a"), [], []
+
+    def run(fields=None, finished=None):
+        computed.clear()
+        read.clear()
+
+        def function(block, loaded):
+            computed.append(block.name)
+            odd = block.rows[block.rows % 2 == 1]
+            return {"square": block.rows**2, "odd": odd, "count": np.int32(len(odd))}
+
+        return map_blocks(
+            function,
+            parts,
+            read=lambda block: read.append(block.name),
+            journal=Journal(tmp_path),
+            fields=fields,
+            finished=finished,
+        )
+
+    told = []
+    first = run(
+        ("square", "count"), lambda block, results: told.append((block.name, len(results["odd"])))
+    )
+    assert set(first) == {"square", "count"}
+    assert told == [(block.name, len(block.rows) // 2) for block in parts]
+    assert computed == read == [block.name for block in parts]
+    (tmp_path / f"{parts[1].name}.npz").write_bytes(b"")
+    Journal(tmp_path).write_block(parts[2].name, square=np.arange(3), count=0)
+    again = run(("square", "count"))
+    assert computed == read == [parts[1].name, parts[2].name]
+    for name, values in first.items():
+        np.testing.assert_array_equal(again[name], values)
+    run(("square", "count"))
+    assert computed == read == []
+
+
+def test_where_a_block_stands(tmp_path, monkeypatch):
+    monkeypatch.setattr("rbjax.journal._SECONDS_BETWEEN_SAVES", 0.0)
+    kept = Journal(tmp_path)
+    kept.write_unfinished("a-block-0", values=np.arange(3))
+    assert kept.read_unfinished("a-block-1") is None
+    stored = kept.read_unfinished("a-block-0")
+    assert stored is not None
+    np.testing.assert_array_equal(stored["values"], np.arange(3))
+    kept.write_block("a-block-0", values=np.arange(3))
+    assert kept.read_unfinished("a-block-0") is None
