@@ -48,7 +48,8 @@ class Progress(NamedTuple):
     ("robust")."""
 
 
-Tell = Callable[[Progress], None]
+Tell = Callable[[Progress], object]
+"""What is called with a `Progress`."""
 
 
 @contextlib.contextmanager
@@ -77,6 +78,8 @@ def progress_bar(title: str = "") -> Iterator[Tell]:
                 shown = state.task.split(":")[0]
                 bar.reset(state.of)
             bar.update(state.done - bar.n)
+            if state.done == state.of:
+                bar.refresh()
 
         yield show
 
@@ -235,7 +238,6 @@ def map_blocks(
     Returns:
         Arrays (N, ...) by name; (len(blocks), ) of what is a number.
     """
-    journal = journal or Journal(None)
     own = list(enumerate(blocks))[jax.process_index() :: jax.process_count()]
     is_idle = not own
     # A process without a block of its own computes the first: what results look like is known.
@@ -243,7 +245,7 @@ def map_blocks(
     whole: dict[str, np.ndarray] = {}
 
     def load(block: Block) -> tuple[dict[str, np.ndarray] | None, Any]:
-        stored = journal.read_block(block.name)
+        stored = None if journal is None else journal.read_block(block.name)
         if stored is not None:
             arrays = [stored[name] for name in fields or stored if name in stored]
             if arrays and all(x.ndim == 0 or len(x) == len(block.rows) for x in arrays):
@@ -259,7 +261,8 @@ def map_blocks(
             if results is None:
                 arrays = {name: np.asarray(x) for name, x in function(block, loaded).items()}
                 results = {k: x[: len(block.rows)] if x.ndim else x for k, x in arrays.items()}
-                journal.write_block(block.name, **results)
+                if journal is not None:
+                    journal.write_block(block.name, **results)
             for name in fields or results:
                 value = results[name]
                 length = blocks[-1].places.stop if value.ndim else len(blocks)
@@ -295,7 +298,7 @@ class Blocks(NamedTuple):
     placement: Placement
     size: int
     """Of a block; a multiple of the number of devices."""
-    journal: Journal = Journal(None)
+    journal: Journal | None = None
     tell: Tell = lambda _: None
 
     def map(

@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,71 +32,57 @@ _SECONDS_BETWEEN_SAVES = 5.0
 _SAMPLED_IMAGES = 64
 
 
-@dataclasses.dataclass
 class Journal:
-    """A folder that belongs to one call; `None` for a folder keeps nothing."""
+    """A folder that belongs to one call."""
 
-    folder: Path | None
-    _last_save: float = dataclasses.field(default_factory=time.monotonic)
+    def __init__(
+        self,
+        folder: str | Path,
+        about: Mapping[str, Any],
+        *,
+        own: Iterable[str] = (BLOCKS, f"{_UNDER_WAY}*"),
+    ) -> None:
+        """Opens a folder that is empty or belongs to the same call, and writes its header.
+
+        Args:
+            folder: made where it is missing. Processes may share it or have one of their own each.
+            about: what the call is about, as JSON has it.
+            own: patterns of the names that a call's own files have, for a folder whose header is
+                still missing.
+
+        Raises:
+            ValueError: if the folder belongs to another call, naming what differs, or is none.
+        """
+        self.folder, asked = Path(folder), atomic.plain(about)
+        self._last_save = time.monotonic()
+        self._under_way = self.folder / f"{_UNDER_WAY}{jax.process_index()}.npz"
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"journal = {str(folder)!r}: is a file; give a folder")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not (self.folder / HEADER).exists():
+            _check_free(self.folder, own)
+            atomic.write_json(self.folder / HEADER, asked)
+        _check_header(self.folder, asked)
 
     def read_block(self, name: str) -> dict[str, np.ndarray] | None:
         """Returns the arrays of a finished block, or None."""
-        return None if self.folder is None else atomic.read_npz(self.folder / f"{name}.npz")
+        return atomic.read_npz(self.folder / f"{name}.npz")
 
     def write_block(self, name: str, **arrays: Any) -> None:
         """Writes a finished block; where it stood while under way is forgotten."""
-        if self.folder is not None:
-            atomic.write_npz(self.folder / f"{name}.npz", **arrays)
-            self._under_way(self.folder).unlink(missing_ok=True)
+        atomic.write_npz(self.folder / f"{name}.npz", **arrays)
+        self._under_way.unlink(missing_ok=True)
 
     def read_unfinished(self, name: str) -> dict[str, np.ndarray] | None:
         """Returns the arrays that say where a block stood, or None."""
-        stored = None if self.folder is None else atomic.read_npz(self._under_way(self.folder))
+        stored = atomic.read_npz(self._under_way)
         return None if stored is None or str(stored.pop("block")) != name else stored
 
     def write_unfinished(self, name: str, **arrays: Any) -> None:
         """Writes where a block stands, if that was not done in the last few seconds."""
-        if self.folder is None or time.monotonic() - self._last_save < _SECONDS_BETWEEN_SAVES:
-            return
-        atomic.write_npz(self._under_way(self.folder), block=name, **arrays)
-        self._last_save = time.monotonic()
-
-    def _under_way(self, folder: Path) -> Path:
-        return folder / f"{_UNDER_WAY}{jax.process_index()}.npz"
-
-
-def claim(
-    folder: str | Path | None,
-    about: Callable[[], Mapping[str, Any]],
-    *,
-    own: Iterable[str] = (BLOCKS, f"{_UNDER_WAY}*"),
-) -> Path | None:
-    """Returns a folder that is empty or belongs to the same call, its header written.
-
-    Args:
-        folder: made where it is missing; None keeps nothing. Processes may share it or have one of
-            their own each.
-        about: what the call is about, as JSON has it; not asked for without a folder.
-        own: patterns of the names that a call's own files have, for a folder whose header is still
-            missing.
-
-    Returns:
-        The folder.
-
-    Raises:
-        ValueError: if the folder belongs to another call, naming what differs, or is none.
-    """
-    if folder is None:
-        return None
-    folder, asked = Path(folder), atomic.plain(about())
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"journal = {str(folder)!r}: is a file; give a folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / HEADER).exists():
-        _check_free(folder, own)
-        atomic.write_json(folder / HEADER, asked)
-    _check_header(folder, asked)
-    return folder
+        if time.monotonic() - self._last_save >= _SECONDS_BETWEEN_SAVES:
+            atomic.write_npz(self._under_way, block=name, **arrays)
+            self._last_save = time.monotonic()
 
 
 def _check_free(folder: Path, own: Iterable[str]) -> None:

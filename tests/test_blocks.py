@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (N, 4, 4, 1), np.uint8)
 EXAMPLES = Examples(IMAGES, np.arange(N, dtype=np.int32) % 3, np.arange(N, dtype=np.int32), 3)
 
 
-def squares(block: Block, _: object) -> dict[str, np.ndarray]:
+def squares(block: Block, _: object) -> dict[str, Any]:
     filled = block.fill(block.rows)
     assert len(filled) == block.size
     return {
@@ -114,7 +116,7 @@ def test_a_journal(tmp_path):
             function,
             parts,
             read=lambda block: read.append(block.name),
-            journal=Journal(tmp_path),
+            journal=Journal(tmp_path, {}),
             fields=fields,
             finished=finished,
         )
@@ -127,22 +129,10 @@ def test_a_journal(tmp_path):
     assert told == [(block.name, len(block.rows) // 2) for block in parts]
     assert computed == read == [block.name for block in parts]
     (tmp_path / f"{parts[1].name}.npz").write_bytes(b"")
-    Journal(tmp_path).write_block(parts[2].name, square=np.arange(3), count=0)
+    Journal(tmp_path, {}).write_block(parts[2].name, square=np.arange(3), count=0)
     again = run(("square", "count"))
     assert computed == read == [parts[1].name, parts[2].name]
     for name, values in first.items():
         np.testing.assert_array_equal(again[name], values)
     run(("square", "count"))
     assert computed == read == []
-
-
-def test_where_a_block_stands(tmp_path, monkeypatch):
-    monkeypatch.setattr("rbjax.journal._SECONDS_BETWEEN_SAVES", 0.0)
-    kept = Journal(tmp_path)
-    kept.write_unfinished("a-block-0", values=np.arange(3))
-    assert kept.read_unfinished("a-block-1") is None
-    stored = kept.read_unfinished("a-block-0")
-    assert stored is not None
-    np.testing.assert_array_equal(stored["values"], np.arange(3))
-    kept.write_block("a-block-0", values=np.arange(3))
-    assert kept.read_unfinished("a-block-0") is None

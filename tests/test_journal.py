@@ -77,34 +77,38 @@ def test_arrays_and_keys_in_a_tuple():
 
 
 def test_a_folder_belongs_to_one_call(tmp_path):
-    assert journal.claim(None, lambda: {}) is None
     folder = tmp_path / "deep" / "journal"
-    assert journal.claim(folder, lambda: {"a": 1, "b": np.arange(2)}) == folder
+    kept = journal.Journal(folder, {"a": 1, "b": np.arange(2)})
     assert json.loads((folder / journal.HEADER).read_text()) == {"a": 1, "b": [0, 1]}
-    kept = journal.Journal(folder)
     kept.write_block("x-block-0", values=np.arange(3))
-    assert journal.claim(folder, lambda: {"a": 1, "b": np.arange(2)}) == folder
-    found = kept.read_block("x-block-0")
-    assert found is not None
-    np.testing.assert_array_equal(found["values"], np.arange(3))
+    again = journal.Journal(folder, {"a": 1, "b": np.arange(2)})
+    stored = again.read_block("x-block-0")
+    assert stored is not None
+    np.testing.assert_array_equal(stored["values"], np.arange(3))
     assert kept.read_block("x-block-1") is None
     with pytest.raises(ValueError, match=r"belongs to a run with a = 1, this one has 2"):
-        journal.claim(folder, lambda: {"a": 2, "b": np.arange(2)})
+        journal.Journal(folder, {"a": 2, "b": np.arange(2)})
 
 
 def test_what_is_no_journal_is_refused(tmp_path):
     (tmp_path / "mine.txt").write_text("")
     with pytest.raises(ValueError, match=r"holds other files \(mine\.txt\)"):
-        journal.claim(tmp_path, lambda: {})
+        journal.Journal(tmp_path, {})
     with pytest.raises(ValueError, match="is a file; give a folder"):
-        journal.claim(tmp_path / "mine.txt", lambda: {})
-    journal.claim(tmp_path, lambda: {}, own=("*.txt",))
+        journal.Journal(tmp_path / "mine.txt", {})
+    journal.Journal(tmp_path, {}, own=("*.txt",))
 
 
-def test_nothing_is_kept_without_a_folder():
-    nowhere = journal.Journal(None)
-    nowhere.write_block("x-block-0", values=np.arange(3))
-    assert nowhere.read_block("x-block-0") is None
+def test_where_a_block_stands(tmp_path, monkeypatch):
+    monkeypatch.setattr(journal, "_SECONDS_BETWEEN_SAVES", 0.0)
+    kept = journal.Journal(tmp_path, {})
+    kept.write_unfinished("a-block-0", values=np.arange(3))
+    assert kept.read_unfinished("a-block-1") is None
+    stored = kept.read_unfinished("a-block-0")
+    assert stored is not None
+    np.testing.assert_array_equal(stored["values"], np.arange(3))
+    kept.write_block("a-block-0", values=np.arange(3))
+    assert kept.read_unfinished("a-block-0") is None
 
 
 def test_models_with_the_same_answers_are_told_apart():

@@ -30,6 +30,7 @@ from rbjax.blocks import (
     sum_over_processes,
 )
 from rbjax.inputs import to_float
+from rbjax.journal import Journal
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key
 
@@ -215,18 +216,18 @@ def _run(
         )
     placement = Placement(devices)
     size = block_size(len(examples.labels), batch_size, placement)
-    folder = journals.claim(
-        journal,
-        lambda: journals.describe(
+    book = None
+    if journal is not None:
+        about = journals.describe(
             key,
             *examples[:3],
             attack=[epsilon, norm, version],
             batch_size=size,
             keep=keep,
             model=journals.identity(logits_fn, to_float(journals.sample(examples.images))),
-        ),
-    )
-    blocks = Blocks(examples, placement, size, journals.Journal(folder))
+        )
+        book = Journal(journal, about)
+    blocks = Blocks(examples, placement, size, book)
     run = Run(placement.replicate(as_model(logits_fn)), blocks, epsilon, keep)
     parts = passes.passes(version, norm, examples.num_classes)
     for number, part in enumerate(parts):

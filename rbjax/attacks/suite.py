@@ -35,6 +35,7 @@ from rbjax.blocks import (
     sum_over_processes,
 )
 from rbjax.inputs import check_labels, to_float
+from rbjax.journal import Journal
 from rbjax.tables import nearest
 from rbjax.typing import Array, AttackResult, Key
 
@@ -147,20 +148,18 @@ def run_attacks(
     jobs = _jobs(attacks, targets or {}, counted or {}, examples.labels, examples.num_classes)
     placement = Placement(devices)
     size = block_size(len(examples.labels), batch_size, placement)
-    folder = journals.claim(
-        journal,
-        lambda: journals.describe(
+    book = None
+    if journal is not None:
+        about = journals.describe(
             key,
             *examples[:3],
             batch_size=size,
             model=journals.identity(logits_fn, to_float(journals.sample(examples.images))),
-        ),
-    )
+        )
+        book = Journal(journal, about)
     work = _Work(
         logits_fn=placement.replicate(as_model(logits_fn)),
-        blocks=Blocks(
-            examples, placement, size, journals.Journal(folder), progress or (lambda _: None)
-        ),
+        blocks=Blocks(examples, placement, size, book, progress or (lambda _: None)),
         options={"batch_size": batch_size, "devices": devices},
     )
     outcomes: dict[str, Outcome] = {}
@@ -247,14 +246,15 @@ def _drive(
     work: _Work, label: str, name: str, job: _Job, key: Key
 ) -> tuple[np.ndarray, dict[str, Any], dict[str, np.ndarray]]:
     """Returns a driver's predictions on its rows, its other results and what is to be kept."""
-    file = f"{name}-block-000000"
-    stored = work.blocks.journal.read_block(file)
+    file, journal = f"{name}-block-000000", work.blocks.journal
+    stored = None if journal is None else journal.read_block(file)
     # A driver may wait for all processes, so that it is run by all or by none.
     is_missing = np.zeros(jax.process_count(), np.int32)
     is_missing[jax.process_index()] = stored is None
     if sum_over_processes(is_missing).any() or stored is None:
         stored = _driven(work, label, name, job, key)
-        work.blocks.journal.write_block(file, **stored)
+        if journal is not None:
+            journal.write_block(file, **stored)
     details = json.loads(str(stored["details"]))
     kept = {k.removeprefix("kept/"): v for k, v in stored.items() if k.startswith("kept/")}
     return stored["predictions"], details, kept
@@ -263,12 +263,12 @@ def _drive(
 def _driven(work: _Work, label: str, name: str, job: _Job, key: Key) -> dict[str, np.ndarray]:
     """Runs a driver and returns what there is to write down."""
     assert isinstance(job.entry, Driver)
-    examples, folder = work.blocks.examples, work.blocks.journal.folder
+    examples, journal = work.blocks.examples, work.blocks.journal
     rows, options = job.rows, dict(work.options)
     if job.targets is not None:
         options["targets"] = job.targets[rows]
-    if "journal" in signature(job.entry.run).parameters and folder is not None:
-        options["journal"] = folder / f"{name}-block-parts"
+    if "journal" in signature(job.entry.run).parameters and journal is not None:
+        options["journal"] = journal.folder / f"{name}-block-parts"
 
     def relay(state: Progress) -> None:
         work.blocks.tell(state._replace(task=f"{label}: {state.task}"))

@@ -21,6 +21,7 @@ from rbjax import prng
 from rbjax.blocks import Blocks, Placement, Tell, block_size, check_examples
 from rbjax.corruptions import table
 from rbjax.inputs import logits_shape, to_float
+from rbjax.journal import Journal
 from rbjax.metrics import confusion_matrix
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key, LogitsFn, Perturbation
@@ -119,18 +120,16 @@ def run_corruptions(
     )
     placement = Placement(devices)
     size = block_size(len(examples.labels), batch_size, placement)
-    folder = journals.claim(
-        journal,
-        lambda: journals.describe(
+    book = None
+    if journal is not None:
+        about = journals.describe(
             key,
             *examples[:3],
             batch_size=size,
             model=journals.identity(logits_fn, to_float(journals.sample(examples.images))),
-        ),
-    )
-    blocks = Blocks(
-        examples, placement, size, journals.Journal(folder), progress or (lambda _: None)
-    )
+        )
+        book = Journal(journal, about)
+    blocks = Blocks(examples, placement, size, book, progress or (lambda _: None))
     is_partial = isinstance(logits_fn, jax.tree_util.Partial)
     model = placement.replicate(logits_fn if is_partial else jax.tree_util.Partial(logits_fn))
     clean = _predict(blocks, model, key, CLEAN, None)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from rbjax.blocks import Progress, progress_bar
 from rbjax.rpr import agreement, closed_form, splitting
 from rbjax.rpr.anytime import anytime_interval
 from rbjax.rpr.black_box import BlackBox, black_box
@@ -22,11 +23,9 @@ from rbjax.rpr.estimators import (
     robust_probability,
 )
 from rbjax.rpr.heterogeneity import BetaGeometric, fit_beta_geometric
-from rbjax.rpr.progress import Progress, progress_bar
 from rbjax.rpr.repeated import Repeated, score_repeatedly
-from rbjax.rpr.scoring import Scores, score
+from rbjax.rpr.scoring import Flattening, Scores, score
 from rbjax.rpr.selection import Subset, random_subset, robust_subset
-from rbjax.rpr.stopping import Flattening
 from rbjax.rpr.survival import (
     Curve,
     KaplanMeier,

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rbjax.blocks import Placement
 from rbjax.inputs import to_float
 from rbjax.rpr.lanes import Dataset, Draws, Lanes, hand_over, perturb, unfinished
 from rbjax.typing import Key, Perturbation
@@ -79,9 +80,9 @@ def black_box(predict: Predict) -> BlackBox:
 class OnHost(NamedTuple):
     """The runner of a black box: draws on one device, answers from the host."""
 
+    placement: Placement
     model: BlackBox
     perturbation: Perturbation
-    device: Any
 
     @property
     def num_devices(self) -> int:
@@ -90,14 +91,15 @@ class OnHost(NamedTuple):
 
     def place(self, tree: Any) -> Any:
         """Returns the one device's share, on it."""
-        return jax.device_put(jax.tree.map(lambda x: np.asarray(x)[0], tree), self.device)
+        share = jax.tree.map(lambda x: np.asarray(x)[0], tree)
+        return jax.device_put(share, self.placement.devices[0])
 
     def classify(self, dataset: Dataset, batch_size: int) -> np.ndarray:
-        """Returns (1, R) bool, whether each image as it is is classified right."""
+        """Returns (1, R) bool, whether each image is correctly classified as it is."""
         labels, num_slots = np.asarray(dataset.labels), dataset.labels.shape[0]
         predicted = np.zeros(num_slots, np.int64)
         for first in range(0, num_slots, batch_size):
-            # The last batch is filled up with the last image, so that all have one size.
+            # The last batch is padded with the last image, so that all have one size.
             rows = np.minimum(np.arange(first, first + batch_size), num_slots - 1)
             predicted[rows] = self.model.labels(np.array(to_float(dataset.images[rows])))
         return (predicted == labels)[None]

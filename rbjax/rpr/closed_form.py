@@ -16,9 +16,9 @@ import numpy as np
 from jax.tree_util import Partial
 
 from rbjax import checks, prng
+from rbjax.blocks import Block, Examples, check_examples, cut, map_blocks
 from rbjax.convolution import loop_safe
-from rbjax.inputs import to_float
-from rbjax.rpr.blocks import check_input, run_blocks
+from rbjax.inputs import logits_shape, to_float
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key, LogitsFn
 
@@ -80,16 +80,17 @@ def taylor(
         Han, Srinivas and Lakkaraju 2024, "Characterizing Data Point Vulnerability via Average-Case
         Robustness", arXiv 2307.13885, the Taylor estimator; there t is the predicted class.
     """
-    images, labels = np.asarray(images), np.asarray(labels)
     sigma, block_size = _check(sigma, block_size)
     integrate = lookup(FORMS, form, what="form")
-    check_input(logits_fn, images, labels)
+    examples = check_examples(
+        images, labels, count_classes=lambda one: logits_shape(logits_fn, one)[1]
+    )
     run = _taylor_weights if isinstance(logits_fn, Partial) else _taylor_function
 
-    def linearize(rows: np.ndarray) -> Linearization:
-        return run(logits_fn, to_float(images[rows]), jnp.asarray(labels[rows], jnp.int32), sigma)
+    def linearize(rows: np.ndarray, images: Array) -> Linearization:
+        return run(logits_fn, images, jnp.asarray(examples.labels[rows]), sigma)
 
-    return integrate(run_blocks(linearize, len(images), min(block_size, len(images))))
+    return integrate(_in_blocks(linearize, examples, block_size))
 
 
 def mmse(
@@ -129,20 +130,37 @@ def mmse(
     Source:
         Han, Srinivas and Lakkaraju 2024, arXiv 2307.13885, the MMSE estimator.
     """
-    images, labels = np.asarray(images), np.asarray(labels)
-    ids = np.arange(len(labels)) if example_ids is None else np.asarray(example_ids)
     sigma, block_size = _check(sigma, block_size)
     num_draws = checks.integer("num_draws", num_draws, low=1)
     integrate = lookup(FORMS, form, what="form")
-    check_input(logits_fn, images, labels, key=key, example_ids=ids)
+    examples = check_examples(
+        images,
+        labels,
+        count_classes=lambda one: logits_shape(logits_fn, one)[1],
+        example_ids=example_ids,
+        key=key,
+    )
     run = _mmse_weights if isinstance(logits_fn, Partial) else _mmse_function
 
-    def linearize(rows: np.ndarray) -> Linearization:
-        keys = prng.per_example(key, jnp.asarray(ids[rows], jnp.int32))
-        block = to_float(images[rows]), jnp.asarray(labels[rows], jnp.int32)
-        return run(logits_fn, keys, *block, sigma, num_draws)
+    def linearize(rows: np.ndarray, images: Array) -> Linearization:
+        keys = prng.per_example(key, jnp.asarray(examples.example_ids[rows]))
+        labels = jnp.asarray(examples.labels[rows])
+        return run(logits_fn, keys, images, labels, sigma, num_draws)
 
-    return integrate(run_blocks(linearize, len(images), min(block_size, len(images))))
+    return integrate(_in_blocks(linearize, examples, block_size))
+
+
+def _in_blocks(
+    linearize: Callable[[np.ndarray, Array], Linearization], examples: Examples, block_size: int
+) -> Linearization:
+    """Returns the linear models of all images."""
+
+    def run(block: Block, images: np.ndarray) -> dict[str, Array]:
+        return linearize(block.fill(block.rows), to_float(block.fill(images)))._asdict()
+
+    num_images = len(examples.labels)
+    blocks = cut(np.arange(num_images), min(block_size, num_images))
+    return Linearization(**map_blocks(run, blocks, read=lambda block: examples.read(block.rows)))
 
 
 def normal_form(linearization: Linearization) -> ClosedForm:

@@ -10,10 +10,10 @@ import numpy as np
 from jax.tree_util import Partial
 
 from rbjax import checks, prng
+from rbjax.blocks import Block, check_examples, cut, map_blocks
 from rbjax.convolution import loop_safe
-from rbjax.inputs import to_float
+from rbjax.inputs import logits_shape, to_float
 from rbjax.metrics import clopper_pearson_interval
-from rbjax.rpr.blocks import check_input, run_blocks
 from rbjax.typing import Array, Key, LogitsFn, Perturbation
 
 
@@ -107,28 +107,33 @@ def error_against_draws(
     Raises:
         ValueError: for wrong shapes or values.
     """
-    images, labels = np.asarray(images), np.asarray(labels)
-    ids = np.arange(len(labels)) if example_ids is None else np.asarray(example_ids)
-    check_input(logits_fn, images, labels, key=key, example_ids=ids)
+    examples = check_examples(
+        images,
+        labels,
+        count_classes=lambda one: logits_shape(logits_fn, one)[1],
+        example_ids=example_ids,
+        key=key,
+    )
     estimated = np.asarray(failure_probability, np.float64)
-    if estimated.shape != labels.shape:
+    if estimated.shape != examples.labels.shape:
         raise ValueError(
-            f"failure_probability has shape {estimated.shape}; it must be {labels.shape}"
+            f"failure_probability has shape {estimated.shape}; it must be {examples.labels.shape}"
         )
     for wrong in estimated[~((estimated >= 0) & (estimated <= 1))]:
         raise ValueError(f"failure_probability holds {wrong:g}; allowed: 0 to 1")
     num_draws = checks.integer("num_draws", num_draws, low=1)
     block_size = checks.integer("block_size", block_size, low=1)
-    chosen = _choose(key, len(images), num_images)
+    chosen = _choose(key, len(examples.labels), num_images)
     count = _count_weights if isinstance(logits_fn, Partial) else _count_function
 
-    def count_rows(rows: np.ndarray) -> Array:
-        rows = chosen[rows]
-        keys = prng.per_example(key, jnp.asarray(ids[rows], jnp.int32))
-        block = to_float(images[rows]), jnp.asarray(labels[rows], jnp.int32)
-        return count(perturbation, logits_fn, keys, *block, num_draws)
+    def count_block(block: Block, images: np.ndarray) -> dict[str, Array]:
+        rows = block.fill(block.rows)
+        keys = prng.per_example(key, jnp.asarray(examples.example_ids[rows]))
+        batch = to_float(block.fill(images)), jnp.asarray(examples.labels[rows])
+        return {"failed": count(perturbation, logits_fn, keys, *batch, num_draws)}
 
-    failed = run_blocks(count_rows, len(chosen), min(block_size, len(chosen)))
+    blocks = cut(chosen, min(block_size, len(chosen)))
+    failed = map_blocks(count_block, blocks, read=lambda block: examples.read(block.rows))["failed"]
     low, high = clopper_pearson_interval(failed, num_draws, confidence)
     drawn = failed / num_draws
     return DrawnError(chosen, estimated[chosen], drawn, low, high, num_draws, confidence)

@@ -5,17 +5,22 @@ of them in one forward pass; a lane whose image has failed, or has passed its la
 result down and takes the next image from the queue. So hardly a pass is wasted while there is a
 queue, whatever the images' robustness. When it is empty the busy lanes thin out, and
 `compact` moves them into fewer.
+
+A `Runner` runs them: `Compiled` for a JAX function, `black_box.OnHost` for any other model.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import functools
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 
 from rbjax import prng
+from rbjax.blocks import AXIS, Placement
 from rbjax.convolution import loop_safe
 from rbjax.inputs import to_float
 from rbjax.typing import Array, Key, LogitsFn, Perturbation
@@ -38,7 +43,7 @@ class Dataset(NamedTuple):
 
 
 class Lanes(NamedTuple):
-    """Where one device's scoring stands; all that a resumed run would need."""
+    """Where one device's scoring stands; all that a resumed run needs."""
 
     row: Anywhere
     """(B,) int32, the image a lane works on."""
@@ -111,7 +116,7 @@ def advance(
         logits_fn: images -> logits (B, K).
         key: the base of every draw's key, `fold_in(fold_in(key, example_id), draw)`.
         dataset: the images.
-        lanes: where to go on.
+        lanes: where they stand.
         draws: of an image.
         num_iterations: iterations at most.
         enough_lanes: with the queue empty and no more lanes busy than this, stop.
@@ -165,11 +170,11 @@ def hand_over(lanes: Lanes, failed: Array, num_rows: Array, draws: Draws) -> Lan
     num_slots = lanes.first_failure.shape[0]
     slot = jnp.where(done, lanes.row, num_slots)  # num_slots is nowhere: dropped
     queue = lanes.next_row + jnp.cumsum(done, dtype=jnp.int32) - 1
-    found = done & (queue < num_rows)
+    refilled = done & (queue < num_rows)
     return Lanes(
-        row=jnp.where(found, queue, lanes.row),
-        draw=jnp.where(found, draws.first, lanes.draw + 1),
-        busy=jnp.where(done, found, lanes.busy),
+        row=jnp.where(refilled, queue, lanes.row),
+        draw=jnp.where(refilled, draws.first, lanes.draw + 1),
+        busy=jnp.where(done, refilled, lanes.busy),
         next_row=jnp.minimum(lanes.next_row + jnp.sum(done, dtype=jnp.int32), num_rows),
         first_failure=lanes.first_failure.at[slot].set(result, mode="drop"),
         iterations=lanes.iterations + 1,
@@ -177,7 +182,7 @@ def hand_over(lanes: Lanes, failed: Array, num_rows: Array, draws: Draws) -> Lan
 
 
 def classify(block_size: int, logits_fn: LogitsFn, dataset: Dataset) -> Array:
-    """Returns whether each image as it is is classified right, block by block.
+    """Returns whether each image is correctly classified as it is, block by block.
 
     Args:
         block_size: images of one forward pass.
@@ -198,3 +203,85 @@ def classify(block_size: int, logits_fn: LogitsFn, dataset: Dataset) -> Array:
 
     correct = jax.lax.map(block, rows.reshape(num_blocks, block_size))
     return correct.reshape(-1)[:num_slots]
+
+
+class Runner(Protocol):
+    """What scoring asks of a model; arrays have a leading axis of devices."""
+
+    @property
+    def num_devices(self) -> int:
+        """Devices a block is dealt to."""
+        ...
+
+    def place(self, tree: Any) -> Any:
+        """Returns numpy arrays with a leading axis of devices, where the model wants them."""
+        ...
+
+    def classify(self, dataset: Dataset, batch_size: int) -> np.ndarray:
+        """Returns (D, R) bool, whether each image is correctly classified as it is."""
+        ...
+
+    def advance(
+        self,
+        key: Key,
+        dataset: Dataset,
+        lanes: Lanes,
+        draws: Draws,
+        num_iterations: int,
+        enough_lanes: int,
+    ) -> Lanes:
+        """Returns the lanes after `advance`, on the host."""
+        ...
+
+
+class Compiled:
+    """The runner of a JAX function, compiled once for each number of lanes."""
+
+    def __init__(
+        self, placement: Placement, logits_fn: LogitsFn, perturbation: Perturbation
+    ) -> None:
+        """Puts the weights on the devices."""
+        is_partial = isinstance(logits_fn, Partial)
+        self.num_devices, self.place = len(placement.devices), placement.split
+        self._logits_fn = placement.replicate(logits_fn) if is_partial else logits_fn
+        self._perturbation, self._replicate = perturbation, placement.replicate
+        self._advance, self._classify = _programs(placement.devices, is_partial)
+
+    def classify(self, dataset: Dataset, batch_size: int) -> np.ndarray:
+        """Returns (D, R) bool, whether each image is correctly classified as it is."""
+        return np.asarray(self._classify(batch_size, self._logits_fn, dataset))
+
+    def advance(
+        self,
+        key: Key,
+        dataset: Dataset,
+        lanes: Lanes,
+        draws: Draws,
+        num_iterations: int,
+        enough_lanes: int,
+    ) -> Lanes:
+        """Returns the lanes after `advance`, on the host."""
+        lanes = self._advance(
+            self._perturbation,
+            self._logits_fn,
+            self._replicate(key),
+            dataset,
+            self.place(lanes),
+            draws,
+            num_iterations,
+            enough_lanes,
+        )
+        return jax.device_get(lanes)
+
+
+@functools.cache
+def _programs(devices: tuple[Any, ...], is_partial: bool) -> tuple[Any, Any]:
+    """Returns `advance` and `classify`, compiled; a plain function is part of the program."""
+    compiled = functools.partial(
+        jax.pmap,
+        axis_name=AXIS,
+        static_broadcasted_argnums=(0,) if is_partial else (0, 1),
+        devices=devices,
+    )
+    axes = (None, None, None, 0, 0, None, None, None)
+    return compiled(advance, in_axes=axes), compiled(classify, in_axes=(None, None, 0))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,18 +10,18 @@ import jax
 import numpy as np
 
 from rbjax import checks, prng
+from rbjax.blocks import Progress, Tell
 from rbjax.rpr.anytime import anytime_interval
 from rbjax.rpr.black_box import BlackBox
 from rbjax.rpr.estimators import count_draws
+from rbjax.rpr.first_failures import ImageSource, Work, first_failures
 from rbjax.rpr.lanes import Draws
-from rbjax.rpr.progress import Progress
 from rbjax.rpr.scoring import MOST_STEPS, prepare
-from rbjax.rpr.sweep import ImageSource, Work, sweep
 from rbjax.typing import Array, Key, LogitsFn, Perturbation
 
 
 class Repeated(NamedTuple):
-    """What several repetitions found, one entry an image unless said otherwise."""
+    """The results of several repetitions, one entry an image unless said otherwise."""
 
     first_failure: np.ndarray
     """(N, R) int32, 1 to max_steps + 1 as in `Scores`; 0 for a repetition that was not run."""
@@ -31,7 +30,7 @@ class Repeated(NamedTuple):
     draws: np.ndarray
     """(N,) int64, draws of all repetitions."""
     clean_correct: np.ndarray
-    """(N,) bool, whether the image as it is is classified right."""
+    """(N,) bool, whether the image is correctly classified as it is."""
     max_steps: int
     forward_passes_run: int
     """Perturbed images classified, idle lanes included."""
@@ -53,7 +52,7 @@ def score_repeatedly(
     block_size: int | None = None,
     devices: Sequence[Any] | None = None,
     journal: str | Path | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Tell | None = None,
 ) -> Repeated:
     """Scores every image several times, each time with draws of its own.
 
@@ -75,7 +74,7 @@ def score_repeatedly(
         batch_size: images that a device classifies at once, at most.
         block_size: images read at once.
         devices: the `jax.Device`s to use.
-        journal: a folder to go on from.
+        journal: a folder to resume from.
         progress: called now and then; an image is counted for each of its repetitions.
 
     Returns:
@@ -115,59 +114,40 @@ def _repeat(
     max_steps: int,
     max_width: float | None,
     confidence: float,
-    progress: Callable[[Progress], None] | None,
+    progress: Tell | None,
 ) -> Repeated:
     """Sweeps over the images that are not known well enough, once a repetition."""
-    num_images = len(work.labels)
+    num_images = len(work.examples.labels)
     first_failure = np.zeros((num_images, repetitions), np.int32)
     clean_correct, rows, num_passes = np.zeros(num_images, bool), np.arange(num_images), 0
+    total = num_images * repetitions
     for repetition in range(repetitions):
         # An image that is known well enough counts as done in the repetitions it does not need.
-        total, done = num_images * repetitions, num_images * (repetition + 1) - len(rows)
-        report = functools.partial(_tell, progress, total, done, num_passes)
-        swept = sweep(
+        before = num_images * (repetition + 1) - len(rows)
+
+        def tell(done: int, robust: int, passes: int, *, before=before, passed=num_passes) -> None:
+            done = before + done
+            figures = {"survivors": total - done + robust, "passes": passed + passes}
+            if progress is not None:
+                progress(Progress("", done, total, figures))
+
+        own_key = jax.random.fold_in(prng.named(key, "repetition"), repetition)
+        results = first_failures(
             work,
-            _key_of(key, repetition),
+            own_key if repetition else key,
             rows,
             Draws(1, max_steps),
             name=f"repetition-{repetition:04d}",
             clean=repetition == 0,
-            report=report,
+            report=tell,
         )
-        first_failure[rows, repetition] = swept.first_failure
-        clean_correct |= swept.clean_correct if repetition == 0 else False
-        num_passes += swept.num_passes
-        rows = _not_yet_known(first_failure, max_steps, max_width, confidence)
+        first_failure[rows, repetition] = results.first_failure
+        clean_correct = clean_correct if repetition else results.clean_correct
+        num_passes += results.num_passes
+        if max_width is not None:
+            low, high = anytime_interval(*count_draws(first_failure, max_steps), confidence)
+            rows = np.flatnonzero(high - low > max_width)
         if not len(rows):
             break
     failures, draws = count_draws(first_failure, max_steps)
     return Repeated(first_failure, failures, draws, clean_correct, max_steps, num_passes)
-
-
-def _key_of(key: Key, repetition: int) -> Key:
-    if repetition == 0:
-        return key
-    return jax.random.fold_in(prng.named(key, "repetition"), repetition)
-
-
-def _not_yet_known(
-    first_failure: np.ndarray, max_steps: int, max_width: float | None, confidence: float
-) -> np.ndarray:
-    """Returns the images whose interval is still wider than it may be; all if it may be any."""
-    if max_width is None:
-        return np.arange(len(first_failure))
-    low, high = anytime_interval(*count_draws(first_failure, max_steps), confidence)
-    return np.flatnonzero(high - low > max_width)
-
-
-def _tell(
-    progress: Callable[[Progress], None] | None,
-    total: int,
-    num_before: int,
-    passes_before: int,
-    num_done: int,
-    num_robust: int,
-    num_passes: int,
-) -> None:
-    if progress is not None:
-        progress(Progress(total, num_before + num_done, num_robust, passes_before + num_passes))

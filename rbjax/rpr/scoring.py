@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import functools
-import itertools
-from collections.abc import Callable, Iterator, Sequence
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from rbjax import checks
 from rbjax import journal as journals
-from rbjax.inputs import to_float
+from rbjax.blocks import Placement, Progress, Tell, check_examples
+from rbjax.inputs import ANY_NUMBER, logits_shape, to_float
 from rbjax.rpr.black_box import BlackBox, OnHost
-from rbjax.rpr.blocks import check_input
-from rbjax.rpr.journal import open_journal
-from rbjax.rpr.lanes import Draws
-from rbjax.rpr.progress import Progress
-from rbjax.rpr.runner import compile_for
-from rbjax.rpr.stopping import Flattening
-from rbjax.rpr.sweep import FEWEST_LANES, ImageSource, Work, sweep
+from rbjax.rpr.first_failures import FEWEST_LANES, ImageSource, Work, first_failures
+from rbjax.rpr.lanes import Compiled, Draws
 from rbjax.typing import Array, Key, LogitsFn, Perturbation
 
 _IMAGES_PER_LANE = 4
@@ -38,6 +32,41 @@ MOST_STEPS = 10**9
 """Draws are counted in int32."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Flattening:
+    """Stops where the survival curve has become flat, P4's early stop.
+
+    After every `window` draws: S(t - window) - S(t) <= tolerance.
+
+    Source:
+        Ilie, Popescu and Stefanescu 2020, section 2.3 (P4): "discovering images which are not
+        robust eventually flattens". The paper gives no rule; window and tolerance are ours.
+    """
+
+    window: int = 25
+    """Draws between two looks."""
+    tolerance: float = 0.005
+    """The largest share of all images that may fail within a window of a flat curve."""
+
+    def __post_init__(self) -> None:
+        checks.integer("window", self.window, low=1)
+        checks.real("tolerance", self.tolerance, high=1.0)
+
+    def is_flat(self, survival: np.ndarray) -> bool:
+        """Returns whether to stop at the last point of a survival curve.
+
+        Args:
+            survival: (t + 1,) the share of images that withstood 0 to t draws.
+
+        Returns:
+            Whether its last `window` draws took no more than `tolerance` away; False for shorter
+            curves.
+        """
+        if len(survival) <= self.window:
+            return False
+        return bool(survival[-1 - self.window] - survival[-1] <= self.tolerance)
+
+
 class Scores(NamedTuple):
     """What scoring returns, one entry an image unless said otherwise."""
 
@@ -48,7 +77,7 @@ class Scores(NamedTuple):
     robust: np.ndarray
     """(N,) bool, whether no draw was misclassified."""
     clean_correct: np.ndarray
-    """(N,) bool, whether the image as it is is classified right."""
+    """(N,) bool, whether the image is correctly classified as it is."""
     max_steps: int
     """Draws of an image at most; fewer than asked for where `stop` ended them."""
     forward_passes_run: int
@@ -71,7 +100,7 @@ def score(
     block_size: int | None = None,
     devices: Sequence[Any] | None = None,
     journal: str | Path | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Tell | None = None,
 ) -> Scores:
     """Scores every image: the first of at most `max_steps` random perturbations that fools.
 
@@ -103,10 +132,11 @@ def score(
             at most.
         devices: the `jax.Device`s to use; None: all local ones.
         journal: a folder in which finished blocks are kept, and every few seconds where the present
-            one stands. The same call with the same folder goes on from there and returns what an
-            unbroken one would; another call is refused. A black box or a plain function is known
-            by its answers on a few of the images, a function by what it computes of them.
-        progress: called now and then with how far it is; see `progress_bar`.
+            one stands. Repeat the call with the same folder to resume; the scores are those of an
+            uninterrupted call, and another call is refused. A black box is known by its answers to
+            a few of the images, a function by what it computes of them.
+        progress: called now and then; its figures are the "survivors", images that no draw has
+            fooled yet, and the forward "passes" run; see `progress_bar`.
 
     Returns:
         The scores.
@@ -134,45 +164,60 @@ def score(
         journal=journal,
         about={"max_steps": max_steps, "stop": repr(stop)},
     )
-    return _run_stages(work, key, max_steps, stop, progress)
+    return _draw(work, key, max_steps, stop, progress)
 
 
-def _run_stages(
-    work: Work,
-    key: Key,
-    max_steps: int,
-    stop: Flattening | None,
-    progress: Callable[[Progress], None] | None,
+def _draw(
+    work: Work, key: Key, max_steps: int, stop: Flattening | None, progress: Tell | None
 ) -> Scores:
-    """Sweeps over the images that no draw has fooled yet, until the stop rule or the last draw."""
-    num_images = len(work.labels)
+    """Draws for the images that no draw has fooled yet, until the stop rule or the last draw."""
+    num_images, window = len(work.examples.labels), max_steps if stop is None else stop.window
     first_failure = np.zeros(num_images, np.int32)
     clean_correct, num_passes, last = np.zeros(num_images, bool), 0, 0
-    for first, last in _stages(max_steps, stop):
+    while last < max_steps:
+        # A stop rule looks at the survival curve between two windows of draws.
+        first, last = last + 1, min(last + window, max_steps)
         rows = np.flatnonzero(first_failure == 0)
-        report = functools.partial(
-            _tell, progress, num_images, num_images - len(rows), num_passes, last == max_steps
-        )
-        swept = sweep(
+
+        def tell(done: int, robust: int, passes: int, *, last=last, rows=rows, before=num_passes):
+            # Those that withstood a window are finished only if it was the last one.
+            is_last = last == max_steps
+            done = num_images - len(rows) + done - (0 if is_last else robust)
+            survivors = num_images - done + (robust if is_last else 0)
+            figures = {"survivors": survivors, "passes": before + passes}
+            if progress is not None:
+                progress(Progress("", done, num_images, figures))
+
+        results = first_failures(
             work,
             key,
             rows,
             Draws(first, last),
             name=f"draws-{first:06d}",
             clean=first == 1,
-            report=report,
+            report=tell,
         )
-        survived = swept.first_failure > last
-        first_failure[rows] = np.where(survived, 0, swept.first_failure)
-        if first == 1:
-            clean_correct = swept.clean_correct
-        num_passes += swept.num_passes
-        if stop is not None and stop.is_flat(_survival(first_failure, last)):
+        survived = results.first_failure > last
+        first_failure[rows] = np.where(survived, 0, results.first_failure)
+        clean_correct = results.clean_correct if first == 1 else clean_correct
+        num_passes += results.num_passes
+        failures = np.bincount(first_failure, minlength=last + 1)[1:]
+        survival = 1.0 - np.cumsum(np.concatenate([[0], failures])) / num_images
+        if stop is not None and stop.is_flat(survival):
             break
         if not np.any(survived):
             last = max_steps
-            break
-    return _scores(first_failure, clean_correct, last, num_passes)
+    first_failure = np.where(first_failure == 0, last + 1, first_failure).astype(np.int32)
+    steps = np.minimum(first_failure, last)
+    return Scores(
+        first_failure=first_failure,
+        steps=steps,
+        robust=first_failure > last,
+        clean_correct=clean_correct,
+        max_steps=last,
+        forward_passes_run=num_passes,
+        forward_passes_needed=int(np.sum(steps, dtype=np.int64)),
+    )
 
 
 def prepare(
@@ -189,11 +234,11 @@ def prepare(
     journal: str | Path | None,
     about: dict[str, Any],
 ) -> Work:
-    """Checks what `score` was given and returns it as its sweeps want it.
+    """Checks the arguments of `score` and returns the work that they describe.
 
     Args:
-        logits_fn: as all that follow, what `score` was given.
-        key: of the journal only.
+        logits_fn: as all that follow, of `score`.
+        key: for the journal only.
         images: (N, H, W, C).
         labels: (N,).
         perturbation: of one image.
@@ -210,114 +255,51 @@ def prepare(
     Raises:
         ValueError: for wrong shapes or values, or another run's journal.
     """
-    images = np.asarray(images) if isinstance(images, jax.Array | list) else images
-    labels = np.asarray(labels)
-    ids = np.arange(len(labels)) if example_ids is None else np.asarray(example_ids)
-    _check(logits_fn, key, images, labels, ids, perturbation)
-    if devices is not None and not len(devices):
-        raise ValueError("devices is empty; give at least one, or None for all local ones")
-    for field, size in (("batch_size", batch_size), ("block_size", block_size)):
-        if size is not None:
-            checks.integer(field, size, low=1)
-    devices = tuple(jax.local_devices() if devices is None else devices)[: len(images)]
-    if isinstance(logits_fn, BlackBox):
-        runner = OnHost(logits_fn, perturbation, devices[0])
-    else:
-        runner = compile_for(devices, logits_fn, perturbation)
-    platform = devices[0].platform
-    block_size = _block_size(images, block_size, runner.num_devices, platform)
-    return Work(
-        runner=runner,
-        images=images,
-        labels=labels.astype(np.int32),
-        example_ids=ids.astype(np.int32),
-        block_size=block_size,
-        num_lanes=_num_lanes(
-            -(-block_size // runner.num_devices),
-            batch_size,
-            platform,
-            # A call of a black box costs more than the passes that idle lanes waste.
-            images_per_lane=1 if isinstance(logits_fn, BlackBox) else _IMAGES_PER_LANE,
-        ),
-        journal=open_journal(
-            journal,
-            lambda: {
-                "perturbation": journals.identity(perturbation),
-                "key": np.asarray(jax.random.key_data(key)),
-                **journals.about_data(images, labels, ids),
-                "block_size": block_size,
-                **about,
-                # Last, since what it answers follows from the images: those are named first.
-                "model": _identity(logits_fn, images),
-            },
-        ),
-    )
-
-
-def _check(
-    logits_fn: LogitsFn | BlackBox,
-    key: Key,
-    images: Any,
-    labels: np.ndarray,
-    example_ids: np.ndarray,
-    perturbation: Perturbation,
-) -> None:
     if not callable(perturbation):
         raise ValueError(
             f"perturbation is {perturbation!r}; it must be a function (key, image) -> image, such "
             "as rbjax.perturbations.create(name) makes"
         )
-    model = None if isinstance(logits_fn, BlackBox) else logits_fn
-    check_input(model, images, labels, key=key, example_ids=example_ids)
-
-
-def _stages(max_steps: int, stop: Flattening | None) -> Iterator[tuple[int, int]]:
-    """Yields first and last draw of each sweep: a stop rule looks at the curve between two."""
-    window = max_steps if stop is None else stop.window
-    for first in itertools.count(1, window):
-        if first > max_steps:
-            return
-        yield first, min(first + window - 1, max_steps)
-
-
-def _survival(first_failure: np.ndarray, max_steps: int) -> np.ndarray:
-    """Returns the share of images that withstood 0 to max_steps draws; 0 is no failure."""
-    failures = np.bincount(first_failure, minlength=max_steps + 1)
-    return 1.0 - np.cumsum(np.concatenate([[0], failures[1:]])) / len(first_failure)
-
-
-def _scores(
-    first_failure: np.ndarray, clean_correct: np.ndarray, max_steps: int, num_passes: int
-) -> Scores:
-    first_failure = np.where(first_failure == 0, max_steps + 1, first_failure).astype(np.int32)
-    steps = np.minimum(first_failure, max_steps)
-    return Scores(
-        first_failure=first_failure,
-        steps=steps,
-        robust=first_failure > max_steps,
-        clean_correct=clean_correct,
-        max_steps=max_steps,
-        forward_passes_run=num_passes,
-        forward_passes_needed=int(np.sum(steps, dtype=np.int64)),
+    box = logits_fn if isinstance(logits_fn, BlackBox) else None
+    model: Any = logits_fn
+    examples = check_examples(
+        images,
+        labels,
+        count_classes=lambda one: ANY_NUMBER if box else logits_shape(model, one)[1],
+        example_ids=example_ids,
+        key=key,
     )
-
-
-def _tell(
-    progress: Callable[[Progress], None] | None,
-    num_images: int,
-    num_before: int,
-    passes_before: int,
-    is_last: bool,
-    num_done: int,
-    num_robust: int,
-    num_passes: int,
-) -> None:
-    """Tells how far a sweep is; before the last one, those that withstood it are not finished."""
-    if progress is None:
-        return
-    finished = num_before + (num_done if is_last else num_done - num_robust)
-    robust = num_robust if is_last else 0
-    progress(Progress(num_images, finished, robust, passes_before + num_passes))
+    for field, size in (("batch_size", batch_size), ("block_size", block_size)):
+        if size is not None:
+            checks.integer(field, size, low=1)
+    placement = Placement(devices)
+    placement = Placement(placement.devices[: 1 if box else len(examples.labels)])
+    num_devices, platform = len(placement.devices), placement.devices[0].platform
+    block_size = _block_size(examples.images, block_size, num_devices, platform)
+    work = Work(
+        runner=(OnHost if box else Compiled)(placement, model, perturbation),
+        examples=examples,
+        block_size=block_size,
+        num_lanes=_num_lanes(
+            -(-block_size // num_devices),
+            batch_size,
+            platform,
+            # A call of a black box costs more than the passes that idle lanes waste.
+            images_per_lane=1 if box else _IMAGES_PER_LANE,
+        ),
+        journal=None,
+    )
+    if journal is None:
+        return work
+    about["perturbation"] = journals.identity(perturbation)
+    sample = to_float(journals.sample(examples.images))
+    if box is not None:
+        answers = journals.digest(box.labels(np.array(sample)))
+        about["model"] = f"black box {journals.identity(box.predict)} {answers}"
+    else:
+        about["model"] = journals.identity(model, sample)
+    header = journals.describe(key, *examples[:3], block_size=block_size, **about)
+    return work._replace(journal=journals.Journal(journal, header))
 
 
 def _num_lanes(num_rows: int, batch_size: int | None, platform: str, images_per_lane: int) -> int:
@@ -336,12 +318,3 @@ def _block_size(images: Any, block_size: int | None, num_devices: int, platform:
         num_blocks = -(-len(images) // block_size)
         block_size = -(-len(images) // num_blocks)
     return min(block_size, len(images))
-
-
-def _identity(model: LogitsFn | BlackBox, images: Any) -> str:
-    """Returns what is known of a model, the same in another process."""
-    asked = to_float(journals.sample(images))
-    if isinstance(model, BlackBox):
-        answers = model.labels(np.array(asked))
-        return f"black box {journals.identity(model.predict)} {journals.digest(answers)}"
-    return journals.identity(model, asked)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +13,10 @@ import numpy as np
 from jax.tree_util import Partial
 
 from rbjax import checks, prng
+from rbjax.blocks import Block, check_examples, cut, map_blocks
 from rbjax.convolution import loop_safe
-from rbjax.inputs import to_float
+from rbjax.inputs import logits_shape, to_float
 from rbjax.losses.adversarial import margin
-from rbjax.rpr.blocks import check_input, run_blocks
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key, LogitsFn
 
@@ -106,12 +106,12 @@ class _State(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """What one run found."""
+    """The results of one run."""
 
-    log_probability: Array
-    levels: Array
-    acceptance: Array
-    converged: Array
+    log_probability: Any
+    levels: Any
+    acceptance: Any
+    converged: Any
 
 
 def failure_probability(
@@ -176,26 +176,32 @@ def failure_probability(
         Robustness", arXiv 1811.07209, algorithm 1; Cotter, Roberts, Stuart and White 2013, "MCMC
         Methods for Functions", arXiv 1202.0709 (Crank-Nicolson).
     """
-    images, labels = np.asarray(images), np.asarray(labels)
-    ids = np.arange(len(labels)) if example_ids is None else np.asarray(example_ids)
-    check_input(logits_fn, images, labels, key=key, example_ids=ids)
+    examples = check_examples(
+        images,
+        labels,
+        count_classes=lambda one: logits_shape(logits_fn, one)[1],
+        example_ids=example_ids,
+        key=key,
+    )
     options = _options(noise, clipped, num_particles, quantile, num_moves, max_levels)
     scale = checks.real("scale", scale)
     num_runs = checks.integer("num_runs", num_runs, low=1)
     default = _PER_BLOCK.get(jax.default_backend(), _PER_BLOCK_ELSEWHERE)
     batch_size = default if batch_size is None else checks.integer("batch_size", batch_size, low=1)
-    keys = prng.per_example(key, jnp.repeat(jnp.asarray(ids, jnp.int32), num_runs))
-    keys = prng.per_draw(keys, jnp.tile(jnp.arange(num_runs), len(images)))
-    owners = np.repeat(np.arange(len(images)), num_runs)
+    num_images = len(examples.labels)
+    keys = prng.per_example(key, jnp.repeat(jnp.asarray(examples.example_ids), num_runs))
+    keys = prng.per_draw(keys, jnp.tile(jnp.arange(num_runs), num_images))
+    owners = np.repeat(np.arange(num_images), num_runs)
     run = _run_weights if isinstance(logits_fn, Partial) else _run_function
 
-    def run_rows(rows: np.ndarray) -> _Run:
+    def run_rows(block: Block, _: None) -> dict[str, Array]:
+        rows = block.fill(block.rows)
         owner = owners[rows]
-        block = to_float(images[owner]), jnp.asarray(labels[owner], jnp.int32)
-        return run(options, logits_fn, keys[rows], *block, scale)
+        batch = to_float(examples.read(owner)), jnp.asarray(examples.labels[owner])
+        return run(options, logits_fn, keys[rows], *batch, scale)._asdict()
 
-    found = run_blocks(run_rows, len(owners), batch_size)
-    return _summarize(_Run(*(x.reshape(-1, num_runs) for x in found)), options)
+    runs = map_blocks(run_rows, cut(np.arange(len(owners)), batch_size))
+    return _summarize(_Run(**{k: x.reshape(-1, num_runs) for k, x in runs.items()}), options)
 
 
 def _run_block(

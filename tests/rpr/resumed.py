@@ -8,8 +8,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from rbjax import atomic
-from rbjax.rpr import journal
+from rbjax import atomic, journal
 from tests.rpr.known import score
 
 journal._SECONDS_BETWEEN_SAVES = 0.1
@@ -23,7 +22,7 @@ def main(folder: Path) -> None:
         max_steps=5000,
         block_size=8192,
         journal=folder / "journal",
-        progress=lambda state: print(state.num_scored, flush=True),
+        progress=lambda state: print(state.done, flush=True),
     )
     atomic.write_npz(folder / "scores.npz", **scores._asdict())
 

@@ -3,8 +3,6 @@
 import io
 import sys
 
-import pytest
-
 from rbjax import rpr
 from tests.rpr.known import MIXED, score
 
@@ -32,6 +30,13 @@ def test_a_file_sees_nothing(capsys):
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize(("scored", "robust", "survivors"), [(0, 0, 10), (4, 1, 7), (10, 3, 3)])
-def test_survivors_are_those_not_fooled_yet(scored, robust, survivors):
-    assert rpr.Progress(10, scored, robust, 0).num_survivors == survivors
+def test_survivors_are_those_not_fooled_yet():
+    """Of the images that are not finished all, of the others those that withstood every draw."""
+    seen = []
+    scores = score(MIXED, progress=seen.append)
+    assert all(s.of - s.done <= s.figures["survivors"] <= s.of for s in seen)
+    assert seen[-1].figures["survivors"] == scores.robust.sum() < len(MIXED)
+    repeated = score(MIXED, progress=seen.append, scorer=rpr.score_repeatedly, repetitions=3)
+    assert seen[-1][1:3] == (3 * len(MIXED), 3 * len(MIXED))
+    robust = (repeated.first_failure[:, -1] > 20).sum()
+    assert seen[-1].figures["survivors"] == robust

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from rbjax import atomic, rpr
-from rbjax.rpr import journal, sweep
+from rbjax import atomic, journal, rpr
+from rbjax.rpr import first_failures
 from tests.rpr.known import KEY, LOGITS_FN, MIXED, make_images, redraw, score, threshold
 
 SCRIPT = Path(__file__).with_name("resumed.py")
@@ -68,7 +68,7 @@ def test_a_memory_map_is_read_block_by_block(tmp_path):
 def test_interrupted_at_every_look(tmp_path, monkeypatch, options):
     """Whenever it stops, it goes on: no image lost, none scored again, the same passes run."""
     monkeypatch.setattr(journal, "_SECONDS_BETWEEN_SAVES", 0.0)
-    monkeypatch.setattr(sweep, "_SECONDS_PER_DISPATCH", 0.0)
+    monkeypatch.setattr(first_failures, "_SECONDS_PER_DISPATCH", 0.0)
     options = {"batch_size": 8, "block_size": 20, **options}
     looks = []
     unbroken = score(MIXED[:48], progress=looks.append, **options)
@@ -79,7 +79,7 @@ def test_interrupted_at_every_look(tmp_path, monkeypatch, options):
             scores, num_runs = _interrupted(folder, survives, passes, options), num_runs + 1
             assert num_runs <= len(looks)
         assert num_runs > 1
-        assert len(passes) - 1 == len({look.forward_passes_run for look in looks})
+        assert len(passes) - 1 == len({look.figures["passes"] for look in looks})
         assert scores.forward_passes_run == unbroken.forward_passes_run
         for one, other in zip(scores, unbroken, strict=True):
             np.testing.assert_array_equal(one, other)
@@ -90,8 +90,8 @@ def _interrupted(folder, survives, passes, options):
     enough = len(passes) + survives
 
     def progress(state):
-        if state.forward_passes_run > passes[-1]:
-            passes.append(state.forward_passes_run)
+        if state.figures["passes"] > passes[-1]:
+            passes.append(state.figures["passes"])
         if len(passes) > enough:
             raise KilledError
 
@@ -107,7 +107,7 @@ def test_interrupted_repetitions(tmp_path):
     done = []
 
     def progress(state):
-        done.append(state.num_scored)
+        done.append(state.done)
         if len(done) == 5:
             raise KilledError
 

@@ -9,7 +9,7 @@ import pytest
 from jax.tree_util import Partial
 
 from rbjax import perturbations, rpr
-from rbjax.rpr import scoring, sweep
+from rbjax.rpr import first_failures, scoring
 from tests.rpr.known import KEY, LOGITS_FN, MIXED, make_images, redraw, score, threshold
 
 ONE = jax.devices()[:1]
@@ -128,13 +128,13 @@ def test_hardly_a_pass_is_wasted():
 def test_lanes_are_compacted(monkeypatch):
     """What one long tail costs: 31 lanes of 32 fail at once and one goes on for 200 draws."""
     monkeypatch.setattr(scoring, "_IMAGES_PER_LANE", 1)
-    monkeypatch.setattr(sweep, "FEWEST_LANES", 8)
+    monkeypatch.setattr(first_failures, "FEWEST_LANES", 8)
     probabilities = np.ones(32)
     probabilities[5] = 0.0
     scores = score(probabilities, max_steps=200, batch_size=32)
     assert scores.forward_passes_needed == 231
     assert scores.forward_passes_run == 32 + 199 * 8
-    monkeypatch.setattr(sweep, "FEWEST_LANES", 2)
+    monkeypatch.setattr(first_failures, "FEWEST_LANES", 2)
     scores = score(probabilities, max_steps=200, batch_size=32)
     assert scores.forward_passes_run == 32 + 199 * 2
     assert scores.first_failure[5] == 201
@@ -213,14 +213,14 @@ def test_a_plain_function_and_new_weights():
 def test_progress_tells_how_far_it_is():
     seen = []
     scores = score(MIXED, progress=seen.append)
-    assert all(s.num_images == len(MIXED) for s in seen)
-    for field in ("num_scored", "num_robust", "forward_passes_run"):
-        values = [getattr(s, field) for s in seen]
+    assert all(s.of == len(MIXED) for s in seen)
+    robust = [s.figures["survivors"] - (s.of - s.done) for s in seen]
+    for values in ([s.done for s in seen], robust, [s.figures["passes"] for s in seen]):
         assert values == sorted(values)
     assert len(seen) > 1
-    assert seen[-1].num_scored == len(MIXED)
-    assert seen[-1].num_robust == scores.robust.sum()
-    assert seen[-1].forward_passes_run == scores.forward_passes_run
+    assert seen[-1].done == len(MIXED)
+    assert seen[-1].figures["survivors"] == robust[-1] == scores.robust.sum()
+    assert seen[-1].figures["passes"] == scores.forward_passes_run
 
 
 @pytest.mark.parametrize(

@@ -53,10 +53,10 @@ def test_all_fail_before_the_last_window():
 def test_progress_of_a_stopped_run():
     seen = []
     score(MIXED, stop=rpr.Flattening(window=4, tolerance=0.0), progress=seen.append)
-    assert [s.num_scored for s in seen] == sorted(s.num_scored for s in seen)
-    assert seen[-1].num_scored == len(MIXED)
-    assert all(s.num_robust <= s.num_scored for s in seen)
-    assert seen[-1].num_survivors == seen[-1].num_robust > 0
+    assert [s.done for s in seen] == sorted(s.done for s in seen)
+    assert seen[-1].done == len(MIXED)
+    assert all(s.of - s.done <= s.figures["survivors"] <= s.of for s in seen)
+    assert seen[-1].figures["survivors"] > 0
 
 
 def test_repetitions_have_draws_of_their_own():
