@@ -187,23 +187,22 @@ class Universal:
         targets: np.ndarray | None = None,
     ) -> Perturbed:
         """Crafts the perturbation and classifies the images with it; see `suite.Driver`."""
-        del example_ids, devices, targets  # it is crafted for the targets, and nothing is drawn
+        del example_ids, targets  # it is crafted for the targets, and nothing is drawn
         train, given = self.train, dict(self.options)
         if self.target_class is not None:
             given["targets"] = np.full(train.num_examples, self.target_class, np.int32)
 
-        def tell(done: int, of: int, _: float) -> None:
+        def tell(state: Progress) -> None:
             if progress is not None:
-                progress(Progress("crafting", done, of))
+                progress(state._replace(task="crafting"))
 
         crafts = UNIVERSAL[self.name]
         known = () if crafts is attacks.craft_universal_deepfool else (train.labels,)
         ids = train.example_ids
-        delta = crafts(
-            logits_fn, key, train.images, *known, example_ids=ids, progress=tell, **given
-        ).delta
-        found = attacks.evaluate_universal(
-            logits_fn, images, labels, delta, batch_size=batch_size or 256
+        given |= {"devices": devices, "progress": tell}
+        delta = crafts(logits_fn, key, train.images, *known, example_ids=ids, **given).delta
+        evaluation = attacks.evaluate_universal(
+            logits_fn, images, labels, delta, batch_size=batch_size or 256, devices=devices
         )
-        shown = {name: getattr(found, name) for name in Perturbed._fields if name != "kept"}
+        shown = {name: getattr(evaluation, name) for name in Perturbed._fields if name != "kept"}
         return Perturbed(**shown, kept={"perturbation": np.asarray(delta)})

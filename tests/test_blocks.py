@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -9,8 +14,10 @@ import numpy as np
 import pytest
 
 from rbjax import blocks
+from rbjax.attacks import passes
 from rbjax.blocks import Block, Blocks, Examples, Placement, cut, map_blocks
 from rbjax.journal import Journal
+from tests import shared_blocks
 
 N = 60
 IMAGES = np.random.default_rng(0).integers(0, 256, (N, 4, 4, 1), np.uint8)
@@ -136,3 +143,29 @@ def test_a_journal(tmp_path):
         np.testing.assert_array_equal(again[name], values)
     run(("square", "count"))
     assert computed == read == []
+
+
+def test_two_processes_share_the_blocks(tmp_path):
+    """Each computes its own blocks and returns the results of all, those of one process alone."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    script, environment = Path(shared_blocks.__file__), {**os.environ, "XLA_FLAGS": ""}
+    processes = [
+        subprocess.Popen([sys.executable, script, str(i), str(port), tmp_path], env=environment)
+        for i in range(2)
+    ]
+    assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("NUM_STEPS", "NUM_QUERIES", "STRETCHES", "VERSIONS"):
+            patch.setattr(passes, name, getattr(passes, name))
+        expected = shared_blocks.run(None)
+    assert len(list((tmp_path / "attacks").glob("*-block-*.npz"))) == 2 * 4
+    assert len(list((tmp_path / "corruptions").glob("*-block-*.npz"))) == 2 * 4
+    assert 0 < expected["robust"].sum() < shared_blocks.NUM
+    for number, own in enumerate([32, 28]):
+        with np.load(tmp_path / f"{number}.npz") as results:
+            assert set(results["told"]) == {own}
+            for name in expected.keys() - {"told"}:
+                np.testing.assert_array_equal(results[name], expected[name], err_msg=name)
+                assert results[name].dtype == expected[name].dtype

@@ -1,12 +1,14 @@
 """Checks that catch a false sense of robustness: is a model robust, or is it hard to attack?
 
-A few hundred images are enough. `probe.py` asks and attacks the model, `findings.py` says what
-follows from what was seen.
+A few hundred images are enough. `probe.py` queries and attacks the model, `findings.py` says what
+follows from the evidence.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +19,7 @@ from rbjax.attacks.findings import Finding, judge
 from rbjax.attacks.norms import NORMS, check_size
 from rbjax.attacks.probe import Probe, gather
 from rbjax.attacks.square import square
-from rbjax.inputs import check_dataset, to_float
+from rbjax.blocks import Blocks, Placement, block_size, check_examples
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key
 
@@ -32,6 +34,7 @@ def diagnose(
     norm: str = "linf",
     example_ids: np.ndarray | Array | None = None,
     batch_size: int = 128,
+    devices: Sequence[Any] | None = None,
     source: Model | None = None,
     black_box: CompiledAttack | None = None,
     num_queries: int = 300,
@@ -50,7 +53,8 @@ def diagnose(
         epsilon: radius of the ball, in pixel units, above 0.
         norm: `"linf"`, `"l2"` or `"l1"`.
         example_ids: (N,) integers, what keys are derived from; None: the row numbers.
-        batch_size: images at once.
+        batch_size: images at once, over all devices.
+        devices: the `jax.Device`s to use; None: all local ones.
         source: another model of the same classes, from which attacks are transferred.
         black_box: an attack without gradients in that norm; None: the square attack (none in l1).
         num_queries: of the square attack.
@@ -66,22 +70,23 @@ def diagnose(
         arXiv:1802.00420, section 3.1; Croce and Hein 2020, arXiv:2003.01690, whose code warns of
         randomness, probabilities and zero gradients.
     """
-    images, labels = np.asarray(images), np.asarray(labels)
-    ids = np.arange(len(images)) if example_ids is None else np.asarray(example_ids)
-    _check(logits_fn, images, labels, ids, epsilon, norm, batch_size)
+    lookup(NORMS, norm, what="norm")
+    check_size("epsilon", checks.real("epsilon", epsilon), norm)
+    if epsilon == 0:
+        raise ValueError("epsilon is 0; it must be above 0: nothing is attacked without a ball")
+    examples = check_examples(
+        np.asarray(images),
+        labels,
+        count_classes=functools.partial(count_classes, logits_fn),
+        example_ids=example_ids,
+        key=key,
+    )
     if black_box is None and norm != "l1":
         black_box = square(epsilon=epsilon, norm=norm, num_queries=num_queries)
-    probe = Probe(
-        key=key,
-        images=np.asarray(to_float(images)),
-        labels=labels.astype(np.int32),
-        example_ids=ids.astype(np.int32),
-        norm=norm,
-        epsilon=float(epsilon),
-        batch_size=min(batch_size, len(images)),
-    )
-    evidence = gather(probe, logits_fn, source, black_box)
-    return judge(evidence)
+    placement = Placement(devices)
+    size = block_size(len(examples.labels), batch_size, placement)
+    probe = Probe(key, Blocks(examples, placement, size), norm, float(epsilon))
+    return judge(gather(probe, logits_fn, source, black_box))
 
 
 def format_findings(findings: list[Finding]) -> str:
@@ -101,22 +106,3 @@ def format_findings(findings: list[Finding]) -> str:
         if not finding.passed:
             lines.append(f"{'':6}  {'':{width}}  -> {finding.advice}")
     return "\n".join(lines)
-
-
-def _check(
-    logits_fn: Model,
-    images: np.ndarray,
-    labels: np.ndarray,
-    ids: np.ndarray,
-    epsilon: float,
-    norm: str,
-    batch_size: int,
-) -> None:
-    """Raises a ValueError for what is wrong with the arguments."""
-    lookup(NORMS, norm, what="norm")
-    check_size("epsilon", checks.real("epsilon", epsilon), norm)
-    if epsilon == 0:
-        raise ValueError("epsilon is 0; it must be above 0: nothing is attacked without a ball")
-    checks.integer("batch_size", batch_size, low=1)
-    count = functools.partial(count_classes, logits_fn)
-    check_dataset(images, labels, count_classes=count, example_ids=ids)

@@ -1,4 +1,4 @@
-"""What follows from what was seen of a model: one check a function, each with its tolerance.
+"""What follows from the evidence on a model: one check a function, each with its tolerance.
 
 A share of images fails a check where it is above the tolerance beyond chance (the lower bound of
 its interval is), so that one image more or less is no alarm.
@@ -31,7 +31,7 @@ TOLERANCES = {
     "black_box": 0.01,
     "transfer": 0.01,
 }
-"""Shares of images, of those classified right but in "randomness".
+"""Shares of the correctly classified images, but in "randomness".
 
 Of 14 healthy models in 16 settings (linear, MLP, CNN; standard, adversarially and very robustly
 trained; 2, 10 and 100 classes; three radii), 200 images and 20 keys each in l-inf, the largest
@@ -43,7 +43,7 @@ or less for the rest; none failed. (That was with 4 noisy images and epsilon / 4
 
 
 class Finding(NamedTuple):
-    """What one check saw."""
+    """The result of one check."""
 
     name: str
     passed: bool
@@ -68,10 +68,10 @@ def _bounds(count: int, total: int) -> tuple[float, float]:
 def _of_right(
     name: str, evidence: Evidence, counted: np.ndarray, what: str, advice: str
 ) -> Finding:
-    """Returns the finding on a share of the images that are classified right."""
+    """Returns the finding on a share of the images that are correctly classified."""
     count, total = int(np.sum(counted & evidence.right)), int(np.sum(evidence.right))
     if total == 0:
-        return Finding(name, True, 0.0, "no image is classified right: nothing to attack", "")
+        return Finding(name, True, 0.0, "no image is correctly classified: nothing to attack", "")
     passed = _bounds(count, total)[0] <= TOLERANCES[name]
     seen = f"{count} of {total} images {what}"
     return _finding(name, passed, count / total, seen, advice)
@@ -110,14 +110,14 @@ def finite(evidence: Evidence) -> Finding:
 
 
 def clean_accuracy(evidence: Evidence) -> Finding:
-    """The images are classified right no less often than by chance."""
+    """The images are correctly classified no less often than by chance."""
     total, num_classes = evidence.logits.shape
     count = int(np.sum(evidence.right))
     return _finding(
         "clean_accuracy",
         _bounds(count, total)[1] >= 1 / num_classes,
         count / total,
-        f"{count} of {total} images are classified right as they are; {num_classes} classes",
+        f"{count} of {total} images are correctly classified as they are; {num_classes} classes",
         "worse than guessing: the labels' order or the normalisation does not belong to this model",
     )
 
@@ -187,7 +187,7 @@ def batch_dependence(evidence: Evidence) -> Finding:
 
 
 def zero_gradients(evidence: Evidence) -> Finding:
-    """Cross-entropy has a gradient at the images that are classified right."""
+    """Cross-entropy has a gradient at the images that are correctly classified."""
     sizes = evidence.gradients
     is_zero = sizes["cross_entropy"] == 0
     flat = int(np.sum(is_zero & (sizes["margin"] == 0) & evidence.right))
@@ -210,7 +210,7 @@ def saturation(evidence: Evidence) -> Finding:
     return _of_right(
         "saturation",
         evidence,
-        evidence.found["margin"] & ~evidence.found["cross_entropy"],
+        evidence.fooled["margin"] & ~evidence.fooled["cross_entropy"],
         "are fooled by climbing the margin and not by climbing cross-entropy",
         "PGD on cross-entropy overstates the robustness; attack with loss='margin' or 'dlr', or "
         "with run_autoattack",
@@ -218,7 +218,7 @@ def saturation(evidence: Evidence) -> Finding:
 
 
 def more_steps(evidence: Evidence) -> Finding:
-    """More steps leave no more images right; the value is by how many more, of those right."""
+    """More steps leave no more images unfooled; the value is by how many more, of those correct."""
     few, many = evidence.few_fooled & evidence.right, evidence.many_fooled & evidence.right
     lost, won = int(np.sum(few & ~many)), int(np.sum(many & ~few))
     finding = _of_right(
@@ -284,8 +284,8 @@ _RIVALS = {
 
 
 def rivals(evidence: Evidence) -> list[Finding]:
-    """Attacks that know less find next to nothing where PGD on two losses has found nothing."""
-    found = []
+    """Attacks that know less fool next to nothing that PGD on two losses does not fool."""
+    findings = []
     for name, rival in evidence.rivals.items():
         what, advice = _RIVALS[name]
         finding = _of_right(name, evidence, rival.fooled, what, advice)
@@ -295,8 +295,8 @@ def rivals(evidence: Evidence) -> list[Finding]:
         if evidence.num_samples is not None and not finding.passed:
             passed = not _above_half(alone, alone + by_chance)
             finding = _finding(name, passed, finding.value, finding.seen, advice)
-        found.append(finding)
-    return found
+        findings.append(finding)
+    return findings
 
 
 CHECKS: tuple[Callable[[Evidence], Finding], ...] = (

@@ -5,9 +5,8 @@ One compiled search serves all of them: radius, steps, loss and smoothing are it
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +17,8 @@ from rbjax import prng
 from rbjax.attacks import norms
 from rbjax.attacks.attack import CompiledAttack, column, select
 from rbjax.attacks.classifier import Classifier, Gradient, Model, Randomized, as_model, classifier
+from rbjax.blocks import Blocks
+from rbjax.inputs import to_float
 from rbjax.losses import adversarial
 from rbjax.typing import Array, Key
 
@@ -75,12 +76,12 @@ def _search(
     def step(number: Array, carry: tuple[Array, ...]) -> tuple[Array, ...]:
         current, best, highest, _, memory = carry
         draws = prng.per_draw(keys, number + 1)
-        found = _gradient(asked, draws, current, labels, plan)
+        ascent = _gradient(asked, draws, current, labels, plan)
         # With noise the logits are not those of `current`; only the last iterate is of use then.
-        best, highest = _higher(current, adversarial.margin(found.logits, labels), best, highest)
-        size = jnp.max(jnp.abs(found.gradient), axis=(1, 2, 3))
-        # The mean goes on over the steps, as few noisy images are used in each.
-        memory = gradient = found.gradient + jnp.where(plan.noise > 0, memory, 0.0)
+        best, highest = _higher(current, adversarial.margin(ascent.logits, labels), best, highest)
+        size = jnp.max(jnp.abs(ascent.gradient), axis=(1, 2, 3))
+        # The mean is continued over the steps, as each uses few noisy images.
+        memory = gradient = ascent.gradient + jnp.where(plan.noise > 0, memory, 0.0)
         if norm == "l1":
             gradient = norms.movable(gradient, current)
         moved = current + column(step_size) * norms.steepest(gradient, norm)
@@ -122,8 +123,7 @@ def _gradient(asked: Classifier, keys: Key, images: Array, labels: Array, plan: 
         draws = prng.per_draw(keys, draw)
         # Drawing as many normal numbers in vain would take longer than a small model.
         moved = jax.lax.cond(plan.noise > 0, noisy, lambda _: images, draws)
-        found = asked.value_and_grad(objective, draws, moved)
-        return jax.tree.map(jnp.add, sums, found)
+        return jax.tree.map(jnp.add, sums, asked.value_and_grad(objective, draws, moved))
 
     zeros = Gradient(
         loss=jnp.zeros(labels.shape),
@@ -143,92 +143,80 @@ _compiled_search: Callable[..., tuple[Array, ...]] = jax.jit(_search, static_arg
 _compiled_answer: Callable[..., Array] = jax.jit(_answer)
 
 
-@dataclasses.dataclass(frozen=True)
-class Probe:
-    """Images in blocks of one size, and the keys of what is random about them."""
+class Probe(NamedTuple):
+    """Images in blocks over the devices, and the keys of what is random about them."""
 
     key: Key
-    images: np.ndarray
-    """(N, H, W, C) float32."""
-    labels: np.ndarray
-    example_ids: np.ndarray
+    blocks: Blocks
     norm: str
     epsilon: float
-    batch_size: int
-
-    def blocks(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
-        """Yields (batch_size,) rows and how many count; the last block repeats its last row."""
-        for start in range(0, len(rows), self.batch_size):
-            block = rows[start : start + self.batch_size]
-            yield np.pad(block, (0, self.batch_size - len(block)), mode="edge"), len(block)
 
     def keys(self, stream: str, rows: np.ndarray) -> Key:
         """Returns the keys of some rows, of the stream with that name."""
-        return prng.per_example(prng.named(self.key, stream), jnp.asarray(self.example_ids[rows]))
+        ids = self.blocks.placement.split(self.blocks.examples.example_ids[rows])
+        return prng.per_example(prng.named(self.key, stream), ids)
 
     def answer(
-        self, model: Model, stream: str, *, images: np.ndarray | None = None, beside: bool = False
+        self, model: Any, stream: str, *, images: np.ndarray | None = None, beside: bool = False
     ) -> np.ndarray:
         """Returns the logits of all images, (N, K).
 
         Args:
-            model: the model.
+            model: the model, on the devices.
             stream: what the draws of a randomised model are named by.
             images: others in their place.
             beside: whether every second image of a block is replaced by its negative; the rows
                 of those are NaN.
         """
-        images, found = self.images if images is None else images, []
-        for rows, count in self.blocks(np.arange(len(images))):
-            block = jnp.asarray(images[rows])
+        blocks, size = self.blocks, self.blocks.size
+        if images is not None:
+            blocks = blocks._replace(examples=blocks.examples._replace(images=images))
+
+        def ask(rows: np.ndarray, images: Array) -> dict[str, Array]:
             if beside:
-                block = block.at[1::2].set(1.0 - block[1::2])
-            logits = np.array(_compiled_answer(as_model(model), self.keys(stream, rows), block))
-            if beside:
-                logits[1::2] = np.nan
-            found.append(logits[:count])
-        return np.concatenate(found)
+                is_second = (np.arange(size) % 2 == 1)[:, None, None, None]
+                images = jnp.where(is_second, 1.0 - images, images)
+            return {"logits": _compiled_answer(model, self.keys(stream, rows), images)}
+
+        logits = blocks.map(ask)["logits"]
+        if beside:
+            logits[np.arange(len(logits)) % size % 2 == 1] = np.nan
+        return logits
 
     def search(
-        self, model: Model, stream: str, plan: Search, rows: np.ndarray | None = None
+        self, model: Any, stream: str, plan: Search, rows: np.ndarray | None = None
     ) -> Searched:
         """Returns where a search leads from some of the images (None: all), on the host."""
-        rows = np.arange(len(self.images)) if rows is None else rows
 
-        def run(keys: Key, images: Array, labels: Array) -> tuple[Array, ...]:
-            return _compiled_search(self.norm, as_model(model), keys, images, labels, plan)
+        def run(rows: np.ndarray, images: Array) -> dict[str, Array]:
+            labels = self.blocks.placement.split(self.blocks.examples.labels[rows])
+            keys = self.keys(stream, rows)
+            parts = _compiled_search(self.norm, model, keys, images, labels, plan)
+            return dict(zip(Searched._fields, parts, strict=True))
 
-        return Searched(*self._over(run, stream, rows))
+        return Searched(**self.blocks.map(run, rows))
 
     def attack(
-        self, model: Model, attack: CompiledAttack, stream: str, rows: np.ndarray
+        self, model: Any, attack: CompiledAttack, stream: str, rows: np.ndarray
     ) -> np.ndarray:
         """Returns which of some images an attack fools."""
 
-        def run(keys: Key, images: Array, labels: Array) -> tuple[Array]:
-            result = attack(model, keys, images, labels, epsilon=self.epsilon)
-            return (result.fooled,)
+        def run(rows: np.ndarray, images: Array) -> dict[str, Array]:
+            labels = self.blocks.placement.split(self.blocks.examples.labels[rows])
+            result = attack(model, self.keys(stream, rows), images, labels, epsilon=self.epsilon)
+            return {"fooled": result.fooled}
 
-        return self._over(run, stream, rows)[0]
-
-    def _over(
-        self, run: Callable[[Key, Array, Array], tuple[Array, ...]], stream: str, rows: Any
-    ) -> list[np.ndarray]:
-        found = []
-        for block, count in self.blocks(rows):
-            keys, images = self.keys(stream, block), jnp.asarray(self.images[block])
-            parts = jax.device_get(run(keys, images, jnp.asarray(self.labels[block])))
-            found.append([part[:count] for part in parts])
-        return [np.concatenate(parts) for parts in zip(*found, strict=True)]
+        return self.blocks.map(run, rows)["fooled"]
 
 
 class Rival(NamedTuple):
-    """An attack that should find nothing where plain gradients have found nothing."""
+    """An attack that should fool nothing that plain gradients do not fool."""
 
     fooled: np.ndarray
     """(N,) bool, images that it alone fools."""
     by_chance: np.ndarray
-    """(N,) bool, of the other images found those that fool when asked again (randomised)."""
+    """(N,) bool, images that the adversarial ones of plain gradients fool when asked again
+    (randomised)."""
 
 
 class Evidence(NamedTuple):
@@ -254,14 +242,14 @@ class Evidence(NamedTuple):
     """(1 + len(EPSILONS), N) of the image, and after a search within each radius."""
     large_fooled: np.ndarray
     """By a search without any ball."""
-    found: dict[str, np.ndarray]
+    fooled: dict[str, np.ndarray]
     """Fooled by the best iterate that climbed "cross_entropy" or "margin"."""
     rivals: dict[str, Rival]
     """By the name of the check."""
 
     @property
     def right(self) -> np.ndarray:
-        """(N,) bool, which images are classified right as they are."""
+        """(N,) bool, which images are correctly classified as they are."""
         return np.argmax(self.logits, axis=1) == self.labels
 
 
@@ -281,7 +269,10 @@ def gather(
     probe: Probe, model: Model, source: Model | None, black_box: CompiledAttack | None
 ) -> Evidence:
     """Asks and attacks a model for all that the checks judge by."""
-    shape, epsilon = probe.images.shape[1:], probe.epsilon
+    place, examples = probe.blocks.placement, probe.blocks.examples
+    model = place.replicate(as_model(model))
+    source = None if source is None else place.replicate(as_model(source))
+    shape, epsilon = examples.images.shape[1:], probe.epsilon
     looks = {
         loss: probe.search(model, "gradient", Search(1, 0.0, 0.0, loss == "margin"))
         for loss in ("cross_entropy", "margin")
@@ -294,8 +285,8 @@ def gather(
     margin = probe.search(model, "margin", Search(MANY_STEPS, epsilon, epsilon, margin=True))
     large = Search(MANY_STEPS, unbounded(probe.norm, shape), epsilon)
     return Evidence(
-        labels=probe.labels,
-        largest_pixel=float(np.max(probe.images)),
+        labels=examples.labels,
+        largest_pixel=float(np.max(to_float(examples.images))),
         num_samples=model.num_samples if isinstance(model, Randomized) else None,
         logits=probe.answer(model, "answer"),
         again=probe.answer(model, "again" if isinstance(model, Randomized) else "answer"),
@@ -303,9 +294,9 @@ def gather(
         gradients={loss: look.gradient for loss, look in looks.items()},
         few_fooled=few.last_fooled,
         many_fooled=many[-1].last_fooled,
-        margins=np.stack([looks["margin"].margin, *(found.margin for found in many)]),
+        margins=np.stack([looks["margin"].margin, *(search.margin for search in many)]),
         large_fooled=probe.search(model, "large", large).fooled,
-        found={"cross_entropy": many[-1].fooled, "margin": margin.fooled},
+        fooled={"cross_entropy": many[-1].fooled, "margin": margin.fooled},
         rivals=_rivals(probe, model, source, black_box, (many[-1], margin)),
     )
 
@@ -315,10 +306,10 @@ def _rivals(
     model: Model,
     source: Model | None,
     black_box: CompiledAttack | None,
-    found: tuple[Searched, ...],
+    searches: tuple[Searched, ...],
 ) -> dict[str, Rival]:
-    """Returns what other attacks find on the images that plain gradients leave unfooled."""
-    unfooled = ~np.any([search.fooled for search in found], axis=0)
+    """Returns what other attacks fool of the images that plain gradients leave unfooled."""
+    unfooled = ~np.any([search.fooled for search in searches], axis=0)
     rows = np.flatnonzero(unfooled)
     attacks = {"smoothed_gradients": lambda: _smoothed(probe, model, rows)}
     if black_box is not None:
@@ -327,7 +318,7 @@ def _rivals(
         attacks["transfer"] = lambda: _transferred(probe, model, source, rows)
     by_chance = np.zeros_like(unfooled)
     if isinstance(model, Randomized):
-        for search in found:
+        for search in searches:
             by_chance |= unfooled & _fools(probe, model, "chance", search.images)
     rivals = {}
     for name, attack in attacks.items():
@@ -341,19 +332,19 @@ def _rivals(
 def _fools(probe: Probe, model: Model, stream: str, images: np.ndarray) -> np.ndarray:
     """Returns which of N images are not taken for their labels."""
     logits = probe.answer(model, stream, images=images)
-    return np.argmax(logits, axis=1) != probe.labels
+    return np.argmax(logits, axis=1) != probe.blocks.examples.labels
 
 
 def _smoothed(probe: Probe, model: Model, rows: np.ndarray) -> np.ndarray:
     """Returns which rows a search along gradients averaged over noise fools."""
-    noise = smoothing(probe.norm, probe.epsilon, probe.images.shape[1:])
+    noise = smoothing(probe.norm, probe.epsilon, probe.blocks.examples.images.shape[1:])
     plan = Search(MANY_STEPS, probe.epsilon, probe.epsilon, noise=noise, num_draws=NUM_DRAWS)
     return probe.search(model, "smoothed", plan, rows).fooled
 
 
 def _transferred(probe: Probe, model: Model, source: Model, rows: np.ndarray) -> np.ndarray:
     """Returns which rows are fooled by what was crafted on another model."""
-    images = np.array(probe.images)
+    images = np.array(to_float(probe.blocks.examples.images))
     plan = Search(MANY_STEPS, probe.epsilon, probe.epsilon)
     images[rows] = probe.search(source, "source", plan, rows).images
     return _fools(probe, model, "transfer", images)[rows]

@@ -286,13 +286,20 @@ def test_another_black_box():
 
 
 def test_uint8_order_and_batch_size():
-    """The same from 8-bit images, in any order by the ids, and in blocks of any size."""
+    """The same from 8-bit images, in any order by the ids, in any blocks, on any devices."""
     logits_fn, images, labels = trained("adversarial")
     stored = np.round(images * 255).astype(np.uint8)
     ids, order = np.arange(500, 700), np.random.default_rng(1).permutation(NUM_IMAGES)
     key = jax.random.key(3)
     first = diagnose(
-        logits_fn, key, stored, labels, epsilon=EPSILON, example_ids=ids, batch_size=200
+        logits_fn,
+        key,
+        stored,
+        labels,
+        epsilon=EPSILON,
+        example_ids=ids,
+        batch_size=200,
+        devices=jax.local_devices()[:1],
     )
     second = diagnose(
         logits_fn,

@@ -81,6 +81,24 @@ def test_the_mean_is_taken_before_the_sign():
     assert float(result.delta.ravel()[0]) == pytest.approx(-0.1)
 
 
+@pytest.mark.parametrize("options", [{}, {"norm": "l2", "batch_size": 13}])
+def test_devices_do_not_matter(options):
+    """One device gives what eight give, and all eight are used."""
+    options = {"num_epochs": 2, "step_size": 0.013, **options}
+    one = craft(devices=jax.local_devices()[:1], **options)
+    eight = craft(devices=jax.local_devices(), **options)
+    np.testing.assert_allclose(one.delta, eight.delta, atol=1e-6)
+    np.testing.assert_allclose(one.loss, eight.loss, rtol=1e-5)
+    known = [
+        evaluate_universal(
+            LOGITS_FN, IMAGES, LABELS, one.delta, batch_size=16, devices=jax.local_devices()[:n]
+        )
+        for n in (1, 8)
+    ]
+    for first, second in zip(*known, strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
 def test_the_order_of_storage_does_not_matter():
     order = np.random.default_rng(3).permutation(50)
     one = craft(example_ids=np.arange(50), num_epochs=2, step_size=0.013)
@@ -91,11 +109,11 @@ def test_the_order_of_storage_does_not_matter():
 def test_eight_bit_images_and_progress():
     images = np.round(IMAGES * 255).astype(np.uint8)
     seen = []
-    small = craft(images, progress=lambda *told: seen.append(told), num_epochs=2)
+    small = craft(images, progress=seen.append, num_epochs=2)
     wide = craft(images.astype(np.float32) / 255, num_epochs=2)
     np.testing.assert_array_equal(small.delta, wide.delta)
-    assert [(done, of) for done, of, _ in seen] == [(1, 2), (2, 2)]
-    assert [loss for *_, loss in seen] == small.loss.tolist()
+    assert [(told.done, told.of) for told in seen] == [(1, 2), (2, 2)]
+    assert [told.figures["loss"] for told in seen] == small.loss.tolist()
 
 
 def test_not_above_the_mean_of_the_images_own_attacks():

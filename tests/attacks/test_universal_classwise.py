@@ -75,11 +75,17 @@ def test_own_perturbations_fool_both_classes_where_one_fools_one():
 
 def test_targets_and_progress():
     seen = []
-    result = craft(targets=np.ones(50, int), num_epochs=2, progress=lambda *told: seen.append(told))
+    result = craft(targets=np.ones(50, int), num_epochs=2, progress=seen.append)
     for label in (0, 1):
         np.testing.assert_allclose(result.delta[label], 0.05 * TOWARDS_1 * 2, atol=1e-6)
-    assert [(done, of) for done, of, _ in seen] == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    assert [loss for *_, loss in seen] == result.loss[:2].ravel().tolist()
+    assert [(told.done, told.of) for told in seen] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert [told.figures["loss"] for told in seen] == result.loss[:2].ravel().tolist()
+
+
+def test_devices_do_not_matter():
+    one, eight = (craft(num_epochs=2, devices=jax.local_devices()[:n]) for n in (1, 8))
+    np.testing.assert_allclose(one.delta, eight.delta, atol=1e-6)
+    np.testing.assert_allclose(one.loss, eight.loss, rtol=1e-5)
 
 
 def test_the_order_of_storage_does_not_matter():

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from rbjax.attacks.universal.apply import apply_classwise, apply_universal
 from rbjax.attacks.universal.deepfool import UniversalDeepFoolResult, craft_universal_deepfool
-from rbjax.attacks.universal.evaluation import UniversalEvaluation, evaluate_universal
+from rbjax.attacks.universal.evaluation import (
+    UniversalEvaluation,
+    apply_classwise,
+    apply_universal,
+    evaluate_universal,
+)
 from rbjax.attacks.universal.gradient import (
     ClasswiseResult,
     UniversalResult,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +15,10 @@ from rbjax.attacks.attack import Problem
 from rbjax.attacks.classifier import as_partial, classifier
 from rbjax.attacks.deepfool import DeepFoolPlan, to_candidates, walk
 from rbjax.attacks.norms import NORMS, check_size, project
-from rbjax.attacks.universal.apply import apply_universal
-from rbjax.attacks.universal.dataset import batches, check_ids, count_classes, epoch_order
-from rbjax.attacks.universal.evaluation import classify
+from rbjax.attacks.universal.evaluation import apply_universal, classify
+from rbjax.attacks.universal.gradient import epoch_order
+from rbjax.blocks import Blocks, Placement, Progress, Tell, block_size, check_examples, cut
+from rbjax.inputs import logits_shape
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key, LogitsFn
 
@@ -53,7 +54,8 @@ def craft_universal_deepfool(
     deepfool_steps: int = 10,
     batch_size: int = 256,
     example_ids: np.ndarray | Array | None = None,
-    progress: Callable[[int, int, float], None] | None = None,
+    devices: Sequence[Any] | None = None,
+    progress: Tell | None = None,
 ) -> UniversalDeepFoolResult:
     """Crafts one perturbation that changes the class of most images of a dataset.
 
@@ -61,14 +63,14 @@ def craft_universal_deepfool(
     k(clip(x + v)) = k(x), moves it by its own shortest way out: v <- P(v + d) with d DeepFool's
     perturbation of clip(x + v), in l2, and P the projection to the ball; then the share of images
     that v fools is measured, and the passes end when it is `fooling_rate`, or when no image moved
-    v. No label is needed: an image is fooled when it is classified otherwise than as it is. The
-    result does not depend on the order in which the examples are stored.
+    v. No label is needed: an image is fooled when its class changes. The result does not depend on
+    the order in which the examples are stored.
 
     Args:
         logits_fn: images -> logits (B, K). With `Partial(model.apply, variables)` new weights do
             not compile again.
         key: one key, for the order of the examples.
-        images: (N, H, W, C) uint8, or floating in [0, 1]; may stay on the host.
+        images: (N, H, W, C) uint8, or floating in [0, 1]; read block by block.
         epsilon: radius of the ball, in pixel units.
         norm: `"linf"`, `"l2"` or `"l1"`, of the ball alone.
         fooling_rate: the share to be fooled, in [0, 1].
@@ -79,7 +81,9 @@ def craft_universal_deepfool(
             leaves v as it is.
         batch_size: images classified at once when the share is measured.
         example_ids: (N,) integers; None: the row numbers.
-        progress: called after each pass with passes made, the most there will be and the share.
+        devices: the `jax.Device`s to classify on; None: all local ones. Images move the
+            perturbation one after another, on the first of them.
+        progress: called after each pass, with the share that is "fooled".
 
     Returns:
         The perturbation and the share that each pass reached.
@@ -94,39 +98,49 @@ def craft_universal_deepfool(
         Their code leaves out an image that DeepFool fools with the last of its steps, here it is
         left out if it is not fooled at all; and it has no largest number of passes.
     """
-    images = np.asarray(images) if isinstance(images, jax.Array | list) else images
-    num_examples = len(images)
-    count_classes(logits_fn, images)
+    examples = check_examples(
+        images,
+        np.zeros(len(images), np.int32),
+        count_classes=lambda one: logits_shape(logits_fn, one)[-1],
+        example_ids=example_ids,
+        key=key,
+    )
     lookup(NORMS, norm, what="norm")
     check_size("epsilon", checks.real("epsilon", epsilon, low=-np.inf), norm)
     checks.real("fooling_rate", fooling_rate, high=1.0)
     checks.integer("max_passes", max_passes, low=1)
-    checks.integer("batch_size", batch_size, low=1)
     plan = DeepFoolPlan(
         norm="l2",
         num_steps=checks.integer("deepfool_steps", deepfool_steps, low=1),
         num_candidates=checks.integer("num_candidates", num_candidates, low=2),
         overshoot=checks.real("overshoot", overshoot),
     )
-    ids, model = check_ids(example_ids, num_examples), as_partial(logits_fn)
-    delta = best = jnp.zeros(images.shape[1:], jnp.float32)
-    clean = classify(logits_fn, images, delta, batch_size=batch_size)
+    placement, num_examples = Placement(devices), len(examples.labels)
+    blocks = Blocks(examples, placement, block_size(num_examples, batch_size, placement))
+    model = placement.replicate(as_partial(logits_fn))
+    model_of_first = jax.device_put(as_partial(logits_fn), placement.devices[0])
+    delta = best = np.zeros(examples.images.shape[1:], np.float32)
+    clean = classify(blocks, model, delta)
     rates, moves = [], []
     for number in range(max_passes):
         counts = []
-        for rows, mask in batches(epoch_order(key, ids, number), min(_BLOCK, num_examples)):
-            references = np.where(mask, clean[rows], _NO_CLASS)
-            delta, count = _visit(plan, norm, model, delta, images[rows], references, epsilon)
+        order = epoch_order(key, examples.example_ids, number)
+        for block in cut(order, min(_BLOCK, num_examples)):
+            is_filling = np.arange(block.size) >= len(block.rows)
+            references = np.where(is_filling, _NO_CLASS, block.fill(clean[block.rows]))
+            batch = block.fill(examples.read(block.rows)), references
+            delta, count = _visit(plan, norm, model_of_first, delta, *batch, epsilon)
             counts.append(count)
         moves.append(int(np.sum(jax.device_get(counts))))
-        perturbed = classify(logits_fn, images, delta, batch_size=batch_size)
+        delta = jax.device_get(delta)
+        perturbed = classify(blocks, model, delta)
         rates.append(float(np.mean(perturbed != clean)))
         best = delta if rates[-1] >= max(rates) else best
         if progress is not None:
-            progress(number + 1, max_passes, rates[-1])
+            progress(Progress("", number + 1, max_passes, {"fooled": rates[-1]}))
         if rates[-1] >= fooling_rate or moves[-1] == 0:
             break
-    return UniversalDeepFoolResult(best, np.asarray(rates), np.asarray(moves))
+    return UniversalDeepFoolResult(jnp.asarray(best), np.asarray(rates), np.asarray(moves))
 
 
 def _visit_block(

@@ -1,21 +1,49 @@
-"""What a universal perturbation does to a dataset: to each image, each class and all."""
+"""A universal perturbation on images, and what it does to each of a dataset, each class and all."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from rbjax import checks
 from rbjax.attacks.classifier import as_partial
-from rbjax.attacks.universal.apply import apply_classwise
-from rbjax.attacks.universal.dataset import batches, count_classes
+from rbjax.blocks import Blocks, Placement, block_size, check_examples
 from rbjax.convolution import loop_safe
-from rbjax.inputs import check_labels
+from rbjax.inputs import logits_shape, to_float
 from rbjax.typing import Array, LogitsFn
+
+
+def apply_universal(images: np.ndarray | Array, delta: np.ndarray | Array) -> Array:
+    """Returns `clip(images + delta, 0, 1)`.
+
+    Args:
+        images: (..., H, W, C) uint8, or floating in [0, 1].
+        delta: (H, W, C), in pixel units.
+
+    Returns:
+        float32 images in [0, 1].
+    """
+    return jnp.clip(to_float(images) + delta, 0.0, 1.0)
+
+
+def apply_classwise(
+    images: np.ndarray | Array, labels: np.ndarray | Array, deltas: np.ndarray | Array
+) -> Array:
+    """Returns `clip(images + deltas[labels], 0, 1)`, each image with its own class's perturbation.
+
+    Args:
+        images: (B, H, W, C) uint8, or floating in [0, 1].
+        labels: (B,) integers in [0, K).
+        deltas: (K, H, W, C), in pixel units.
+
+    Returns:
+        float32 images in [0, 1].
+    """
+    return apply_universal(images, jnp.asarray(deltas)[jnp.asarray(labels)])
 
 
 class UniversalEvaluation(NamedTuple):
@@ -31,13 +59,13 @@ class UniversalEvaluation(NamedTuple):
     fooling_rate: float
     """Share of the images whose class changed, labels aside."""
     accuracy: float
-    """Share of the perturbed images that are classified right."""
+    """Share of the perturbed images that are correctly classified."""
     clean_accuracy: float
-    """Share of the images that are classified right as they are."""
+    """Share of the images that are correctly classified as they are."""
     class_counts: np.ndarray
     """(K,) int64, images of each class."""
     class_correct: np.ndarray
-    """(K,) int64, perturbed images of each class that are classified right."""
+    """(K,) int64, perturbed images of each class that are correctly classified."""
     class_fooled: np.ndarray
     """(K,) int64, images of each class whose prediction changed."""
     prediction_counts: np.ndarray
@@ -58,16 +86,22 @@ def evaluate_universal(
     delta: np.ndarray | Array,
     *,
     batch_size: int = 256,
+    devices: Sequence[Any] | None = None,
 ) -> UniversalEvaluation:
     """Measures a perturbation, or one a class, on a dataset, every example once.
 
+    With several processes (`jax.distributed`) each is given all images, classifies its share of the
+    blocks, and returns the whole evaluation.
+
     Args:
         logits_fn: images -> logits (B, K).
-        images: (N, H, W, C) uint8, or floating in [0, 1]; may stay on the host.
+        images: (N, H, W, C) uint8, or floating in [0, 1]; an array, a memory map, or whatever is
+            indexed by slices and row numbers. They are read block by block.
         labels: (N,) integers.
         delta: in pixel units: (H, W, C) for all images, or (K, H, W, C), and every image gets that
             of its own label.
-        batch_size: images classified at once.
+        batch_size: images classified at once, over all devices.
+        devices: the `jax.Device`s to use; None: all local ones.
 
     Returns:
         Predictions with and without the perturbation, and what follows from them.
@@ -75,22 +109,23 @@ def evaluate_universal(
     Raises:
         ValueError: for wrong shapes or values.
     """
-    images = np.asarray(images) if isinstance(images, jax.Array | list) else images
-    labels = np.asarray(labels)
-    num_classes = count_classes(logits_fn, images)
-    check_labels(labels, num_examples=len(images), num_classes=num_classes)
-    checks.integer("batch_size", batch_size, low=1)
-    shape = images.shape[1:]
+    examples = check_examples(
+        images, labels, count_classes=lambda one: logits_shape(logits_fn, one)[-1]
+    )
+    placement = Placement(devices)
+    blocks = Blocks(examples, placement, block_size(len(examples.labels), batch_size, placement))
+    labels, num_classes, shape = examples.labels, examples.num_classes, examples.images.shape[1:]
     if np.shape(delta) not in (shape, (num_classes, *shape)):
         raise ValueError(
             f"delta has shape {np.shape(delta)}; it must be {shape}, one image's, or "
             f"{(num_classes, *shape)}, one a class"
         )
-    clean = classify(logits_fn, images, np.zeros(shape, np.float32), batch_size=batch_size)
-    perturbed = classify(logits_fn, images, delta, labels, batch_size=batch_size)
+    model = placement.replicate(as_partial(logits_fn))
+    clean = classify(blocks, model, np.zeros(shape, np.float32))
+    perturbed = classify(blocks, model, np.asarray(delta))
     correct, fooled = perturbed == labels, perturbed != clean
     counts = np.bincount(perturbed, minlength=num_classes)
-    dominant = int(np.argmax(counts))
+    dominant, shares = int(np.argmax(counts)), counts[counts > 0] / counts.sum()
     return UniversalEvaluation(
         predictions=perturbed,
         clean_predictions=clean,
@@ -103,46 +138,29 @@ def evaluate_universal(
         prediction_counts=counts,
         dominant_label=dominant,
         dominant_share=float(counts[dominant] / len(labels)),
-        entropy=_entropy(counts),
+        entropy=float(-np.sum(shares * np.log(shares))),
     )
 
 
-def classify(
-    logits_fn: LogitsFn,
-    images: np.ndarray,
-    delta: np.ndarray | Array,
-    labels: np.ndarray | None = None,
-    *,
-    batch_size: int,
-) -> np.ndarray:
-    """Returns the classes of perturbed images, in batches of one size.
+def classify(blocks: Blocks, model: Partial, delta: np.ndarray) -> np.ndarray:
+    """Returns the classes of perturbed images.
 
     Args:
-        logits_fn: images -> logits (B, K).
-        images: (N, H, W, C) uint8, or floating in [0, 1].
-        delta: (H, W, C), or (K, H, W, C) with labels.
-        labels: (N,) integers.
-        batch_size: images at once.
+        blocks: N images.
+        model: the logits function, its weights on the devices.
+        delta: (H, W, C), or (K, H, W, C) and each image gets that of its label.
 
     Returns:
         (N,) int32.
     """
-    model = as_partial(logits_fn)
-    deltas = jnp.asarray(delta)
-    deltas = deltas if deltas.ndim == 4 else deltas[None]
-    which = np.zeros(len(images), np.int32)
-    if labels is not None and len(deltas) > 1:
-        which = labels.astype(np.int32)
-    found = []
-    for rows, mask in batches(np.arange(len(images)), min(batch_size, len(images))):
-        found.append(np.asarray(_classify(model, images[rows], which[rows], deltas))[mask])
-    return np.concatenate(found)
+    deltas = blocks.placement.replicate(delta.reshape(-1, *delta.shape[-3:]))
 
+    def ask(rows: np.ndarray, images: Array) -> dict[str, Array]:
+        which = blocks.examples.labels[rows] if len(deltas) > 1 else np.zeros_like(rows, np.int32)
+        which = blocks.placement.split(which)
+        return {"predictions": _classify(model, images, which, deltas)}
 
-def _entropy(counts: np.ndarray) -> float:
-    """Returns `-sum p log p` of counts."""
-    shares = counts[counts > 0] / counts.sum()
-    return float(-np.sum(shares * np.log(shares)))
+    return blocks.map(ask)["predictions"]
 
 
 @jax.jit

@@ -1,13 +1,13 @@
 """One perturbation for all images, or one a class, by steps along the gradient of the mean loss.
 
-The drivers loop on the host over blocks of one fixed size and call a compiled step, so that a
-dataset of any size fits; the last block is filled up with rows that count for nothing.
+The drivers loop on the host over batches of one size and call a compiled step, so that a dataset of
+any size fits; each batch is split over the devices, and padded with rows that count for nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,16 +17,13 @@ from jax.tree_util import Partial
 from rbjax import checks, prng
 from rbjax.attacks.classifier import as_partial
 from rbjax.attacks.norms import NORMS, check_size, project, sample, steepest
-from rbjax.attacks.universal.apply import apply_universal
-from rbjax.attacks.universal.dataset import batches, check_ids, count_classes, epoch_order
+from rbjax.attacks.universal.evaluation import apply_universal
+from rbjax.blocks import Blocks, Examples, Placement, Progress, Tell, check_examples, cut
 from rbjax.convolution import loop_safe
-from rbjax.inputs import check_labels
+from rbjax.inputs import check_labels, logits_shape
 from rbjax.losses.adversarial import cross_entropy
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key, LogitsFn
-
-Progress = Callable[[int, int, float], None]
-"""Told epochs done, epochs in all and the epoch's loss."""
 
 
 class UniversalResult(NamedTuple):
@@ -62,7 +59,8 @@ def craft_universal(
     random_start: bool = False,
     targets: np.ndarray | Array | None = None,
     example_ids: np.ndarray | Array | None = None,
-    progress: Progress | None = None,
+    devices: Sequence[Any] | None = None,
+    progress: Tell | None = None,
 ) -> UniversalResult:
     """Crafts one perturbation that raises the loss of a whole dataset.
 
@@ -70,13 +68,13 @@ def craft_universal(
     delta <- P(delta + step_size d(g)) over shuffled batches, where g is the gradient of the batch's
     mean and d its sign (l-inf) or g / ||g|| (l2). With targets the mean loss of the targets is
     lowered instead, unclipped (it is bounded already). The result does not depend on the order
-    in which the examples are stored.
+    in which the examples are stored, and on the number of devices only up to rounding.
 
     Args:
         logits_fn: images -> logits (B, K). With `Partial(model.apply, variables)` new weights do
             not compile again.
         key: one key, for the order of the examples and the start.
-        images: (N, H, W, C) uint8, or floating in [0, 1]; may stay on the host.
+        images: (N, H, W, C) uint8, or floating in [0, 1]; read batch by batch.
         labels: (N,) integers.
         epsilon: radius of the ball, in pixel units.
         norm: `"linf"`, `"l2"` or `"l1"`.
@@ -87,7 +85,8 @@ def craft_universal(
         random_start: whether delta begins at a random point of the ball, not at 0.
         targets: (N,) integers, the class that each image is to be taken for.
         example_ids: (N,) integers; None: the row numbers.
-        progress: called after each epoch with epochs done, epochs in all and the epoch's loss.
+        devices: the `jax.Device`s to use; None: all local ones.
+        progress: called after each epoch, with its "loss".
 
     Returns:
         The perturbation and the loss of each epoch.
@@ -98,11 +97,12 @@ def craft_universal(
     Source:
         Shafahi et al. 2020, arXiv:1811.11304, algorithm 2.
     """
-    images = np.asarray(images) if isinstance(images, jax.Array | list) else images
-    labels = np.asarray(labels)
     ascent = _Ascent(norm, epsilon, num_epochs, step_size, loss_clip, random_start, batch_size)
-    data, _ = _check(ascent, logits_fn, images, labels, targets, example_ids)
-    return _climb(ascent, logits_fn, key, data, min(batch_size, len(images)), progress)
+    data = _check(ascent, logits_fn, key, images, labels, targets, example_ids)
+    ascent = ascent._replace(batch_size=min(batch_size, len(data.classes)))
+    rows, placement = np.arange(len(data.classes)), Placement(devices)
+    model = placement.replicate(as_partial(logits_fn))
+    return _climb(ascent, placement, model, key, data, rows, progress or (lambda _: None))
 
 
 def craft_universal_classwise(
@@ -120,7 +120,8 @@ def craft_universal_classwise(
     random_start: bool = False,
     targets: np.ndarray | Array | None = None,
     example_ids: np.ndarray | Array | None = None,
-    progress: Progress | None = None,
+    devices: Sequence[Any] | None = None,
+    progress: Tell | None = None,
 ) -> ClasswiseResult:
     """Crafts one perturbation a class, each on the images of its class alone.
 
@@ -130,7 +131,7 @@ def craft_universal_classwise(
     Args:
         logits_fn: as for `craft_universal`, as are all others.
         key: one key.
-        images: (N, H, W, C) uint8, or floating in [0, 1]; may stay on the host.
+        images: (N, H, W, C) uint8, or floating in [0, 1]; read batch by batch.
         labels: (N,) integers.
         epsilon: radius of each ball, in pixel units.
         norm: `"linf"`, `"l2"` or `"l1"`.
@@ -141,7 +142,8 @@ def craft_universal_classwise(
         random_start: whether each begins at a random point of the ball, not at 0.
         targets: (N,) integers, the class that each image is to be taken for.
         example_ids: (N,) integers; None: the row numbers.
-        progress: called after each epoch of each class, with those done and those in all.
+        devices: the `jax.Device`s to use; None: all local ones.
+        progress: called after each epoch of each class, with its "loss".
 
     Returns:
         The perturbations and the losses.
@@ -153,25 +155,26 @@ def craft_universal_classwise(
         Benz et al. 2021, "Universal Adversarial Training with Class-Wise Perturbations", ICME: a
         perturbation a class, each with the steps of Shafahi et al.
     """
-    images = np.asarray(images) if isinstance(images, jax.Array | list) else images
-    labels = np.asarray(labels)
     ascent = _Ascent(norm, epsilon, num_epochs, step_size, loss_clip, random_start, batch_size)
-    data, num_classes = _check(ascent, logits_fn, images, labels, targets, example_ids)
+    data = _check(ascent, logits_fn, key, images, labels, targets, example_ids)
+    labels, num_classes = data.examples.labels, data.examples.num_classes
     counts = np.bincount(labels, minlength=num_classes)
     # One size for all classes, so that the step compiles once.
-    size, present = min(batch_size, int(counts.max())), np.flatnonzero(counts)
-    deltas = np.zeros((num_classes, *images.shape[1:]), np.float32)
+    ascent = ascent._replace(batch_size=min(batch_size, int(counts.max())))
+    placement, present = Placement(devices), np.flatnonzero(counts)
+    model = placement.replicate(as_partial(logits_fn))
+    deltas = np.zeros((num_classes, *data.examples.images.shape[1:]), np.float32)
     losses = np.full((num_classes, num_epochs), np.nan)
     for i, label in enumerate(present.tolist()):
         rows = np.flatnonzero(labels == label)
 
-        def tell(done: int, of: int, loss: float, before: int = i) -> None:
+        def tell(state: Progress, before: int = i) -> None:
             if progress is not None:
-                progress(before * of + done, len(present) * of, loss)
+                done, of = before * state.of + state.done, len(present) * state.of
+                progress(state._replace(done=done, of=of))
 
-        own = _Data(images[rows], data.classes[rows], data.example_ids[rows], data.targeted)
-        found = _climb(ascent, logits_fn, jax.random.fold_in(key, label), own, size, tell)
-        deltas[label], losses[label] = found
+        own_key = jax.random.fold_in(key, label)
+        deltas[label], losses[label] = _climb(ascent, placement, model, own_key, data, rows, tell)
     return ClasswiseResult(jnp.asarray(deltas), losses)
 
 
@@ -190,41 +193,58 @@ class _Ascent(NamedTuple):
 class _Data(NamedTuple):
     """What delta is crafted on."""
 
-    images: np.ndarray
+    examples: Examples
     classes: np.ndarray
     """(N,) the labels, or the targets."""
-    example_ids: np.ndarray
     targeted: bool
 
 
 def _climb(
     ascent: _Ascent,
-    logits_fn: LogitsFn,
+    placement: Placement,
+    model: Partial,
     key: Key,
     data: _Data,
-    batch_size: int,
-    progress: Progress | None,
+    rows: np.ndarray,
+    progress: Tell,
 ) -> UniversalResult:
-    """Returns what `craft_universal` does, of arguments that were checked."""
-    norm, epsilon, shape = ascent.norm, ascent.epsilon, data.images.shape[1:]
-    model = as_partial(logits_fn)
+    """Crafts one perturbation on some rows of the data."""
+    norm, epsilon, examples = ascent.norm, ascent.epsilon, data.examples
+    shape, num_devices = examples.images.shape[1:], len(placement.devices)
     delta = jnp.zeros(shape, jnp.float32)
     if ascent.random_start:
         delta = sample(prng.named(key, "start")[None], shape, epsilon, norm)[0]
     step_size = epsilon / 4 if ascent.step_size is None else ascent.step_size
     limit = np.inf if ascent.loss_clip is None or data.targeted else ascent.loss_clip
     sizes = (epsilon, step_size, limit, -1.0 if data.targeted else 1.0)
+    size = -(-ascent.batch_size // num_devices) * num_devices
+    blocks = Blocks(examples, placement, size)
     losses = []
     for epoch in range(ascent.num_epochs):
         totals = []
-        for rows, mask in batches(epoch_order(key, data.example_ids, epoch), batch_size):
-            chosen = data.images[rows], data.classes[rows], mask
-            delta, total = _ascend(norm, model, delta, *chosen, sizes)
+        order = rows[epoch_order(key, examples.example_ids[rows], epoch)]
+        for block in cut(order, ascent.batch_size):
+            padded = block._replace(size=size)
+            mask = np.arange(size) < len(block.rows)
+            batch = (blocks.read(padded), padded.fill(data.classes[block.rows]), mask)
+            delta = placement.replicate(delta)
+            delta, total = _ascend(norm, model, delta, *placement.split(batch), sizes)
             totals.append(total)
-        losses.append(float(np.sum(jax.device_get(totals))) / len(data.images))
-        if progress is not None:
-            progress(epoch + 1, ascent.num_epochs, losses[-1])
-    return UniversalResult(delta, np.asarray(losses))
+        losses.append(float(np.sum(jax.device_get(totals))) / len(rows))
+        progress(Progress("", epoch + 1, ascent.num_epochs, {"loss": losses[-1]}))
+    return UniversalResult(jnp.asarray(jax.device_get(delta)), np.asarray(losses))
+
+
+@jax.jit
+def _order_numbers(key: Key, example_ids: Array, epoch: Array) -> Array:
+    keys = prng.per_draw(prng.per_example(prng.named(key, "order"), example_ids), epoch)
+    return jax.vmap(jax.random.bits)(keys)
+
+
+def epoch_order(key: Key, example_ids: np.ndarray, epoch: int) -> np.ndarray:
+    """Returns the rows in an order that follows from the examples' ids, not from their rows."""
+    numbers = np.asarray(_order_numbers(key, example_ids, epoch))
+    return np.lexsort((example_ids, numbers))
 
 
 def _step(
@@ -257,14 +277,20 @@ _ascend = jax.jit(_step, static_argnums=0)
 def _check(
     ascent: _Ascent,
     logits_fn: LogitsFn,
-    images: np.ndarray,
-    labels: np.ndarray,
+    key: Key,
+    images: Any,
+    labels: Any,
     targets: np.ndarray | Array | None,
     example_ids: np.ndarray | Array | None,
-) -> tuple[_Data, int]:
-    """Returns the data and the number of classes; raises a ValueError for what is wrong."""
-    num_classes, num_examples = count_classes(logits_fn, images), len(images)
-    check_labels(labels, num_examples=num_examples, num_classes=num_classes)
+) -> _Data:
+    """Returns the data; raises a ValueError for what is wrong."""
+    examples = check_examples(
+        images,
+        labels,
+        count_classes=lambda one: logits_shape(logits_fn, one)[-1],
+        example_ids=example_ids,
+        key=key,
+    )
     lookup(NORMS, ascent.norm, what="norm")
     check_size("epsilon", checks.real("epsilon", ascent.epsilon, low=-np.inf), ascent.norm)
     if ascent.step_size is not None:
@@ -273,7 +299,10 @@ def _check(
         checks.real("loss_clip", ascent.loss_clip, low=0.0)
     checks.integer("num_epochs", ascent.num_epochs, low=1)
     checks.integer("batch_size", ascent.batch_size, low=1)
-    classes = labels if targets is None else np.asarray(targets)
-    check_labels(classes, num_examples=num_examples, num_classes=num_classes, field="targets")
-    ids = check_ids(example_ids, num_examples)
-    return _Data(images, classes, ids, targets is not None), num_classes
+    if targets is None:
+        return _Data(examples, examples.labels, False)
+    classes, num_examples = np.asarray(targets), len(examples.labels)
+    check_labels(
+        classes, num_examples=num_examples, num_classes=examples.num_classes, field="targets"
+    )
+    return _Data(examples, classes.astype(np.int32), True)
