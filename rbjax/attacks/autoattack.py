@@ -18,7 +18,7 @@ import numpy as np
 from rbjax import journal as journals
 from rbjax import prng
 from rbjax.attacks import attack, passes
-from rbjax.attacks.classifier import Model, Randomized, as_model
+from rbjax.attacks.classifier import Model, as_model
 from rbjax.attacks.passes import Run, Verdict
 from rbjax.blocks import (
     Blocks,
@@ -209,7 +209,7 @@ def _run(
         example_ids=example_ids,
         key=key,
     )
-    if version == "rand" and not isinstance(logits_fn, Randomized):
+    if version == "rand" and not as_model(logits_fn).is_random:
         raise ValueError(
             "version 'rand' is for randomised classifiers, and logits_fn is a plain function; wrap "
             "one in attacks.randomized, or take version 'standard'"

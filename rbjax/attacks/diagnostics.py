@@ -14,7 +14,7 @@ import numpy as np
 
 from rbjax import checks
 from rbjax.attacks.attack import CompiledAttack, count_classes
-from rbjax.attacks.classifier import Model
+from rbjax.attacks.classifier import Model, as_model
 from rbjax.attacks.findings import Finding, judge
 from rbjax.attacks.norms import NORMS, check_size
 from rbjax.attacks.probe import Probe, gather
@@ -86,7 +86,9 @@ def diagnose(
     placement = Placement(devices)
     size = block_size(len(examples.labels), batch_size, placement)
     probe = Probe(key, Blocks(examples, placement, size), norm, float(epsilon))
-    return judge(gather(probe, logits_fn, source, black_box))
+    model = placement.replicate(as_model(logits_fn))
+    other = None if source is None else placement.replicate(as_model(source))
+    return judge(gather(probe, model, other, black_box))
 
 
 def format_findings(findings: list[Finding]) -> str:

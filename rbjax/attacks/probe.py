@@ -16,7 +16,7 @@ import numpy as np
 from rbjax import prng
 from rbjax.attacks import norms
 from rbjax.attacks.attack import CompiledAttack, column, select
-from rbjax.attacks.classifier import Classifier, Gradient, Model, Randomized, as_model, classifier
+from rbjax.attacks.classifier import Classifier, Gradient, classifier
 from rbjax.blocks import Blocks
 from rbjax.inputs import to_float
 from rbjax.losses import adversarial
@@ -266,12 +266,10 @@ def smoothing(norm: str, epsilon: float, shape: tuple[int, ...]) -> float:
 
 
 def gather(
-    probe: Probe, model: Model, source: Model | None, black_box: CompiledAttack | None
+    probe: Probe, model: Classifier, source: Classifier | None, black_box: CompiledAttack | None
 ) -> Evidence:
-    """Asks and attacks a model for all that the checks judge by."""
-    place, examples = probe.blocks.placement, probe.blocks.examples
-    model = place.replicate(as_model(model))
-    source = None if source is None else place.replicate(as_model(source))
+    """Queries and attacks a model for all that the checks judge by; models are on the devices."""
+    examples = probe.blocks.examples
     shape, epsilon = examples.images.shape[1:], probe.epsilon
     looks = {
         loss: probe.search(model, "gradient", Search(1, 0.0, 0.0, loss == "margin"))
@@ -287,9 +285,9 @@ def gather(
     return Evidence(
         labels=examples.labels,
         largest_pixel=float(np.max(to_float(examples.images))),
-        num_samples=model.num_samples if isinstance(model, Randomized) else None,
+        num_samples=model.num_samples if model.is_random else None,
         logits=probe.answer(model, "answer"),
-        again=probe.answer(model, "again" if isinstance(model, Randomized) else "answer"),
+        again=probe.answer(model, "again" if model.is_random else "answer"),
         beside=probe.answer(model, "answer", beside=True),
         gradients={loss: look.gradient for loss, look in looks.items()},
         few_fooled=few.last_fooled,
@@ -303,8 +301,8 @@ def gather(
 
 def _rivals(
     probe: Probe,
-    model: Model,
-    source: Model | None,
+    model: Classifier,
+    source: Classifier | None,
     black_box: CompiledAttack | None,
     searches: tuple[Searched, ...],
 ) -> dict[str, Rival]:
@@ -317,7 +315,7 @@ def _rivals(
     if source is not None:
         attacks["transfer"] = lambda: _transferred(probe, model, source, rows)
     by_chance = np.zeros_like(unfooled)
-    if isinstance(model, Randomized):
+    if model.is_random:
         for search in searches:
             by_chance |= unfooled & _fools(probe, model, "chance", search.images)
     rivals = {}
@@ -329,20 +327,22 @@ def _rivals(
     return rivals
 
 
-def _fools(probe: Probe, model: Model, stream: str, images: np.ndarray) -> np.ndarray:
+def _fools(probe: Probe, model: Classifier, stream: str, images: np.ndarray) -> np.ndarray:
     """Returns which of N images are not taken for their labels."""
     logits = probe.answer(model, stream, images=images)
     return np.argmax(logits, axis=1) != probe.blocks.examples.labels
 
 
-def _smoothed(probe: Probe, model: Model, rows: np.ndarray) -> np.ndarray:
+def _smoothed(probe: Probe, model: Classifier, rows: np.ndarray) -> np.ndarray:
     """Returns which rows a search along gradients averaged over noise fools."""
     noise = smoothing(probe.norm, probe.epsilon, probe.blocks.examples.images.shape[1:])
     plan = Search(MANY_STEPS, probe.epsilon, probe.epsilon, noise=noise, num_draws=NUM_DRAWS)
     return probe.search(model, "smoothed", plan, rows).fooled
 
 
-def _transferred(probe: Probe, model: Model, source: Model, rows: np.ndarray) -> np.ndarray:
+def _transferred(
+    probe: Probe, model: Classifier, source: Classifier, rows: np.ndarray
+) -> np.ndarray:
     """Returns which rows are fooled by what was crafted on another model."""
     images = np.array(to_float(probe.blocks.examples.images))
     plan = Search(MANY_STEPS, probe.epsilon, probe.epsilon)
