@@ -97,9 +97,25 @@ def evaluate(config: Config, workdir: str) -> dict[str, Any]:
         "device": jax.devices()[0].device_kind,
     }
     atomic.write_json(Path(workdir) / REPORT_FILE, report)
-    under = corrupted.predictions if corrupted else {}
-    arrays = {f"corruptions/{name}": rows for name, rows in under.items()}
-    atomic.write_npz(Path(workdir) / EXAMPLES_FILE, **_examples(test, results), **arrays)
+    arrays = {
+        "index": test.index,
+        "example_ids": test.example_ids,
+        "labels": test.labels,
+        "clean": results.clean,
+        "worst": results.worst,
+    }
+    for label, outcome in results.outcomes.items():
+        arrays[label] = outcome.predictions
+        if not outcome.counted.all():
+            arrays[f"{label}/counted"] = outcome.counted
+        arrays |= {f"{label}/{name}": array for name, array in outcome.kept.items()}
+        if "perturbation" in outcome.kept:
+            # One image of each class, for the pictures of the perturbations.
+            rows = np.unique(test.labels, return_index=True)[1]
+            arrays |= {"shown/images": test.images[rows], "shown/labels": test.labels[rows]}
+    if corrupted:
+        arrays |= {f"corruptions/{name}": rows for name, rows in corrupted.predictions.items()}
+    atomic.write_npz(Path(workdir) / EXAMPLES_FILE, **arrays)
     return report
 
 
@@ -194,27 +210,6 @@ def _intervals(results: SuiteResult, label: str) -> dict[str, Any]:
     """Returns the 95 % intervals of accuracy and of each class's, low and high."""
     total, classes = results.accuracy(label), results.class_accuracy(label)
     return {"accuracy": [total.low, total.high], "recall": [classes.low, classes.high]}
-
-
-def _examples(test: Dataset, results: SuiteResult) -> dict[str, np.ndarray]:
-    """Returns the arrays of report.npz."""
-    arrays = {
-        "index": test.index,
-        "example_ids": test.example_ids,
-        "labels": test.labels,
-        "clean": results.clean,
-        "worst": results.worst,
-    }
-    for label, outcome in results.outcomes.items():
-        arrays[label] = outcome.predictions
-        if not outcome.counted.all():
-            arrays[f"{label}/counted"] = outcome.counted
-        arrays |= {f"{label}/{name}": array for name, array in outcome.kept.items()}
-        if "perturbation" in outcome.kept:
-            # One image of each class, for the pictures of the perturbations.
-            rows = np.unique(test.labels, return_index=True)[1]
-            arrays |= {"shown/images": test.images[rows], "shown/labels": test.labels[rows]}
-    return arrays
 
 
 def _diagnose(

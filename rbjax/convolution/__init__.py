@@ -66,7 +66,9 @@ class _LoopSafe:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         leaves, structure = jax.tree.flatten((args, kwargs))
-        if jax.default_backend() != "cpu" or not _is_traced(leaves):
+        # An eager call is in no loop. If a function closes over what is traced, new arrays are too.
+        is_traced = any(isinstance(leaf, Tracer) for leaf in leaves)
+        if jax.default_backend() != "cpu" or not (is_traced or isinstance(jnp.zeros(()), Tracer)):
             return self.fn(*args, **kwargs)
         traced = [isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves]
 
@@ -79,11 +81,3 @@ class _LoopSafe:
         arrays = [leaf for leaf, t in zip(leaves, traced, strict=True) if t]
         rewritten = rewrite.trace(fn, arrays)
         return self.fn(*args, **kwargs) if rewritten is None else rewritten()
-
-
-def _is_traced(leaves: list[Any]) -> bool:
-    """Returns whether a call is part of a transformation: an eager one is in no loop.
-
-    A function may also close over what is traced; then new arrays are traced too.
-    """
-    return any(isinstance(leaf, Tracer) for leaf in leaves) or isinstance(jnp.zeros(()), Tracer)

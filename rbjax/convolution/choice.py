@@ -44,7 +44,9 @@ def forward_form(num_examples: int, w: tuple[int, ...], shape: Shape) -> Form:
 
 def image_gradient_form(num_examples: int, w: tuple[int, ...], shape: Shape) -> Form:
     """Returns the form for each phase of the gradient of x, given the kernel's (A, B, C, O)."""
-    if shape.strides == (1, 1) and _has_few_images_channels(w):
+    # The gradient of x has the channels of an image, and g many more.
+    is_image = w[2] <= _FEW_CHANNELS and w[3] >= 4 * w[2] and w[0] * w[1] > 1
+    if shape.strides == (1, 1) and is_image:
         return forms.products_first
     # A kernel that changes in each turn is transposed and then transformed: many tiles pay for it.
     if _suits_winograd(num_examples, w, shape, least_tiles=max(w[2:]) // 2):
@@ -62,11 +64,6 @@ def kernel_gradient_form(channels: int, shape: Shape) -> Form:
     if _is_pointwise(shape) or narrow or (few and area <= 9):
         return forms.kernel_gradient_patches
     return forms.kernel_gradient_xla
-
-
-def _has_few_images_channels(w: tuple[int, ...]) -> bool:
-    """Returns whether the gradient of x has the channels of an image, and g many more."""
-    return w[2] <= _FEW_CHANNELS and w[3] >= 4 * w[2] and w[0] * w[1] > 1
 
 
 def _is_pointwise(shape: Shape) -> bool:

@@ -33,18 +33,6 @@ def _plain_kernel_gradient(x: Array, g: Array, shape: Shape) -> Array:
     return jax.linear_transpose(lambda w: forms.xla(x, w, shape), w)(g)[0]
 
 
-def _forward_size(x: tuple, w: tuple, shape: Shape) -> tuple[int, ...]:
-    return (x[0], *shape.output_size, w[3])
-
-
-def _image_size(g: tuple, w: tuple, shape: Shape) -> tuple[int, ...]:
-    return (g[0], *shape.image_size, w[2])
-
-
-def _kernel_size(x: tuple, g: tuple, shape: Shape) -> tuple[int, ...]:
-    return (*shape.kernel_size, x[3], g[3])
-
-
 def _make(name: str, size: Callable, plain: Callable, fast: Callable) -> Primitive:
     """Returns a primitive of two operands and a static `shape`, without derivatives."""
     primitive = Primitive(name)
@@ -68,12 +56,23 @@ def _make(name: str, size: Callable, plain: Callable, fast: Callable) -> Primiti
     return primitive
 
 
-forward_p = _make("loop_safe_conv", _forward_size, forms.xla, choice.forward)
+forward_p = _make(
+    "loop_safe_conv",
+    lambda x, w, shape: (x[0], *shape.output_size, w[3]),
+    forms.xla,
+    choice.forward,
+)
 image_gradient_p = _make(
-    "loop_safe_conv_image_gradient", _image_size, _plain_image_gradient, choice.image_gradient
+    "loop_safe_conv_image_gradient",
+    lambda g, w, shape: (g[0], *shape.image_size, w[2]),
+    _plain_image_gradient,
+    choice.image_gradient,
 )
 kernel_gradient_p = _make(
-    "loop_safe_conv_kernel_gradient", _kernel_size, _plain_kernel_gradient, choice.kernel_gradient
+    "loop_safe_conv_kernel_gradient",
+    lambda x, g, shape: (*shape.kernel_size, x[3], g[3]),
+    _plain_kernel_gradient,
+    choice.kernel_gradient,
 )
 
 ad.defbilinear(

@@ -79,18 +79,6 @@ def _to_blocks(plane: Array, multiple_down: int, multiple_across: int) -> Array:
     return jnp.pad(plane, ((0, -height % multiple_down), (0, -width % multiple_across)), "edge")
 
 
-def _double(plane: Array) -> Array:
-    """Returns twice as many rows and columns: 9, 3, 3, 1 parts of the nearest four, in 16."""
-    near = 3 * plane
-    padded = jnp.pad(plane, ((1, 1), (0, 0)), mode="edge")
-    rows = jnp.stack([near + padded[:-2], near + padded[2:]], axis=1)
-    rows = rows.reshape(-1, plane.shape[1])
-    near = 3 * rows
-    padded = jnp.pad(rows, ((0, 0), (1, 1)), mode="edge")
-    pairs = jnp.stack([near + padded[:, :-2] + 8, near + padded[:, 2:] + 7], axis=2)
-    return jnp.floor(pairs / 16).reshape(len(rows), -1)
-
-
 def _code_grey(plane: Array, quality: int) -> Array:
     height, width = plane.shape
     steps = quantization(quality, chrominance=False)
@@ -101,13 +89,18 @@ def _code_chroma(plane: Array, quality: int) -> Array:
     height, width = plane.shape
     # Means of 2 x 2, halves rounded up in every second column and down in the others.
     even = _to_blocks(plane, 2, 16)
-    rows, columns = even.shape[0] // 2, even.shape[1] // 2
-    bias = np.asarray(1 + np.arange(columns) % 2, plane.dtype)
-    half = jnp.floor((even.reshape(rows, 2, columns, 2).sum(axis=(1, 3)) + bias) / 4)
+    tall, wide = even.shape[0] // 2, even.shape[1] // 2
+    bias = np.asarray(1 + np.arange(wide) % 2, plane.dtype)
+    half = jnp.floor((even.reshape(tall, 2, wide, 2).sum(axis=(1, 3)) + bias) / 4)
     coded = code_blocks(_to_blocks(half, 8, 8), quantization(quality, chrominance=True))
     # Beyond the last pixel the decoder repeats it, whatever the block has there.
     coded = coded[: (height + 1) // 2, : (width + 1) // 2]
-    return _double(coded)[:height, :width]
+    # Twice as many rows and columns: 9, 3, 3, 1 parts of the nearest four, in 16.
+    near, padded = 3 * coded, jnp.pad(coded, ((1, 1), (0, 0)), mode="edge")
+    rows = jnp.stack([near + padded[:-2], near + padded[2:]], axis=1).reshape(-1, coded.shape[1])
+    near, padded = 3 * rows, jnp.pad(rows, ((0, 0), (1, 1)), mode="edge")
+    pairs = jnp.stack([near + padded[:, :-2] + 8, near + padded[:, 2:] + 7], axis=2)
+    return jnp.floor(pairs / 16).reshape(len(rows), -1)[:height, :width]
 
 
 def code_colour(image: Array, quality: int) -> Array:

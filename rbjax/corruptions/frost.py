@@ -73,8 +73,20 @@ class Pictures:
         if scale == 1:
             return self.pixels, self.sides
         pairs = zip(self.pixels, self.sides, strict=True)
-        pictures = Pictures.of([_shrink(pixels[:h, :w], scale) for pixels, (h, w) in pairs])
-        return pictures.pixels, pictures.sides
+        pictures = []
+        for pixels, (height, width) in pairs:
+            shrunk = pixels[:height, :width].astype(np.float64)
+            for axis in (0, 1):  # each pixel interpolated between two, along both axes
+                size = shrunk.shape[axis]
+                at = (np.arange(max(round(scale * size), 1)) + 0.5) / scale - 0.5
+                at = np.clip(at, 0, size - 1)
+                first = np.minimum(np.floor(at).astype(int), size - 1)
+                share = (at - first).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
+                second = np.take(shrunk, np.minimum(first + 1, size - 1), axis)
+                shrunk = (1 - share) * np.take(shrunk, first, axis) + share * second
+            pictures.append(np.rint(shrunk).astype(np.uint8))
+        together = Pictures.of(pictures)
+        return together.pixels, together.sides
 
 
 def frost(
@@ -183,19 +195,6 @@ def _of_file(path: Any) -> np.ndarray:
         raise ValueError(f"textures holds {str(path)!r}, which does not exist") from None
     except OSError as error:
         raise ValueError(f"textures holds {str(path)!r}, not a picture: {error}") from None
-
-
-def _shrink(picture: np.ndarray, scale: float) -> np.ndarray:
-    """Returns a picture (h, w, 3) uint8 resized, each pixel interpolated between four."""
-    shrunk = picture.astype(np.float64)
-    for axis in (0, 1):
-        size = shrunk.shape[axis]
-        at = np.clip((np.arange(max(round(scale * size), 1)) + 0.5) / scale - 0.5, 0, size - 1)
-        first = np.minimum(np.floor(at).astype(int), size - 1)
-        share = (at - first).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
-        next_ones = np.take(shrunk, np.minimum(first + 1, size - 1), axis)
-        shrunk = (1 - share) * np.take(shrunk, first, axis) + share * next_ones
-    return np.rint(shrunk).astype(np.uint8)
 
 
 @functools.cache

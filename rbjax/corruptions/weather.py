@@ -8,8 +8,6 @@ being put together.
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -125,7 +123,26 @@ def cloud_corner(key: Key, size: int, shape: tuple[int, int], *, decay: float) -
     Source:
         Hendrycks and Dietterich 2019, arXiv 1903.12261, "fog".
     """
-    one = functools.partial(_corner, size=size, shape=shape, decay=decay)
+
+    def one(key: Key) -> Array:
+        noise = jax.random.uniform(key, (min(size, _FINE) ** 2 - 1,), minval=-1.0, maxval=1.0)
+        seeds = jax.random.bits(jax.random.fold_in(key, 1), (2,))
+        grid, amplitude, used = jnp.zeros((1, 1)), 1.0, 0
+        for n in [1 << level for level in range(size.bit_length() - 1)]:
+            if n < _FINE:
+                of_level = noise[used : used + 3 * n * n].reshape(3, n, n)
+            else:
+                of_level = cheap_noise(seeds, n)
+            parts = diamond_square(grid, amplitude * of_level)
+            amplitude, used = amplitude / decay**2, used + 3 * n * n
+            if 2 * n < size:
+                grid = interleave(*parts)
+        least = jnp.min(jnp.stack([jnp.min(part) for part in parts]))
+        most = jnp.max(jnp.stack([jnp.max(part) for part in parts]))
+        rows, columns = [-(-side // 2) for side in shape]
+        cut = interleave(*[part[:rows, :columns] for part in parts])[: shape[0], : shape[1]]
+        return (cut - least) / (most - least)
+
     if size <= _FINE:
         return one(key)
     draw = jax.custom_batching.custom_vmap(one)
@@ -140,26 +157,6 @@ def cloud_corner(key: Key, size: int, shape: tuple[int, int], *, decay: float) -
         return jax.lax.platform_dependent(keys, cpu=in_blocks, default=jax.vmap(one)), True
 
     return draw(key)
-
-
-def _corner(key: Key, *, size: int, shape: tuple[int, int], decay: float) -> Array:
-    noise = jax.random.uniform(key, (min(size, _FINE) ** 2 - 1,), minval=-1.0, maxval=1.0)
-    seeds = jax.random.bits(jax.random.fold_in(key, 1), (2,))
-    grid, amplitude, used = jnp.zeros((1, 1)), 1.0, 0
-    for n in [1 << level for level in range(size.bit_length() - 1)]:
-        if n < _FINE:
-            of_level = noise[used : used + 3 * n * n].reshape(3, n, n)
-        else:
-            of_level = cheap_noise(seeds, n)
-        parts = diamond_square(grid, amplitude * of_level)
-        amplitude, used = amplitude / decay**2, used + 3 * n * n
-        if 2 * n < size:
-            grid = interleave(*parts)
-    least = jnp.min(jnp.stack([jnp.min(part) for part in parts]))
-    most = jnp.max(jnp.stack([jnp.max(part) for part in parts]))
-    rows, columns = [-(-side // 2) for side in shape]
-    cut = interleave(*[part[:rows, :columns] for part in parts])[: shape[0], : shape[1]]
-    return (cut - least) / (most - least)
 
 
 def cheap_noise(seeds: Array, n: int) -> Array:

@@ -198,7 +198,8 @@ def test_textures_are_shrunk_to_the_profile(tmp_path):
         (3, 6, 3),
         order=1,
     )
-    np.testing.assert_allclose(frost._shrink(texture.astype(np.uint8), 0.3), theirs, atol=0.51)
+    ours = frost.Pictures.of([texture.astype(np.uint8)]).shrunk(0.3)[0][0]
+    np.testing.assert_allclose(ours, theirs, atol=0.51)
 
 
 WRONG_TEXTURES = [
