@@ -75,6 +75,27 @@ class Classifier:
         shape = jax.eval_shape(fn, _keys_for(images), images).shape
         return dataclasses.replace(self, fn=fn, dtype=images.dtype, num_classes=shape[-1])
 
+    def in_loops(self) -> Classifier:
+        """Returns the classifier with convolutions whose gradients are fast inside loops."""
+        return dataclasses.replace(self, fn=loop_safe(self.fn))
+
+    def deterministic(self) -> Classifier:
+        """Returns the classifier, if nothing is random in it.
+
+        Raises:
+            ValueError: if it is randomised.
+        """
+        if self.is_random:
+            raise ValueError(
+                "logits_fn is a randomised classifier; this estimate is of one function of the "
+                "images: fix the keys, such as lambda images: fn(keys, images)"
+            )
+        return self
+
+    def predictions(self, keys: Key | None, images: Array) -> Array:
+        """Returns the class with the largest logit of each image, (B,) int32; see `logits`."""
+        return jnp.argmax(self.logits(keys, images), axis=-1).astype(jnp.int32)
+
     def logits(self, keys: Key | None, images: Array) -> Array:
         """Returns the logits (B, K), float32: the mean over the draws.
 

@@ -12,10 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 
 from rbjax import checks
-from rbjax.typing import Array, LogitsFn
+from rbjax.typing import Array
 
 # x / 255, correctly rounded; XLA turns a division by a constant into a product, which is not.
 UNIT_INTERVAL = np.arange(256, dtype=np.float32) / np.float32(255)
@@ -167,39 +166,3 @@ def check_labels(value: Any, *, num_examples: int, num_classes: int, field: str 
         raise ValueError(
             f"{field} holds {wrong}; allowed: 0 to {num_classes - 1}, the model's classes"
         )
-
-
-def logits_shape(logits_fn: LogitsFn, images: Any) -> tuple[int, int]:
-    """Returns the shape of a batch's logits; it is traced once for the same shapes.
-
-    Args:
-        logits_fn: a function, or a `Partial`.
-        images: (B, H, W, C), or a `jax.ShapeDtypeStruct` of that shape.
-
-    Returns:
-        (B, K).
-
-    Raises:
-        ValueError: if the logits have another shape, or the function cannot be hashed.
-    """
-    is_partial = isinstance(logits_fn, Partial)
-    if not is_partial and logits_fn.__hash__ is None:
-        raise ValueError(
-            f"logits_fn is a {type(logits_fn).__name__}, which cannot be hashed; give a function, "
-            "or jax.tree_util.Partial(apply, variables)"
-        )
-    call = _call_weights if is_partial else _call_function
-    shape = call.eval_shape(logits_fn, images).shape
-    if len(shape) != 2 or shape[0] != images.shape[0]:
-        raise ValueError(
-            f"logits_fn gives shape {shape}; it must be ({images.shape[0]}, num_classes)"
-        )
-    return shape
-
-
-def _call(logits_fn: LogitsFn, images: Array) -> Array:
-    return logits_fn(images)
-
-
-_call_weights = jax.jit(_call)
-_call_function = jax.jit(_call, static_argnums=0)

@@ -282,4 +282,14 @@ def test_a_driver_traces_a_plain_function_once_for_each_shape():
 def test_what_is_no_function_of_jax_arrays():
     attack, _ = counted_attack()
     with pytest.raises(ValueError, match="logits_fn turns its images into numpy arrays"):
-        attack(lambda images: np.asarray(images).sum((1, 2)), KEY, IMAGES, LABELS)
+        attack(lambda x: jnp.asarray(np.asarray(x).sum((1, 2))), KEY, IMAGES, LABELS)
+
+
+def test_number_of_classes():
+    images = jnp.ones((2, 2, 2, 3))
+    assert as_classifier(lambda x: x[:, 0, 0]).count_classes(images) == 3
+    weighted = Partial(lambda w, x: x[:, 0, 0] @ w, jnp.ones((3, 5)))
+    seven = jax.ShapeDtypeStruct((7, 2, 2, 3), jnp.float32)
+    assert as_classifier(weighted).count_classes(seven) == 5
+    with pytest.raises(ValueError, match=r"logits_fn gives shape \(2, 2, 2, 3\)"):
+        as_classifier(lambda x: x).count_classes(images)

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.tree_util import Partial
 
 from rbjax import inputs
 
@@ -55,11 +54,3 @@ def test_labels():
     ):
         with pytest.raises(ValueError, match=message):
             inputs.check_labels(labels, num_examples=2, num_classes=3)
-
-
-def test_shape_of_the_logits():
-    assert inputs.logits_shape(lambda x: x[:, 0, 0], jnp.asarray(IMAGES)) == (2, 3)
-    weighted = Partial(lambda w, x: x[:, 0, 0] @ w, jnp.ones((3, 5)))
-    assert inputs.logits_shape(weighted, jax.ShapeDtypeStruct((7, 2, 2, 3), jnp.float32)) == (7, 5)
-    with pytest.raises(ValueError, match=r"logits_fn gives shape \(2, 2, 2, 3\)"):
-        inputs.logits_shape(lambda x: x, jnp.asarray(IMAGES))

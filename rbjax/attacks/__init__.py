@@ -18,7 +18,6 @@ from rbjax.attacks.autoattack import (
     run_autoattack,
 )
 from rbjax.attacks.carlini_wagner import carlini_wagner
-from rbjax.attacks.classifier import Randomized, randomized
 from rbjax.attacks.deepfool import deepfool
 from rbjax.attacks.diagnostics import diagnose, format_findings
 from rbjax.attacks.fab import fab
@@ -41,18 +40,19 @@ from rbjax.attacks.universal import (
     evaluate_universal,
 )
 from rbjax.blocks import Progress, progress_bar
+from rbjax.classifier import Classifier, randomized
 
 __all__ = [
     "ATTACKS",
     "AutoAttack",
     "AutoAttackResult",
+    "Classifier",
     "ClasswiseResult",
     "CompiledAttack",
     "Driver",
     "Finding",
     "Outcome",
     "Progress",
-    "Randomized",
     "SuiteResult",
     "Threat",
     "TransferAttack",

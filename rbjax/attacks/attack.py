@@ -292,11 +292,6 @@ def _check_batch(model: Classifier, images: Array, labels: Array, targets: Array
         check_labels(targets, num_examples=num_examples, num_classes=num_classes, field="targets")
 
 
-def count_classes(logits_fn: Model, images: Array | jax.ShapeDtypeStruct) -> int:
-    """Returns the number of classes of a model."""
-    return as_classifier(logits_fn).count_classes(images)
-
-
 def _per_example(
     field: str, value: Array | float | None, norm: str, examples: tuple[int, ...]
 ) -> Array:

@@ -8,7 +8,6 @@ they were given, and only adversarial ones are kept beside them.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +17,6 @@ import numpy as np
 from rbjax import journal as journals
 from rbjax import prng
 from rbjax.attacks import attack, passes
-from rbjax.attacks.classifier import Model, as_model
 from rbjax.attacks.passes import Run, Verdict
 from rbjax.blocks import (
     Blocks,
@@ -29,6 +27,7 @@ from rbjax.blocks import (
     check_examples,
     sum_over_processes,
 )
+from rbjax.classifier import Model, as_classifier
 from rbjax.inputs import to_float
 from rbjax.journal import Journal
 from rbjax.tables import lookup
@@ -202,14 +201,15 @@ def _run(
 ) -> Run:
     """Returns a finished run; `keep` says whether adversarial images are wanted."""
     _check_options(epsilon, norm, version)
+    model = as_classifier(logits_fn)
     examples = check_examples(
         images,
         labels,
-        count_classes=functools.partial(attack.count_classes, logits_fn),
+        count_classes=model.count_classes,
         example_ids=example_ids,
         key=key,
     )
-    if version == "rand" and not as_model(logits_fn).is_random:
+    if version == "rand" and not model.is_random:
         raise ValueError(
             "version 'rand' is for randomised classifiers, and logits_fn is a plain function; wrap "
             "one in attacks.randomized, or take version 'standard'"
@@ -228,7 +228,7 @@ def _run(
         )
         book = Journal(journal, about)
     blocks = Blocks(examples, placement, size, book)
-    run = Run(placement.replicate(as_model(logits_fn)), blocks, epsilon, keep)
+    run = Run(model.placed(placement.whole), blocks, epsilon, keep)
     parts = passes.passes(version, norm, examples.num_classes)
     for number, part in enumerate(parts):
         run.apply(part, prng.named(key, part.attack), f"{number:02d}-{part.attack}")

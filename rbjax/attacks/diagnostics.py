@@ -6,20 +6,19 @@ follows from the evidence.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from rbjax import checks
-from rbjax.attacks.attack import CompiledAttack, count_classes
-from rbjax.attacks.classifier import Model, as_model
+from rbjax.attacks.attack import CompiledAttack
 from rbjax.attacks.findings import Finding, judge
 from rbjax.attacks.norms import NORMS, check_size
 from rbjax.attacks.probe import Probe, gather
 from rbjax.attacks.square import square
 from rbjax.blocks import Blocks, Placement, block_size, check_examples
+from rbjax.classifier import Model, as_classifier
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key
 
@@ -74,10 +73,11 @@ def diagnose(
     check_size("epsilon", checks.real("epsilon", epsilon), norm)
     if epsilon == 0:
         raise ValueError("epsilon is 0; it must be above 0: nothing is attacked without a ball")
+    model = as_classifier(logits_fn)
     examples = check_examples(
         np.asarray(images),
         labels,
-        count_classes=functools.partial(count_classes, logits_fn),
+        count_classes=model.count_classes,
         example_ids=example_ids,
         key=key,
     )
@@ -86,8 +86,8 @@ def diagnose(
     placement = Placement(devices)
     size = block_size(len(examples.labels), batch_size, placement)
     probe = Probe(key, Blocks(examples, placement, size), norm, float(epsilon))
-    model = placement.replicate(as_model(logits_fn))
-    other = None if source is None else placement.replicate(as_model(source))
+    model = model.placed(placement.whole)
+    other = None if source is None else as_classifier(source).placed(placement.whole)
     return judge(gather(probe, model, other, black_box))
 
 

@@ -14,12 +14,13 @@ from rbjax import prng
 from rbjax.attacks import attack
 from rbjax.attacks.apgd import make_plan as make_apgd
 from rbjax.attacks.attack import Found, Plan, Problem
-from rbjax.attacks.classifier import classifier
 from rbjax.attacks.fab import FABPlan
 from rbjax.attacks.search import AimedPlan, ranked_targets
 from rbjax.attacks.square import SquarePlan, advance, init
 from rbjax.blocks import Block, Blocks, cut, halves, map_blocks
+from rbjax.classifier import Classifier
 from rbjax.inputs import to_float
+from rbjax.programs import Compiled
 from rbjax.typing import Array, Key
 
 NUM_STEPS, NUM_QUERIES, MOST_TARGETS, RHO = 100, 5000, 9, 0.75
@@ -252,18 +253,19 @@ class Run:
         return self._blocks.placement.split(np.full(count, self._epsilon, np.float32))
 
 
-_attack = jax.jit(attack.run, static_argnums=0)
+_attack = Compiled(jax.jit(attack.run, static_argnums=0))
 _keys = jax.jit(prng.per_example)
 
 
+@Compiled
 @jax.jit
-def _logits(model: Any, keys: Key, images: Array) -> Array:
-    return classifier(model, images).logits(keys, images)
+def _logits(model: Classifier, keys: Key, images: Array) -> Array:
+    return model.asked_about(images).logits(keys, images)
 
 
 def _square(
     plan: SquarePlan,
-    model: Any,
+    model: Classifier,
     keys: Key,
     images: Array,
     labels: Array,
@@ -273,7 +275,7 @@ def _square(
     last: int,
 ) -> Found:
     """Returns where Square stands after some queries, on from images and margins or from none."""
-    asked, unused = classifier(model, images), jnp.zeros_like(epsilon)
+    asked, unused = model.asked_about(images), jnp.zeros_like(epsilon)
     objective = plan.objective(asked, keys, images, labels, None)
     problem = Problem(asked, keys, images, labels, None, epsilon, unused, objective)
     if state is None:
@@ -284,4 +286,4 @@ def _square(
     return advance(plan, problem, found, first, last)
 
 
-_square_queries = jax.jit(_square, static_argnums=0)
+_square_queries = Compiled(jax.jit(_square, static_argnums=0))

@@ -5,9 +5,9 @@ One compiled search serves all of them: radius, steps, loss and smoothing are it
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +16,11 @@ import numpy as np
 from rbjax import prng
 from rbjax.attacks import norms
 from rbjax.attacks.attack import CompiledAttack, column, select
-from rbjax.attacks.classifier import Classifier, Gradient, classifier
 from rbjax.blocks import Blocks
+from rbjax.classifier import Classifier, Gradient
 from rbjax.inputs import to_float
 from rbjax.losses import adversarial
+from rbjax.programs import Compiled
 from rbjax.typing import Array, Key
 
 FEW_STEPS, MANY_STEPS = 4, 20
@@ -58,11 +59,13 @@ class Searched(NamedTuple):
     """(N,) largest absolute value of the last step's gradient."""
 
 
+@Compiled
+@functools.partial(jax.jit, static_argnums=0)
 def _search(
-    norm: str, model: Any, keys: Key, images: Array, labels: Array, plan: Search
+    norm: str, model: Classifier, keys: Key, images: Array, labels: Array, plan: Search
 ) -> tuple[Array, ...]:
     """Returns the parts of `Searched`: projected ascent by steps of 2.5 epsilon / num_steps."""
-    asked = classifier(model, images)
+    asked = model.asked_about(images)
     epsilon = jnp.broadcast_to(plan.epsilon, labels.shape).astype(jnp.float32)
     step_size = 2.5 * epsilon / plan.num_steps
 
@@ -134,13 +137,11 @@ def _gradient(asked: Classifier, keys: Key, images: Array, labels: Array, plan: 
     return jax.tree.map(lambda total: total / plan.num_draws, sums)
 
 
-def _answer(model: Any, keys: Key, images: Array) -> Array:
+@Compiled
+@jax.jit
+def _answer(model: Classifier, keys: Key, images: Array) -> Array:
     """Returns the logits (B, K), float32."""
-    return classifier(model, images).logits(keys, images)
-
-
-_compiled_search: Callable[..., tuple[Array, ...]] = jax.jit(_search, static_argnums=0)
-_compiled_answer: Callable[..., Array] = jax.jit(_answer)
+    return model.asked_about(images).logits(keys, images)
 
 
 class Probe(NamedTuple):
@@ -157,7 +158,12 @@ class Probe(NamedTuple):
         return prng.per_example(prng.named(self.key, stream), ids)
 
     def answer(
-        self, model: Any, stream: str, *, images: np.ndarray | None = None, beside: bool = False
+        self,
+        model: Classifier,
+        stream: str,
+        *,
+        images: np.ndarray | None = None,
+        beside: bool = False,
     ) -> np.ndarray:
         """Returns the logits of all images, (N, K).
 
@@ -176,7 +182,7 @@ class Probe(NamedTuple):
             if beside:
                 is_second = (np.arange(size) % 2 == 1)[:, None, None, None]
                 images = jnp.where(is_second, 1.0 - images, images)
-            return {"logits": _compiled_answer(model, self.keys(stream, rows), images)}
+            return {"logits": _answer(model, self.keys(stream, rows), images)}
 
         logits = blocks.map(ask)["logits"]
         if beside:
@@ -184,20 +190,20 @@ class Probe(NamedTuple):
         return logits
 
     def search(
-        self, model: Any, stream: str, plan: Search, rows: np.ndarray | None = None
+        self, model: Classifier, stream: str, plan: Search, rows: np.ndarray | None = None
     ) -> Searched:
         """Returns where a search leads from some of the images (None: all), on the host."""
 
         def run(rows: np.ndarray, images: Array) -> dict[str, Array]:
             labels = self.blocks.placement.split(self.blocks.examples.labels[rows])
             keys = self.keys(stream, rows)
-            parts = _compiled_search(self.norm, model, keys, images, labels, plan)
+            parts = _search(self.norm, model, keys, images, labels, plan)
             return dict(zip(Searched._fields, parts, strict=True))
 
         return Searched(**self.blocks.map(run, rows))
 
     def attack(
-        self, model: Any, attack: CompiledAttack, stream: str, rows: np.ndarray
+        self, model: Classifier, attack: CompiledAttack, stream: str, rows: np.ndarray
     ) -> np.ndarray:
         """Returns which of some images an attack fools."""
 

@@ -6,7 +6,6 @@ nor the order; finished blocks are kept where a journal is asked for.
 
 from __future__ import annotations
 
-import functools
 import json
 import re
 import time
@@ -16,13 +15,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from rbjax import atomic, prng
 from rbjax import journal as journals
-from rbjax.attacks.attack import clean_keys, count_classes
-from rbjax.attacks.classifier import Model, as_model, classifier
+from rbjax.attacks.attack import clean_keys
 from rbjax.attacks.outcome import Outcome, SuiteResult
 from rbjax.attacks.transfer import TransferAttack
 from rbjax.blocks import (
@@ -34,8 +31,10 @@ from rbjax.blocks import (
     check_examples,
     sum_over_processes,
 )
+from rbjax.classifier import Classifier, Model, as_classifier
 from rbjax.inputs import check_labels, to_float
 from rbjax.journal import Journal
+from rbjax.programs import Compiled
 from rbjax.tables import nearest
 from rbjax.typing import Array, AttackResult, Key
 
@@ -139,10 +138,11 @@ def run_attacks(
         ValueError: for wrong shapes or values, or another call's journal.
     """
     prng.check_one(key)
+    model = as_classifier(logits_fn)
     examples = check_examples(
         images,
         labels,
-        count_classes=functools.partial(count_classes, logits_fn),
+        count_classes=model.count_classes,
         example_ids=example_ids,
     )
     jobs = _jobs(attacks, targets or {}, counted or {}, examples.labels, examples.num_classes)
@@ -158,7 +158,8 @@ def run_attacks(
         )
         book = Journal(journal, about)
     work = _Work(
-        logits_fn=placement.replicate(as_model(logits_fn)),
+        logits_fn=logits_fn,
+        model=model.placed(placement.whole),
         blocks=Blocks(examples, placement, size, book, progress or (lambda _: None)),
         options={"batch_size": batch_size, "devices": devices},
     )
@@ -177,6 +178,8 @@ class _Work(NamedTuple):
     """What all attacks of a call have in common."""
 
     logits_fn: Model
+    """As it was given: for drivers."""
+    model: Classifier
     blocks: Blocks
     options: dict[str, Any]
     """Of drivers."""
@@ -225,7 +228,7 @@ def _attacker(work: _Work, job: _Job, key: Key) -> Ask:
     def ask(rows: np.ndarray, images: Array) -> Mapping[str, Array]:
         ids, labels = place.split((examples.example_ids[rows], examples.labels[rows]))
         targets = None if job.targets is None else place.split(job.targets[rows])
-        result = attack(work.logits_fn, _keys(key, ids), images, labels, targets=targets)
+        result = attack(work.model, _keys(key, ids), images, labels, targets=targets)
         return {"predictions": result.predictions}
 
     return ask
@@ -233,11 +236,11 @@ def _attacker(work: _Work, job: _Job, key: Key) -> Ask:
 
 def _classifier(work: _Work, key: Key) -> Ask:
     """Returns what classifies a block of images as they are."""
-    model, stream = as_model(work.logits_fn), prng.named(key, "clean")
+    stream = prng.named(key, "clean")
 
     def ask(rows: np.ndarray, images: Array) -> Mapping[str, Array]:
         ids = work.blocks.placement.split(work.blocks.examples.example_ids[rows])
-        return {"predictions": _classes(model, _keys(stream, ids), images)}
+        return {"predictions": _classes(work.model, _keys(stream, ids), images)}
 
     return ask
 
@@ -302,10 +305,10 @@ def _driven(work: _Work, label: str, name: str, job: _Job, key: Key) -> dict[str
 _keys = jax.jit(prng.per_example)
 
 
+@Compiled
 @jax.jit
-def _classes(model: Any, keys: Key, images: Array) -> Array:
-    logits = classifier(model, images).logits(clean_keys(keys), images)
-    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+def _classes(model: Classifier, keys: Key, images: Array) -> Array:
+    return model.asked_about(images).predictions(clean_keys(keys), images)
 
 
 def _jobs(

@@ -13,18 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from rbjax import journal as journals
 from rbjax import prng
 from rbjax.blocks import Blocks, Placement, Tell, block_size, check_examples
+from rbjax.classifier import Classifier, Model, as_classifier
 from rbjax.corruptions import table
-from rbjax.inputs import logits_shape, to_float
+from rbjax.inputs import to_float
 from rbjax.journal import Journal
 from rbjax.metrics import confusion_matrix
+from rbjax.programs import Compiled
 from rbjax.tables import lookup
-from rbjax.typing import Array, Key, LogitsFn, Perturbation
+from rbjax.typing import Array, Key, Perturbation
 
 CLEAN = "clean"
 
@@ -65,7 +66,7 @@ class CorruptionResult:
 
 
 def run_corruptions(
-    logits_fn: LogitsFn,
+    logits_fn: Model,
     key: Key,
     images: Any,
     labels: np.ndarray | Array,
@@ -112,10 +113,11 @@ def run_corruptions(
     """
     chosen = _choose(profile, severities)
     prng.check_one(key)
+    model = as_classifier(logits_fn)
     examples = check_examples(
         images,
         labels,
-        count_classes=lambda one: logits_shape(logits_fn, one)[-1],
+        count_classes=model.count_classes,
         example_ids=example_ids,
     )
     placement = Placement(devices)
@@ -130,8 +132,7 @@ def run_corruptions(
         )
         book = Journal(journal, about)
     blocks = Blocks(examples, placement, size, book, progress or (lambda _: None))
-    is_partial = isinstance(logits_fn, jax.tree_util.Partial)
-    model = placement.replicate(logits_fn if is_partial else jax.tree_util.Partial(logits_fn))
+    model = model.placed(placement.whole)
     clean = _predict(blocks, model, key, CLEAN, None)
     predictions: dict[str, np.ndarray] = {}
     result = CorruptionResult(examples.labels, examples.num_classes, clean, predictions, chosen)
@@ -174,17 +175,17 @@ def _choose(
 
 
 def _predict(
-    blocks: Blocks, model: Any, key: Key, label: str, corruption: Perturbation | None
+    blocks: Blocks, model: Classifier, key: Key, label: str, corruption: Perturbation | None
 ) -> np.ndarray:
     """Returns the classes of all images under a corruption, (N,) int32."""
     stream = prng.named(key, label)
     mark = journals.digest(label, journals.identity(corruption) if corruption else CLEAN)
 
     def classify(rows: np.ndarray, images: Array) -> dict[str, Array]:
+        ids = blocks.placement.split(blocks.examples.example_ids[rows])
         if corruption is not None:
-            ids = blocks.placement.split(blocks.examples.example_ids[rows])
             images = _corrupt(corruption, stream, ids, images)
-        return {"predictions": _classes(model, images)}
+        return {"predictions": _classes(model, stream, ids, images)}
 
     return blocks.map(classify, task=label, name=f"{label}-{mark}")["predictions"]
 
@@ -194,6 +195,8 @@ def _corrupt(corruption: Perturbation, stream: Key, ids: Array, images: Array) -
     return jax.vmap(corruption)(prng.per_example(stream, ids), images)
 
 
+@Compiled
 @jax.jit
-def _classes(logits_fn: LogitsFn, images: Array) -> Array:
-    return jnp.argmax(logits_fn(images), axis=-1).astype(jnp.int32)
+def _classes(model: Classifier, stream: Key, ids: Array, images: Array) -> Array:
+    # Only a randomised model draws from the keys.
+    return model.predictions(prng.per_example(prng.named(stream, "model"), ids), images)

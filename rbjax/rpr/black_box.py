@@ -94,8 +94,9 @@ class OnHost(NamedTuple):
         share = jax.tree.map(lambda x: np.asarray(x)[0], tree)
         return jax.device_put(share, self.placement.devices[0])
 
-    def classify(self, dataset: Dataset, batch_size: int) -> np.ndarray:
+    def classify(self, key: Key, dataset: Dataset, batch_size: int) -> np.ndarray:
         """Returns (1, R) bool, whether each image is correctly classified as it is."""
+        del key
         labels, num_slots = np.asarray(dataset.labels), dataset.labels.shape[0]
         predicted = np.zeros(num_slots, np.int64)
         for first in range(0, num_slots, batch_size):

@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 
 from rbjax import checks, prng
 from rbjax.blocks import Block, Examples, check_examples, cut, map_blocks
-from rbjax.convolution import loop_safe
-from rbjax.inputs import logits_shape, to_float
+from rbjax.classifier import Classifier, Model, as_classifier
+from rbjax.inputs import to_float
+from rbjax.programs import Compiled
 from rbjax.tables import lookup
-from rbjax.typing import Array, Key, LogitsFn
+from rbjax.typing import Array, Key
 
 _JITTER = 1e-5
 """Shrinks correlations, which float32 leaves a little less than positive semidefinite."""
@@ -49,7 +49,7 @@ class Linearization(NamedTuple):
 
 
 def taylor(
-    logits_fn: LogitsFn,
+    logits_fn: Model,
     images: np.ndarray | Array,
     labels: np.ndarray | Array,
     *,
@@ -82,19 +82,17 @@ def taylor(
     """
     sigma, block_size = _check(sigma, block_size)
     integrate = lookup(FORMS, form, what="form")
-    examples = check_examples(
-        images, labels, count_classes=lambda one: logits_shape(logits_fn, one)[1]
-    )
-    run = _taylor_weights if isinstance(logits_fn, Partial) else _taylor_function
+    model = as_classifier(logits_fn).deterministic()
+    examples = check_examples(images, labels, count_classes=model.count_classes)
 
     def linearize(rows: np.ndarray, images: Array) -> Linearization:
-        return run(logits_fn, images, jnp.asarray(examples.labels[rows]), sigma)
+        return _taylor(model, images, jnp.asarray(examples.labels[rows]), sigma)
 
     return integrate(_in_blocks(linearize, examples, block_size))
 
 
 def mmse(
-    logits_fn: LogitsFn,
+    logits_fn: Model,
     key: Key,
     images: np.ndarray | Array,
     labels: np.ndarray | Array,
@@ -133,19 +131,19 @@ def mmse(
     sigma, block_size = _check(sigma, block_size)
     num_draws = checks.integer("num_draws", num_draws, low=1)
     integrate = lookup(FORMS, form, what="form")
+    model = as_classifier(logits_fn).deterministic()
     examples = check_examples(
         images,
         labels,
-        count_classes=lambda one: logits_shape(logits_fn, one)[1],
+        count_classes=model.count_classes,
         example_ids=example_ids,
         key=key,
     )
-    run = _mmse_weights if isinstance(logits_fn, Partial) else _mmse_function
 
     def linearize(rows: np.ndarray, images: Array) -> Linearization:
         keys = prng.per_example(key, jnp.asarray(examples.example_ids[rows]))
         labels = jnp.asarray(examples.labels[rows])
-        return run(logits_fn, keys, images, labels, sigma, num_draws)
+        return _mmse(model, keys, images, labels, sigma, num_draws)
 
     return integrate(_in_blocks(linearize, examples, block_size))
 
@@ -225,9 +223,9 @@ def _normal_cdf(distances: np.ndarray, correlation: np.ndarray) -> float:
     return float(cdf(distances, cov=covariance, maxpts=2000, rng=np.random.default_rng(0)))
 
 
-def _jacobian(logits_fn: LogitsFn, images: Array) -> tuple[Array, Array]:
+def _jacobian(model: Classifier, images: Array) -> tuple[Array, Array]:
     """Returns logits (B, K) and the gradient of each, (B, K, H W C)."""
-    logits, pull_back = jax.vjp(logits_fn, images)
+    logits, pull_back = jax.vjp(functools.partial(model.logits, None), images)
     num_images, num_classes = logits.shape
 
     def gradient(number: Array) -> Array:
@@ -258,17 +256,21 @@ def _standardize(logits: Array, gradients: Array, labels: Array, sigma: Array) -
     return Linearization(jnp.where(flat, aside, distances), correlation)
 
 
-def _taylor(logits_fn: LogitsFn, images: Array, labels: Array, sigma: Array) -> Linearization:
+@Compiled
+@jax.jit
+def _taylor(model: Classifier, images: Array, labels: Array, sigma: Array) -> Linearization:
     """Returns the tangent at each image."""
-    logits, gradients = _jacobian(loop_safe(logits_fn), images)
+    logits, gradients = _jacobian(model.in_loops(), images)
     return _standardize(logits, gradients, labels, sigma)
 
 
+@Compiled
+@jax.jit
 def _mmse(
-    logits_fn: LogitsFn, keys: Key, images: Array, labels: Array, sigma: Array, num_draws: Array
+    model: Classifier, keys: Key, images: Array, labels: Array, sigma: Array, num_draws: Array
 ) -> Linearization:
     """Returns the linear function nearest to the logits around each image."""
-    jacobian = functools.partial(_jacobian, loop_safe(logits_fn))
+    jacobian = functools.partial(_jacobian, model.in_loops())
 
     def add(draw: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
         normal = functools.partial(jax.random.normal, shape=images.shape[1:])
@@ -279,12 +281,6 @@ def _mmse(
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     logits, gradients = jax.lax.fori_loop(0, num_draws, add, zeros)
     return _standardize(logits / num_draws, gradients / num_draws, labels, sigma)
-
-
-_taylor_weights = jax.jit(_taylor)
-_taylor_function = jax.jit(_taylor, static_argnums=0)
-_mmse_weights = jax.jit(_mmse)
-_mmse_function = jax.jit(_mmse, static_argnums=0)
 
 
 def _check(sigma: float, block_size: int) -> tuple[float, int]:

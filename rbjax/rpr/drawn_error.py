@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 
 from rbjax import checks, prng
 from rbjax.blocks import Block, check_examples, cut, map_blocks
-from rbjax.convolution import loop_safe
-from rbjax.inputs import logits_shape, to_float
+from rbjax.classifier import Classifier, Model, as_classifier
+from rbjax.inputs import to_float
 from rbjax.metrics import clopper_pearson_interval
-from rbjax.typing import Array, Key, LogitsFn, Perturbation
+from rbjax.programs import Compiled
+from rbjax.rpr.lanes import model_keys
+from rbjax.typing import Array, Key, Perturbation
 
 
 class DrawnError(NamedTuple):
@@ -70,7 +72,7 @@ class DrawnError(NamedTuple):
 
 def error_against_draws(
     failure_probability: np.ndarray,
-    logits_fn: LogitsFn,
+    logits_fn: Model,
     key: Key,
     images: np.ndarray | Array,
     labels: np.ndarray | Array,
@@ -107,10 +109,11 @@ def error_against_draws(
     Raises:
         ValueError: for wrong shapes or values.
     """
+    model = as_classifier(logits_fn)
     examples = check_examples(
         images,
         labels,
-        count_classes=lambda one: logits_shape(logits_fn, one)[1],
+        count_classes=model.count_classes,
         example_ids=example_ids,
         key=key,
     )
@@ -124,13 +127,12 @@ def error_against_draws(
     num_draws = checks.integer("num_draws", num_draws, low=1)
     block_size = checks.integer("block_size", block_size, low=1)
     chosen = _choose(key, len(examples.labels), num_images)
-    count = _count_weights if isinstance(logits_fn, Partial) else _count_function
 
     def count_block(block: Block, images: np.ndarray) -> dict[str, Array]:
         rows = block.fill(block.rows)
         keys = prng.per_example(key, jnp.asarray(examples.example_ids[rows]))
         batch = to_float(block.fill(images)), jnp.asarray(examples.labels[rows])
-        return {"failed": count(perturbation, logits_fn, keys, *batch, num_draws)}
+        return {"failed": _count(perturbation, model, keys, *batch, num_draws)}
 
     blocks = cut(chosen, min(block_size, len(chosen)))
     failed = map_blocks(count_block, blocks, read=lambda block: examples.read(block.rows))["failed"]
@@ -150,23 +152,22 @@ def _choose(key: Key, num_images: int, num_chosen: int | None) -> np.ndarray:
     return np.sort(np.asarray(order)[:num_chosen]).astype(np.int64)
 
 
+@Compiled
+@functools.partial(jax.jit, static_argnums=0)
 def _count(
     perturbation: Perturbation,
-    logits_fn: LogitsFn,
+    model: Classifier,
     keys: Key,
     images: Array,
     labels: Array,
     num_draws: Array,
 ) -> Array:
     """Returns how many of the draws of each image are misclassified."""
-    logits_fn = loop_safe(logits_fn)
+    model = model.in_loops()
 
     def add(draw: Array, failed: Array) -> Array:
-        perturbed = jax.vmap(perturbation)(prng.per_draw(keys, draw + 1), images)
-        return failed + (jnp.argmax(logits_fn(perturbed), axis=-1) != labels)
+        keys_of_draw = prng.per_draw(keys, draw + 1)
+        perturbed = jax.vmap(perturbation)(keys_of_draw, images)
+        return failed + (model.predictions(model_keys(keys_of_draw), perturbed) != labels)
 
     return jax.lax.fori_loop(0, num_draws, add, jnp.zeros(labels.shape, jnp.int32))
-
-
-_count_weights = jax.jit(_count, static_argnums=0)
-_count_function = jax.jit(_count, static_argnums=(0, 1))

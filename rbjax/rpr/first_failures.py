@@ -133,7 +133,7 @@ def _score(
     dataset = runner.place(dataset)
     clean_correct = np.zeros(num_images, bool)
     if clean:
-        clean_correct = _collect(runner.classify(dataset, work.num_lanes), num_images)
+        clean_correct = _collect(runner.classify(key, dataset, work.num_lanes), num_images)
     num_iterations = 1
     while not np.all(_collect(lanes.first_failure, num_images)):
         # Lanes are refilled while there is a queue, so few are busy only when it is empty.

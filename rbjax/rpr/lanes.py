@@ -17,13 +17,12 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 
-from rbjax import prng
+from rbjax import prng, programs
 from rbjax.blocks import AXIS, Placement
-from rbjax.convolution import loop_safe
+from rbjax.classifier import Classifier
 from rbjax.inputs import to_float
-from rbjax.typing import Array, Key, LogitsFn, Perturbation
+from rbjax.typing import Array, Key, Perturbation
 
 Anywhere = Any
 """An array on the devices, or its numpy copy on the host."""
@@ -101,7 +100,7 @@ def compact(lanes: Lanes, num_lanes: int) -> Lanes:
 
 def advance(
     perturbation: Perturbation,
-    logits_fn: LogitsFn,
+    model: Classifier,
     key: Key,
     dataset: Dataset,
     lanes: Lanes,
@@ -113,7 +112,7 @@ def advance(
 
     Args:
         perturbation: (key, image) -> image.
-        logits_fn: images -> logits (B, K).
+        model: the classifier.
         key: the base of every draw's key, `fold_in(fold_in(key, example_id), draw)`.
         dataset: the images.
         lanes: where they stand.
@@ -124,11 +123,13 @@ def advance(
     Returns:
         The lanes afterwards.
     """
-    logits_fn = loop_safe(logits_fn)
+    model = model.in_loops()
 
     def iterate(lanes: Lanes) -> Lanes:
         images = perturb(perturbation, key, dataset, lanes)
-        failed = jnp.argmax(logits_fn(images), axis=-1) != dataset.labels[lanes.row]
+        keys = prng.per_example(key, dataset.example_ids[lanes.row])
+        keys = model_keys(prng.per_draw(keys, lanes.draw))
+        failed = model.predictions(keys, images) != dataset.labels[lanes.row]
         return hand_over(lanes, failed, dataset.num_rows, draws)
 
     return jax.lax.while_loop(
@@ -181,24 +182,35 @@ def hand_over(lanes: Lanes, failed: Array, num_rows: Array, draws: Draws) -> Lan
     )
 
 
-def classify(block_size: int, logits_fn: LogitsFn, dataset: Dataset) -> Array:
+_OF_THE_MODEL = 2**31 - 3
+"""A draw that no perturbation makes of its own key."""
+
+
+def model_keys(keys: Key) -> Key:
+    """Returns the keys of a randomised model for the images that some keys perturbed."""
+    return prng.per_draw(keys, _OF_THE_MODEL)
+
+
+def classify(block_size: int, model: Classifier, key: Key, dataset: Dataset) -> Array:
     """Returns whether each image is correctly classified as it is, block by block.
 
     Args:
         block_size: images of one forward pass.
-        logits_fn: images -> logits (B, K).
+        model: the classifier.
+        key: what a randomised one draws from.
         dataset: R images.
 
     Returns:
         (R,) bool.
     """
-    logits_fn = loop_safe(logits_fn)
+    model = model.in_loops()
     num_slots = dataset.labels.shape[0]
     num_blocks = -(-num_slots // block_size)
     rows = jnp.minimum(jnp.arange(num_blocks * block_size), num_slots - 1)
 
     def block(rows: Array) -> Array:
-        predictions = jnp.argmax(logits_fn(to_float(dataset.images[rows])), axis=-1)
+        keys = model_keys(prng.per_example(key, dataset.example_ids[rows]))
+        predictions = model.predictions(keys, to_float(dataset.images[rows]))
         return predictions == dataset.labels[rows]
 
     correct = jax.lax.map(block, rows.reshape(num_blocks, block_size))
@@ -217,7 +229,7 @@ class Runner(Protocol):
         """Returns numpy arrays with a leading axis of devices, where the model wants them."""
         ...
 
-    def classify(self, dataset: Dataset, batch_size: int) -> np.ndarray:
+    def classify(self, key: Key, dataset: Dataset, batch_size: int) -> np.ndarray:
         """Returns (D, R) bool, whether each image is correctly classified as it is."""
         ...
 
@@ -237,19 +249,17 @@ class Runner(Protocol):
 class Compiled:
     """The runner of a JAX function, compiled once for each number of lanes."""
 
-    def __init__(
-        self, placement: Placement, logits_fn: LogitsFn, perturbation: Perturbation
-    ) -> None:
+    def __init__(self, placement: Placement, model: Classifier, perturbation: Perturbation) -> None:
         """Puts the weights on the devices."""
-        is_partial = isinstance(logits_fn, Partial)
         self.num_devices, self.place = len(placement.devices), placement.split
-        self._logits_fn = placement.replicate(logits_fn) if is_partial else logits_fn
+        self._model = model.placed(placement.whole)
         self._perturbation, self._replicate = perturbation, placement.replicate
-        self._advance, self._classify = _programs(placement.devices, is_partial)
+        self._advance, self._classify = _programs(placement.devices)
 
-    def classify(self, dataset: Dataset, batch_size: int) -> np.ndarray:
+    def classify(self, key: Key, dataset: Dataset, batch_size: int) -> np.ndarray:
         """Returns (D, R) bool, whether each image is correctly classified as it is."""
-        return np.asarray(self._classify(batch_size, self._logits_fn, dataset))
+        key = self._replicate(key)
+        return np.asarray(self._classify(batch_size, self._model, key, dataset))
 
     def advance(
         self,
@@ -263,7 +273,7 @@ class Compiled:
         """Returns the lanes after `advance`, on the host."""
         lanes = self._advance(
             self._perturbation,
-            self._logits_fn,
+            self._model,
             self._replicate(key),
             dataset,
             self.place(lanes),
@@ -275,13 +285,11 @@ class Compiled:
 
 
 @functools.cache
-def _programs(devices: tuple[Any, ...], is_partial: bool) -> tuple[Any, Any]:
-    """Returns `advance` and `classify`, compiled; a plain function is part of the program."""
+def _programs(devices: tuple[Any, ...]) -> tuple[Any, Any]:
+    """Returns `advance` and `classify`, compiled."""
     compiled = functools.partial(
-        jax.pmap,
-        axis_name=AXIS,
-        static_broadcasted_argnums=(0,) if is_partial else (0, 1),
-        devices=devices,
+        jax.pmap, axis_name=AXIS, static_broadcasted_argnums=0, devices=devices
     )
     axes = (None, None, None, 0, 0, None, None, None)
-    return compiled(advance, in_axes=axes), compiled(classify, in_axes=(None, None, 0))
+    runs = compiled(advance, in_axes=axes), compiled(classify, in_axes=(None, None, None, 0))
+    return programs.Compiled(runs[0]), programs.Compiled(runs[1])

@@ -11,13 +11,14 @@ import numpy as np
 
 from rbjax import checks, prng
 from rbjax.blocks import Progress, Tell
+from rbjax.classifier import Model
 from rbjax.rpr.anytime import anytime_interval
 from rbjax.rpr.black_box import BlackBox
 from rbjax.rpr.estimators import count_draws
 from rbjax.rpr.first_failures import ImageSource, Work, first_failures
 from rbjax.rpr.lanes import Draws
 from rbjax.rpr.scoring import MOST_STEPS, prepare
-from rbjax.typing import Array, Key, LogitsFn, Perturbation
+from rbjax.typing import Array, Key, Perturbation
 
 
 class Repeated(NamedTuple):
@@ -37,7 +38,7 @@ class Repeated(NamedTuple):
 
 
 def score_repeatedly(
-    logits_fn: LogitsFn | BlackBox,
+    logits_fn: Model | BlackBox,
     key: Key,
     images: np.ndarray | Array | ImageSource,
     labels: np.ndarray | Array,

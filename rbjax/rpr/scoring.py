@@ -5,18 +5,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from rbjax import checks
 from rbjax import journal as journals
 from rbjax.blocks import Placement, Progress, Tell, check_examples
-from rbjax.inputs import ANY_NUMBER, logits_shape, to_float
+from rbjax.classifier import Model, as_classifier
+from rbjax.inputs import ANY_NUMBER, to_float
 from rbjax.rpr.black_box import BlackBox, OnHost
 from rbjax.rpr.first_failures import FEWEST_LANES, ImageSource, Work, first_failures
 from rbjax.rpr.lanes import Compiled, Draws
-from rbjax.typing import Array, Key, LogitsFn, Perturbation
+from rbjax.typing import Array, Key, Perturbation
 
 _IMAGES_PER_LANE = 4
 """The queue of a lane, at least: fewer waste passes at its end, more make batches too small."""
@@ -87,7 +88,7 @@ class Scores(NamedTuple):
 
 
 def score(
-    logits_fn: LogitsFn | BlackBox,
+    logits_fn: Model | BlackBox,
     key: Key,
     images: np.ndarray | Array | ImageSource,
     labels: np.ndarray | Array,
@@ -221,7 +222,7 @@ def _draw(
 
 
 def prepare(
-    logits_fn: LogitsFn | BlackBox,
+    logits_fn: Model | BlackBox,
     key: Key,
     images: np.ndarray | Array | ImageSource,
     labels: np.ndarray | Array,
@@ -261,11 +262,11 @@ def prepare(
             "as rbjax.perturbations.create(name) makes"
         )
     box = logits_fn if isinstance(logits_fn, BlackBox) else None
-    model: Any = logits_fn
+    model: Any = box or as_classifier(cast("Model", logits_fn))
     examples = check_examples(
         images,
         labels,
-        count_classes=lambda one: ANY_NUMBER if box else logits_shape(model, one)[1],
+        count_classes=(lambda _: ANY_NUMBER) if box else model.count_classes,
         example_ids=example_ids,
         key=key,
     )
@@ -297,7 +298,7 @@ def prepare(
         answers = journals.digest(box.labels(np.array(sample)))
         about["model"] = f"black box {journals.identity(box.predict)} {answers}"
     else:
-        about["model"] = journals.identity(model, sample)
+        about["model"] = journals.identity(logits_fn, sample)
     header = journals.describe(key, *examples[:3], block_size=block_size, **about)
     return work._replace(journal=journals.Journal(journal, header))
 

@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 
 from rbjax import checks, prng
 from rbjax.blocks import Block, check_examples, cut, map_blocks
-from rbjax.convolution import loop_safe
-from rbjax.inputs import logits_shape, to_float
+from rbjax.classifier import Classifier, Model, as_classifier
+from rbjax.inputs import to_float
 from rbjax.losses.adversarial import margin
+from rbjax.programs import Compiled
 from rbjax.tables import lookup
-from rbjax.typing import Array, Key, LogitsFn
+from rbjax.typing import Array, Key
 
 _TARGET_ACCEPTANCE = 0.234
 """The share of moves to accept; the best of a random walk in many dimensions (Roberts, Gelman and
@@ -115,7 +115,7 @@ class _Run(NamedTuple):
 
 
 def failure_probability(
-    logits_fn: LogitsFn,
+    logits_fn: Model,
     key: Key,
     images: np.ndarray | Array,
     labels: np.ndarray | Array,
@@ -176,10 +176,11 @@ def failure_probability(
         Robustness", arXiv 1811.07209, algorithm 1; Cotter, Roberts, Stuart and White 2013, "MCMC
         Methods for Functions", arXiv 1202.0709 (Crank-Nicolson).
     """
+    model = as_classifier(logits_fn).deterministic()
     examples = check_examples(
         images,
         labels,
-        count_classes=lambda one: logits_shape(logits_fn, one)[1],
+        count_classes=model.count_classes,
         example_ids=example_ids,
         key=key,
     )
@@ -192,32 +193,29 @@ def failure_probability(
     keys = prng.per_example(key, jnp.repeat(jnp.asarray(examples.example_ids), num_runs))
     keys = prng.per_draw(keys, jnp.tile(jnp.arange(num_runs), num_images))
     owners = np.repeat(np.arange(num_images), num_runs)
-    run = _run_weights if isinstance(logits_fn, Partial) else _run_function
 
     def run_rows(block: Block, _: None) -> dict[str, Array]:
         rows = block.fill(block.rows)
         owner = owners[rows]
         batch = to_float(examples.read(owner)), jnp.asarray(examples.labels[owner])
-        return run(options, logits_fn, keys[rows], *batch, scale)._asdict()
+        return _run_block(options, model, keys[rows], *batch, scale)._asdict()
 
     runs = map_blocks(run_rows, cut(np.arange(len(owners)), batch_size))
     return _summarize(_Run(**{k: x.reshape(-1, num_runs) for k, x in runs.items()}), options)
 
 
+@Compiled
+@functools.partial(jax.jit, static_argnums=0)
 def _run_block(
-    options: _Options, logits_fn: LogitsFn, keys: Key, images: Array, labels: Array, scale: Array
+    options: _Options, model: Classifier, keys: Key, images: Array, labels: Array, scale: Array
 ) -> _Run:
     """Returns one run for each key, image and label."""
-    one = functools.partial(_run_one, options, loop_safe(logits_fn))
+    one = functools.partial(_run_one, options, model.in_loops())
     return jax.vmap(one, in_axes=(0, 0, 0, None))(keys, images, labels, scale)
 
 
-_run_weights = jax.jit(_run_block, static_argnums=0)
-_run_function = jax.jit(_run_block, static_argnums=(0, 1))
-
-
 def _run_one(
-    options: _Options, logits_fn: LogitsFn, key: Key, image: Array, label: Array, scale: Array
+    options: _Options, model: Classifier, key: Key, image: Array, label: Array, scale: Array
 ) -> _Run:
     """Returns one run on one image."""
     law, num_particles = NOISE[options.noise], options.num_particles
@@ -226,7 +224,7 @@ def _run_one(
     def score(noise: Array) -> Array:
         perturbed = image + scale * noise
         perturbed = jnp.clip(perturbed, 0.0, 1.0) if options.clipped else perturbed
-        return margin(logits_fn(perturbed), jnp.broadcast_to(label, num_particles))
+        return margin(model.logits(None, perturbed), jnp.broadcast_to(label, num_particles))
 
     def unfinished(state: _State) -> Array:
         return (_level(state.margins, options) < 0) & (state.levels < options.max_levels)

@@ -3,35 +3,45 @@
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from rbjax import prng
 from rbjax.blocks import Blocks, Examples, Placement, block_size
+from rbjax.classifier import Classifier, Model, as_classifier
 from rbjax.data import Dataset
-from rbjax.typing import Array, LogitsFn
+from rbjax.programs import Compiled
+from rbjax.typing import Array, Key
 
 
-def predict(logits_fn: LogitsFn, dataset: Dataset, *, batch_size: int = 256) -> np.ndarray:
+def predict(
+    logits_fn: Model, dataset: Dataset, *, batch_size: int = 256, key: Key | None = None
+) -> np.ndarray:
     """Returns the class a model gives each example.
 
     Args:
-        logits_fn: a `jax.tree_util.Partial`, so that new weights do not compile again.
+        logits_fn: images -> logits (B, K), or a randomised classifier.
         dataset: the examples.
         batch_size: examples a call, over all local devices; the result does not depend on it.
+        key: what a randomised classifier draws from; None: `jax.random.key(0)`.
 
     Returns:
         (N,) int32, in the dataset's order.
     """
-    placement = Placement()
-    model = placement.replicate(logits_fn)
+    placement, key = Placement(), jax.random.key(0) if key is None else key
+    model = as_classifier(logits_fn).placed(placement.whole)
     examples = Examples(
         dataset.images, dataset.labels, dataset.example_ids, dataset.info.num_classes
     )
     blocks = Blocks(examples, placement, block_size(dataset.num_examples, batch_size, placement))
-    return blocks.map(lambda _, images: {"predictions": classes(model, images)})["predictions"]
+
+    def ask(rows: np.ndarray, images: Array) -> dict[str, Array]:
+        ids = placement.split(examples.example_ids[rows])
+        return {"predictions": _classes(model, key, ids, images)}
+
+    return blocks.map(ask)["predictions"]
 
 
+@Compiled
 @jax.jit
-def classes(logits_fn: LogitsFn, images: Array) -> Array:
-    """Returns the class with the largest logit of each image of a batch, (B,) int32."""
-    return jnp.argmax(logits_fn(images), axis=-1).astype(jnp.int32)
+def _classes(model: Classifier, key: Key, ids: Array, images: Array) -> Array:
+    return model.predictions(prng.per_example(key, ids), images)

@@ -7,8 +7,8 @@ import pytest
 from jax.tree_util import Partial
 
 from rbjax import attacks, prng
-from rbjax.attacks.classifier import as_model, classifier
 from rbjax.attacks.deepfool import SHORTEST_STEP, deepfool
+from rbjax.classifier import as_classifier
 from tests.attacks.linear import (
     DUAL,
     IMAGES,
@@ -156,7 +156,7 @@ def test_gradients_of_several_sums_of_logits():
     sums = jax.random.normal(jax.random.key(5), (NUM_IMAGES, 3, NUM_CLASSES))
     keys = prng.broadcast(KEY, NUM_IMAGES)
     for model in (LOGITS_FN, attacks.randomized(Partial(noisy, WEIGHTS), num_samples=3)):
-        asked = classifier(as_model(model), IMAGES)
+        asked = as_classifier(model).asked_about(IMAGES)
 
         @jax.jit
         def both(images, asked=asked):

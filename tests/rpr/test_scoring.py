@@ -206,8 +206,9 @@ def test_a_plain_function_and_new_weights():
     np.testing.assert_array_equal(run(Partial(apply, jnp.float32(1.0))), expected)
     traced = len(calls)
     np.testing.assert_array_equal(run(Partial(apply, jnp.float32(2.0))), expected)
-    run(plain)
     assert len(calls) == traced
+    run(plain)  # is traced at each call, once for each shape
+    assert len(calls) == traced + len(set(calls))
 
 
 def test_progress_tells_how_far_it_is():

@@ -8,19 +8,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 
 from rbjax import checks
 from rbjax.attacks.attack import Problem
-from rbjax.attacks.classifier import as_partial, classifier
 from rbjax.attacks.deepfool import DeepFoolPlan, to_candidates, walk
 from rbjax.attacks.norms import NORMS, check_size, project
 from rbjax.attacks.universal.evaluation import apply_universal, classify
 from rbjax.attacks.universal.gradient import epoch_order
 from rbjax.blocks import Blocks, Placement, Progress, Tell, block_size, check_examples, cut
-from rbjax.inputs import logits_shape
+from rbjax.classifier import Classifier, Model, as_classifier
+from rbjax.programs import Compiled
 from rbjax.tables import lookup
-from rbjax.typing import Array, Key, LogitsFn
+from rbjax.typing import Array, Key
 
 _BLOCK = 256
 """Images that one compiled call visits, one after another."""
@@ -41,7 +40,7 @@ class UniversalDeepFoolResult(NamedTuple):
 
 
 def craft_universal_deepfool(
-    logits_fn: LogitsFn,
+    logits_fn: Model,
     key: Key,
     images: np.ndarray | Array,
     *,
@@ -98,10 +97,11 @@ def craft_universal_deepfool(
         Their code leaves out an image that DeepFool fools with the last of its steps, here it is
         left out if it is not fooled at all; and it has no largest number of passes.
     """
+    model = as_classifier(logits_fn)
     examples = check_examples(
         images,
         np.zeros(len(images), np.int32),
-        count_classes=lambda one: logits_shape(logits_fn, one)[-1],
+        count_classes=model.count_classes,
         example_ids=example_ids,
         key=key,
     )
@@ -117,10 +117,10 @@ def craft_universal_deepfool(
     )
     placement, num_examples = Placement(devices), len(examples.labels)
     blocks = Blocks(examples, placement, block_size(num_examples, batch_size, placement))
-    model = placement.replicate(as_partial(logits_fn))
-    model_of_first = jax.device_put(as_partial(logits_fn), placement.devices[0])
+    model_of_first = model.placed(placement.devices[0])
+    model = model.placed(placement.whole)
     delta = best = np.zeros(examples.images.shape[1:], np.float32)
-    clean = classify(blocks, model, delta)
+    clean = classify(blocks, model, delta, key)
     rates, moves = [], []
     for number in range(max_passes):
         counts = []
@@ -133,7 +133,7 @@ def craft_universal_deepfool(
             counts.append(count)
         moves.append(int(np.sum(jax.device_get(counts))))
         delta = jax.device_get(delta)
-        perturbed = classify(blocks, model, delta)
+        perturbed = classify(blocks, model, delta, key)
         rates.append(float(np.mean(perturbed != clean)))
         best = delta if rates[-1] >= max(rates) else best
         if progress is not None:
@@ -146,7 +146,7 @@ def craft_universal_deepfool(
 def _visit_block(
     plan: DeepFoolPlan,
     norm: str,
-    model: Partial,
+    model: Classifier,
     delta: Array,
     images: Array,
     references: Array,
@@ -157,14 +157,14 @@ def _visit_block(
     Args:
         plan: of the walk.
         norm: of the ball.
-        model: the logits function.
+        model: the classifier.
         delta: (H, W, C).
         images: (S, H, W, C) uint8, or floating in [0, 1].
         references: (S,) the classes of the images as they are.
         epsilon: radius of the ball.
     """
-    asked = classifier(model, jnp.zeros((1, *delta.shape), jnp.float32))
-    # Nothing is random here, and a walk reads neither sizes nor an objective.
+    asked = model.asked_about(jnp.zeros((1, *delta.shape), jnp.float32))
+    # Each image is met with the same draws, and a walk reads neither sizes nor an objective.
     keys, unused = jax.random.split(jax.random.key(0), 1), jnp.zeros(1)
 
     def visit(delta: Array, row: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -183,4 +183,4 @@ def _visit_block(
     return delta, jnp.sum(moves)
 
 
-_visit = jax.jit(_visit_block, static_argnums=(0, 1))
+_visit = Compiled(jax.jit(_visit_block, static_argnums=(0, 1)))

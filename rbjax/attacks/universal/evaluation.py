@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 
-from rbjax.attacks.classifier import as_partial
+from rbjax import prng
 from rbjax.blocks import Blocks, Placement, block_size, check_examples
-from rbjax.convolution import loop_safe
-from rbjax.inputs import logits_shape, to_float
-from rbjax.typing import Array, LogitsFn
+from rbjax.classifier import Classifier, Model, as_classifier
+from rbjax.inputs import to_float
+from rbjax.programs import Compiled
+from rbjax.typing import Array, Key
 
 
 def apply_universal(images: np.ndarray | Array, delta: np.ndarray | Array) -> Array:
@@ -80,13 +80,14 @@ class UniversalEvaluation(NamedTuple):
 
 
 def evaluate_universal(
-    logits_fn: LogitsFn,
+    logits_fn: Model,
     images: np.ndarray | Array,
     labels: np.ndarray | Array,
     delta: np.ndarray | Array,
     *,
     batch_size: int = 256,
     devices: Sequence[Any] | None = None,
+    key: Key | None = None,
 ) -> UniversalEvaluation:
     """Measures a perturbation, or one a class, on a dataset, every example once.
 
@@ -102,6 +103,7 @@ def evaluate_universal(
             of its own label.
         batch_size: images classified at once, over all devices.
         devices: the `jax.Device`s to use; None: all local ones.
+        key: what a randomised classifier draws from; None: `jax.random.key(0)`.
 
     Returns:
         Predictions with and without the perturbation, and what follows from them.
@@ -109,9 +111,8 @@ def evaluate_universal(
     Raises:
         ValueError: for wrong shapes or values.
     """
-    examples = check_examples(
-        images, labels, count_classes=lambda one: logits_shape(logits_fn, one)[-1]
-    )
+    model = as_classifier(logits_fn)
+    examples = check_examples(images, labels, count_classes=model.count_classes)
     placement = Placement(devices)
     blocks = Blocks(examples, placement, block_size(len(examples.labels), batch_size, placement))
     labels, num_classes, shape = examples.labels, examples.num_classes, examples.images.shape[1:]
@@ -120,9 +121,9 @@ def evaluate_universal(
             f"delta has shape {np.shape(delta)}; it must be {shape}, one image's, or "
             f"{(num_classes, *shape)}, one a class"
         )
-    model = placement.replicate(as_partial(logits_fn))
-    clean = classify(blocks, model, np.zeros(shape, np.float32))
-    perturbed = classify(blocks, model, np.asarray(delta))
+    model, key = model.placed(placement.whole), jax.random.key(0) if key is None else key
+    clean = classify(blocks, model, np.zeros(shape, np.float32), key)
+    perturbed = classify(blocks, model, np.asarray(delta), key)
     correct, fooled = perturbed == labels, perturbed != clean
     counts = np.bincount(perturbed, minlength=num_classes)
     dominant, shares = int(np.argmax(counts)), counts[counts > 0] / counts.sum()
@@ -142,13 +143,14 @@ def evaluate_universal(
     )
 
 
-def classify(blocks: Blocks, model: Partial, delta: np.ndarray) -> np.ndarray:
+def classify(blocks: Blocks, model: Classifier, delta: np.ndarray, key: Key) -> np.ndarray:
     """Returns the classes of perturbed images.
 
     Args:
         blocks: N images.
-        model: the logits function, its weights on the devices.
+        model: the classifier, its weights on the devices.
         delta: (H, W, C), or (K, H, W, C) and each image gets that of its label.
+        key: what a randomised one draws from.
 
     Returns:
         (N,) int32.
@@ -157,14 +159,17 @@ def classify(blocks: Blocks, model: Partial, delta: np.ndarray) -> np.ndarray:
 
     def ask(rows: np.ndarray, images: Array) -> dict[str, Array]:
         which = blocks.examples.labels[rows] if len(deltas) > 1 else np.zeros_like(rows, np.int32)
-        which = blocks.placement.split(which)
-        return {"predictions": _classify(model, images, which, deltas)}
+        ids, which = blocks.placement.split((blocks.examples.example_ids[rows], which))
+        return {"predictions": _classify(model, key, ids, images, which, deltas)}
 
     return blocks.map(ask)["predictions"]
 
 
+@Compiled
 @jax.jit
-def _classify(logits_fn: Partial, images: Array, which: Array, deltas: Array) -> Array:
+def _classify(
+    model: Classifier, key: Key, ids: Array, images: Array, which: Array, deltas: Array
+) -> Array:
     """Returns the classes of the images, each with the perturbation of its number."""
-    logits = loop_safe(logits_fn)(apply_classwise(images, which, deltas))
-    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    perturbed = apply_classwise(images, which, deltas)
+    return model.predictions(prng.per_example(key, ids), perturbed)

@@ -12,18 +12,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 
 from rbjax import checks, prng
-from rbjax.attacks.classifier import as_partial
 from rbjax.attacks.norms import NORMS, check_size, project, sample, steepest
 from rbjax.attacks.universal.evaluation import apply_universal
 from rbjax.blocks import Blocks, Examples, Placement, Progress, Tell, check_examples, cut
-from rbjax.convolution import loop_safe
-from rbjax.inputs import check_labels, logits_shape
+from rbjax.classifier import Classifier, Model, as_classifier
+from rbjax.inputs import check_labels
 from rbjax.losses.adversarial import cross_entropy
+from rbjax.programs import Compiled
 from rbjax.tables import lookup
-from rbjax.typing import Array, Key, LogitsFn
+from rbjax.typing import Array, Key
 
 
 class UniversalResult(NamedTuple):
@@ -45,7 +44,7 @@ class ClasswiseResult(NamedTuple):
 
 
 def craft_universal(
-    logits_fn: LogitsFn,
+    logits_fn: Model,
     key: Key,
     images: np.ndarray | Array,
     labels: np.ndarray | Array,
@@ -98,15 +97,16 @@ def craft_universal(
         Shafahi et al. 2020, arXiv:1811.11304, algorithm 2.
     """
     ascent = _Ascent(norm, epsilon, num_epochs, step_size, loss_clip, random_start, batch_size)
-    data = _check(ascent, logits_fn, key, images, labels, targets, example_ids)
+    model = as_classifier(logits_fn)
+    data = _check(ascent, model, key, images, labels, targets, example_ids)
     ascent = ascent._replace(batch_size=min(batch_size, len(data.classes)))
     rows, placement = np.arange(len(data.classes)), Placement(devices)
-    model = placement.replicate(as_partial(logits_fn))
+    model = model.placed(placement.whole)
     return _climb(ascent, placement, model, key, data, rows, progress or (lambda _: None))
 
 
 def craft_universal_classwise(
-    logits_fn: LogitsFn,
+    logits_fn: Model,
     key: Key,
     images: np.ndarray | Array,
     labels: np.ndarray | Array,
@@ -156,13 +156,14 @@ def craft_universal_classwise(
         perturbation a class, each with the steps of Shafahi et al.
     """
     ascent = _Ascent(norm, epsilon, num_epochs, step_size, loss_clip, random_start, batch_size)
-    data = _check(ascent, logits_fn, key, images, labels, targets, example_ids)
+    model = as_classifier(logits_fn)
+    data = _check(ascent, model, key, images, labels, targets, example_ids)
     labels, num_classes = data.examples.labels, data.examples.num_classes
     counts = np.bincount(labels, minlength=num_classes)
     # One size for all classes, so that the step compiles once.
     ascent = ascent._replace(batch_size=min(batch_size, int(counts.max())))
     placement, present = Placement(devices), np.flatnonzero(counts)
-    model = placement.replicate(as_partial(logits_fn))
+    model = model.placed(placement.whole)
     deltas = np.zeros((num_classes, *data.examples.images.shape[1:]), np.float32)
     losses = np.full((num_classes, num_epochs), np.nan)
     for i, label in enumerate(present.tolist()):
@@ -202,7 +203,7 @@ class _Data(NamedTuple):
 def _climb(
     ascent: _Ascent,
     placement: Placement,
-    model: Partial,
+    model: Classifier,
     key: Key,
     data: _Data,
     rows: np.ndarray,
@@ -219,16 +220,17 @@ def _climb(
     sizes = (epsilon, step_size, limit, -1.0 if data.targeted else 1.0)
     size = -(-ascent.batch_size // num_devices) * num_devices
     blocks = Blocks(examples, placement, size)
-    losses = []
+    losses, stream = [], prng.named(key, "model")
     for epoch in range(ascent.num_epochs):
         totals = []
         order = rows[epoch_order(key, examples.example_ids[rows], epoch)]
         for block in cut(order, ascent.batch_size):
             padded = block._replace(size=size)
             mask = np.arange(size) < len(block.rows)
-            batch = (blocks.read(padded), padded.fill(data.classes[block.rows]), mask)
-            delta = placement.replicate(delta)
-            delta, total = _ascend(norm, model, delta, *placement.split(batch), sizes)
+            ids, classes = examples.example_ids[block.rows], data.classes[block.rows]
+            batch = (padded.fill(ids), blocks.read(padded), padded.fill(classes), mask)
+            delta, step_key = placement.replicate((delta, jax.random.fold_in(stream, epoch)))
+            delta, total = _ascend(norm, model, step_key, delta, *placement.split(batch), sizes)
             totals.append(total)
         losses.append(float(np.sum(jax.device_get(totals))) / len(rows))
         progress(Progress("", epoch + 1, ascent.num_epochs, {"loss": losses[-1]}))
@@ -249,8 +251,10 @@ def epoch_order(key: Key, example_ids: np.ndarray, epoch: int) -> np.ndarray:
 
 def _step(
     norm: str,
-    logits_fn: Partial,
+    model: Classifier,
+    key: Key,
     delta: Array,
+    ids: Array,
     images: Array,
     classes: Array,
     mask: Array,
@@ -258,10 +262,10 @@ def _step(
 ) -> tuple[Array, Array]:
     """Returns delta after one step, and the sum of the losses that it climbed."""
     epsilon, step_size, limit, sign = sizes
-    logits_fn = loop_safe(logits_fn)
+    model, keys = model.in_loops(), prng.per_example(key, ids)
 
     def total(delta: Array) -> Array:
-        logits = logits_fn(apply_universal(images, delta)).astype(jnp.float32)
+        logits = model.logits(keys, apply_universal(images, delta))
         losses = jnp.minimum(sign * cross_entropy(logits, classes), limit)
         return jnp.sum(jnp.where(mask, losses, 0.0))
 
@@ -271,12 +275,12 @@ def _step(
     return project(moved, epsilon, norm)[0], loss
 
 
-_ascend = jax.jit(_step, static_argnums=0)
+_ascend = Compiled(jax.jit(_step, static_argnums=0))
 
 
 def _check(
     ascent: _Ascent,
-    logits_fn: LogitsFn,
+    model: Classifier,
     key: Key,
     images: Any,
     labels: Any,
@@ -287,7 +291,7 @@ def _check(
     examples = check_examples(
         images,
         labels,
-        count_classes=lambda one: logits_shape(logits_fn, one)[-1],
+        count_classes=model.count_classes,
         example_ids=example_ids,
         key=key,
     )
