@@ -220,7 +220,12 @@ def draw_classwise(
     for i, (name, column) in enumerate(values.items()):
         column, colour = column[order], _BARS[i % len(_BARS)]
         hatch = _HATCHES[i // len(_BARS) % len(_HATCHES)]
-        errors = None if counts is None else _errors(column, np.asarray(counts)[order])
+        errors = None
+        if counts is not None:  # how far each 95 % interval reaches down and up
+            trials = np.where(np.isnan(column), 0, np.asarray(counts)[order])
+            low, high = wilson_interval(np.rint(np.nan_to_num(column) * trials), trials)
+            reach = np.maximum([column - low, high - column], 0)
+            errors = np.where(trials > 0, reach, 0)
         whiskers: Any = {"yerr": errors, "elinewidth": 0.8}
         if many:
             marker = _MARKERS[i % len(_MARKERS)]
@@ -320,16 +325,6 @@ def draw_perturbation(axes: Axes, perturbation: ArrayLike) -> None:
         axes.imshow(shown.mean(axis=-1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_axis_off()
     axes.set_title(f"Universal perturbation\nlargest value {255 * largest:.3g}/255")
-
-
-def _errors(ratios: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Returns how far a ratio's 95 % interval reaches down and up, (2, K)."""
-    known = ~np.isnan(ratios) & (counts > 0)
-    trials = np.where(known, counts, 0)
-    successes = np.rint(np.where(known, ratios, 0) * trials)
-    low, high = wilson_interval(successes, trials)
-    reach = np.stack([ratios - low, high - ratios])
-    return np.where(known, np.maximum(reach, 0), 0)
 
 
 def _name_classes(axes: Axes, names: Sequence[str]) -> None:

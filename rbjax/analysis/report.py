@@ -48,7 +48,12 @@ def report(workdir: str | os.PathLike[str]) -> str:
         counts = np.asarray(
             evaluation["class_counts"] if evaluation else either["all"]["class_counts"]
         )
-        csv_columns = {**columns, **_interval_columns(evaluation)}
+        csv_columns = dict(columns)  # and the edges of each class's 95 % interval
+        for label, result in _results(evaluation):
+            correct, count = (result["classwise"][field] for field in ("correct", "count"))
+            edges = zip(("low", "high"), wilson_interval(correct, count), strict=True)
+            for side, edge in edges:
+                csv_columns[f"{label} {side}"] = np.where(np.asarray(count) > 0, edge, np.nan)
         tables.write_csv(folder / CSV_FILE, csv_columns, class_names=names, counts=counts)
         lines.append(f"{either['dataset']} {either['split']}, per cent:")
         lines.append(
@@ -113,17 +118,6 @@ def _recall(result: dict[str, Any]) -> np.ndarray:
     """Returns the accuracy of each class (K,); NaN for a class without examples that count."""
     recall = np.asarray(result["classwise"]["recall"], np.float64)
     return np.where(np.asarray(result["classwise"]["count"]) > 0, recall, np.nan)
-
-
-def _interval_columns(evaluation: dict[str, Any] | None) -> dict[str, np.ndarray]:
-    """Returns the edges of each class's 95 % interval under each attack, (K,) each."""
-    columns = {}
-    for label, result in _results(evaluation):
-        low, high = wilson_interval(result["classwise"]["correct"], result["classwise"]["count"])
-        counted = np.asarray(result["classwise"]["count"]) > 0
-        columns[f"{label} low"] = np.where(counted, low, np.nan)
-        columns[f"{label} high"] = np.where(counted, high, np.nan)
-    return columns
 
 
 def _corrupted(evaluation: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -136,15 +136,16 @@ def run_corruptions(
     clean = _predict(blocks, model, key, CLEAN, None)
     predictions: dict[str, np.ndarray] = {}
     result = CorruptionResult(examples.labels, examples.num_classes, clean, predictions, chosen)
-    ended = finished or (lambda *_: None)
-    ended(CLEAN, result)
+    if finished is not None:
+        finished(CLEAN, result)
     for name, levels in chosen.items():
         rows = []
         for level in levels:
             corruption = table.create(name, severity=level, profile=profile, quantize=True)
             rows.append(_predict(blocks, model, key, f"{name}-{level}", corruption))
         predictions[name] = np.stack(rows)
-        ended(name, result)
+        if finished is not None:
+            finished(name, result)
     return result
 
 
@@ -178,8 +179,10 @@ def _predict(
     blocks: Blocks, model: Classifier, key: Key, label: str, corruption: Perturbation | None
 ) -> np.ndarray:
     """Returns the classes of all images under a corruption, (N,) int32."""
-    stream = prng.named(key, label)
-    mark = journals.digest(label, journals.identity(corruption) if corruption else CLEAN)
+    stream, name = prng.named(key, label), label
+    if blocks.journal is not None:
+        mark = journals.digest(label, journals.identity(corruption) if corruption else CLEAN)
+        name = f"{label}-{mark}"
 
     def classify(rows: np.ndarray, images: Array) -> dict[str, Array]:
         ids = blocks.placement.split(blocks.examples.example_ids[rows])
@@ -187,7 +190,7 @@ def _predict(
             images = _corrupt(corruption, stream, ids, images)
         return {"predictions": _classes(model, stream, ids, images)}
 
-    return blocks.map(classify, task=label, name=f"{label}-{mark}")["predictions"]
+    return blocks.map(classify, task=label, name=name)["predictions"]
 
 
 @functools.partial(jax.jit, static_argnums=0)

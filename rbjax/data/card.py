@@ -144,7 +144,15 @@ def _how_to_get(dataset_info: DatasetInfo, data_dir: str | Path | None) -> list[
 
 def _classes(dataset_info: DatasetInfo, data_dir: str | Path | None, here: bool) -> list[str]:
     """Returns a line per class, or one for all if there are many or all have one size."""
-    counts = _class_counts(dataset_info, data_dir, here)
+    # The published counts, and those that can be counted quickly without preparation.
+    counts = {split: np.array(column) for split, column in dataset_info.class_counts.items()}
+    for split in dataset_info.num_examples if here else ():
+        is_quick = dataset_info.storage == "memory" and not dataset_info.configs
+        if dataset_info.builder:
+            is_quick = builders.place(dataset_info, split, storage.folder_of(data_dir)).exists()
+        if split not in counts and is_quick:
+            counts[split] = load(dataset_info.name, split, data_dir=data_dir).class_counts
+    counts = {split: counts[split] for split in dataset_info.num_examples if split in counts}
     class_names = dataset_info.class_names
     if len(class_names) > _MOST_NAMES:
         class_names = (*class_names[:3], "...", class_names[-1])
@@ -164,18 +172,3 @@ def _classes(dataset_info: DatasetInfo, data_dir: str | Path | None, here: bool)
         row = "".join(f"{column[label]:>8,}" for column in counts.values())
         lines.append(f"{label:>3}  {class_name:<{width}}{row}")
     return lines
-
-
-def _class_counts(
-    dataset_info: DatasetInfo, data_dir: str | Path | None, here: bool
-) -> dict[str, np.ndarray]:
-    """Returns the published counts, and those that can be counted quickly without preparation."""
-    counts = {split: np.array(known) for split, known in dataset_info.class_counts.items()}
-    unknown = [split for split in dataset_info.num_examples if split not in counts]
-    for split in unknown if here else ():
-        is_quick = dataset_info.storage == "memory" and not dataset_info.configs
-        if dataset_info.builder:
-            is_quick = builders.place(dataset_info, split, storage.folder_of(data_dir)).exists()
-        if is_quick:
-            counts[split] = load(dataset_info.name, split, data_dir=data_dir).class_counts
-    return {split: counts[split] for split in dataset_info.num_examples if split in counts}

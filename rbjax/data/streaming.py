@@ -193,7 +193,13 @@ class _Reader:
         The C library's allocator keeps and scatters blocks that one thread allocates and another
         frees: twice the budget (measured).  Whole pages also need no copy to become a CPU's array.
         """
-        _check_file(self._dataset.images)
+        stored = base(self._dataset.images)
+        if isinstance(stored, np.memmap) and stored.filename is not None:
+            # Reading a map of a truncated file would end the process (SIGBUS).
+            path, needed = Path(stored.filename), stored.offset + stored.nbytes
+            size = path.stat().st_size if path.exists() else needed  # deleted: the map still has it
+            if size < needed:
+                raise ValueError(f"{path} is truncated: {size:,} bytes of at least {needed:,}")
         shape = (len(rows), *self._dataset.images.shape[1:])
         images = np.frombuffer(mmap.mmap(-1, math.prod(shape)), np.uint8).reshape(shape)
         size = max(_MIB // images[0].nbytes, 1)  # what is decoded lies in memory twice
@@ -215,17 +221,6 @@ class _Reader:
                     f"{where}: row {self._dataset.index[row]} cannot be read: {_said(own)}"
                 )
         return ValueError(f"{where}: images could not be read: {_said(error)}")
-
-
-def _check_file(images: Any) -> None:
-    """Refuses a memory map whose file was truncated: reading it would end the process (SIGBUS)."""
-    images = base(images)
-    if not isinstance(images, np.memmap) or images.filename is None:
-        return
-    path, needed = Path(images.filename), images.offset + images.nbytes
-    there = path.stat().st_size if path.exists() else needed  # deleted: the map still holds it
-    if there < needed:
-        raise ValueError(f"{path} is truncated: {there:,} bytes of at least {needed:,}")
 
 
 def _said(error: Exception) -> str:

@@ -111,7 +111,16 @@ def _pixels(archive: zipfile.ZipFile, path: Path, layout: Layout, kept: Path) ->
     size = (total, _SIDE * _SIDE)
     kept.mkdir(parents=True, exist_ok=True)
     if member.info.compress_type == zipfile.ZIP_STORED:
-        _verify(archive, path, member, kept)
+        # Reading it once to the end verifies its checksum, which is noted for the next time.
+        stat = path.stat()
+        state = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}"
+        verified = kept / f"x-{member.info.CRC:08x}.verified"
+        if not (verified.exists() and verified.read_text() == state):
+            with archive.open(member.info) as stream:
+                while stream.read(1 << 24):
+                    pass
+            with atomic.replace(verified) as file:
+                file.write(state.encode())
         with path.open("rb") as file:  # its bytes follow a header, two lengths of which vary
             file.seek(member.info.header_offset + 26)
             name, extra = np.frombuffer(file.read(4), "<u2").tolist()
@@ -149,20 +158,6 @@ def _member(archive: zipfile.ZipFile, path: Path, name: str) -> _Member:
     if info.file_size != header + math.prod(shape) * dtype.itemsize:
         raise _wrong(path, f"has a {name} that is not as long as it says", "copy it again")
     return _Member(info, shape, dtype, header)
-
-
-def _verify(archive: zipfile.ZipFile, path: Path, member: _Member, kept: Path) -> None:
-    """Reads an uncompressed member once to its end, which verifies its checksum, and notes that."""
-    stat = path.stat()
-    state = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}"
-    verified = kept / f"x-{member.info.CRC:08x}.verified"
-    if verified.exists() and verified.read_text() == state:
-        return
-    with archive.open(member.info) as stream:
-        while stream.read(1 << 24):
-            pass
-    with atomic.replace(verified) as file:
-        file.write(state.encode())
 
 
 def _unpack(archive: zipfile.ZipFile, path: Path, member: _Member, unpacked: Path) -> None:
