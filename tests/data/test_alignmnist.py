@@ -310,7 +310,7 @@ def test_blocks_are_made_once_and_kept_by_recipe(bars, tmp_path, monkeypatch, ca
     maker = generated.Maker(bars.images, bars.labels, tmp_path / "made", RECIPE, num_classes=2)
     first = maker.block(1)
     assert isinstance(first, np.memmap)
-    assert "block 1 is made, once" in capsys.readouterr().err
+    assert "block 1 is made once" in capsys.readouterr().err
     stored = sorted(path.name for path in (tmp_path / "made").glob("*/*"))
     assert [name.split("-")[0] for name in stored] == ["block", "gaussians"]
 
