@@ -117,7 +117,8 @@ def score(
     each returns all scores.
 
     Args:
-        logits_fn: images -> logits (B, K), or a model on the host from `rpr.black_box`. With
+        logits_fn: images -> logits (B, K), a randomised classifier (`attacks.randomized`; its draws
+            are other ones for each perturbation), or a model on the host from `rpr.black_box`. With
             `Partial(model.apply, variables)` new weights do not compile again.
         key: one key.
         images: (N, H, W, C) uint8, or floating in [0, 1]; an array, a memory map, or whatever is

@@ -1,0 +1,122 @@
+"""Every entry point that goes through a dataset takes every form of a model."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import jax
+import numpy as np
+import pytest
+
+from rbjax import attacks, corruptions, perturbations, rpr
+from rbjax.rpr.closed_form import taylor
+
+KEY = jax.random.key(0)
+IMAGES = np.random.default_rng(0).random((12, 8, 8, 3)).astype(np.float32)
+LABELS = np.zeros(12, np.int32)
+ATTACK = attacks.fgsm(epsilon=1e-4)
+NOISE = perturbations.gaussian_noise(sigma=1e-4)
+
+
+def suite(model):
+    return attacks.run_attacks(model, KEY, IMAGES, LABELS, attacks={"a": ATTACK})
+
+
+def universal(model):
+    crafted = attacks.craft_universal(model, KEY, IMAGES, LABELS, epsilon=1e-4, num_epochs=1)
+    return attacks.evaluate_universal(model, IMAGES, LABELS, crafted.delta)
+
+
+ENTRY_POINTS = {
+    "run_attacks, clean": lambda model: suite(model).clean == LABELS,
+    "run_attacks": lambda model: suite(model).outcomes["a"].correct,
+    "run_autoattack": lambda model: (
+        attacks.run_autoattack(
+            model,
+            KEY,
+            IMAGES,
+            LABELS,
+            epsilon=1e-6,
+            version="rand" if is_random(model) else "standard",
+        ).robust
+    ),
+    "rpr.score": lambda model: (
+        rpr.score(model, KEY, IMAGES, LABELS, max_steps=2, perturbation=NOISE).robust
+    ),
+    "rpr.score, clean": lambda model: (
+        rpr.score(model, KEY, IMAGES, LABELS, max_steps=1, perturbation=NOISE).clean_correct
+    ),
+    "run_corruptions": lambda model: (
+        corruptions.run_corruptions(
+            model, KEY, IMAGES, LABELS, profile="cifar", severities={"brightness": (1,)}
+        ).predictions["brightness"][0]
+        == LABELS
+    ),
+    "universal": lambda model: universal(model).predictions == LABELS,
+}
+
+
+def is_random(model):
+    return isinstance(model, attacks.Classifier)
+
+
+class Biased:
+    """A model whose bias is exchanged; what it says of an image hangs on the bias alone."""
+
+    def __init__(self):
+        self.choose(0)
+
+    def choose(self, label):
+        self.bias = 5.0 * jax.nn.one_hot(label, 3)
+
+    def logits(self, images):
+        return 0.01 * images.reshape(len(images), -1)[:, :3] + self.bias
+
+    def noisy(self, keys, images):
+        noise = jax.vmap(lambda key: jax.random.normal(key, (3,)))(keys)
+        return self.logits(images) + 0.01 * noise
+
+
+@pytest.mark.parametrize("ask", ENTRY_POINTS.values(), ids=ENTRY_POINTS)
+def test_the_weights_of_the_moment_and_nothing_is_kept(ask):
+    model = Biased()
+    for take in (
+        lambda model: model.logits,
+        lambda model: attacks.randomized(model.noisy, num_samples=2),
+    ):
+        model.choose(0)
+        assert np.all(ask(take(model)))
+        model.choose(1)
+        assert not np.any(ask(take(model)))
+    kept = weakref.ref(model), weakref.ref(model.bias)
+    del model
+    gc.collect()
+    assert [reference() for reference in kept] == [None, None]
+
+
+def test_each_draw_of_a_score_is_of_another_draw_of_the_model():
+    """Of 3 classes drawn at random the first is right in 1 of 3 draws, whatever the image."""
+
+    def guess(keys, images):
+        return jax.vmap(lambda key: jax.random.normal(key, (3,)))(keys) + 0 * images[:, 0, 0]
+
+    images = np.broadcast_to(IMAGES[:1], (4096, 8, 8, 3))
+    scores = rpr.score(
+        attacks.randomized(guess, num_samples=1),
+        KEY,
+        images,
+        np.zeros(4096, np.int32),
+        max_steps=3,
+        perturbation=NOISE,
+    )
+    # Five deviations of 4,096 draws are 0.037.
+    assert scores.clean_correct.mean() == pytest.approx(1 / 3, abs=0.037)
+    assert (scores.first_failure > 1).mean() == pytest.approx(1 / 3, abs=0.037)
+    assert (scores.first_failure > 2).mean() == pytest.approx(1 / 9, abs=0.037)
+
+
+def test_estimates_of_one_function_refuse_a_random_one():
+    model = attacks.randomized(Biased().noisy)
+    with pytest.raises(ValueError, match=r"logits_fn is a randomised classifier; .* fix the keys"):
+        taylor(model, IMAGES, LABELS, sigma=0.1)
