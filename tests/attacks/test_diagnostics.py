@@ -319,10 +319,10 @@ def test_uint8_order_and_batch_size():
 def test_sizes_and_weights_compile_nothing_again():
     logits_fn, images, labels = trained()
     examine(logits_fn)
-    counts = probe._compiled_search._cache_size(), probe._compiled_answer._cache_size()
+    counts = probe._search.run._cache_size(), probe._answer.run._cache_size()
     other = jax.tree.map(lambda weights: 0.9 * weights, logits_fn)
     run(other, images, labels, key=9, epsilon=0.03)
-    assert (probe._compiled_search._cache_size(), probe._compiled_answer._cache_size()) == counts
+    assert (probe._search.run._cache_size(), probe._answer.run._cache_size()) == counts
 
 
 def test_format():
