@@ -21,7 +21,8 @@ from experiments.benchmarks import machine
 from rbjax import losses, methods, models
 from rbjax.blocks import AXIS, Placement
 from rbjax.data import augment
-from rbjax.training.state import Method, create_state, on_host, place
+from rbjax.training.method import Method
+from rbjax.training.state import create_state, on_host, place
 from rbjax.training.step import Recipe, make_train_step
 
 _NUM_EXAMPLES, _STEPS = 1024, 16

@@ -9,9 +9,32 @@ from rbjax.methods.pgd import pgd
 from rbjax.methods.standard import standard
 from rbjax.methods.universal import universal
 from rbjax.tables import lookup
-from rbjax.training.state import Method, MethodState
+from rbjax.training.method import (
+    ClassSums,
+    Epoch,
+    Method,
+    MethodState,
+    Output,
+    Prepared,
+    Seen,
+    Setting,
+)
 
-__all__ = ["METHODS", "Method", "MethodState", "create", "pgd", "standard", "universal"]
+__all__ = [
+    "METHODS",
+    "ClassSums",
+    "Epoch",
+    "Method",
+    "MethodState",
+    "Output",
+    "Prepared",
+    "Seen",
+    "Setting",
+    "create",
+    "pgd",
+    "standard",
+    "universal",
+]
 
 METHODS: dict[str, Callable[..., Method]] = {
     "standard": standard,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from rbjax import attacks
-from rbjax.methods.standard import standard
-from rbjax.training.state import Method, MethodState
+from rbjax.training.method import Method, MethodState
 from rbjax.typing import Array, Key, LogitsFn
 
 
@@ -43,10 +42,10 @@ def pgd(
         random_start=random_start,
     )
 
-    def perturb(
+    def inputs(
         logits_fn: LogitsFn, keys: Key, state: MethodState, images: Array, labels: Array
     ) -> Array:
         del state
         return attack(logits_fn, keys, images, labels).images
 
-    return standard()._replace(perturb=perturb, attack_batch_norm=attack_batch_norm)
+    return Method(inputs=inputs, attack_batch_norm=attack_batch_norm)

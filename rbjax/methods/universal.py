@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from rbjax.attacks.norms import project, steepest
-from rbjax.training.state import Method, MethodState
+from rbjax.training.method import Method, MethodState, Seen, Setting
 from rbjax.typing import Array, Key, LogitsFn
 
 
@@ -43,32 +43,32 @@ def universal(
     """
     length = epsilon if step_size is None else step_size
 
-    def gradient(input_gradient: Array, losses: Array) -> Array:
-        if loss_clip is not None:
-            kept = (losses < loss_clip)[:, None, None, None]
-            input_gradient = jnp.where(kept, input_gradient, 0.0)
-        return jnp.sum(input_gradient, axis=0)
+    def init(key: Key, setting: Setting) -> MethodState:
+        del key
+        delta = jnp.zeros(setting.model.image_shape, jnp.float32)
+        return MethodState(replicated=delta, per_row=())
 
-    def update(state: MethodState, mean_gradient: Array) -> MethodState:
-        delta = state.replicated + length * steepest(mean_gradient[None], norm)[0]
-        return state._replace(replicated=project(delta[None], epsilon, norm)[0])
+    def inputs(
+        logits_fn: LogitsFn, keys: Key, state: MethodState, images: Array, labels: Array
+    ) -> Array:
+        del logits_fn, keys, labels
+        return jnp.clip(images + state.replicated, 0.0, 1.0)
+
+    def gradient(seen: Seen, input_gradients: Array) -> Array:
+        if loss_clip is not None:
+            climbing = (seen.losses < loss_clip)[:, None, None, None]
+            input_gradients = jnp.where(climbing, input_gradients, 0.0)
+        return jnp.sum(input_gradients, axis=0)
+
+    def update(seen: Seen, input_gradients: Array, mean_gradient: Array) -> MethodState:
+        del input_gradients
+        delta = seen.state.replicated + length * steepest(mean_gradient[None], norm)[0]
+        return seen.state._replace(replicated=project(delta[None], epsilon, norm)[0])
 
     return Method(
-        init=_init,
-        perturb=_perturb,
+        init=init,
+        inputs=inputs,
         gradient=gradient,
         update=update,
         alternating=form == "alternating",
     )
-
-
-def _init(key: Key, image_shape: tuple[int, ...], num_rows: int) -> MethodState:
-    del key, num_rows
-    return MethodState(replicated=jnp.zeros(image_shape, jnp.float32), per_row=())
-
-
-def _perturb(
-    logits_fn: LogitsFn, keys: Key, state: MethodState, images: Array, labels: Array
-) -> Array:
-    del logits_fn, keys, labels
-    return jnp.clip(images + state.replicated, 0.0, 1.0)

@@ -35,6 +35,11 @@ class Model(NamedTuple):
     from each example's key; batch_stats is {} in a model without batch norm."""
     features: Callable[[Variables, Array], Array]
     """(variables, images) -> the penultimate layer (B, F) float32."""
+    apply_with_features: (
+        Callable[[Variables, Array, Key | None], tuple[Array, Array, Any]] | None
+    ) = None
+    """(variables, images, keys (B,) or None) -> (logits, penultimate layer, batch_stats): as
+    `apply_train`, without keys as `apply`; None where no layer is known to be that one."""
 
 
 class Classifier(nn.Module):
@@ -58,6 +63,13 @@ class Classifier(nn.Module):
     def __call__(self, images: Array, keys: Key | None = None, *, train: bool = False) -> Array:
         """Returns the logits (B, K) of images (B, H, W, C) in [0, 1]."""
         return self.head(self.features(images, keys, train=train))
+
+    def with_features(
+        self, images: Array, keys: Key | None = None, *, train: bool = False
+    ) -> tuple[Array, Array]:
+        """Returns the logits (B, K) and the penultimate layer (B, F)."""
+        features = self.features(images, keys, train=train)
+        return self.head(features), features
 
     def features(self, images: Array, keys: Key | None = None, *, train: bool = False) -> Array:
         """Returns the penultimate layer (B, F) of images (B, H, W, C) in [0, 1]."""
@@ -100,4 +112,27 @@ def from_module(name: str, module: Classifier, image_shape: tuple[int, int, int]
         penultimate: Any = module.apply(variables, images, method="features")
         return penultimate
 
-    return Model(name, module.num_classes, image_shape, init, apply, apply_train, features)
+    def apply_with_features(
+        variables: Variables, images: Array, keys: Key | None = None
+    ) -> tuple[Array, Array, Any]:
+        check(images)
+        both, updated = module.apply(
+            variables,
+            images,
+            keys,
+            train=keys is not None,
+            method="with_features",
+            mutable=["batch_stats"] if keys is not None else [],
+        )
+        return *both, updated.get("batch_stats", {})
+
+    return Model(
+        name,
+        module.num_classes,
+        image_shape,
+        init,
+        apply,
+        apply_train,
+        features,
+        apply_with_features,
+    )

@@ -1,8 +1,8 @@
-"""What a training run carries from step to step, and what a training method is made of."""
+"""What a training run carries from step to step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,40 +12,10 @@ import optax
 
 from rbjax.blocks import Placement
 from rbjax.models import Model
-from rbjax.typing import Array, Device, Key, LogitsFn
+from rbjax.training.method import Method, MethodState, Setting, trained_part
+from rbjax.typing import Array, Device, Key
 
 PyTree = Any
-
-
-class MethodState(NamedTuple):
-    """What a method remembers between steps."""
-
-    replicated: PyTree
-    """The same on every device, for example a universal perturbation (H, W, C)."""
-    per_row: PyTree
-    """Leading axis of the batch's rows, split over the devices."""
-
-
-class Method(NamedTuple):
-    """A training method: what the model is trained on, and what the method learns from it.
-
-    Inputs are what the network sees, in [0, 1].  A method that learns (a universal perturbation)
-    gets the gradient of the loss with respect to its inputs: `gradient` reduces it to what all
-    devices share, the training step averages that over the devices, `update` applies it.
-    """
-
-    init: Callable[[Key, tuple[int, ...], int], MethodState]
-    """(key, image shape, rows of a batch over all devices) -> state."""
-    perturb: Callable[[LogitsFn, Key, MethodState, Array, Array], Array]
-    """(logits_fn, keys (B,), state, images, labels) -> inputs, all (B, H, W, C)."""
-    gradient: Callable[[Array, Array], PyTree] | None = None
-    """(input gradients of the mean loss (B, H, W, C), losses (B,)) -> the shared gradient."""
-    update: Callable[[MethodState, PyTree], MethodState] | None = None
-    """(state, shared gradient averaged over the devices) -> state."""
-    alternating: bool = False
-    """Whether the input gradient is taken anew after the weights' step."""
-    attack_batch_norm: str = "eval"
-    """Batch norm of `logits_fn`: "eval" (running statistics) or "train" (the batch's own)."""
 
 
 class TrainState(NamedTuple):
@@ -69,6 +39,8 @@ def create_state(
     *,
     num_rows: int,
     ema: bool = False,
+    variables: PyTree | None = None,
+    class_counts: np.ndarray | None = None,
 ) -> TrainState:
     """Returns the state before the first step.
 
@@ -79,20 +51,28 @@ def create_state(
         optimizer: the optimizer.
         num_rows: rows of a batch over all devices.
         ema: whether an average of the variables is kept.
+        variables: the weights to begin with; None: the model's own random ones.
+        class_counts: (K,) training examples of each class, for the method; None: unknown.
 
     Returns:
         The state, on the default device.
+
+    Raises:
+        ValueError: if the method trains no parameter.
     """
     key_weights, key_method = jax.random.split(key)
     images = jnp.zeros((1, *model.image_shape), jnp.float32)
-    variables = jax.jit(model.init)(key_weights, images)
+    if variables is None:
+        variables = jax.jit(model.init)(key_weights, images)
+    opt_state = optimizer.init(trained_part(method, variables["params"]))
+    setting = Setting(model, variables, opt_state, num_rows, class_counts)
+    # Copied: two names of one buffer cannot both be donated.
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         variables=variables,
-        opt_state=optimizer.init(variables["params"]),
-        # Copied: two names of one buffer cannot both be donated.
+        opt_state=opt_state,
         ema=jax.tree.map(jnp.copy, variables) if ema else None,
-        method_state=method.init(key_method, model.image_shape, num_rows),
+        method_state=jax.tree.map(jnp.copy, method.init(key_method, setting)),
     )
 
 
@@ -116,8 +96,11 @@ def place(state: TrainState, devices: Sequence[Device]) -> TrainState:
         lambda x: np.reshape(x, (len(devices), -1, *np.shape(x)[1:])), state.method_state.per_row
     )
     method_state = state.method_state._replace(per_row=())
-    placed = placement.replicate(state._replace(method_state=method_state))
-    per_row = placement.split(per_row)
+    # Copied: on CPU a device array may share numpy's buffer, and the step donates the state.
+    placed = jax.device_put(
+        state._replace(method_state=method_state), placement.whole, may_alias=False
+    )
+    per_row = jax.device_put(per_row, placement.rows, may_alias=False)
     return placed._replace(method_state=placed.method_state._replace(per_row=per_row))
 
 

@@ -109,8 +109,8 @@ def test_a_method_learns_from_the_losses_its_gradient_belongs_to(alternating):
     base = methods.standard()
     method = base._replace(
         init=lambda *args: base.init(*args)._replace(replicated=np.float32(0)),
-        gradient=lambda input_gradient, losses_: losses_.mean(),
-        update=lambda state, mean: state._replace(replicated=mean),
+        gradient=lambda seen, input_gradients: seen.losses.mean(),
+        update=lambda seen, input_gradients, mean: seen.state._replace(replicated=mean),
         alternating=alternating,
     )
     _, last, history = one_step(method, num_steps=2)

@@ -136,8 +136,8 @@ def test_an_example_is_augmented_anew_in_each_epoch(split):
 def test_state_per_row_is_dealt_over_devices_and_comes_back():
     base = methods.standard()
     method = base._replace(
-        init=lambda key, shape, num_rows: base.init(key, shape, num_rows)._replace(
-            per_row=jnp.arange(num_rows * 2.0).reshape(num_rows, 2)
+        init=lambda key, setting: base.init(key, setting)._replace(
+            per_row=jnp.arange(setting.num_rows * 2.0).reshape(setting.num_rows, 2)
         )
     )
     recipe = make_recipe("simple_cnn", (8, 8, 1), method, widths=(2, 2))
