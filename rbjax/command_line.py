@@ -173,7 +173,11 @@ def _check_parts(config: Config) -> None:
             setup.create_augment(config, info), jax.random.key(0), image
         ),
         "model": lambda: setup.create_model(config, info),
-        "method": lambda: methods.create(config.method.name, **setup.options(config.method)),
+        "method": lambda: methods.check_mixup(
+            methods.create(config.method.name, **setup.options(config.method)),
+            config.method.name,
+            config.dataset.mixup_alpha,
+        ),
         "loss": lambda: setup.create_loss(config, [1] * info.num_classes),
         "schedule": lambda: setup.create_optimizer(config, steps_per_epoch=100),
         "score": lambda: jax.eval_shape(

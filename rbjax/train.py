@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -18,10 +19,12 @@ from rbjax.config import Config
 from rbjax.data import Dataset, streaming
 from rbjax.data.pipeline import Block, Schedule
 from rbjax.errors import TrainingStoppedError
-from rbjax.training import optimizers, run_directory, setup
+from rbjax.models import Model
+from rbjax.training import hooks, optimizers, run_directory, setup
 from rbjax.training.checkpoint import Checkpoints
+from rbjax.training.method import ClassSums, Epoch, Method
 from rbjax.training.predict import predict
-from rbjax.training.state import create_state, evaluation_variables, on_host, place
+from rbjax.training.state import TrainState, create_state, evaluation_variables, on_host, place
 from rbjax.training.step import Recipe, StepMetrics, TrainStep, make_train_step
 from rbjax.training.writers import CSV_FILE, MetricsWriter, write_csv
 from rbjax.typing import Device, Key
@@ -32,7 +35,7 @@ STEPS_PER_DISPATCH = 4
 
 
 def train(config: Config, workdir: str) -> None:
-    """Trains a model, or goes on from the newest checkpoint of the run directory.
+    """Trains a model, or resumes from the newest checkpoint of the run directory.
 
     Args:
         config: a resolved config.
@@ -47,44 +50,27 @@ def train(config: Config, workdir: str) -> None:
     # ------------------------------------------------------------------ data and recipe
     devices = jax.local_devices()
     train_set, validation_set = setup.load_train(config)
-    steps_per_epoch = _steps_per_epoch(config, train_set.num_examples, len(devices))
-    plan = streaming.plan(
-        train_set.images,
-        batch_size=config.batch_size,
-        steps_per_block=STEPS_PER_DISPATCH,
-        devices=devices,
-        **{name: config.dataset[name] for name in ("streaming", "memory_budget")},
-    )
     model = setup.create_model(config, train_set.info)
-    recipe = Recipe(
-        model=model,
-        method=methods.create(config.method.name, **setup.options(config.method)),
-        loss_fn=setup.create_loss(config, train_set.class_counts),
-        optimizer=setup.create_optimizer(config, steps_per_epoch=steps_per_epoch),
-        augment=setup.create_augment(config, train_set.info),
-        steps_per_epoch=steps_per_epoch,
-        ema_decay=config.optimizer.ema_decay,
-        mixup_alpha=config.dataset.mixup_alpha,
-        repeats=config.sampler.name != "uniform",
-    )
+    method = methods.create(config.method.name, **setup.options(config.method))
+    begin = functools.partial(_begin, config, model, method, len(devices))
+    recipe, state = begin(train_set)
+    plan = _plan(config, train_set, devices)
 
-    # ------------------------------------------------------------------ state, or the checkpoint
-    key = jax.random.key(config.seed)
-    checkpoints = setup.checkpoints(workdir, keep=config.checkpoint.keep)
-    state = on_host(
-        create_state(
-            prng.named(key, "init"),
-            model,
-            recipe.method,
-            recipe.optimizer,
-            num_rows=config.batch_size,
-            ema=config.optimizer.ema_decay is not None,
-        )
-    )
+    # ------------------------------------------------------------------ the run directory
     # Only now, when everything could be made: a refused config leaves no directory behind.
     run_directory.prepare(workdir, config.to_dict(), ignored=setup.NOT_OF_THE_WEIGHTS)
+    key = jax.random.key(config.seed)
+    checkpoints = setup.checkpoints(workdir, keep=config.checkpoint.keep)
+    if method.prepare is not None:
+        has_begun = bool(checkpoints.steps())
+        prepared = hooks.prepare(method, key, train_set, model, workdir, has_begun=has_begun)
+        train_set = prepared.train_set or train_set
+        recipe, state = begin(train_set, prepared.variables)
+        plan = _plan(config, train_set, devices)
+        if not has_begun:  # so that what was prepared is not made again
+            checkpoints.save(0, state, extra={"epoch_sums": _Sums()._asdict()})
     restored = checkpoints.restore_latest(state)
-    step, sums = 0, _Sums()
+    step, sums, steps_per_epoch = 0, _Sums(), recipe.steps_per_epoch
     if restored is not None:
         step, state, sums = restored.step, restored.state, _Sums(**restored.extra["epoch_sums"])
     num_steps = steps_per_epoch * config.num_epochs
@@ -130,12 +116,27 @@ def train(config: Config, workdir: str) -> None:
                 }
                 if plan.streamed:
                     record["data_wait"] = (feed.seconds_waited - waited) / seconds
+                confusion = None
                 if validation_set is not None:
                     logits_fn = jax.tree_util.Partial(model.apply, evaluation_variables(state))
                     predictions = predict(logits_fn, validation_set)
-                    record |= _validation(validation_set.labels, predictions, model.num_classes)
+                    confusion = metrics.confusion_matrix(
+                        validation_set.labels, predictions, num_classes=model.num_classes
+                    )
+                    record |= _validation(confusion)
                 writer.write(step, record)
                 print(_line(title, record))
+                if method.after_epoch is not None:
+                    told = Epoch(
+                        number=epoch + 1,
+                        num_epochs=config.num_epochs,
+                        train=sums.by_class(),
+                        confusion=confusion,
+                        train_set=train_set,
+                        validation_set=validation_set,
+                        model=model,
+                    )
+                    state = place(hooks.after_epoch(method, key, on_host(state), told), devices)
                 sums = _Sums()
             due = step == num_steps or (epoch + 1) % config.checkpoint.every_epochs == 0
             if step > saved and (due or stop_requested()):
@@ -144,9 +145,55 @@ def train(config: Config, workdir: str) -> None:
                 checkpoints.save(step, on_host(state), extra=extra)
             if stop_requested() and step < num_steps:
                 raise TrainingStoppedError(
-                    f"stopped at step {step} of {num_steps} and saved; the same command goes on"
+                    f"stopped at step {step} of {num_steps} and saved; "
+                    "rerun the same command to resume"
                 )
     write_csv(workdir)
+
+
+def _begin(
+    config: Config,
+    model: Model,
+    method: Method,
+    num_devices: int,
+    train_set: Dataset,
+    variables: Any = None,
+) -> tuple[Recipe, TrainState]:
+    """Returns the recipe for a training set, and the state before the first step, on the host."""
+    steps_per_epoch = _steps_per_epoch(config, train_set.num_examples, num_devices)
+    recipe = Recipe(
+        model=model,
+        method=method,
+        loss_fn=setup.create_loss(config, train_set.class_counts),
+        # The schedule counts updates of the weights.
+        optimizer=setup.create_optimizer(config, steps_per_epoch=steps_per_epoch * method.replays),
+        augment=setup.create_augment(config, train_set.info),
+        steps_per_epoch=steps_per_epoch,
+        ema_decay=config.optimizer.ema_decay,
+        mixup_alpha=config.dataset.mixup_alpha,
+        repeats=config.sampler.name != "uniform",
+    )
+    state = create_state(
+        prng.named(jax.random.key(config.seed), "init"),
+        model,
+        method,
+        recipe.optimizer,
+        num_rows=config.batch_size,
+        ema=config.optimizer.ema_decay is not None,
+        variables=variables,
+        class_counts=train_set.class_counts,
+    )
+    return recipe, jax.device_get(state)
+
+
+def _plan(config: Config, train_set: Dataset, devices: list[Device]) -> streaming.Plan:
+    return streaming.plan(
+        train_set.images,
+        batch_size=config.batch_size,
+        steps_per_block=STEPS_PER_DISPATCH,
+        devices=devices,
+        **{name: config.dataset[name] for name in ("streaming", "memory_budget")},
+    )
 
 
 class _Sums(NamedTuple):
@@ -157,18 +204,28 @@ class _Sums(NamedTuple):
     examples: int = 0
     steps: int = 0
     finite: bool = True
+    classes: Any = None
+    """The arrays of `ClassSums`; None for a method that is not told of them."""
 
     def plus(self, step_metrics: StepMetrics | None) -> _Sums:
         if step_metrics is None:
             return self
-        loss, correct, examples, norm = jax.device_get(step_metrics)
+        loss, correct, examples, norm, classes = jax.device_get(step_metrics)
+        if classes is not None:
+            classes = [np.sum(x, axis=0, dtype=np.float64) for x in classes]
+            if self.classes is not None:
+                classes = [a + b for a, b in zip(self.by_class(), classes, strict=True)]
         return _Sums(
             loss=self.loss + float(np.sum(loss, dtype=np.float64)),
             correct=self.correct + int(np.sum(correct)),
             examples=self.examples + int(np.sum(examples)),
             steps=self.steps + len(loss),
             finite=self.finite and bool(np.all(np.isfinite(loss)) and np.all(np.isfinite(norm))),
+            classes=classes,
         )
+
+    def by_class(self) -> ClassSums:
+        return ClassSums(*(np.asarray(x, np.float64) for x in self.classes))
 
     def means(self) -> dict[str, float]:
         return {
@@ -250,14 +307,13 @@ def _check_finite(sums: _Sums, step: int, checkpoints: Checkpoints) -> None:
     )
 
 
-def _validation(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> dict[str, Any]:
-    matrix = metrics.confusion_matrix(labels, predictions, num_classes=num_classes)
-    summary = metrics.summarize(matrix)
+def _validation(confusion: np.ndarray) -> dict[str, Any]:
+    summary = metrics.summarize(confusion)
     return {
         "validation/accuracy": summary["accuracy"],
         "validation/balanced_accuracy": summary["balanced_accuracy"],
         "validation/worst_class_accuracy": summary["worst_class_accuracy"],
-        "validation/recall": metrics.from_confusion(matrix).recall,
+        "validation/recall": metrics.from_confusion(confusion).recall,
     }
 
 

@@ -11,7 +11,7 @@ from rbjax.config.corruptions import CORRUPTIONS
 from rbjax.config.field import Field
 from rbjax.config.score import SCORE
 
-_ADVERSARIAL = ("pgd", "universal")
+_ADVERSARIAL = ("pgd", "universal", "trades")
 _OWN_DATA = ("folder", "npz")
 _CYCLICAL = ("triangular", "triangular2", "exp_range")
 
@@ -250,20 +250,23 @@ METHOD: dict[str, Field] = {
     "step_size": Field(
         float,
         None,
-        "length of one step; a quarter of epsilon for pgd, epsilon for universal",
+        "length of one step; a quarter of epsilon for pgd and trades, epsilon for universal",
         above=0.0,
         unit="pixels in [0, 1]",
         only=_ADVERSARIAL,
         optional=True,
     ),
-    "num_steps": Field(int, 10, "steps of the attack", low=1, only=("pgd",)),
+    "num_steps": Field(int, 10, "steps of the attack", low=1, only=("pgd", "trades")),
     "random_start": Field(bool, True, "start at a random point of the ball", only=("pgd",)),
     "attack_batch_norm": Field(
         str,
         "eval",
         "batch norm while crafting: running statistics, or the batch's own",
         choices=("eval", "train"),
-        only=("pgd",),
+        only=("pgd", "trades"),
+    ),
+    "beta": Field(
+        float, 6.0, "weight of the divergence from the clean image", low=0.0, only=("trades",)
     ),
     "form": Field(
         str,

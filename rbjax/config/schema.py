@@ -298,12 +298,6 @@ def _check_together(resolved: Mapping[str, Any], mistakes: list[str]) -> None:
     dataset = resolved["dataset"]
     if dataset.get("subset_digest") is not None and dataset.get("subset") is None:
         mistakes.append("dataset.subset_digest: belongs to dataset.subset, which is not given")
-    method = resolved["method"].get("name")
-    if dataset.get("mixup_alpha") and method not in (None, "standard"):
-        mistakes.append(
-            f"dataset.mixup_alpha = {dataset['mixup_alpha']:g}: only with the method 'standard'; "
-            f"{method!r} needs images of one class"
-        )
     start, num_epochs = resolved["sampler"].get("start_epoch", 0), resolved.get("num_epochs", 0)
     if isinstance(start, int) and isinstance(num_epochs, int) and start >= max(num_epochs, 1):
         mistakes.append(

@@ -7,6 +7,7 @@ from typing import Any
 
 from rbjax.methods.pgd import pgd
 from rbjax.methods.standard import standard
+from rbjax.methods.trades import trades
 from rbjax.methods.universal import universal
 from rbjax.tables import lookup
 from rbjax.training.method import (
@@ -30,9 +31,11 @@ __all__ = [
     "Prepared",
     "Seen",
     "Setting",
+    "check_mixup",
     "create",
     "pgd",
     "standard",
+    "trades",
     "universal",
 ]
 
@@ -40,6 +43,7 @@ METHODS: dict[str, Callable[..., Method]] = {
     "standard": standard,
     "pgd": pgd,
     "universal": universal,
+    "trades": trades,
 }
 
 
@@ -57,3 +61,21 @@ def create(name: str, **options: Any) -> Method:
         ValueError: if the name is unknown.
     """
     return lookup(METHODS, name, what="method")(**options)
+
+
+def check_mixup(method: Method, name: str, alpha: float) -> None:
+    """Refuses mixed images where a method needs images of one class.
+
+    Args:
+        method: the method.
+        name: what it is called.
+        alpha: `dataset.mixup_alpha`; 0 mixes nothing.
+
+    Raises:
+        ValueError: if images are mixed and the method does not allow it.
+    """
+    if alpha and not method.mixup:
+        raise ValueError(
+            f"dataset.mixup_alpha = {alpha:g}: the method {name!r} needs images of one class; "
+            "leave it at 0, or take a method that allows mixtures, such as 'standard'"
+        )

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from rbjax import attacks
+from rbjax.options import Count, Epsilon, StepSize, checked
 from rbjax.training.method import Method, MethodState
 from rbjax.typing import Array, Key, LogitsFn
 
 
+@checked
 def pgd(
     *,
-    epsilon: float,
-    step_size: float | None = None,
-    num_steps: int = 10,
-    norm: str = "linf",
+    epsilon: Epsilon = 8 / 255,
+    step_size: StepSize | None = None,
+    num_steps: Count = 10,
+    norm: Literal["linf", "l2"] = "linf",
     random_start: bool = True,
-    attack_batch_norm: str = "eval",
+    attack_batch_norm: Literal["eval", "train"] = "eval",
 ) -> Method:
     """Returns PGD adversarial training.
 
     min_w E max_{|d| <= epsilon} loss(f_w(x + d), y), the maximum by projected gradient ascent.
 
     Args:
-        epsilon: radius of the ball, in pixels in [0, 1].
-        step_size: length of one step; epsilon / 4, as in 8/255 and 2/255.
+        epsilon: radius of the ball.
+        step_size: length of one step; None: epsilon / 4, as in 8/255 and 2/255.
         num_steps: steps of the attack.
-        norm: "linf" or "l2".
+        norm: of the ball.
         random_start: whether the attack starts at a random point of the ball.
-        attack_batch_norm: batch norm while crafting, "eval" or "train".
+        attack_batch_norm: batch norm while crafting: running statistics, or the batch's own.
 
     Returns:
         The method; it remembers nothing between steps.

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import jax.numpy as jnp
 
 from rbjax.attacks.norms import project, steepest
+from rbjax.options import Epsilon, Positive, StepSize, checked
 from rbjax.training.method import Method, MethodState, Seen, Setting
 from rbjax.typing import Array, Key, LogitsFn
 
 
+@checked
 def universal(
     *,
-    epsilon: float,
-    step_size: float | None = None,
-    norm: str = "linf",
-    form: str = "simultaneous",
-    loss_clip: float | None = None,
+    epsilon: Epsilon = 8 / 255,
+    step_size: StepSize | None = None,
+    norm: Literal["linf", "l2"] = "linf",
+    form: Literal["simultaneous", "alternating"] = "simultaneous",
+    loss_clip: Positive | None = None,
 ) -> Method:
     """Returns universal adversarial training.
 
@@ -27,9 +31,9 @@ def universal(
     pixel at the edge of the box still moves delta.
 
     Args:
-        epsilon: radius of the ball, in pixels in [0, 1].
-        step_size: length of delta's step; epsilon, as in the paper.
-        norm: "linf" or "l2".
+        epsilon: radius of the ball.
+        step_size: length of delta's step; None: epsilon, as in the paper.
+        norm: of the ball.
         form: "simultaneous" takes both gradients from one pass (algorithm 4, no dearer than
             standard training); "alternating" takes delta's after the weights' step (algorithm 3).
         loss_clip: delta climbs min(loss, loss_clip), so that examples already lost stop counting;

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
+from rbjax import checks
 from rbjax.data import Dataset
 from rbjax.models import Model
+from rbjax.tables import lookup
 from rbjax.typing import Array, Key, LogitsFn
 
 if TYPE_CHECKING:
@@ -211,6 +213,24 @@ class Method(NamedTuple):
     after_epoch: Callable[[Key, TrainState, Epoch], TrainState] | None = None
     """(key, state, epoch) -> the state to go on with, after each epoch.  The state is of numpy
     arrays and its form must stay: new class weights in `method_state`, earlier `variables`."""
+
+
+def check(method: Method) -> None:
+    """Refuses a method whose fields do not go together.
+
+    Raises:
+        ValueError: naming the field, its value and what is allowed.
+    """
+    if not isinstance(method, Method):
+        raise ValueError(
+            f"a training method is an rbjax.methods.Method; this one is a {type(method).__name__}"
+        )
+    for name in ("views", "replays"):
+        checks.integer(name, getattr(method, name), low=1)
+    for name in ("attack_batch_norm", "batch_norm"):
+        lookup({"eval": 0, "train": 0}, getattr(method, name), what=name)
+    if method.gradient is not None and method.update is None:
+        raise ValueError("a method with `gradient` needs `update`, which is given its sums")
 
 
 def trained_part(method: Method, params: PyTree) -> PyTree:

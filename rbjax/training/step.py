@@ -27,6 +27,7 @@ from rbjax.training.method import (
     MethodState,
     Output,
     Seen,
+    check,
     trained_part,
     with_frozen_statistics,
     with_the_rest,
@@ -110,7 +111,11 @@ def make_train_step(
         `train_step(state, images, labels, example_ids, rows) -> (state, StepMetrics of (K,))`:
         the whole split (uint8, replicated) and `rows` (devices, K, B / devices).  `state` is
         donated.
+
+    Raises:
+        ValueError: if the method's fields do not go together.
     """
+    check(recipe.method)
 
     def steps(
         state: TrainState, images: Array, labels: Array, example_ids: Array, rows: Array

@@ -151,7 +151,6 @@ def test_fractions_count_as_numbers():
         ),
         ({"dataset__fill": "grey"}, ("dataset.fill = 'grey'", "black, mean")),
         ({"dataset__jitter_hue": 0.6}, ("dataset.jitter_hue = 0.6", "at most 0.5")),
-        ({"dataset__mixup_alpha": 0.2}, ("dataset.mixup_alpha = 0.2", "'standard'", "universal")),
         ({"sampler__name": "clas_aware"}, ("sampler.name", "did you mean 'class_aware'")),
         ({"sampler__beta": 0.5}, ("sampler.beta", "not a field of 'uniform'")),
         (

@@ -15,6 +15,7 @@ OPTIONS = {
     "standard": {},
     "pgd": {"epsilon": 0.1, "num_steps": 2},
     "universal": {"epsilon": 0.1},
+    "trades": {"epsilon": 0.1, "num_steps": 2},
 }
 BATCH = 8
 

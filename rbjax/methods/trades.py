@@ -1,0 +1,69 @@
+"""TRADES: accuracy on clean images, and predictions that do not move inside a ball."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from rbjax import attacks
+from rbjax.losses.adversarial import kl_divergence
+from rbjax.options import Count, Epsilon, NotNegative, StepSize, checked
+from rbjax.training.method import Method, MethodState, Seen
+from rbjax.typing import Array, Key, LogitsFn
+
+
+@checked
+def trades(
+    *,
+    epsilon: Epsilon = 8 / 255,
+    step_size: StepSize | None = None,
+    num_steps: Count = 10,
+    norm: Literal["linf", "l2"] = "linf",
+    beta: NotNegative = 6.0,
+    attack_batch_norm: Literal["eval", "train"] = "eval",
+) -> Method:
+    """Returns TRADES.
+
+    min_w E loss(f_w(x), y) + beta max_{|d| <= epsilon} KL(softmax f_w(x) || softmax f_w(x + d)),
+    the maximum by projected gradient ascent from x + 0.001 N(0, 1): at x itself the gradient is 0.
+    Neither prediction of the divergence is held constant while the weights descend.
+
+    The running statistics follow the clean, the perturbed and again the clean images, as in the
+    authors' code.
+
+    Args:
+        epsilon: radius of the ball.
+        step_size: length of one step; None: epsilon / 4, as in 8/255 and 2/255.
+        num_steps: steps of the attack.
+        norm: of the ball.
+        beta: weight of the divergence; the paper's 1 / lambda.
+        attack_batch_norm: batch norm while crafting: running statistics, or the batch's own.
+
+    Returns:
+        The method; its clean term is the config's loss, and it remembers nothing between steps.
+
+    Source:
+        Zhang et al. 2019, arXiv:1901.08573, equation 5; sizes and start as in the authors' code for
+        CIFAR-10.
+    """
+    attack = attacks.pgd(
+        epsilon=epsilon,
+        step_size=epsilon / 4 if step_size is None else step_size,
+        num_steps=num_steps,
+        norm=norm,
+        start="normal",
+        loss="kl",
+    )
+
+    def inputs(
+        logits_fn: LogitsFn, keys: Key, state: MethodState, images: Array, labels: Array
+    ) -> tuple[Array, Array, Array]:
+        del state
+        # The third is for the running statistics: its logits are the first one's, and not read.
+        return images, attack(logits_fn, keys, images, labels).images, images
+
+    def loss(seen: Seen) -> Array:
+        clean, perturbed, _ = seen.outputs
+        divergence = kl_divergence(perturbed.logits, clean.logits)
+        return seen.task_loss(clean.logits) + beta * divergence
+
+    return Method(inputs=inputs, loss=loss, attack_batch_norm=attack_batch_norm)

@@ -1,0 +1,208 @@
+"""Methods of every kind as jobs: stopped and resumed they give the run that nobody disturbed."""
+
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from rbjax import command_line, methods
+from rbjax.data import Dataset
+from rbjax.errors import TrainingStoppedError
+from rbjax.methods import Method
+from rbjax.train import _Dispatch, train
+from rbjax.training import checkpoint, hooks, run_directory, setup
+from rbjax.training.writers import read_metrics
+from tests.training import toy_methods as toys
+
+STEPS = 20
+
+
+@pytest.fixture
+def small(job):
+    """Returns a function that makes the config of 20 steps of a tiny network, in two epochs."""
+
+    def make(**changes):
+        fields = {"model__name": "mlp", "model__widths": (4,), "num_epochs": 2}
+        fields |= {"optimizer__ema_decay": None, "method__name": "standard"}
+        return job(**{**fields, "method__epsilon": None, **changes})
+
+    return make
+
+
+def run(config, workdir, method: Method | None = None):
+    """Trains with a method of one's own in the place of the config's."""
+    config = command_line.resolve(config, str(workdir))
+    with pytest.MonkeyPatch.context() as patch:
+        if method is not None:
+            patch.setattr(methods, "create", lambda *args, **kwargs: method)
+        train(config, str(workdir))
+
+
+def run_with_a_stop(config, workdir, method: Method | None = None, *, after: int):
+    """Trains, stopped by SIGTERM in a dispatch; the second run resumes."""
+    calls, dispatch = [], _Dispatch.__call__
+
+    def stopping(self, *args):
+        calls.append(1)
+        if len(calls) == after:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return dispatch(self, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_Dispatch, "__call__", stopping)
+        with pytest.raises(TrainingStoppedError, match="rerun the same command to resume"):
+            run(config, workdir, method)
+    run(config, workdir, method)
+
+
+def stored(workdir, step=STEPS):
+    """Returns every array of a checkpoint by name."""
+    import orbax.checkpoint as ocp
+
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+        path = setup.checkpoints(str(workdir)).directory / str(step)
+        return reader.restore(path, args=ocp.args.Composite(state=ocp.args.StandardRestore())).state
+
+
+def records(workdir):
+    return [
+        {key: value for key, value in record.items() if key != "images_per_second"}
+        for record in read_metrics(workdir)
+    ]
+
+
+def assert_same_run(one, other):
+    first, second = stored(one), stored(other)
+    assert first.keys() == second.keys()
+    for name, array in first.items():
+        np.testing.assert_array_equal(array, second[name], err_msg=name)
+    assert records(one) == records(other)
+
+
+KINDS = {
+    "weight_perturbation": toys.weight_perturbation,
+    "free": toys.free,
+    "noise_generator": toys.noise_generator,
+    "validation_weights": toys.validation_weights,
+    "guard": toys.guard,
+    "class_means": toys.class_means,
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_stopped_run_resumes_bit_for_bit(small, tmp_path, name):
+    """Stopped inside the second epoch, after what was done between the two."""
+    run(small(), tmp_path / "unbroken", KINDS[name]())
+    run_with_a_stop(small(), tmp_path / "stopped", KINDS[name](), after=4)
+    assert_same_run(tmp_path / "unbroken", tmp_path / "stopped")
+    assert stored(tmp_path / "unbroken")["step"] == STEPS
+
+
+def test_trades_trains_from_its_config_and_resumes_bit_for_bit(small, tmp_path):
+    config = small(method__name="trades", method__epsilon=0.1, method__num_steps=2)
+    run(config, tmp_path / "unbroken")
+    run_with_a_stop(config, tmp_path / "stopped", after=4)
+    assert_same_run(tmp_path / "unbroken", tmp_path / "stopped")
+    log = records(tmp_path / "unbroken")
+    assert log[1]["train/loss"] < log[0]["train/loss"]
+    assert run_directory.read_config(tmp_path / "unbroken")["method"]["beta"] == 6.0
+
+
+def test_class_weights_follow_the_validation_that_was_logged(small, tmp_path):
+    """And the sums of an epoch hold each of its examples once, also over a stop inside it."""
+    seen: list[methods.Epoch] = []
+    method = toys.validation_weights()
+    weigh = method.after_epoch
+    assert weigh is not None
+
+    def recorded(key, state, epoch):
+        seen.append(epoch)
+        return weigh(key, state, epoch)
+
+    run_with_a_stop(small(), tmp_path / "run", method._replace(after_epoch=recorded), after=2)
+    errors = 1.01 - np.array(records(tmp_path / "run")[-1]["validation/recall"])
+    weights = stored(tmp_path / "run")["method_state.replicated"]
+    np.testing.assert_allclose(weights, errors / errors.mean(), rtol=1e-6)
+    assert [epoch.number for epoch in seen] == [1, 2]
+    for epoch, record in zip(seen, records(tmp_path / "run"), strict=True):
+        assert epoch.train.count.sum() == 640
+        accuracy = epoch.train.correct.sum() / 640
+        np.testing.assert_allclose(accuracy, record["train/accuracy"], rtol=1e-12)
+        assert epoch.train.loss.sum() > 0
+        assert epoch.num_epochs == 2
+
+
+def test_a_new_head_on_a_backbone_that_was_trained_before(small, tmp_path):
+    run(small(num_epochs=1), tmp_path / "first")
+    config = command_line.resolve(small(num_epochs=1), str(tmp_path / "first"))
+    model = setup.create_model(config, setup.load_test(config).info)
+    _, variables = setup.trained_variables(config, str(tmp_path / "first"), model)
+    method = toys.new_head(variables)
+    run(small(seed=1), tmp_path / "unbroken", method)
+    run_with_a_stop(small(seed=1), tmp_path / "stopped", method, after=2)
+    assert_same_run(tmp_path / "unbroken", tmp_path / "stopped")
+    _, after = setup.trained_variables(config, str(tmp_path / "unbroken"), model)
+    backbones = (variables["params"]["backbone"], after["params"]["backbone"])
+    for a, b in zip(*map(jax.tree.leaves, backbones), strict=True):
+        np.testing.assert_array_equal(a, b)
+    heads = [tree["params"]["head"]["kernel"] for tree in (variables, after)]
+    assert np.abs(heads[0] - heads[1]).max() > 0.01
+    names = [name for name in stored(tmp_path / "unbroken") if name.startswith("opt_state")]
+    assert not [name for name in names if "backbone" in name]
+
+
+def test_a_data_set_is_prepared_once_and_kept(small, tmp_path, monkeypatch):
+    calls: list[int] = []
+    sizes = []
+    plan = hooks.prepare
+
+    def recorded(*args, **kwargs):
+        prepared = plan(*args, **kwargs)
+        sizes.append(prepared.train_set)
+        return prepared
+
+    monkeypatch.setattr(hooks, "prepare", recorded)
+    config = small(batch_size=32)  # of 640 examples 320 are left: 10 steps an epoch
+    run_with_a_stop(config, tmp_path / "stopped", toys.half_the_data(calls), after=2)
+    assert len(calls) == 1
+    first, second = sizes
+    assert isinstance(first, Dataset)
+    assert first.num_examples == 320
+    for field in ("images", "labels", "index", "example_ids"):
+        np.testing.assert_array_equal(getattr(first, field), getattr(second, field))
+    run(config, tmp_path / "unbroken", toys.half_the_data([]))
+    assert_same_run(tmp_path / "unbroken", tmp_path / "stopped")
+    assert stored(tmp_path / "stopped")["step"] == STEPS
+
+
+def test_a_prepared_data_set_that_is_gone_is_not_made_anew_in_silence(small, tmp_path):
+    config = small(batch_size=32, num_epochs=1)
+    run(config, tmp_path / "run", toys.half_the_data([]))
+    (tmp_path / "run" / hooks.PREPARED_FILE).unlink()
+    with pytest.raises(ValueError, match=r"prepared.npz: is missing or damaged"):
+        run(config, tmp_path / "run", toys.half_the_data([]))
+
+
+def test_the_schedule_of_replays_ends_where_training_does(small, tmp_path):
+    """Its steps are descents, of which a batch has several."""
+    run(small(schedule__name="cosine"), tmp_path / "free", toys.free(num_replays=2))
+    run(small(schedule__name="cosine", seed=1), tmp_path / "plain")
+    rates = [records(tmp_path / name)[-1]["learning_rate"] for name in ("free", "plain")]
+    assert rates[0] == pytest.approx(rates[1], abs=2e-5)
+    count = [name for name in stored(tmp_path / "free") if name.endswith("count")]
+    assert {int(stored(tmp_path / "free")[name]) for name in count} == {2 * STEPS}
+
+
+def test_mixed_images_are_refused_before_training(small, tmp_path):
+    config = small(method__name="trades", dataset__mixup_alpha=0.2)
+    with pytest.raises(ValueError, match=r"dataset.mixup_alpha = 0.2.*'trades'.*'standard'"):
+        command_line.resolve(config, str(tmp_path / "run"))
+
+
+def test_checkpoints_of_methods_that_remember_the_weights_hold_them(small, tmp_path):
+    run(small(num_epochs=1), tmp_path / "run", toys.guard())
+    names = stored(tmp_path / "run", 10)
+    assert any(name.startswith("method_state.replicated.variables.params") for name in names)
+    assert checkpoint.Checkpoints(tmp_path / "run" / "checkpoints").steps() == [10]
