@@ -27,7 +27,7 @@ from rbjax.training.predict import predict
 from rbjax.training.state import TrainState, create_state, evaluation_variables, on_host, place
 from rbjax.training.step import Recipe, StepMetrics, TrainStep, make_train_step
 from rbjax.training.writers import CSV_FILE, MetricsWriter, write_csv
-from rbjax.typing import Device, Key
+from rbjax.typing import Array, Device, Key
 
 STEPS_PER_DISPATCH = 4
 """Steps scanned in one dispatch: 1.1 to 1.6 times as fast as single ones on two CPU cores
@@ -131,7 +131,7 @@ def train(config: Config, workdir: str) -> None:
                         number=epoch + 1,
                         num_epochs=config.num_epochs,
                         train=sums.by_class(),
-                        confusion=confusion,
+                        confusion=None if confusion is None else np.asarray(confusion),
                         train_set=train_set,
                         validation_set=validation_set,
                         model=model,
@@ -307,7 +307,7 @@ def _check_finite(sums: _Sums, step: int, checkpoints: Checkpoints) -> None:
     )
 
 
-def _validation(confusion: np.ndarray) -> dict[str, Any]:
+def _validation(confusion: Array) -> dict[str, Any]:
     summary = metrics.summarize(confusion)
     return {
         "validation/accuracy": summary["accuracy"],

@@ -62,16 +62,15 @@ def create_state(
     """
     key_weights, key_method = jax.random.split(key)
     images = jnp.zeros((1, *model.image_shape), jnp.float32)
-    if variables is None:
-        variables = jax.jit(model.init)(key_weights, images)
-    opt_state = optimizer.init(trained_part(method, variables["params"]))
-    setting = Setting(model, variables, opt_state, num_rows, class_counts)
+    weights: PyTree = jax.jit(model.init)(key_weights, images) if variables is None else variables
+    opt_state = optimizer.init(trained_part(method, weights["params"]))
+    setting = Setting(model, weights, opt_state, num_rows, class_counts)
     # Copied: two names of one buffer cannot both be donated.
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        variables=variables,
+        variables=weights,
         opt_state=opt_state,
-        ema=jax.tree.map(jnp.copy, variables) if ema else None,
+        ema=jax.tree.map(jnp.copy, weights) if ema else None,
         method_state=jax.tree.map(jnp.copy, method.init(key_method, setting)),
     )
 

@@ -146,8 +146,8 @@ def _one_step(
     recipe: Recipe, key: Key, state: TrainState, batch: Batch
 ) -> tuple[TrainState, StepMetrics]:
     keys = _step_keys(recipe, key, batch.example_ids, state.step)
-    views = tuple(jax.vmap(recipe.augment)(own, batch.images) for own in keys.augment)
-    images, targets = views if len(views) > 1 else views[0], mixup.Targets(batch.labels)
+    views = [jax.vmap(recipe.augment)(own, batch.images) for own in keys.augment]
+    images, targets = tuple(views) if len(views) > 1 else views[0], mixup.Targets(batch.labels)
     if recipe.mixup_alpha:
         share = mixup.draw_share(key, state.step, alpha=recipe.mixup_alpha)
         images, targets = _mixed(keys.mixup, share, images, batch)
@@ -260,15 +260,16 @@ def _loss(work: _Work, params: Any, inputs: Any) -> tuple[Array, _Aux]:
 def _outputs(work: _Work, params: Any, inputs: Any) -> tuple[Any, Any]:
     """What the network says of each array of the inputs, and the last one's statistics."""
     method, model, variables = work.recipe.method, work.recipe.model, _variables(work, params)
-    if method.features and model.apply_with_features is None:
+    with_features = model.apply_with_features if method.features else None
+    if method.features and with_features is None:
         raise ValueError(
             f"the method asks for features; model {model.name!r} does not say which layer they are"
         )
 
     def forward(variables: Any, images: Array, keys: Key) -> tuple[Output, Any]:
         own = keys if method.batch_norm == "train" else None
-        if method.features:
-            logits, features, stats = loop_safe(model.apply_with_features)(variables, images, own)
+        if with_features is not None:
+            logits, features, stats = loop_safe(with_features)(variables, images, own)
             return Output(logits, features), stats
         if own is None:
             return Output(loop_safe(model.apply)(variables, images), None), {}

@@ -51,7 +51,7 @@ def make_model(name, axis_name):
     return from_module("normalized", module, SHAPE)
 
 
-def make_recipe(method, *, axis_name=None, **fields) -> Recipe:
+def make_recipe(method, *, model_name="mlp", axis_name=None, **fields) -> Recipe:
     defaults = {
         "model": make_model(model_name, axis_name),
         "method": method,
@@ -267,7 +267,7 @@ def test_a_generator_climbs_by_the_gradient_in_its_own_weights(split):
 
     def loss(weights):
         own = state.method_state._replace(replicated=(weights, None))
-        seen = recipe.method.inputs(None, keys, own, images, None)
+        seen = recipe.method.inputs(lambda x: x, keys, own, images, jnp.asarray(split[1]))
         logits, _ = outputs_of(recipe, state.variables["params"], seen)
         return jnp.mean(recipe.loss_fn(logits, split[1]))
 
