@@ -1,4 +1,4 @@
-"""Draws digits and what AlignMNIST makes of them: a row a class, the image first.
+"""Draws digits and their deformations in AlignMNIST: a row per class, the image first.
 
     python -m experiments.alignmnist_gallery --out=docs/alignmnist.png [--columns=10]
     python -m experiments.alignmnist_gallery --out=published.png --path=alignmnist.npz
@@ -24,7 +24,7 @@ _GAP = 2
 
 
 def main() -> None:
-    """Draws the picture that the command line asks for."""
+    """Draws the picture."""
     parser = argparse.ArgumentParser(description="A grid of AlignMNIST's deformed digits.")
     parser.add_argument("--out", required=True, help="the .png file")
     parser.add_argument("--path", help="the published alignmnist.npz; without it, made here")

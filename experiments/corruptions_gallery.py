@@ -1,4 +1,4 @@
-"""Draws one image under every corruption of a profile: a row a corruption, a column a severity.
+"""Draws one image under every corruption of a profile: corruptions in rows, severities in columns.
 
     python -m experiments.corruptions_gallery --out=cifar.png --profile=cifar --dataset=cifar10
     python -m experiments.corruptions_gallery --out=mnist.png --profile=mnist --dataset=mnist
@@ -25,7 +25,7 @@ _NUM_SEVERITIES = 5
 
 
 def main() -> None:
-    """Draws the picture that the command line asks for."""
+    """Draws the picture."""
     parser = argparse.ArgumentParser(description="One image under every corruption of a profile.")
     parser.add_argument("--out", required=True, help="the .png file")
     parser.add_argument("--profile", default="cifar", choices=corruptions.PROFILES)

@@ -142,7 +142,7 @@ def integrate(field: Field, theta: Array, points: Array, *, num_steps: int = 20)
 
 
 def warp(field: Field, theta: Array, image: Array, *, num_steps: int = 20) -> Array:
-    """Returns `image(T(p))` at every pixel p, T the flow; bilinear, its edge goes on outside of it.
+    """Returns `image(T(p))` at every pixel p, T the flow; bilinear, edge pixels repeated outside.
 
     With -theta it is undone, up to what interpolation smooths.
 

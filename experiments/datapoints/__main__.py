@@ -7,7 +7,7 @@ that come nearest to the paper's test ratio (`paper`: for all), scores train and
 seed, trains M_R on the robust training images and M_C on as many at random, and scores both on the
 same test draws. Writes figure1.png to figure5.png and the table as table.txt, table.md and
 table.json. `smoke` takes a minute, `cpu` at most an hour on two cores; `plan.py` says what each
-does. A call that was stopped goes on where it was when the same command is given again.
+does. Rerun the same command to resume after a stop.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(scale: str, workdir: str) -> None:
-    """Runs one scale of the experiment in a folder, or goes on in it.
+    """Runs one scale of the experiment in a folder, or resumes it.
 
     Args:
         scale: one of `plan.SCALES`.
@@ -68,7 +68,7 @@ def run(scale: str, workdir: str) -> None:
 
 
 class _Progress:
-    """Prints how far the experiment is and how long it took."""
+    """Prints the progress of the experiment and the time it took."""
 
     def __init__(self) -> None:
         self._began = time.perf_counter()

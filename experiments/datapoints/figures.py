@@ -1,4 +1,4 @@
-"""The paper's figures 1 to 5, of ours."""
+"""The paper's figures 1 to 5, from our runs."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def draw(lab: Lab, reading: str) -> list[Path]:
 def fooling(lab: Lab, reading: str) -> Fooling | None:
     """Returns the test image whose first failing draw is nearest to the paper's 47.
 
-    Among images that are classified right as they are; None where no such image failed. The draw
+    Among images that are correctly classified; None where no such image failed. The draw
     is made again, from the key it has in scoring.
     """
     scored = scores(lab, Model(0), reading, "test")
@@ -83,7 +83,7 @@ def fooling(lab: Lab, reading: str) -> Fooling | None:
 
 
 def _rows(path: Path, pixels: np.ndarray, scored: Scored, title: str) -> None:
-    """Figure 1: robust images over not robust ones, all classified right, by example id."""
+    """Figure 1: robust images over not robust ones, all correctly classified, by example id."""
     figure = Figure(figsize=(_IN_A_ROW, 2.8), layout="constrained")
     grid = figure.add_gridspec(2, _IN_A_ROW)
     for line, (name, flags) in enumerate((("robust", True), ("not robust", False))):
@@ -94,7 +94,9 @@ def _rows(path: Path, pixels: np.ndarray, scored: Scored, title: str) -> None:
             _show(axes, pixels[row], f"{scored.labels[row]}{first}")
         if shown.size:
             figure.axes[-shown.size].set_ylabel(name)
-    figure.suptitle(f"Classified right, robust above and not robust below: {title}", fontsize=10)
+    figure.suptitle(
+        f"Correctly classified, robust above and not robust below: {title}", fontsize=10
+    )
     _save(figure, path)
 
 
@@ -102,7 +104,7 @@ def _pair(path: Path, found: Fooling | None, names: Sequence[str], title: str) -
     """Figure 2: an image beside the first perturbation of it that fools."""
     figure = Figure(figsize=(5.6, 3.4), layout="constrained")
     if found is None:
-        figure.suptitle("No image that is classified right was fooled")
+        figure.suptitle("No image that is correctly classified was fooled")
         return _save(figure, path)
     left, right = figure.subplots(1, 2)
     _show(left, found.image, f"classified as {names[found.before]}")

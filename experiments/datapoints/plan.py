@@ -1,4 +1,4 @@
-"""How much of P4's experiment each scale does, and what the paper found."""
+"""How much of P4's experiment each scale does, and the paper's numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the scores say: ratios of every reading, differences between models, what comes nearest."""
+"""Results of the scores: ratios of every reading, differences of models, nearest readings."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def followed(lab: Lab) -> list[str]:
 
 
 def ratio(scored: Scored, *, right_only: bool = False) -> float:
-    """Returns the share of robust images, of all or of those classified right as they are."""
+    """Returns the share of robust images, of all or of those correctly classified."""
     robust = scored.robust[scored.clean_correct] if right_only else scored.robust
     return float(np.mean(robust)) if robust.size else float("nan")
 
 
 def summarize(lab: Lab) -> dict[str, Any]:
-    """Returns all that table, paragraph and table.json are made of."""
+    """Returns the data of table, paragraph and table.json."""
     near = followed(lab)
     rows = [_row(lab, name, name in near) for name in READINGS]
     num_classes = data.info(lab.plan.dataset).num_classes

@@ -1,4 +1,4 @@
-"""The stages of the experiment; each keeps what it made, and makes nothing that it has kept."""
+"""The stages of the experiment; each keeps its results and skips those it has."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KINDS = ("robust", "random")
 
 @dataclasses.dataclass(frozen=True)
 class Lab:
-    """The experiment's folder, and what is to be done in it."""
+    """The experiment's folder and its plan."""
 
     workdir: Path
     plan: Plan
@@ -49,7 +49,7 @@ class Model(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """What a model's draws gave, an entry an image, the same images for every model."""
+    """The results of a model's draws, one entry per image, the same images for every model."""
 
     example_ids: np.ndarray
     labels: np.ndarray
@@ -71,7 +71,7 @@ class Scored(NamedTuple):
 
 
 class Classified(NamedTuple):
-    """What a model says of the whole test split."""
+    """A model's classes of the whole test split."""
 
     labels: np.ndarray
     predictions: np.ndarray
@@ -102,7 +102,7 @@ def images(lab: Lab, split: str, *, scored: bool = True) -> data.Dataset:
 
 
 def classified(lab: Lab, model: Model) -> Classified:
-    """Returns a model's classes of the whole test split; trains it where that is not done."""
+    """Returns a model's classes of the whole test split, training it if necessary."""
     path = lab.workdir / "models" / model.name / "test.npz"
     if not path.exists():
         began = time.perf_counter()
@@ -115,7 +115,7 @@ def classified(lab: Lab, model: Model) -> Classified:
 
 
 def scores(lab: Lab, model: Model, reading: str, split: str) -> Scored:
-    """Returns the scores of a split's images under a model; goes on where a killed call was.
+    """Returns the scores of a split's images under a model; resumes if a call was killed.
 
     The draws are those of `python -m rbjax.main --config=configs/rpr_mnist.py` with the model's
     seed, the same for every model of that seed.
@@ -168,7 +168,7 @@ def subset(lab: Lab, seed: int, reading: str, kind: str) -> tuple[Path, Subset]:
 
 
 def seconds(lab: Lab) -> float:
-    """Returns how long all that is kept took to make, less what was killed on the way."""
+    """Returns the time that the kept results took, without calls that were killed."""
     total = 0.0
     for path in [*lab.workdir.glob("models/*/test.npz"), *lab.workdir.glob("scores/*/*.npz")]:
         with np.load(path) as kept:
@@ -183,7 +183,7 @@ def draw_key(seed: int) -> Key:
 
 @functools.lru_cache(maxsize=4)
 def logits_fn(lab: Lab, model: Model) -> LogitsFn:
-    """Returns a model; trains it, or goes on, where that is not done."""
+    """Returns a model, training it or resuming its training if necessary."""
     workdir = str(lab.workdir / "models" / model.name)
     config = command_line.resolve(_config(lab, model), workdir)
     train(config, workdir)

@@ -1,4 +1,4 @@
-"""The table of ours beside the paper's, as text and as Markdown, and the sentences under it."""
+"""The table of our results and the paper's, as text and as Markdown, with sentences under it."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def subsets(summary: Summary) -> list[list[str]]:
 
 
 def paragraph(summary: Summary) -> str:
-    """Returns what the numbers say, computed from them."""
+    """Returns sentences computed from the numbers."""
     rows = {row["name"]: row for row in summary["readings"]}
     paper = summary["paper"]
     best = rows[summary["nearest_to_test"][0]]
@@ -128,7 +128,7 @@ def _row(row: Summary) -> list[str]:
 
 
 def _splits(summary: Summary, rows: Mapping[str, Summary], both: Sequence[Summary]) -> list[str]:
-    """Says how far apart train and test are, here and in the paper."""
+    """Returns a sentence about the difference between train and test, here and in the paper."""
     paper = summary["paper"]
     train = rows[summary["nearest_to_train"][0]]
     gaps = [row["train"]["mean"] - row["test"]["mean"] for row in both]
@@ -157,7 +157,7 @@ def _splits(summary: Summary, rows: Mapping[str, Summary], both: Sequence[Summar
 
 
 def _retrained(summary: Summary, row: Summary) -> list[str]:
-    """Says what training on robust images did, against M and against the control."""
+    """Returns a sentence about the effect of training on robust images."""
     paper = summary["paper"]
     entries = [e for e in summary["differences"] if e["reading"] == row["name"]]
 

@@ -1,4 +1,4 @@
-"""How strong must our AlignMNIST be?  P3's network on MNIST and on what is made of it.
+"""How strong must our AlignMNIST be?  P3's network on MNIST and on its deformed images.
 
     python -m experiments.delta_accuracy.strength [--epochs=3] [--weights=100] [--scales=0.5,0.75,1]
 

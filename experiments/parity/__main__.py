@@ -4,7 +4,7 @@
 
 Attacks the exported weights with three keys and sets what was found beside what the peers found
 with three seeds. Figures of earlier calls, in results.json, stay in the table until they are made
-anew.
+again.
 """
 
 from __future__ import annotations

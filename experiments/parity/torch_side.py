@@ -129,7 +129,7 @@ ONCE = ("apgd_targeted", "fab", "square", "autoattack")
 
 
 def correct(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Returns which images are classified right, (B,) bool."""
+    """Returns which images are correctly classified, (B,) bool."""
     with torch.no_grad():
         return model(images).argmax(1) == labels
 
@@ -137,7 +137,7 @@ def correct(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> tor
 def survives(
     attack: Attack, model: nn.Module, images: torch.Tensor, labels: torch.Tensor, epsilon: float
 ) -> torch.Tensor:
-    """Attacks images in one batch and returns which are still classified right.
+    """Attacks images in one batch and returns which are still correctly classified.
 
     Raises:
         RuntimeError: if an adversarial image lies outside the ball or [0, 1].

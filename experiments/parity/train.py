@@ -2,12 +2,12 @@
 
     python -m experiments.parity.train [MODEL ...] [--workdir=runs/parity]
 
-MODEL is mnist_pgd, cifar10_pgd or mnist_standard; all of them where none is named. Each is the
-simple CNN of widths 32 and 32 under Adam. A training that was stopped goes on when the same
-command is given again. The weights go to tests/peers/fixtures/MODEL.npz.
+MODEL is mnist_pgd, cifar10_pgd or mnist_standard; without one, all are trained. Each is the simple
+CNN of widths 32 and 32 under Adam. Rerun the same command to resume after a stop. The weights go
+to tests/peers/fixtures/MODEL.npz.
 
-On two CPU cores that others used too mnist_pgd took 8 minutes, cifar10_pgd 12 and mnist_standard
-one. Other machines round differently and train other weights; run the peers anew on them.
+On two CPU cores, beside other work, mnist_pgd took 8 minutes, cifar10_pgd 12 and mnist_standard
+one. Other machines round differently and train other weights; run the peers again on them.
 """
 
 from __future__ import annotations

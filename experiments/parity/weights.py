@@ -1,4 +1,4 @@
-"""Exported weights: where they lie, and the model that has them."""
+"""Exported weights: where they are, and the model that has them."""
 
 from __future__ import annotations
 

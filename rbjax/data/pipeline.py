@@ -1,7 +1,7 @@
 """From a dataset to batches: which rows each dispatch of training steps uses, and how it gets them.
 
 Which rows a step uses is a function of the seed, the epoch and the step alone.  So a training set
-that lies on the devices and one that is streamed to them (`streaming.py`) train alike, and a
+that lies on the devices and one that is streamed to them (`streaming.py`) train identically, and a
 checkpoint has to keep no more than the number of the step to continue with the same batches.
 """
 

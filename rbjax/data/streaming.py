@@ -202,7 +202,7 @@ class _Reader:
                 raise ValueError(f"{path} is truncated: {size:,} bytes of at least {needed:,}")
         shape = (len(rows), *self._dataset.images.shape[1:])
         images = np.frombuffer(mmap.mmap(-1, math.prod(shape)), np.uint8).reshape(shape)
-        size = max(_MIB // images[0].nbytes, 1)  # what is decoded lies in memory twice
+        size = max(_MIB // images[0].nbytes, 1)  # decoded images are in memory twice
         try:
             for start in range(0, len(rows), size):
                 images[start : start + size] = self._dataset.images[rows[start : start + size]]

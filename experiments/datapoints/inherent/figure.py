@@ -1,4 +1,4 @@
-"""The figure: which models agree, and to whom the variance belongs."""
+"""The figure: which models agree, and what the variance belongs to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the measured failures say: numbers, a table, and one sentence."""
+"""The findings from the measured failures: numbers, a table, and one sentence."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def find(measured: Measured, max_steps: int, *, num_resamples: int) -> Findings:
 
 
 def verdict(findings: Findings) -> str:
-    """Returns "mostly", "partly" or "hardly": how far robustness is the datapoint's own.
+    """Returns "mostly", "partly" or "hardly": how much of robustness belongs to the datapoint.
 
     Mostly: the interval of the datapoint's share of the variance lies above `MOSTLY`. Hardly: it
     lies below `HARDLY`. Partly: neither.
@@ -128,7 +128,7 @@ def _log_probabilities(first_failure: np.ndarray, max_steps: int) -> np.ndarray:
 def _with_other_draws(first_failure: np.ndarray, max_steps: int) -> dict[str, float]:
     """Returns correlations of halves of the repetitions: with the same draws, and with others.
 
-    What draws have in common makes models alike; were it much, these would differ much. One
+    Common draws make models more similar; if that mattered, the two would differ. One
     repetition cannot be halved: NaN.
     """
     half = first_failure.shape[-1] // 2

@@ -24,7 +24,7 @@ from rbjax.training import run_directory, setup
 
 @dataclasses.dataclass(frozen=True)
 class Scheme:
-    """P4's scheme with so many pixels that most datapoints fail now and then."""
+    """P4's scheme with enough pixels that most datapoints fail now and then."""
 
     values: str = "binary"
     """Law of a new value, one of `perturbations.pixels.VALUES`."""
@@ -39,7 +39,7 @@ class Scheme:
 
 @dataclasses.dataclass(frozen=True)
 class Lab:
-    """The experiment's folder, and what is to be done in it."""
+    """The experiment's folder, plan and scheme."""
 
     workdir: Path
     plan: Plan
@@ -47,7 +47,7 @@ class Lab:
 
 
 class Measured(NamedTuple):
-    """What was measured of N datapoints under F families of S seeds, R repetitions each."""
+    """Measurements of N datapoints under F families of S seeds, R repetitions each."""
 
     first_failure: np.ndarray
     """(F, S, N, R) int32, max_steps + 1 where no draw failed."""
@@ -72,7 +72,7 @@ def open_lab(workdir: str | Path, plan: Plan, scheme: Scheme) -> Lab:
 
 
 def measure(lab: Lab, tell: Callable[[str], None]) -> Measured:
-    """Trains and scores all models, whatever of it is not yet done.
+    """Trains and scores all models, skipping what is done.
 
     Args:
         lab: the experiment.
@@ -103,7 +103,7 @@ def measure(lab: Lab, tell: Callable[[str], None]) -> Measured:
 
 
 def _scores(lab: Lab, family: str, seed: int) -> dict[str, np.ndarray]:
-    """Returns a model's scores; trains and scores it where that is not done."""
+    """Returns a model's scores, training and scoring it if necessary."""
     path = lab.workdir / "scores" / f"{family}-seed{seed}.npz"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -164,7 +164,7 @@ def _config(lab: Lab, family: str, seed: int) -> Config:
 
 
 def _forest(config: Config, num_trees: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns images -> labels of a fitted forest; the same seed fits the same one again."""
+    """Returns images -> labels of a fitted forest; the same seed gives the same one."""
     from sklearn.ensemble import ExtraTreesClassifier
 
     dataset, _ = setup.load_train(config)
