@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from rbjax import command_line, data, models, rpr
+from rbjax import command_line, data, journal, models, rpr
 from rbjax import config as schema
 from rbjax.evaluate import evaluate
-from rbjax.rpr import journal
 from rbjax.score import score
 from rbjax.train import train
 from rbjax.training import setup
