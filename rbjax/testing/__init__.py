@@ -7,5 +7,13 @@ Each check raises an `AssertionError` that says what is not kept, and returns no
 
 from rbjax.testing.attacks import Strength, check_attack
 from rbjax.testing.functions import check_loss, check_perturbation
+from rbjax.testing.training import check_method, check_model
 
-__all__ = ["Strength", "check_attack", "check_loss", "check_perturbation"]
+__all__ = [
+    "Strength",
+    "check_attack",
+    "check_loss",
+    "check_method",
+    "check_model",
+    "check_perturbation",
+]
