@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rbjax import perturbations, prng
+from rbjax import perturbations, photometric, prng
 from rbjax.data import augment
 
 
@@ -120,21 +120,21 @@ def test_random_cutouts_have_their_centre_anywhere():
 
 def test_jitter_by_its_formulas(image):
     grey = (image * jnp.array([0.2989, 0.587, 0.114])).sum(-1, keepdims=True)
-    np.testing.assert_allclose(augment.adjust_brightness(image, 1.3), 1.3 * image, rtol=1e-6)
+    np.testing.assert_allclose(photometric.adjust_brightness(image, 1.3), 1.3 * image, rtol=1e-6)
     np.testing.assert_allclose(
-        augment.adjust_contrast(image, 0.4), 0.4 * image + 0.6 * grey.mean(), rtol=1e-5
+        photometric.adjust_contrast(image, 0.4), 0.4 * image + 0.6 * grey.mean(), rtol=1e-5
     )
     np.testing.assert_allclose(
-        augment.adjust_saturation(image, 1.7), 1.7 * image - 0.7 * grey, atol=1e-6
+        photometric.adjust_saturation(image, 1.7), 1.7 * image - 0.7 * grey, atol=1e-6
     )
     one = image[..., :1]
     np.testing.assert_allclose(
-        augment.adjust_contrast(one, 0.4), 0.4 * one + 0.6 * one.mean(), rtol=1e-5
+        photometric.adjust_contrast(one, 0.4), 0.4 * one + 0.6 * one.mean(), rtol=1e-5
     )
 
 
 def test_hue_against_the_standard_library(image):
-    turned = np.asarray(augment.adjust_hue(image, 0.3)).reshape(-1, 3)
+    turned = np.asarray(photometric.adjust_hue(image, 0.3)).reshape(-1, 3)
     for pixel, mine in zip(np.asarray(image).reshape(-1, 3).tolist(), turned, strict=True):
         hue, saturation, value = colorsys.rgb_to_hsv(*pixel)
         expected = colorsys.hsv_to_rgb((hue + 0.3) % 1, saturation, value)
