@@ -21,6 +21,8 @@ import numpy as np
 from jax.tree_util import Partial
 
 from rbjax import checks, prng
+from rbjax import journal as journals
+from rbjax.black_box import BlackBox, on_the_host
 from rbjax.convolution import loop_safe
 from rbjax.programs import Compiled, PlainFunction, is_plain
 from rbjax.typing import Array, Key, RandomizedFn
@@ -72,7 +74,8 @@ class Classifier:
             images: (B, H, W, C), of whose shape and dtype it will be asked.
         """
         fn = loop_safe(jax.tree.map(jax.lax.stop_gradient, self.fn))
-        shape = jax.eval_shape(fn, _keys_for(images), images).shape
+        keys = _keys_for(images) if self.is_random else None
+        shape = jax.eval_shape(fn, keys, images).shape
         return dataclasses.replace(self, fn=fn, dtype=images.dtype, num_classes=shape[-1])
 
     def in_loops(self) -> Classifier:
@@ -177,6 +180,11 @@ class Classifier:
         )
         return jax.tree.map(lambda x: x / self.num_samples, sums)
 
+    def identity(self, asked: Array) -> str:
+        """Returns what a journal knows it by: what it computes of a few images."""
+        keys = jax.random.split(jax.random.key(0), len(asked))
+        return journals.identity(functools.partial(self.logits, keys), asked)
+
     def count_classes(self, images: Array | jax.ShapeDtypeStruct) -> int:
         """Returns the number of classes.
 
@@ -188,7 +196,8 @@ class Classifier:
                 function.
         """
         try:
-            shape = _logits_struct(self, _keys_for(images), images).shape
+            keys = _keys_for(images) if self.is_random else None
+            shape = _logits_struct(self, keys, images).shape
         except jax.errors.TracerArrayConversionError:
             raise ValueError(
                 "logits_fn turns its images into numpy arrays, which JAX cannot trace; give a "
@@ -213,8 +222,9 @@ class Classifier:
         return jax.tree.map(place, self, is_leaf=is_plain)
 
 
-Model = Callable[..., Array] | Classifier
-"""What a person has: images -> logits, a `jax.tree_util.Partial`, or a randomised classifier."""
+Model = Callable[..., Array] | Classifier | BlackBox
+"""What a person has: images -> logits, a `jax.tree_util.Partial`, a randomised classifier, or
+a black box where no gradient is needed."""
 
 
 def as_classifier(model: Model) -> Classifier:
@@ -234,10 +244,12 @@ def as_classifier(model: Model) -> Classifier:
         model: images (B, H, W, C) in [0, 1] -> logits (B, K), or a classifier.
 
     Raises:
-        ValueError: if it cannot be called.
+        ValueError: if it cannot be called, or is a black box of an unknown number of classes.
     """
     if isinstance(model, Classifier):
         return model
+    if isinstance(model, BlackBox):
+        model = on_the_host(model)
     return Classifier(Partial(_without_keys, _as_pytree(model, "logits_fn")))
 
 

@@ -165,6 +165,8 @@ def identity(value: Any, asked: Any = None) -> str:
     Returns:
         One line of text.
     """
+    if asked is not None and _is_record(value) and hasattr(value, "identity"):
+        return value.identity(asked)
     if asked is not None and callable(value) and not _is_record(value):
         return f"{_name(value)} {_program(value, asked)}"
     if isinstance(value, Partial):

@@ -120,3 +120,34 @@ def test_estimates_of_one_function_refuse_a_random_one():
     model = attacks.randomized(Biased().noisy)
     with pytest.raises(ValueError, match=r"logits_fn is a randomised classifier; .* fix the keys"):
         taylor(model, IMAGES, LABELS, sigma=0.1)
+
+
+def test_a_black_box_goes_wherever_no_gradient_is_needed(tmp_path):
+    offset = 0.0
+
+    def predict(images):
+        assert isinstance(images, np.ndarray)
+        return (images.mean(axis=(1, 2, 3)) + offset > 0.5).astype(int)
+
+    box = rpr.black_box(predict, num_classes=2)
+    expected = predict(IMAGES)
+    assert 0 < expected.mean() < 1
+    delta = np.full((8, 8, 3), 0.2, np.float32)
+    evaluation = attacks.evaluate_universal(box, IMAGES, LABELS, delta)
+    np.testing.assert_array_equal(evaluation.clean_predictions, expected)
+    np.testing.assert_array_equal(evaluation.predictions, predict(np.clip(IMAGES + delta, 0, 1)))
+    corrupted = corruptions.run_corruptions(
+        box, KEY, IMAGES, LABELS, profile="cifar", severities={"brightness": (5,)}
+    )
+    np.testing.assert_array_equal(corrupted.clean, expected)
+    square = {"square": attacks.square(epsilon=0.1, num_queries=20)}
+    suite = attacks.run_attacks(box, KEY, IMAGES, LABELS, attacks=square, journal=tmp_path)
+    np.testing.assert_array_equal(suite.clean, expected)
+    assert np.all(suite.outcomes["square"].correct <= suite.clean_correct)
+    with pytest.raises(ValueError, match="a black box has no gradients; it can be attacked by"):
+        attacks.pgd(epsilon=0.1)(box, KEY, jax.numpy.asarray(IMAGES), jax.numpy.asarray(LABELS))
+    with pytest.raises(ValueError, match="does not say how many classes there are"):
+        suite = attacks.run_attacks(rpr.black_box(predict), KEY, IMAGES, LABELS, attacks=square)
+    offset = 0.1  # another model under the same name
+    with pytest.raises(ValueError, match="belongs to a run with model"):
+        attacks.run_attacks(box, KEY, IMAGES, LABELS, attacks=square, journal=tmp_path)

@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
+from rbjax.black_box import BlackBox, black_box
 from rbjax.blocks import Progress, progress_bar
 from rbjax.rpr import agreement, closed_form, splitting
 from rbjax.rpr.anytime import anytime_interval
-from rbjax.rpr.black_box import BlackBox, black_box
 from rbjax.rpr.class_bias import Bias, ClassBias, class_bias
 from rbjax.rpr.comparison import Comparison, compare, compare_classes
 from rbjax.rpr.drawn_error import DrawnError, error_against_draws

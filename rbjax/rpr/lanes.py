@@ -6,7 +6,7 @@ result down and takes the next image from the queue. So hardly a pass is wasted 
 queue, whatever the images' robustness. When it is empty the busy lanes thin out, and
 `compact` moves them into fewer.
 
-A `Runner` runs them: `Compiled` for a JAX function, `black_box.OnHost` for any other model.
+A `Runner` runs them: `Compiled` for a JAX function, `on_host.OnHost` for any other model.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ from rbjax import checks, prng
 from rbjax.blocks import Progress, Tell
 from rbjax.classifier import Model
 from rbjax.rpr.anytime import anytime_interval
-from rbjax.rpr.black_box import BlackBox
 from rbjax.rpr.estimators import count_draws
 from rbjax.rpr.first_failures import ImageSource, Work, first_failures
 from rbjax.rpr.lanes import Draws
@@ -38,7 +37,7 @@ class Repeated(NamedTuple):
 
 
 def score_repeatedly(
-    logits_fn: Model | BlackBox,
+    logits_fn: Model,
     key: Key,
     images: np.ndarray | Array | ImageSource,
     labels: np.ndarray | Array,

@@ -11,12 +11,13 @@ import numpy as np
 
 from rbjax import checks
 from rbjax import journal as journals
+from rbjax.black_box import BlackBox
 from rbjax.blocks import Placement, Progress, Tell, check_examples
 from rbjax.classifier import Model, as_classifier
 from rbjax.inputs import ANY_NUMBER, to_float
-from rbjax.rpr.black_box import BlackBox, OnHost
 from rbjax.rpr.first_failures import FEWEST_LANES, ImageSource, Work, first_failures
 from rbjax.rpr.lanes import Compiled, Draws
+from rbjax.rpr.on_host import OnHost
 from rbjax.typing import Array, Key, Perturbation
 
 _IMAGES_PER_LANE = 4
@@ -88,7 +89,7 @@ class Scores(NamedTuple):
 
 
 def score(
-    logits_fn: Model | BlackBox,
+    logits_fn: Model,
     key: Key,
     images: np.ndarray | Array | ImageSource,
     labels: np.ndarray | Array,
@@ -223,7 +224,7 @@ def _draw(
 
 
 def prepare(
-    logits_fn: Model | BlackBox,
+    logits_fn: Model,
     key: Key,
     images: np.ndarray | Array | ImageSource,
     labels: np.ndarray | Array,
@@ -295,11 +296,7 @@ def prepare(
         return work
     about["perturbation"] = journals.identity(perturbation)
     sample = to_float(journals.sample(examples.images))
-    if box is not None:
-        answers = journals.digest(box.labels(np.array(sample)))
-        about["model"] = f"black box {journals.identity(box.predict)} {answers}"
-    else:
-        about["model"] = journals.identity(logits_fn, sample)
+    about["model"] = journals.identity(logits_fn, sample)
     header = journals.describe(key, *examples[:3], block_size=block_size, **about)
     return work._replace(journal=journals.Journal(journal, header))
 

@@ -1,80 +1,19 @@
-"""Models that are no JAX functions: any `images -> labels`, called on the host."""
+"""Scoring a black box: perturbations are drawn on a device, and it is asked on the host."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rbjax.black_box import BlackBox
 from rbjax.blocks import Placement
 from rbjax.inputs import to_float
 from rbjax.rpr.lanes import Dataset, Draws, Lanes, hand_over, perturb, unfinished
 from rbjax.typing import Key, Perturbation
-
-Predict = Callable[[np.ndarray], Any]
-"""images (B, H, W, C) float32 in [0, 1] -> labels (B,)."""
-
-
-@dataclasses.dataclass(frozen=True)
-class BlackBox:
-    """A model of which only its answers are known; made by `black_box`."""
-
-    predict: Predict
-
-    def labels(self, images: np.ndarray) -> np.ndarray:
-        """Returns what the model says of a batch.
-
-        Args:
-            images: (B, H, W, C) float32 in [0, 1].
-
-        Returns:
-            (B,) integers.
-
-        Raises:
-            ValueError: if the answer is not one whole number an image.
-        """
-        answer = np.asarray(self.predict(images))
-        if answer.shape != images.shape[:1] or not np.issubdtype(answer.dtype, np.number):
-            raise ValueError(
-                f"the black box gives {answer.dtype} of shape {answer.shape} for {len(images)} "
-                f"images; it must give ({len(images)},) whole numbers, a label an image"
-            )
-        labels = answer.astype(np.int64)
-        if not np.array_equal(labels, answer):
-            wrong = answer[labels != answer][0]
-            raise ValueError(f"the black box gives the label {wrong}; it must be a whole number")
-        return labels
-
-
-def black_box(predict: Predict) -> BlackBox:
-    """Returns a model that `rpr.score` calls on the host, in place of a JAX logits function.
-
-    The perturbed images are drawn on the device with the same keys as for a JAX function, and so
-    are the same. The model sees batches of a few fixed sizes.
-
-    Args:
-        predict: images (B, H, W, C), numpy float32 in [0, 1] -> labels (B,), whole numbers: for a
-            scikit-learn estimator `lambda images: estimator.predict(images.reshape(len(images),
-            -1))`, for a PyTorch module `lambda images: module(torch.from_numpy(images.transpose(0,
-            3, 1, 2).copy())).argmax(1).numpy()` under `torch.no_grad`.
-
-    Returns:
-        The model.
-
-    Raises:
-        ValueError: if `predict` cannot be called.
-    """
-    if not callable(predict):
-        raise ValueError(
-            f"predict is a {type(predict).__name__}; it must be a function of images that gives "
-            "labels, such as an estimator's predict"
-        )
-    return BlackBox(predict)
 
 
 class OnHost(NamedTuple):
