@@ -20,7 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 from rbjax import checks, prng
-from rbjax.inputs import UNIT_INTERVAL, check_dataset, check_images
+from rbjax.inputs import ANY_NUMBER, UNIT_INTERVAL, check_images, check_labels
 from rbjax.journal import Journal
 from rbjax.typing import Array, Device, Key
 
@@ -169,7 +169,16 @@ def check_examples(
     ids = np.arange(len(labels)) if example_ids is None else np.asarray(example_ids)
     if key is not None:
         prng.check_one(key)
-    num_classes = check_dataset(images, labels, count_classes=count_classes, example_ids=ids)
+    is_in_memory = isinstance(images, np.ndarray) and not isinstance(images, np.memmap)
+    check_images(images if is_in_memory else images[:0])
+    num_images = len(images)
+    if num_images == 0:
+        raise ValueError("images holds no image; there must be at least one")
+    num_classes = count_classes(jax.ShapeDtypeStruct((1, *images.shape[1:]), np.float32))
+    if num_classes < 2:
+        raise ValueError("logits_fn has one class; there must be at least two")
+    check_labels(labels, num_examples=num_images, num_classes=num_classes)
+    check_labels(ids, num_examples=num_images, num_classes=ANY_NUMBER, field="example_ids")
     return Examples(images, labels.astype(np.int32), ids.astype(np.int32), num_classes)
 
 
@@ -182,16 +191,28 @@ class Block(NamedTuple):
     """Among all rows of the call."""
     rows: np.ndarray
     """(M,) numbers of the images."""
-    size: int
-    """Rows that the compiled program takes, at least M."""
+    padded: np.ndarray
+    """(size,) the same, the last one repeated: what a compiled program takes."""
+
+    @property
+    def size(self) -> int:
+        """Rows with the padding."""
+        return len(self.padded)
 
     def fill(self, values: np.ndarray) -> np.ndarray:
         """Returns values (M, ...) with the last one repeated until there are `size`."""
-        missing = self.size - len(values)
+        missing = len(self.padded) - len(values)
         return np.pad(values, ((0, missing), *((0, 0),) * (values.ndim - 1)), mode="edge")
 
 
-def cut(rows: np.ndarray, size: int, *, name: str = "", smaller: Sequence[int] = ()) -> list[Block]:
+def cut(
+    rows: np.ndarray,
+    size: int,
+    *,
+    name: str = "",
+    smaller: Sequence[int] = (),
+    multiple_of: int = 1,
+) -> list[Block]:
     """Returns rows in blocks.
 
     Args:
@@ -200,15 +221,19 @@ def cut(rows: np.ndarray, size: int, *, name: str = "", smaller: Sequence[int] =
         name: what the names of the blocks begin with.
         smaller: descending sizes for the last blocks, so that little is filled up; each of them
             is compiled once.
+        multiple_of: what blocks are padded to a multiple of.
 
     Returns:
         The blocks, in the order of the rows.
     """
     blocks, start, sizes = [], 0, (size, *smaller)
     while start < len(rows):
-        size = next((s for s in sizes if len(rows) - start >= _MOST_WASTE * s), sizes[-1])
+        left = len(rows) - start
+        size = ([s for s in sizes if left >= _MOST_WASTE * s] or sizes[-1:])[0]
         places = slice(start, min(start + size, len(rows)))
-        blocks.append(Block(f"{name}-block-{len(blocks):06d}", places, rows[places], size))
+        own, length = rows[places], -(-size // multiple_of) * multiple_of
+        padded = np.concatenate([own, np.repeat(own[-1:], length - len(own))])
+        blocks.append(Block(f"{name}-block-{len(blocks):06d}", places, own, padded))
         start += size
     return blocks
 
@@ -271,6 +296,8 @@ def map_blocks(
                     array[block.places if value.ndim else number] = value
             if finished is not None and not is_idle:
                 finished(block, results)
+    if jax.process_count() == 1:
+        return whole
     return {name: sum_over_processes(whole[name]) for name in sorted(whole)}
 
 
@@ -299,11 +326,11 @@ class Blocks(NamedTuple):
     size: int
     """Of a block; a multiple of the number of devices."""
     journal: Journal | None = None
-    tell: Tell = lambda _: None
+    tell: Tell | None = None
 
     def map(
         self,
-        function: Callable[[np.ndarray, Array], Mapping[str, Any]],
+        function: Callable[[Block, Array], Mapping[str, Any]],
         rows: np.ndarray | None = None,
         *,
         task: str = "",
@@ -312,8 +339,8 @@ class Blocks(NamedTuple):
         """Returns a function's results on some of the images, by name.
 
         Args:
-            function: (rows (size,), images (size, H, W, C) float32 on the devices) -> arrays
-                (size, ...) by name; "predictions" are compared with the labels as they come.
+            function: (block, images (size, H, W, C) float32 on the devices) -> arrays (size, ...)
+                by name; "predictions" are compared with the labels as they come.
             rows: (M,) numbers of the images, at least one; None: all.
             task: what `Progress` says.
             name: of the blocks' files in the journal.
@@ -323,33 +350,35 @@ class Blocks(NamedTuple):
         """
         rows = np.arange(len(self.examples.labels)) if rows is None else rows
         blocks = cut(rows, self.size, name=name)
-        of = sum(len(block.rows) for block in blocks[jax.process_index() :: jax.process_count()])
-        done = num_robust = 0
-        self.tell(Progress(task, 0, of))
+        own = blocks[jax.process_index() :: jax.process_count()]
+        of, done, num_robust = sum([len(block.rows) for block in own]), 0, 0
 
         def finished(block: Block, results: Mapping[str, np.ndarray]) -> None:
             nonlocal done, num_robust
             done, figures = done + len(block.rows), {}
             if "predictions" in results:
-                num_robust += int(
-                    np.sum(results["predictions"] == self.examples.labels[block.rows])
-                )
+                correct = results["predictions"] == self.examples.labels[block.rows]
+                num_robust += int(np.sum(correct))
                 figures = {"robust": num_robust}
+            assert self.tell is not None
             self.tell(Progress(task, done, of, figures))
 
+        if self.tell is not None:
+            self.tell(Progress(task, 0, of))
         return map_blocks(
-            lambda block, images: function(block.fill(block.rows), self.placement.split(images)),
+            function,
             blocks,
             read=self.read,
             journal=self.journal,
-            finished=finished,
+            finished=None if self.tell is None else finished,
         )
 
-    def read(self, block: Block) -> np.ndarray:
-        """Returns the images of a filled block on the host, float32 in [0, 1]."""
+    def read(self, block: Block) -> Array:
+        """Returns the images of a padded block on the devices, float32 in [0, 1]."""
         images = self.examples.read(block.rows)
-        eight_bit = images.dtype == np.uint8
-        return block.fill(UNIT_INTERVAL[images] if eight_bit else images.astype(np.float32))
+        is_eight_bit = images.dtype == np.uint8
+        images = UNIT_INTERVAL[images] if is_eight_bit else images.astype(np.float32)
+        return self.placement.split(block.fill(images))
 
 
 def block_size(num_rows: int, batch_size: int | None, placement: Placement) -> int:

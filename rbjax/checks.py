@@ -91,4 +91,4 @@ def is_tracing() -> bool:
 
 def is_known(value: Any) -> bool:
     """Returns whether the values can be read here: not traced, and on this host."""
-    return not is_traced(value) and getattr(value, "is_fully_addressable", True)
+    return not isinstance(value, Tracer) and getattr(value, "is_fully_addressable", True)

@@ -6,7 +6,6 @@ which they are not inside `jit`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -86,58 +85,6 @@ def check_images(value: Any, *, field: str = "images") -> None:
             f"{field} range from {low:g} to {high:g}; they must lie in [0, 1]: "
             "subtract the mean and divide by the deviation inside the model"
         )
-
-
-def check_image_set(images: Any) -> jax.ShapeDtypeStruct:
-    """Checks the images of a dataset; of what is not in memory only shape and type.
-
-    Args:
-        images: (N, H, W, C) uint8, or floating in [0, 1]; an array, a memory map, or what is
-            indexed like one.
-
-    Returns:
-        The shape of a batch of one, float32, to trace a model with.
-
-    Raises:
-        ValueError: as `check_images`, or if there is no image.
-    """
-    in_memory = isinstance(images, np.ndarray | jax.Array) and not isinstance(images, np.memmap)
-    check_images(images if in_memory else images[:0])
-    if len(images) == 0:
-        raise ValueError("images holds no image; there must be at least one")
-    return jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
-
-
-def check_dataset(
-    images: Any,
-    labels: Any,
-    *,
-    count_classes: Callable[[jax.ShapeDtypeStruct], int],
-    example_ids: Any = None,
-) -> int:
-    """Checks what comes from a person: images, their labels and ids, and the model's classes.
-
-    Args:
-        images: as for `check_image_set`.
-        labels: (N,) integers, the true classes.
-        count_classes: from the shape of a batch of one to the model's number of classes.
-        example_ids: (N,) integers; None where nothing is drawn.
-
-    Returns:
-        The number of classes.
-
-    Raises:
-        ValueError: for what is wrong.
-    """
-    num_classes = count_classes(check_image_set(images))
-    if num_classes < 2:
-        raise ValueError("logits_fn has one class; there must be at least two")
-    check_labels(labels, num_examples=len(images), num_classes=num_classes)
-    if example_ids is not None:
-        check_labels(
-            example_ids, num_examples=len(images), num_classes=ANY_NUMBER, field="example_ids"
-        )
-    return num_classes
 
 
 def check_labels(value: Any, *, num_examples: int, num_classes: int, field: str = "labels") -> None:

@@ -25,8 +25,8 @@ EXAMPLES = Examples(IMAGES, np.arange(N, dtype=np.int32) % 3, np.arange(N, dtype
 
 
 def squares(block: Block, _: object) -> dict[str, Any]:
-    filled = block.fill(block.rows)
-    assert len(filled) == block.size
+    filled = block.padded
+    np.testing.assert_array_equal(filled, block.fill(block.rows))
     return {
         "square": filled**2,
         "pair": np.stack([filled, -filled], 1),
@@ -68,9 +68,9 @@ def test_images_of_a_block(num_devices, dtype):
     placement = Placement(jax.local_devices()[:num_devices])
     seen = []
 
-    def ask(rows, images):
-        seen.append((rows, images))
-        return {"images": images, "predictions": EXAMPLES.labels[rows] * 0}
+    def ask(block, images):
+        seen.append((block.padded, images))
+        return {"images": images, "predictions": EXAMPLES.labels[block.padded] * 0}
 
     told = []
     whole = Blocks(examples, placement, 24, tell=told.append).map(ask, task="ask")

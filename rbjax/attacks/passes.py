@@ -171,15 +171,15 @@ class Run:
         """Returns the logits of the images as they are, (N, K)."""
         key = prng.named(jax.random.key(0), "clean")
 
-        def ask(block: Block, images: np.ndarray) -> dict[str, Array]:
-            keys, placed, _ = self._place(key, block.fill(block.rows), images)
-            return {"logits": _logits(self._model, keys, placed)}
+        def ask(block: Block, images: Array) -> dict[str, Array]:
+            keys, _ = self._place(key, block.padded)
+            return {"logits": _logits(self._model, keys, images)}
 
         rows = np.arange(len(self.examples.labels))
         blocks = cut(rows, self._blocks.size, smaller=self._smaller)
         return map_blocks(ask, blocks, read=self._blocks.read)["logits"]
 
-    def _attacker(self, part: Pass, key: Key) -> Callable[[Block, np.ndarray], Any]:
+    def _attacker(self, part: Pass, key: Key) -> Callable[[Block, Array], Any]:
         """Returns what runs a pass on one block."""
         targets = None
         if part.rank is not None:
@@ -187,12 +187,12 @@ class Run:
             logits, labels = jnp.asarray(self._clean_logits), jnp.asarray(self.examples.labels)
             targets = np.asarray(ranked_targets(logits, labels, part.rank + 1))[:, part.rank]
 
-        def run(block: Block, images: np.ndarray) -> dict[str, np.ndarray]:
-            rows = block.fill(block.rows)
-            batch = self._place(key, rows, images)
-            aimed = None if targets is None else self._blocks.placement.split(targets[rows])
-            epsilon = self._epsilons(len(rows))
-            result = _attack(part.plan, self._model, *batch, aimed, epsilon, 0 * epsilon)
+        def run(block: Block, images: Array) -> dict[str, np.ndarray]:
+            keys, labels = self._place(key, block.padded)
+            aimed = None if targets is None else self._blocks.placement.split(targets[block.padded])
+            batch = (keys, images, labels, aimed)
+            epsilon = self._epsilons(block.size)
+            result = _attack(part.plan, self._model, *batch, epsilon, 0 * epsilon)
             return self._results(block, result.images, result.predictions)
 
         return run
@@ -208,8 +208,9 @@ class Run:
             pending = []
             left = np.flatnonzero(predictions == labels)
             for part in cut(left, self._blocks.size, smaller=self._smaller):
-                places = part.fill(part.rows)
-                batch = self._place(key, block.rows[places], images[places])
+                places = part.padded
+                keys, own = self._place(key, block.rows[places])
+                batch = (keys, split(images[places]), own)
                 state = None if first is None else split((current[places], merit[places]))
                 start, epsilon = first or 0, self._epsilons(len(places))
                 square = _square_queries(plan, self._model, *batch, epsilon, state, start, last)
@@ -222,10 +223,9 @@ class Run:
             # What counts is a forward pass of its own.
             judged = cut(np.concatenate(fooled), self._blocks.size, smaller=self._smaller)
             for part in judged:
-                places = part.fill(part.rows)
-                judge = jax.random.fold_in(key, 1)
-                keys, candidates, _ = self._place(judge, block.rows[places], current[places])
-                logits = np.asarray(_logits(self._model, keys, candidates))[: len(part.rows)]
+                keys, _ = self._place(jax.random.fold_in(key, 1), block.rows[part.padded])
+                logits = _logits(self._model, keys, split(current[part.padded]))
+                logits = np.asarray(logits)[: len(part.rows)]
                 predictions[part.rows] = logits.argmax(axis=1)
         return self._results(block, current, predictions)
 
@@ -243,11 +243,11 @@ class Run:
             fooled = results["predictions"] != self.examples.labels[block.rows]
             self.adversarial.append((block.rows[fooled], results["images"]))
 
-    def _place(self, key: Key, rows: np.ndarray, images: np.ndarray) -> tuple[Key, Array, Array]:
-        """Returns keys, images and labels of some rows on the devices."""
+    def _place(self, key: Key, rows: np.ndarray) -> tuple[Key, Array]:
+        """Returns keys and labels of some rows on the devices."""
         ids, labels = self.examples.example_ids[rows], self.examples.labels[rows]
-        ids, placed, labels = self._blocks.placement.split((ids, images, labels))
-        return _keys(key, ids), placed, labels
+        ids, labels = self._blocks.placement.split((ids, labels))
+        return _keys(key, ids), labels
 
     def _epsilons(self, count: int) -> Array:
         return self._blocks.placement.split(np.full(count, self._epsilon, np.float32))

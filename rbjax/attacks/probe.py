@@ -16,7 +16,7 @@ import numpy as np
 from rbjax import prng
 from rbjax.attacks import norms
 from rbjax.attacks.attack import CompiledAttack, column, select
-from rbjax.blocks import Blocks
+from rbjax.blocks import Block, Blocks
 from rbjax.classifier import Classifier, Gradient
 from rbjax.inputs import to_float
 from rbjax.losses import adversarial
@@ -152,9 +152,9 @@ class Probe(NamedTuple):
     norm: str
     epsilon: float
 
-    def keys(self, stream: str, rows: np.ndarray) -> Key:
-        """Returns the keys of some rows, of the stream with that name."""
-        ids = self.blocks.placement.split(self.blocks.examples.example_ids[rows])
+    def keys(self, stream: str, block: Block) -> Key:
+        """Returns the keys of a block, of the stream with that name."""
+        ids = self.blocks.placement.split(self.blocks.examples.example_ids[block.padded])
         return prng.per_example(prng.named(self.key, stream), ids)
 
     def answer(
@@ -178,11 +178,11 @@ class Probe(NamedTuple):
         if images is not None:
             blocks = blocks._replace(examples=blocks.examples._replace(images=images))
 
-        def ask(rows: np.ndarray, images: Array) -> dict[str, Array]:
+        def ask(block: Block, images: Array) -> dict[str, Array]:
             if beside:
                 is_second = (np.arange(size) % 2 == 1)[:, None, None, None]
                 images = jnp.where(is_second, 1.0 - images, images)
-            return {"logits": _answer(model, self.keys(stream, rows), images)}
+            return {"logits": _answer(model, self.keys(stream, block), images)}
 
         logits = blocks.map(ask)["logits"]
         if beside:
@@ -194,9 +194,9 @@ class Probe(NamedTuple):
     ) -> Searched:
         """Returns where a search leads from some of the images (None: all), on the host."""
 
-        def run(rows: np.ndarray, images: Array) -> dict[str, Array]:
-            labels = self.blocks.placement.split(self.blocks.examples.labels[rows])
-            keys = self.keys(stream, rows)
+        def run(block: Block, images: Array) -> dict[str, Array]:
+            labels = self.blocks.placement.split(self.blocks.examples.labels[block.padded])
+            keys = self.keys(stream, block)
             parts = _search(self.norm, model, keys, images, labels, plan)
             return dict(zip(Searched._fields, parts, strict=True))
 
@@ -207,9 +207,9 @@ class Probe(NamedTuple):
     ) -> np.ndarray:
         """Returns which of some images an attack fools."""
 
-        def run(rows: np.ndarray, images: Array) -> dict[str, Array]:
-            labels = self.blocks.placement.split(self.blocks.examples.labels[rows])
-            result = attack(model, self.keys(stream, rows), images, labels, epsilon=self.epsilon)
+        def run(block: Block, images: Array) -> dict[str, Array]:
+            labels = self.blocks.placement.split(self.blocks.examples.labels[block.padded])
+            result = attack(model, self.keys(stream, block), images, labels, epsilon=self.epsilon)
             return {"fooled": result.fooled}
 
         return self.blocks.map(run, rows)["fooled"]

@@ -23,6 +23,7 @@ from rbjax.attacks.attack import clean_keys
 from rbjax.attacks.outcome import Outcome, SuiteResult
 from rbjax.attacks.transfer import TransferAttack
 from rbjax.blocks import (
+    Block,
     Blocks,
     Placement,
     Progress,
@@ -160,17 +161,18 @@ def run_attacks(
     work = _Work(
         logits_fn=logits_fn,
         model=model.placed(placement.whole),
-        blocks=Blocks(examples, placement, size, book, progress or (lambda _: None)),
+        blocks=Blocks(examples, placement, size, book, progress),
         options={"batch_size": batch_size, "devices": devices},
     )
     outcomes: dict[str, Outcome] = {}
     clean = work.blocks.map(_classifier(work, key), task="clean", name="clean")["predictions"]
     result = SuiteResult(examples.labels, examples.num_classes, clean, outcomes)
-    ended = finished or (lambda *_: None)
-    ended("clean", result)
+    if finished is not None:
+        finished("clean", result)
     for label, job in jobs.items():
         outcomes[label] = _run(work, label, job, prng.named(key, label), result.clean)
-        ended(label, result)
+        if finished is not None:
+            finished(label, result)
     return result
 
 
@@ -214,8 +216,8 @@ def _run(work: _Work, label: str, job: _Job, key: Key, clean: np.ndarray) -> Out
     return Outcome(predictions, correct, counted, job.targets, seconds, details, kept)
 
 
-Ask = Callable[[np.ndarray, Array], Mapping[str, Array]]
-"""(rows (B,), images (B, H, W, C) on the devices) -> {"predictions": (B,)}."""
+Ask = Callable[[Block, Array], Mapping[str, Array]]
+"""(block, images (B, H, W, C) on the devices) -> {"predictions": (B,)}."""
 
 
 def _attacker(work: _Work, job: _Job, key: Key) -> Ask:
@@ -225,7 +227,8 @@ def _attacker(work: _Work, job: _Job, key: Key) -> Ask:
     if isinstance(attack, TransferAttack):
         attack = place.replicate(attack)
 
-    def ask(rows: np.ndarray, images: Array) -> Mapping[str, Array]:
+    def ask(block: Block, images: Array) -> Mapping[str, Array]:
+        rows = block.padded
         ids, labels = place.split((examples.example_ids[rows], examples.labels[rows]))
         targets = None if job.targets is None else place.split(job.targets[rows])
         result = attack(work.model, _keys(key, ids), images, labels, targets=targets)
@@ -238,8 +241,8 @@ def _classifier(work: _Work, key: Key) -> Ask:
     """Returns what classifies a block of images as they are."""
     stream = prng.named(key, "clean")
 
-    def ask(rows: np.ndarray, images: Array) -> Mapping[str, Array]:
-        ids = work.blocks.placement.split(work.blocks.examples.example_ids[rows])
+    def ask(block: Block, images: Array) -> Mapping[str, Array]:
+        ids = work.blocks.placement.split(work.blocks.examples.example_ids[block.padded])
         return {"predictions": _classes(work.model, _keys(stream, ids), images)}
 
     return ask
@@ -274,7 +277,8 @@ def _driven(work: _Work, label: str, name: str, job: _Job, key: Key) -> dict[str
         options["journal"] = journal.folder / f"{name}-block-parts"
 
     def relay(state: Progress) -> None:
-        work.blocks.tell(state._replace(task=f"{label}: {state.task}"))
+        if work.blocks.tell is not None:
+            work.blocks.tell(state._replace(task=f"{label}: {state.task}"))
 
     is_whole = len(rows) == len(examples.labels)
     result = job.entry.run(

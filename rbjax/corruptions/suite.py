@@ -17,7 +17,7 @@ import numpy as np
 
 from rbjax import journal as journals
 from rbjax import prng
-from rbjax.blocks import Blocks, Placement, Tell, block_size, check_examples
+from rbjax.blocks import Block, Blocks, Placement, Tell, block_size, check_examples
 from rbjax.classifier import Classifier, Model, as_classifier
 from rbjax.corruptions import table
 from rbjax.inputs import to_float
@@ -111,7 +111,11 @@ def run_corruptions(
         ValueError: for an unknown name, profile or severity, wrong shapes or values, or another
             call's journal.
     """
-    chosen = _choose(profile, severities)
+    chosen = {}
+    for name, levels in (published(profile) if severities is None else severities).items():
+        for level in levels:
+            table.create(name, severity=level, profile=profile)  # so that errors come first
+        chosen[name] = tuple(map(int, levels))
     prng.check_one(key)
     model = as_classifier(logits_fn)
     examples = check_examples(
@@ -131,7 +135,7 @@ def run_corruptions(
             model=journals.identity(logits_fn, to_float(journals.sample(examples.images))),
         )
         book = Journal(journal, about)
-    blocks = Blocks(examples, placement, size, book, progress or (lambda _: None))
+    blocks = Blocks(examples, placement, size, book, progress)
     model = model.placed(placement.whole)
     clean = _predict(blocks, model, key, CLEAN, None)
     predictions: dict[str, np.ndarray] = {}
@@ -164,17 +168,6 @@ def published(profile: str) -> dict[str, tuple[int, ...]]:
     return {name: table.severities(name, profile) for name in table.names(profile)}
 
 
-def _choose(
-    profile: str, severities: Mapping[str, Sequence[int]] | None
-) -> dict[str, tuple[int, ...]]:
-    """Returns the severities of each corruption; all are made once, so that errors come first."""
-    severities = published(profile) if severities is None else severities
-    for name, levels in severities.items():
-        for level in levels:
-            table.create(name, severity=level, profile=profile)
-    return {name: tuple(map(int, levels)) for name, levels in severities.items()}
-
-
 def _predict(
     blocks: Blocks, model: Classifier, key: Key, label: str, corruption: Perturbation | None
 ) -> np.ndarray:
@@ -184,8 +177,8 @@ def _predict(
         mark = journals.digest(label, journals.identity(corruption) if corruption else CLEAN)
         name = f"{label}-{mark}"
 
-    def classify(rows: np.ndarray, images: Array) -> dict[str, Array]:
-        ids = blocks.placement.split(blocks.examples.example_ids[rows])
+    def classify(block: Block, images: Array) -> dict[str, Array]:
+        ids = blocks.placement.split(blocks.examples.example_ids[block.padded])
         if corruption is not None:
             images = _corrupt(corruption, stream, ids, images)
         return {"predictions": _classes(model, stream, ids, images)}

@@ -154,7 +154,7 @@ def _in_blocks(
     """Returns the linear models of all images."""
 
     def run(block: Block, images: np.ndarray) -> dict[str, Array]:
-        return linearize(block.fill(block.rows), to_float(block.fill(images)))._asdict()
+        return linearize(block.padded, to_float(block.fill(images)))._asdict()
 
     num_images = len(examples.labels)
     blocks = cut(np.arange(num_images), min(block_size, num_images))

@@ -129,7 +129,7 @@ def error_against_draws(
     chosen = _choose(key, len(examples.labels), num_images)
 
     def count_block(block: Block, images: np.ndarray) -> dict[str, Array]:
-        rows = block.fill(block.rows)
+        rows = block.padded
         keys = prng.per_example(key, jnp.asarray(examples.example_ids[rows]))
         batch = to_float(block.fill(images)), jnp.asarray(examples.labels[rows])
         return {"failed": _count(perturbation, model, keys, *batch, num_draws)}

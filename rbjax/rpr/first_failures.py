@@ -71,7 +71,14 @@ class FirstFailures(NamedTuple):
 
 
 def first_failures(
-    work: Work, key: Key, rows: np.ndarray, draws: Draws, *, name: str, clean: bool, report: Report
+    work: Work,
+    key: Key,
+    rows: np.ndarray,
+    draws: Draws,
+    *,
+    name: str,
+    clean: bool,
+    report: Report | None,
 ) -> FirstFailures:
     """Draws for each of some images until one draw fools or the last one has not.
 
@@ -84,7 +91,7 @@ def first_failures(
         draws: of each image.
         name: unlike that of any other call of the run.
         clean: whether to classify the images as they are too.
-        report: told how far this process is.
+        report: told how far this process is; None: nobody asks.
 
     Returns:
         The first failures.
@@ -92,6 +99,7 @@ def first_failures(
     scored = num_robust = num_passes = 0
 
     def so_far(failures: np.ndarray, passes: int) -> None:
+        assert report is not None
         robust = int(np.sum(failures > draws.last))
         report(scored + int(np.sum(failures > 0)), num_robust + robust, num_passes + passes)
 
@@ -103,11 +111,11 @@ def first_failures(
         num_robust += int(np.sum(failures > draws.last))
 
     results = map_blocks(
-        lambda block, dataset: _score(work, key, block, dataset, draws, clean, so_far)._asdict(),
+        functools.partial(_score, work, key, draws, clean, None if report is None else so_far),
         cut(rows, work.block_size, name=name),
         read=functools.partial(_deal, work),
         journal=work.journal,
-        finished=finished,
+        finished=None if report is None else finished,
     )
     return FirstFailures(
         results["first_failure"], results["clean_correct"], int(np.sum(results["num_passes"]))
@@ -117,12 +125,12 @@ def first_failures(
 def _score(
     work: Work,
     key: Key,
-    block: Block,
-    dataset: Dataset,
     draws: Draws,
     clean: bool,
-    so_far: Callable[[np.ndarray, int], None],
-) -> FirstFailures:
+    so_far: Callable[[np.ndarray, int], None] | None,
+    block: Block,
+    dataset: Dataset,
+) -> dict[str, Any]:
     """Scores one block, from where the journal says that it stood."""
     num_images, runner, journal = len(block.rows), work.runner, work.journal
     lanes, num_passes = start(dataset, work.num_lanes, int(draws.first)), 0
@@ -150,8 +158,10 @@ def _score(
         num_passes += int(np.sum(lanes.iterations, dtype=np.int64)) * num_lanes
         if journal is not None:
             journal.write_unfinished(block.name, passes=num_passes, **lanes._asdict())
-        so_far(_collect(lanes.first_failure, num_images), num_passes)
-    return FirstFailures(_collect(lanes.first_failure, num_images), clean_correct, num_passes)
+        if so_far is not None:
+            so_far(_collect(lanes.first_failure, num_images), num_passes)
+    first_failure = _collect(lanes.first_failure, num_images)
+    return FirstFailures(first_failure, clean_correct, num_passes)._asdict()
 
 
 def _fewer_lanes(num_lanes: int) -> int:

@@ -133,14 +133,14 @@ def advance(
         return hand_over(lanes, failed, dataset.num_rows, draws)
 
     return jax.lax.while_loop(
-        lambda lanes: unfinished(lanes, dataset.num_rows, num_iterations, enough_lanes),
+        functools.partial(unfinished, dataset.num_rows, num_iterations, enough_lanes),
         iterate,
         lanes._replace(iterations=jnp.int32(0)),
     )
 
 
 def unfinished(
-    lanes: Lanes, num_rows: Anywhere, num_iterations: Anywhere, enough_lanes: Anywhere
+    num_rows: Anywhere, num_iterations: Anywhere, enough_lanes: Anywhere, lanes: Lanes
 ) -> Anywhere:
     """Returns whether another iteration is due, of lanes on the device or on the host."""
     more = (lanes.next_row < num_rows) | (lanes.busy.sum() > enough_lanes)

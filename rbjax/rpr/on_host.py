@@ -56,7 +56,7 @@ class OnHost(NamedTuple):
         """Returns the lanes after `rpr.lanes.advance`, on the host."""
         labels, num_rows = np.asarray(dataset.labels), int(dataset.num_rows)
         lanes = self.place(lanes)._replace(iterations=jnp.int32(0))
-        while unfinished(jax.device_get(lanes), num_rows, num_iterations, enough_lanes):
+        while unfinished(num_rows, num_iterations, enough_lanes, jax.device_get(lanes)):
             images = np.array(_perturb(self.perturbation, key, dataset, lanes))
             failed = self.model.labels(images) != labels[np.asarray(lanes.row)]
             lanes = _hand_over(lanes, failed, num_rows, draws)

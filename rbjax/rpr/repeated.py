@@ -128,8 +128,8 @@ def _repeat(
         def tell(done: int, robust: int, passes: int, *, before=before, passed=num_passes) -> None:
             done = before + done
             figures = {"survivors": total - done + robust, "passes": passed + passes}
-            if progress is not None:
-                progress(Progress("", done, total, figures))
+            assert progress is not None
+            progress(Progress("", done, total, figures))
 
         own_key = jax.random.fold_in(prng.named(key, "repetition"), repetition)
         results = first_failures(
@@ -139,7 +139,7 @@ def _repeat(
             Draws(1, max_steps),
             name=f"repetition-{repetition:04d}",
             clean=repetition == 0,
-            report=tell,
+            report=None if progress is None else tell,
         )
         first_failure[rows, repetition] = results.first_failure
         clean_correct = clean_correct if repetition else results.clean_correct

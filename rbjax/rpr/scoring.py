@@ -188,8 +188,8 @@ def _draw(
             done = num_images - len(rows) + done - (0 if is_last else robust)
             survivors = num_images - done + (robust if is_last else 0)
             figures = {"survivors": survivors, "passes": before + passes}
-            if progress is not None:
-                progress(Progress("", done, num_images, figures))
+            assert progress is not None
+            progress(Progress("", done, num_images, figures))
 
         results = first_failures(
             work,
@@ -198,7 +198,7 @@ def _draw(
             Draws(first, last),
             name=f"draws-{first:06d}",
             clean=first == 1,
-            report=tell,
+            report=None if progress is None else tell,
         )
         survived = results.first_failure > last
         first_failure[rows] = np.where(survived, 0, results.first_failure)

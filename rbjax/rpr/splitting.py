@@ -195,7 +195,7 @@ def failure_probability(
     owners = np.repeat(np.arange(num_images), num_runs)
 
     def run_rows(block: Block, _: None) -> dict[str, Array]:
-        rows = block.fill(block.rows)
+        rows = block.padded
         owner = owners[rows]
         batch = to_float(examples.read(owner)), jnp.asarray(examples.labels[owner])
         return _run_block(options, model, keys[rows], *batch, scale)._asdict()

@@ -241,9 +241,12 @@ def test_killed_and_resumed(tmp_path, monkeypatch, expected):
 
     def counting(work, job, key):
         ask = original(work, job, key)
-        return lambda rows, images: (attacked.append((id(job.entry), rows[0])), ask(rows, images))[
-            1
-        ]
+
+        def counted(block, images):
+            attacked.append((id(job.entry), block.rows[0]))
+            return ask(block, images)
+
+        return counted
 
     monkeypatch.setattr(suite, "_attacker", counting)
     looks = [0]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rbjax import prng
-from rbjax.blocks import Blocks, Placement, block_size, check_examples
+from rbjax.blocks import Block, Blocks, Placement, block_size, check_examples
 from rbjax.classifier import Classifier, Model, as_classifier
 from rbjax.inputs import to_float
 from rbjax.programs import Compiled
@@ -157,9 +157,9 @@ def classify(blocks: Blocks, model: Classifier, delta: np.ndarray, key: Key) -> 
     """
     deltas = blocks.placement.replicate(delta.reshape(-1, *delta.shape[-3:]))
 
-    def ask(rows: np.ndarray, images: Array) -> dict[str, Array]:
-        which = blocks.examples.labels[rows] if len(deltas) > 1 else np.zeros_like(rows, np.int32)
-        ids, which = blocks.placement.split((blocks.examples.example_ids[rows], which))
+    def ask(block: Block, images: Array) -> dict[str, Array]:
+        labels, ids = blocks.examples.labels[block.padded], blocks.examples.example_ids[block.padded]
+        ids, which = blocks.placement.split((ids, labels if len(deltas) > 1 else 0 * labels))
         return {"predictions": _classify(model, key, ids, images, which, deltas)}
 
     return blocks.map(ask)["predictions"]

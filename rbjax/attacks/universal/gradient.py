@@ -218,17 +218,14 @@ def _climb(
     step_size = epsilon / 4 if ascent.step_size is None else ascent.step_size
     limit = np.inf if ascent.loss_clip is None or data.targeted else ascent.loss_clip
     sizes = (epsilon, step_size, limit, -1.0 if data.targeted else 1.0)
-    size = -(-ascent.batch_size // num_devices) * num_devices
-    blocks = Blocks(examples, placement, size)
+    blocks = Blocks(examples, placement, ascent.batch_size)
     losses, stream = [], prng.named(key, "model")
     for epoch in range(ascent.num_epochs):
         totals = []
         order = rows[epoch_order(key, examples.example_ids[rows], epoch)]
-        for block in cut(order, ascent.batch_size):
-            padded = block._replace(size=size)
-            mask = np.arange(size) < len(block.rows)
-            ids, classes = examples.example_ids[block.rows], data.classes[block.rows]
-            batch = (padded.fill(ids), blocks.read(padded), padded.fill(classes), mask)
+        for block in cut(order, ascent.batch_size, multiple_of=num_devices):
+            mask, ids = np.arange(block.size) < len(block.rows), examples.example_ids[block.padded]
+            batch = (ids, blocks.read(block), data.classes[block.padded], mask)
             delta, step_key = placement.replicate((delta, jax.random.fold_in(stream, epoch)))
             delta, total = _ascend(norm, model, step_key, delta, *placement.split(batch), sizes)
             totals.append(total)
