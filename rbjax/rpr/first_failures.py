@@ -172,7 +172,7 @@ def _fewer_lanes(num_lanes: int) -> int:
 def _deal(work: Work, block: Block) -> Dataset:
     """Returns a block's images, image i on device i modulo their number, padded to one length."""
     images, num_devices = work.examples.read(block.rows), work.runner.num_devices
-    num_slots = -(-block.size // num_devices)
+    num_slots = -(-len(block.padded) // num_devices)
     places = np.arange(num_slots * num_devices).reshape(num_slots, num_devices).T
     source = np.minimum(places, len(images) - 1)
     is_whole = num_devices == 1 and num_slots == len(images)

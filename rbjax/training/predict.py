@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from rbjax import prng
-from rbjax.blocks import Blocks, Examples, Placement, block_size
+from rbjax.blocks import Block, Blocks, Examples, Placement, block_size
 from rbjax.classifier import Classifier, Model, as_classifier
 from rbjax.data import Dataset
 from rbjax.programs import Compiled
@@ -34,8 +34,8 @@ def predict(
     )
     blocks = Blocks(examples, placement, block_size(dataset.num_examples, batch_size, placement))
 
-    def ask(rows: np.ndarray, images: Array) -> dict[str, Array]:
-        ids = placement.split(examples.example_ids[rows])
+    def ask(block: Block, images: Array) -> dict[str, Array]:
+        ids = placement.split(examples.example_ids[block.padded])
         return {"predictions": _classes(model, key, ids, images)}
 
     return blocks.map(ask)["predictions"]
