@@ -79,26 +79,22 @@ def read_block(
     wanted = slice(block * layout.rows, (block + 1) * layout.rows)
     try:
         with zipfile.ZipFile(path) as archive:
-            labels = _labels(archive, path, layout)[wanted]
+            member = _member(archive, path, "y.npy")
+            total = layout.num_blocks * layout.rows
+            if member.shape != (total,):
+                raise _wrong(path, f"has y of shape {member.shape}", f"must be ({total},)")
+            with archive.open(member.info) as stream:
+                stream.read(member.header)
+                labels = np.frombuffer(stream.read(), member.dtype)  # to the end: checksum verified
+            wrong = labels[~np.isin(labels, np.arange(10))]
+            if len(wrong):
+                fault = f"has the label {wrong[0]:g} in y"
+                raise _wrong(path, fault, "must be a whole number in 0..9")
             pixels = _pixels(archive, path, layout, kept)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise _wrong(path, f"is truncated or damaged ({error})", "copy it again") from error
-    images = _as_bytes(pixels[wanted], path)
-    return images.reshape(layout.rows, _SIDE, _SIDE, 1), labels
-
-
-def _labels(archive: zipfile.ZipFile, path: Path, layout: Layout) -> np.ndarray:
-    member = _member(archive, path, "y.npy")
-    total = layout.num_blocks * layout.rows
-    if member.shape != (total,):
-        raise _wrong(path, f"has y of shape {member.shape}", f"must be ({total},)")
-    with archive.open(member.info) as stream:
-        stream.read(member.header)
-        labels = np.frombuffer(stream.read(), member.dtype)  # to the end: the checksum is verified
-    wrong = labels[~np.isin(labels, np.arange(10))]
-    if len(wrong):
-        raise _wrong(path, f"has the label {wrong[0]:g} in y", "must be a whole number in 0..9")
-    return labels.astype(np.int32)
+    images = _as_bytes(pixels[wanted], path).reshape(layout.rows, _SIDE, _SIDE, 1)
+    return images, labels[wanted].astype(np.int32)
 
 
 def _pixels(archive: zipfile.ZipFile, path: Path, layout: Layout, kept: Path) -> np.ndarray:

@@ -69,29 +69,24 @@ def examples(members: Members, info: DatasetInfo, split: str) -> Iterator[tuple[
     """
     labels = {number: label for label, number in enumerate(info.class_names)}
     stored = info.stored_splits.get(split, split)
-    listed = _train(members) if stored == "train" else _validation(members, stored)
-    for name, number in listed:
+    # train/<number>/images/<file>, and val/images/<file> with a table of numbers.
+    paths = [PurePosixPath(name) for name in members.inside(stored) if name.endswith(_SUFFIX)]
+    paths = [path for path in paths if path.parts[-2] == "images"]
+    if stored == "train":
+        numbers = {path: path.parts[-3] for path in paths}
+    else:
+        lines = _lines(members, "val_annotations.txt")
+        table = {line[0]: line[1] for line in lines if len(line) > 1}
+        numbers = {path: table.get(path.name) for path in paths}
+    for path, number in numbers.items():
+        if number is None:
+            where = members.where(str(path))
+            raise ValueError(f"{where}: val_annotations.txt does not name its class")
+    for path, number in numbers.items():
+        name = str(path)
         if number not in labels:
             raise ValueError(f"{members.where(name)}: {number} is not a class of {info.name}")
         yield _decode(members.read(name), info, members.where(name)), labels[number]
-
-
-def _train(members: Members) -> list[tuple[str, str]]:
-    """Returns the images of train and their classes: the folder above the folder images."""
-    return [
-        (name, PurePosixPath(name).parts[-3])
-        for name in members.inside("train")
-        if name.endswith(_SUFFIX) and PurePosixPath(name).parts[-2] == "images"
-    ]
-
-
-def _validation(members: Members, stored: str) -> list[tuple[str, str]]:
-    classes = {line[0]: line[1] for line in _lines(members, "val_annotations.txt") if len(line) > 1}
-    names = [name for name in members.inside(stored, "images") if name.endswith(_SUFFIX)]
-    for name in names:
-        if PurePosixPath(name).name not in classes:
-            raise ValueError(f"{members.where(name)}: val_annotations.txt does not name its class")
-    return [(name, classes[PurePosixPath(name).name]) for name in names]
 
 
 def _lines(members: Members, file_name: str) -> list[list[str]]:
