@@ -17,19 +17,9 @@ from rbjax.attacks import suite
 from rbjax.blocks import Progress, Tell
 from rbjax.config import Config
 from rbjax.data import Dataset, DatasetInfo
-from rbjax.tables import lookup
+from rbjax.options import cached_options
 from rbjax.training import run_directory, setup
 from rbjax.typing import Array, Key
-
-UNIVERSAL: dict[str, Callable[..., Any]] = {
-    "universal": attacks.craft_universal,
-    "universal_classwise": attacks.craft_universal_classwise,
-    "universal_deepfool": attacks.craft_universal_deepfool,
-}
-"""What crafts perturbations on a dataset, by name."""
-
-NAMES = (*attacks.ATTACKS, "autoattack", *UNIVERSAL)
-"""Every attack that a config can name."""
 
 
 class Suite(NamedTuple):
@@ -81,21 +71,19 @@ def check(group: Config, info: DatasetInfo) -> None:
         _check_class(field, group.get(field), info)
     if group.get("target_class") is not None and group.only_class == group.target_class:
         raise ValueError("only_class and target_class are the same: no image is left to attack")
-    if group.name in UNIVERSAL:
-        norms = ("linf", "l2") if group.name == "universal_deepfool" else ("linf", "l2", "l1")
-        lookup(dict.fromkeys(norms), group.norm, what="norm")
-        return
     attack = _compile(group)
-    if group.name not in attacks.ATTACKS:
+    if isinstance(attack, attacks.AutoAttack) and attack.version == "rand":
+        raise ValueError("version 'rand' is for randomised classifiers; a run's model is none")
+    if isinstance(attack, attacks.Crafting | suite.Driver):
         return
-    if group.source is not None:
+    if group.get("source") is not None:
         _read_source(group.source, info)
     images = jax.ShapeDtypeStruct((1, *info.image_shape), jnp.float32)
     one = jax.ShapeDtypeStruct((1,), jnp.int32)
 
     def call(images: Array, labels: Array) -> Any:
         logits_fn = functools.partial(_linear, info.num_classes)
-        targets = None if group.target_class is None else labels
+        targets = None if group.get("target_class") is None else labels
         return attack(logits_fn, jax.random.key(0), images, labels, targets=targets)
 
     jax.eval_shape(call, images, one)
@@ -114,13 +102,11 @@ def _check_class(field: str, value: int | None, info: DatasetInfo) -> None:
 
 def _create(config: Config, group: Config, train: Dataset) -> suite.Entry:
     """Returns one attack."""
-    if group.name in UNIVERSAL:
-        options = _options(group) | {"batch_size": config.batch_size}
-        some = setup.first(train, group.max_examples)
-        return Universal(
-            group.name, tuple(sorted(options.items())), group.get("target_class"), some
-        )
     attack = _compile(group)
+    if isinstance(attack, attacks.Crafting):
+        options = (*attack.options, ("batch_size", config.batch_size))
+        some = setup.first(train, group.max_examples)
+        return Universal(attack.craft, tuple(sorted(options)), group.get("target_class"), some)
     if group.get("source") is None:
         return attack
     run = _read_source(group.source, setup.info(config))
@@ -128,15 +114,8 @@ def _create(config: Config, group: Config, train: Dataset) -> suite.Entry:
 
 
 def _compile(group: Config) -> Any:
-    """Returns a compiled attack, or AutoAttack."""
-    if group.name == "autoattack":
-        return attacks.autoattack(**_options(group))
-    return attacks.create(group.name, **_options(group))
-
-
-def _options(group: Config) -> dict[str, Any]:
-    """Returns the options of an attack's maker."""
-    return {k: v for k, v in setup.options(group).items() if k not in schema.NO_OPTIONS}
+    """Returns what an attack's maker makes of its options."""
+    return attacks.create(group.name, **schema.makers_options("attacks", group.to_dict()))
 
 
 def _read_source(workdir: str, info: DatasetInfo) -> Config:
@@ -168,7 +147,7 @@ class Perturbed(NamedTuple):
 class Universal:
     """A universal perturbation as an entry of `run_attacks`: crafted on train, put on test."""
 
-    name: str
+    craft: Callable[..., Any]
     options: tuple[tuple[str, Any], ...]
     target_class: int | None
     train: Dataset
@@ -196,11 +175,10 @@ class Universal:
             if progress is not None:
                 progress(state._replace(task="crafting"))
 
-        crafts = UNIVERSAL[self.name]
-        known = () if crafts is attacks.craft_universal_deepfool else (train.labels,)
+        known = (train.labels,) if "labels" in cached_options(self.craft) else ()
         ids = train.example_ids
         given |= {"devices": devices, "progress": tell}
-        delta = crafts(logits_fn, key, train.images, *known, example_ids=ids, **given).delta
+        delta = self.craft(logits_fn, key, train.images, *known, example_ids=ids, **given).delta
         evaluation = attacks.evaluate_universal(
             logits_fn, images, labels, delta, batch_size=batch_size or 256, devices=devices
         )

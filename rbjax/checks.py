@@ -6,9 +6,7 @@ checked; shapes are always known and always checked.
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -16,43 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from rbjax.tables import lookup, nearest
-
 
 def is_traced(*trees: Any) -> bool:
     """Returns whether any leaf of any tree stands for a value that is not known yet."""
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees))
-
-
-def make[T](
-    table: Mapping[str, Callable[..., T]], name: str, options: Mapping[str, Any], *, what: str
-) -> T:
-    """Returns `table[name](**options)`, with unknown and missing options named.
-
-    Args:
-        table: makers by name.
-        name: the maker asked for.
-        options: its keywords.
-        what: what the table holds, for the messages.
-
-    Returns:
-        What the maker makes.
-
-    Raises:
-        ValueError: for an unknown name, an unknown option or an option that is missing.
-    """
-    maker = lookup(table, name, what=what)
-    parameters = inspect.signature(maker).parameters
-    for option in options:
-        if option not in parameters:
-            raise ValueError(
-                f"{what} {name!r} has no option {option!r}; allowed: "
-                f"{', '.join(parameters)}{nearest(option, parameters)}"
-            )
-    for option, parameter in parameters.items():
-        if parameter.default is inspect.Parameter.empty and option not in options:
-            raise ValueError(f"{what} {name!r} needs its option {option!r}")
-    return maker(**options)
 
 
 def integer(field: str, value: Any, *, low: int, high: int | None = None) -> int:

@@ -7,16 +7,28 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import flags
 from ml_collections import config_dict, config_flags
 
-from rbjax.config import Config, ConfigError, of_run, parse_fraction
+from rbjax import tables
+from rbjax.config import (
+    ATTACKS,
+    GROUPS,
+    Config,
+    ConfigError,
+    attack,
+    describe_kind,
+    of_run,
+    open_up,
+    parse_fraction,
+    plural,
+)
 from rbjax.config import resolve as schema_resolve
-from rbjax.tables import nearest
+from rbjax.tables import is_path, nearest
 
 if TYPE_CHECKING:
     from rbjax.data import DatasetInfo
@@ -48,6 +60,7 @@ def parse(argv: Sequence[str]) -> Command:
     path, others = _config_path(argv[1:])
     file, _, variant = path.partition(":")
     config = _load(file, variant)
+    _open_up(config, others)
     _check_overrides(config, others)
     _register_parsers()
     values, arguments = flags.FlagValues(), [argv[0], *others]
@@ -63,6 +76,20 @@ def parse(argv: Sequence[str]) -> Command:
     default = str(Path("runs") / Path(file).stem) + (f"_{variant}" if variant else "")
     workdir = values["workdir"].value or config.workdir or default
     return Command(config, workdir, tuple(config_flags.get_override_values(values["config"])))
+
+
+def listing(arguments: Sequence[str]) -> str:
+    """Returns what `--list=KIND` prints.
+
+    Raises:
+        ConfigError: if no kind is given, or something besides.
+        ValueError: for an unknown kind.
+    """
+    kinds = [argument.removeprefix("--list=") for argument in arguments if argument != "--list"]
+    if len(kinds) != 1 or len(arguments) != 1:
+        known = ", ".join(map(plural, tables.HOMES))
+        raise ConfigError(f"--list: give one kind and nothing else, --list=KIND; allowed: {known}")
+    return describe_kind(kinds[0])
 
 
 def resolve(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> Config:
@@ -83,31 +110,11 @@ def resolve(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> Confi
         ValueError: listing every mistake.
     """
     # Imported here: the tables bring JAX along, and a typo above should not wait for it.
-    from rbjax import (
-        attack_setup,
-        corruption_setup,
-        corruptions,
-        losses,
-        methods,
-        models,
-        perturbations,
-    )
-    from rbjax.data import imbalance, sampling
-    from rbjax.training import optimizers, run_directory, schedules
+    from rbjax.training import run_directory
 
-    names = {
-        "dataset": _dataset_names(str(config.dataset.name)),
-        "imbalance": imbalance.PROFILES,
-        "sampler": sampling.SAMPLERS,
-        "model": models.MODELS,
-        "method": methods.METHODS,
-        "loss": losses.LOSSES,
-        "optimizer": optimizers.OPTIMIZERS,
-        "schedule": schedules.SCHEDULES,
-        "attack": attack_setup.NAMES,
-        "perturbation": perturbations.PERTURBATIONS,
-        "corruptions": (*corruption_setup.SUITES, *corruptions.CORRUPTIONS),
-    }
+    for kind in tables.HOMES:
+        tables.of_kind(kind)
+    names = {"dataset": _dataset_names(str(config.dataset.name))}
     given = config.to_dict()
     if config.task == "evaluate":
         given = of_run(given, run_directory.read_config(workdir), workdir, typed=typed)
@@ -127,7 +134,8 @@ def _dataset_names(given: str) -> list[str]:
         return [data.info(given).name]
     if known is not None and known.configs:
         return [f"{given}/{config}" for config in known.configs]
-    return [*(name for name in data.names() if "/" not in name), *data.custom.CUSTOM]
+    with_configs = {name for name, known in data.DATASETS.items() if known.configs}
+    return [name for name in data.custom.CUSTOM.names() if name not in with_configs]
 
 
 def _tie_to_subset(config: Config) -> None:
@@ -174,7 +182,7 @@ def _check_parts(config: Config) -> None:
         ),
         "model": lambda: setup.create_model(config, info),
         "method": lambda: methods.check_mixup(
-            methods.create(config.method.name, **setup.options(config.method)),
+            methods.create(config.method.name, **setup.options(config, "method")),
             config.method.name,
             config.dataset.mixup_alpha,
         ),
@@ -249,6 +257,38 @@ def _load(file: str, variant: str) -> Config:
     if not hasattr(module, "get_config"):
         raise ConfigError(f"--config={file}: it has no function get_config(variant)")
     return module.get_config(variant)
+
+
+def _open_up(config: Config, arguments: Sequence[str]) -> None:
+    """Adds the fields of makers outside that the config or the command line names, and new attacks.
+
+    Raises:
+        ValueError: if there is no such maker.
+    """
+    typed = dict(_typed(arguments))
+    for path, name in typed.items():
+        group, _, rest = path.partition(".")
+        label, _, field = rest.partition(".")
+        if group == "attacks" and field == "name" and label and label not in config.attacks:
+            config.attacks[label] = attack(name)
+    named = [(f"{name}.{group.selector}", config[name], group) for name, group in GROUPS.items()]
+    named += [(f"attacks.{k}.name", v, ATTACKS) for k, v in config.attacks.items()]
+    for path, values, schema_of in named:
+        name = typed.get(path, values.get(schema_of.selector))
+        if isinstance(name, str) and is_path(name):
+            try:
+                open_up(values, schema_of, name)
+            except ValueError as error:
+                raise ConfigError(f"{path}: {error}") from None
+
+
+def _typed(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yields dotted names and values of the fields that were typed as --config.name=value."""
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        path = name.lstrip("-").removeprefix("config.")
+        if equals and name.startswith("-") and path != name.lstrip("-"):
+            yield path, value
 
 
 def _check_overrides(config: Config, arguments: Sequence[str]) -> None:

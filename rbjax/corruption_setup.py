@@ -13,7 +13,7 @@ import numpy as np
 
 from rbjax import corruptions, data, metrics
 from rbjax.blocks import Tell
-from rbjax.config import Config
+from rbjax.config import Config, makers_options
 from rbjax.corruptions.table import ALIASES
 from rbjax.data import Dataset, DatasetInfo
 from rbjax.training.predict import predict
@@ -78,13 +78,17 @@ def create(config: Config, info: DatasetInfo) -> Plan:
     """
     group = config.corruptions
     asked = group.name.split("+")
-    names = tuple(dict.fromkeys(n for one in asked for n in SUITES.get(one, (one,))))
+    suites = {**SUITES, "all": (*SUITES["all"], *own())}
+    names = tuple(dict.fromkeys(n for one in asked for n in suites.get(one, (one,))))
     profile = group.profile or profile_of(info, names)
     levels = {}
     for name in names:
         chosen = dict.fromkeys(group.severities or corruptions.severities(name, profile))
         levels[name] = tuple(int(level) for level in chosen)
-        made = [corruptions.create(name, severity=level, profile=profile) for level in chosen]
+        made = [
+            corruptions.create(name, severity=level, profile=profile, **_options(group, name))
+            for level in chosen
+        ]
         # What an image's shape does not allow it allows at no severity.
         image = jax.ShapeDtypeStruct(info.image_shape, jnp.float32)
         jax.eval_shape(made[0], jax.random.key(0), image)
@@ -94,6 +98,18 @@ def create(config: Config, info: DatasetInfo) -> Plan:
     if not (names and group.baseline):
         return plan
     return plan._replace(baseline=_baseline(group.baseline, plan, info.name))
+
+
+def own() -> tuple[str, ...]:
+    """Returns the corruptions of the table that are made from their severity alone."""
+    return tuple(name for name in corruptions.CORRUPTIONS if corruptions.is_by_severity(name))
+
+
+def _options(group: Config, name: str) -> dict[str, Any]:
+    """Returns the options of one corruption, of a resolved group."""
+    given = makers_options("corruptions", group.to_dict())
+    known = corruptions.CORRUPTIONS.options(name)
+    return {option: value for option, value in given.items() if option in known}
 
 
 def profile_of(info: DatasetInfo, names: tuple[str, ...]) -> str:

@@ -1,5 +1,19 @@
-"""Errors of rbjax's own.  What a person gave wrong is a plain `ValueError`."""
+"""Errors of rbjax's own, and how one names what was meant.
+
+What a person gave wrong is a plain `ValueError`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 
 class TrainingStoppedError(RuntimeError):
     """Training ended early: the loss is not finite, or the run was asked to stop."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Returns "; did you mean 'x'?" for the known name nearest to a wrong one, or ""."""
+    close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -17,7 +17,7 @@ from rbjax import atomic, attack_setup, attacks, corruption_setup, journal, metr
 from rbjax.attacks.diagnostics import diagnose, format_findings
 from rbjax.attacks.outcome import SuiteResult
 from rbjax.blocks import progress_bar
-from rbjax.config import Config
+from rbjax.config import Config, affecting
 from rbjax.data import Dataset
 from rbjax.training import setup
 from rbjax.typing import LogitsFn
@@ -150,9 +150,8 @@ def _corrupt(
 
 def _folder(config: Config, workdir: str, weights: str) -> Path:
     """Returns the folder of evaluations of these weights on this test set."""
-    about = {"weights": weights, "seed": config.seed, "batch_size": config.batch_size}
-    about["test"] = (config.dataset.max_test_examples, config.imbalance.apply_to_test)
-    about["test_on"] = config.dataset.get("test_on")
+    about: dict[str, Any] = {"weights": weights, "batch_size": config.batch_size}
+    about["test"] = affecting("evaluation", "dataset", config.dataset)
     about["devices"] = jax.local_device_count()
     about["versions"] = (rbjax.__version__, jax.__version__)
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()

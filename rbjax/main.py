@@ -3,6 +3,7 @@
   --config=FILE[:VARIANT]     the config; every file in configs/ has the variant `smoke`
   --config.GROUP.FIELD=VALUE  changes a field: --config.method.epsilon=4/255
   --workdir=DIR               the run directory; runs/<config name>
+  --list=KIND                 what can be named: attacks, methods, models, losses, datasets, ...
 
 Tasks (`--config.task=`): `train` trains, attacks, scores and reports; `evaluate` attacks a run
 directory; `score` scores the RPR of a whole dataset, after training where the run directory holds
@@ -29,6 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(describe())
         return 0
     try:
+        if any(argument.startswith("--list") for argument in argv[1:]):
+            print(command_line.listing(argv[1:]))
+            return 0
         command = command_line.parse(argv)
         run(command.config, command.workdir, typed=command.typed)
     except (ValueError, OSError, flags.Error) as error:

@@ -27,7 +27,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from rbjax.tables import nearest
+from rbjax.errors import nearest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Range:
 
 Epsilon = Annotated[float, Range(low=0.0, unit="pixels in [0, 1]")]
 """Radius of a ball around an image; in l-inf at most 1."""
-StepSize = Annotated[float, Range(above=0.0, unit="pixels in [0, 1]")]
+StepSize = Annotated[float, Range(low=0.0, unit="pixels in [0, 1]")]
 """Length of one step."""
 Count = Annotated[int, Range(low=1)]
 """How many there are of something that there has to be."""
@@ -249,6 +249,15 @@ def summary(maker: Any) -> str:
     lines = (inspect.getdoc(source) or "").splitlines()
     first = lines[0] if lines else ""
     return re.sub(r"^(Returns|Makes) (.)", lambda match: match[2], first).rstrip(".")
+
+
+def made_by(maker: Any) -> str:
+    """Returns the name of what a maker says that it returns, "" where it says nothing."""
+    source = maker.func if isinstance(maker, functools.partial) else maker
+    if inspect.isclass(source):
+        return source.__name__
+    made = getattr(inspect.unwrap(source), "__annotations__", {}).get("return", "")
+    return made if isinstance(made, str) else getattr(made, "__name__", str(made))
 
 
 def _hints(source: Any) -> dict[str, Any]:

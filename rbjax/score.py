@@ -13,7 +13,7 @@ import numpy as np
 
 from rbjax import atomic, prng, rpr
 from rbjax.analysis import robustness
-from rbjax.config import Config
+from rbjax.config import Config, affecting
 from rbjax.data import Dataset
 from rbjax.models import Model
 from rbjax.training import setup
@@ -120,9 +120,8 @@ def _model(config: Config, dataset: Dataset, dtype: str) -> Model:
 
 def _journal(config: Config, workdir: str, step: int) -> Path:
     """Returns the folder of this scoring; one with other settings has another."""
-    about = {"step": step, "seed": config.seed, "score": config.score.to_dict()}
-    about["test"] = (config.dataset.max_test_examples, config.imbalance.apply_to_test)
-    about["test_on"] = config.dataset.get("test_on")
+    about = {"step": step, "score": config.score.to_dict()}
+    about["test"] = affecting("evaluation", "dataset", config.dataset)
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
     return Path(workdir) / "scoring" / digest[:12]
 

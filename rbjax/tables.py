@@ -1,9 +1,211 @@
-"""Looking a name up in a table of makers, with the nearest name where there is none."""
+"""Tables of makers: the one way to make a thing by its name, whatever kind of thing it is.
+
+A name is one of the table's, or `package.module:maker`, which is imported.  The options of a maker
+are those of its signature (`rbjax.options`), but for what the caller of `create` supplies.
+"""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+import importlib
+import importlib.util
+import inspect
+import operator
+import os
+import pkgutil
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from rbjax import options as reading
+from rbjax.errors import nearest
+from rbjax.options import Option
+
+__all__ = ["HOMES", "Table", "is_path", "load", "lookup", "nearest", "of_kind"]
+
+HOMES = {
+    "attack": "rbjax.attacks:ATTACKS",
+    "method": "rbjax.methods:METHODS",
+    "model": "rbjax.models:MODELS",
+    "loss": "rbjax.losses:LOSSES",
+    "dataset": "rbjax.data.custom:CUSTOM",
+    "imbalance profile": "rbjax.data.imbalance:PROFILES",
+    "sampler": "rbjax.data.sampling:SAMPLERS",
+    "perturbation": "rbjax.perturbations:PERTURBATIONS",
+    "corruption": "rbjax.corruptions.table:CORRUPTIONS",
+    "optimizer": "rbjax.training.optimizers:OPTIMIZERS",
+    "schedule": "rbjax.training.schedules:SCHEDULES",
+}
+"""Where the table of each kind is."""
+
+
+class Table[T](dict[str, Callable[..., T]]):
+    """Makers of one kind by name; an entry added to it counts like rbjax's own."""
+
+    def __init__(
+        self,
+        kind: str,
+        makers: Mapping[str, Callable[..., T]],
+        *,
+        supplied: Iterable[str] = (),
+        positional: int = 0,
+        derived: Iterable[str] = (),
+        described: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Makes a table.
+
+        Args:
+            kind: what it holds, for messages: "attack", "model".
+            makers: by name.
+            supplied: parameters that the caller of `create` supplies to the makers that have them.
+            positional: how many first parameters of a maker the caller supplies by position.
+            derived: options without a default that the caller fills in where they are left out.
+            described: things of this kind that need no maker, by name: datasets that are known.
+        """
+        super().__init__(makers)
+        self.kind = kind
+        self.supplied = tuple(supplied)
+        self.positional = positional
+        self.derived = tuple(derived)
+        self.described = {} if described is None else described
+
+    def names(self) -> list[str]:
+        """Returns the names of what is described and of what is made."""
+        return [*self.described, *self]
+
+    def find(self, name: str) -> Callable[..., T]:
+        """Returns a maker by its name, or by `package.module:maker`.
+
+        Raises:
+            ValueError: if there is none, with the nearest name.
+        """
+        if is_path(name) and name not in self:
+            return load(name, what=self.kind)
+        return lookup({**self.described, **self}, name, what=self.kind)
+
+    def options(self, name: str | Callable[..., Any]) -> dict[str, Option]:
+        """Returns the options that a person gives to a maker.
+
+        Raises:
+            ValueError: as `find`.
+        """
+        maker = self.find(name) if isinstance(name, str) else name
+        if not callable(maker):  # described, not made
+            return {}
+        positional = [
+            parameter.name
+            for parameter in inspect.signature(maker).parameters.values()
+            if parameter.kind is not parameter.KEYWORD_ONLY
+        ]
+        known = reading.cached_options(maker).items()
+        apart = (*positional[: self.positional], *self.supplied)
+        return {option: said for option, said in known if option not in apart}
+
+    def accepts(self, name: str, parameter: str) -> bool:
+        """Returns whether a maker has a parameter that the caller supplies."""
+        return parameter in inspect.signature(self.find(name)).parameters
+
+    def create(
+        self,
+        name: str | Callable[..., Any],
+        options: Mapping[str, Any],
+        *args: Any,
+        **supplied: Any,
+    ) -> T:
+        """Makes a thing.
+
+        Args:
+            name: of the table, or `package.module:maker`; or a maker.
+            options: its maker's, by name.
+            *args: what is supplied by position.
+            **supplied: what is supplied by name; a maker gets what it has a parameter for.
+
+        Returns:
+            What the maker makes.
+
+        Raises:
+            ValueError: for an unknown name, an option that is unknown, missing or out of range.
+        """
+        own = self.options(name)
+        maker = self.find(name) if isinstance(name, str) else name
+        self.check(name if isinstance(name, str) else maker.__name__, own, options)
+        parameters = inspect.signature(maker).parameters
+        accepts = {key: value for key, value in supplied.items() if key in parameters}
+        return maker(*args, **accepts, **reading.validate(own, options))
+
+    def check(self, name: str, own: Mapping[str, Option], options: Iterable[str]) -> None:
+        """Refuses options that a thing does not have, and the lack of one that it needs."""
+        options = list(options)
+        for option in options:
+            if option not in own:
+                allowed = f"{', '.join(own) or 'none'}{nearest(option, own)}"
+                raise ValueError(
+                    f"{self.kind} {name!r} has no option {option!r}; allowed: {allowed}"
+                )
+        for option, said in own.items():
+            if said.required and option not in options:
+                raise ValueError(f"{self.kind} {name!r} needs its option {option!r}")
+
+
+def of_kind(kind: str, *, imported: bool = True) -> Table[Any] | None:
+    """Returns the table of a kind.
+
+    Args:
+        kind: a name in `HOMES`.
+        imported: whether its module is imported; if not, the answer is None until another has.
+    """
+    module, _, attribute = lookup(HOMES, kind, what="kind of thing").partition(":")
+    if imported:
+        importlib.import_module(module)
+    return getattr(sys.modules.get(module), attribute, None)
+
+
+def is_path(name: str) -> bool:
+    """Returns whether a name is that of a maker outside, `package.module:maker`."""
+    return ":" in name
+
+
+def load(path: str, *, what: str) -> Callable[..., Any]:
+    """Imports a maker; modules in the current folder are found, as with `python -m`.
+
+    Args:
+        path: `package.module:maker`.
+        what: the kind of thing, for messages.
+
+    Raises:
+        ValueError: if there is no such module or maker, or importing it fails.
+    """
+    module_name, _, attribute = path.partition(":")
+    where = f"{what} {path!r}"
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise ValueError(f"{where}: importing {module_name} failed: {error}") from None
+        hint = nearest(error.name, _siblings(error.name))
+        raise ValueError(f"{where}: there is no module {error.name!r}{hint}") from None
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ValueError(f"{where}: importing {module_name} failed: {reason}") from None
+    try:
+        maker = operator.attrgetter(attribute)(module)
+    except AttributeError:
+        public = [name for name in vars(module) if callable(vars(module)[name])]
+        raise ValueError(
+            f"{where}: module {module_name} has no {attribute!r}{nearest(attribute, public)}"
+        ) from None
+    if not callable(maker):
+        raise ValueError(f"{where}: is a {type(maker).__name__}; it must be a function or a class")
+    return maker
+
+
+def _siblings(module_name: str) -> list[str]:
+    """Returns the modules beside one that is missing, as it would be written."""
+    package, _, _ = module_name.rpartition(".")
+    prefix = f"{package}." if package else ""
+    paths = getattr(sys.modules.get(package), "__path__", None) if package else [os.getcwd()]
+    return [prefix + module.name for module in pkgutil.iter_modules(paths)]
 
 
 def lookup[T](table: Mapping[str, T], name: str, *, what: str) -> T:
@@ -25,9 +227,3 @@ def lookup[T](table: Mapping[str, T], name: str, *, what: str) -> T:
     raise ValueError(
         f"{what} {name!r} is unknown; allowed: {', '.join(table)}{nearest(name, table)}"
     )
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Returns "; did you mean 'x'?" for the known name nearest to a wrong one, or ""."""
-    close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""

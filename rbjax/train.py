@@ -14,6 +14,8 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+import rbjax
+from rbjax import config as schema
 from rbjax import methods, metrics, prng
 from rbjax.config import Config
 from rbjax.data import Dataset, streaming
@@ -51,14 +53,19 @@ def train(config: Config, workdir: str) -> None:
     devices = jax.local_devices()
     train_set, validation_set = setup.load_train(config)
     model = setup.create_model(config, train_set.info)
-    method = methods.create(config.method.name, **setup.options(config.method))
+    method = methods.create(config.method.name, **setup.options(config, "method"))
     begin = functools.partial(_begin, config, model, method, len(devices))
     recipe, state = begin(train_set)
     plan = _plan(config, train_set, devices)
 
     # ------------------------------------------------------------------ the run directory
     # Only now, when everything could be made: a refused config leaves no directory behind.
-    run_directory.prepare(workdir, config.to_dict(), ignored=setup.NOT_OF_THE_WEIGHTS)
+    run_directory.prepare(
+        workdir,
+        schema.stamped(config.to_dict(), rbjax.__version__),
+        ignored=schema.unaffecting_weights(),
+        usual=schema.usual(config.to_dict()),
+    )
     key = jax.random.key(config.seed)
     checkpoints = setup.checkpoints(workdir, keep=config.checkpoint.keep)
     if method.prepare is not None:

@@ -8,27 +8,6 @@ import pytest
 from rbjax import checks
 
 
-def maker(*, size, shape="round"):
-    return size, shape
-
-
-def test_make_passes_options_on():
-    assert checks.make({"maker": maker}, "maker", {"size": 3}, what="thing") == (3, "round")
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "message"),
-    [
-        ("makr", {}, "thing 'makr' is unknown; allowed: maker; did you mean 'maker'"),
-        ("maker", {"siz": 3}, "has no option 'siz'; allowed: size, shape; did you mean 'size'"),
-        ("maker", {"shape": "flat"}, "thing 'maker' needs its option 'size'"),
-    ],
-)
-def test_make_names_what_is_wrong(name, options, message):
-    with pytest.raises(ValueError, match=message):
-        checks.make({"maker": maker}, name, options, what="thing")
-
-
 @pytest.mark.parametrize("value", [0.5, 1, np.float32(0.25), jnp.array(0.5)])
 def test_real(value):
     assert checks.real("x", value, high=1.0) == float(value)

@@ -74,7 +74,7 @@ def test_other_draws_judge_than_those_that_craft():
     assert np.mean(fooled) == pytest.approx(0.8, abs=0.065)
 
 
-@pytest.mark.parametrize("name", attacks.ATTACKS)
+@pytest.mark.parametrize("name", attacks.compiled())
 def test_every_attack_works_on_one(name):
     """It fools what it fools in the model without the noise, near the boundary aside."""
     options = {**QUICK.get(name, {}), "epsilon": between("linf")}

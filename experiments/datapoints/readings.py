@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from rbjax import perturbations
-from rbjax.perturbations.pixels import VALUES
+from rbjax.perturbations.pixels import VALUES, Values
 from rbjax.typing import Perturbation
 
 
@@ -17,7 +17,7 @@ class Reading(NamedTuple):
     """k pixels, or a uniform number from 1 to k."""
     replace: bool
     """Whether a pixel may be drawn twice."""
-    values: str
+    values: Values
     """The law of a new value."""
 
     @property

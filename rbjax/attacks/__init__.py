@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from rbjax import checks
 from rbjax.attacks.apgd import apgd, apgd_targeted
 from rbjax.attacks.attack import CompiledAttack, Threat
 from rbjax.attacks.autoattack import (
@@ -29,6 +28,7 @@ from rbjax.attacks.suite import Driver, run_attacks
 from rbjax.attacks.transfer import TransferAttack, transfer
 from rbjax.attacks.universal import (
     ClasswiseResult,
+    Crafting,
     UniversalDeepFoolResult,
     UniversalEvaluation,
     UniversalResult,
@@ -37,10 +37,13 @@ from rbjax.attacks.universal import (
     craft_universal,
     craft_universal_classwise,
     craft_universal_deepfool,
+    crafting,
     evaluate_universal,
 )
 from rbjax.blocks import Progress, progress_bar
 from rbjax.classifier import Classifier, randomized
+from rbjax.options import made_by
+from rbjax.tables import Table
 
 __all__ = [
     "ATTACKS",
@@ -49,6 +52,7 @@ __all__ = [
     "Classifier",
     "ClasswiseResult",
     "CompiledAttack",
+    "Crafting",
     "Driver",
     "Finding",
     "Outcome",
@@ -65,6 +69,7 @@ __all__ = [
     "apply_universal",
     "autoattack",
     "carlini_wagner",
+    "compiled",
     "craft_universal",
     "craft_universal_classwise",
     "craft_universal_deepfool",
@@ -86,32 +91,49 @@ __all__ = [
     "transfer",
 ]
 
-ATTACKS: dict[str, Callable[..., CompiledAttack]] = {
-    "fgsm": fgsm,
-    "r_fgsm": r_fgsm,
-    "iterative_gradient_sign": iterative_gradient_sign,
-    "pgd": pgd,
-    "apgd": apgd,
-    "apgd_targeted": apgd_targeted,
-    "fab": fab,
-    "square": square,
-    "deepfool": deepfool,
-    "carlini_wagner": carlini_wagner,
-}
-"""The compiled attacks by name."""
+ATTACKS: Table[Any] = Table(
+    "attack",
+    {
+        "fgsm": fgsm,
+        "r_fgsm": r_fgsm,
+        "iterative_gradient_sign": iterative_gradient_sign,
+        "pgd": pgd,
+        "apgd": apgd,
+        "apgd_targeted": apgd_targeted,
+        "fab": fab,
+        "square": square,
+        "deepfool": deepfool,
+        "carlini_wagner": carlini_wagner,
+        "autoattack": autoattack,
+        "universal": crafting(craft_universal),
+        "universal_classwise": crafting(craft_universal_classwise),
+        "universal_deepfool": crafting(craft_universal_deepfool),
+    },
+    supplied=(
+        *("logits_fn", "key", "images", "labels", "targets"),
+        *("example_ids", "batch_size", "progress", "devices"),
+    ),
+)
+"""Attacks by name: compiled ones, AutoAttack, and what crafts a perturbation for a dataset."""
 
 
-def create(name: str, **options: Any) -> CompiledAttack:
+def compiled() -> dict[str, Callable[..., CompiledAttack]]:
+    """Returns the makers of attacks on one batch, which the contract suite covers."""
+    kinds = {name: made_by(maker) for name, maker in ATTACKS.items()}
+    return {name: ATTACKS[name] for name, kind in kinds.items() if kind in ("CompiledAttack", "")}
+
+
+def create(name: str, **options: Any) -> Any:
     """Returns an attack by name.
 
     Args:
-        name: a name in `ATTACKS`.
+        name: a name in `ATTACKS`, or `package.module:maker`.
         **options: its maker's keywords.
 
     Returns:
-        The attack.
+        The attack: a `CompiledAttack`, an `AutoAttack`, or the `Crafting` of a perturbation.
 
     Raises:
         ValueError: for an unknown name or option, or one out of range.
     """
-    return checks.make(ATTACKS, name, options, what="attack")
+    return ATTACKS.create(name, options)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rbjax import checks, prng
+from rbjax import prng
 from rbjax.attacks import norms
 from rbjax.attacks.attack import (
     CompiledAttack,
@@ -23,22 +23,22 @@ from rbjax.attacks.attack import (
 from rbjax.attacks.search import TargetsPlan
 from rbjax.classifier import Classifier, Objective
 from rbjax.losses import adversarial
-from rbjax.tables import lookup
+from rbjax.options import Count, Epsilon, Share, checked
 from rbjax.typing import Array, Key, LossFn
 
 _MOMENTUM = 0.75
 """Weight of the new step against the last one (alpha in the paper)."""
-_NORMS = ("linf", "l2")
 
 
+@checked
 def apgd(
     *,
-    epsilon: float,
-    norm: str = "linf",
-    num_steps: int = 100,
-    num_restarts: int = 1,
-    loss: str | LossFn = "cross_entropy",
-    rho: float = 0.75,
+    epsilon: Epsilon,
+    norm: Literal["linf", "l2"] = "linf",
+    num_steps: Count = 100,
+    num_restarts: Count = 1,
+    loss: Literal["cross_entropy", "margin", "dlr"] | LossFn = "cross_entropy",
+    rho: Share = 0.75,
 ) -> CompiledAttack:
     """Returns Auto-PGD, which needs no step size.
 
@@ -76,14 +76,15 @@ def apgd(
     return CompiledAttack(plan, check_radius(epsilon, norm))
 
 
+@checked
 def apgd_targeted(
     *,
-    epsilon: float,
-    norm: str = "linf",
-    num_targets: int = 9,
-    num_steps: int = 100,
-    num_restarts: int = 1,
-    rho: float = 0.75,
+    epsilon: Epsilon,
+    norm: Literal["linf", "l2"] = "linf",
+    num_targets: Count = 9,
+    num_steps: Count = 100,
+    num_restarts: Count = 1,
+    rho: Share = 0.75,
 ) -> CompiledAttack:
     """Returns Auto-PGD on the targeted difference of logits ratio, one run a target.
 
@@ -97,7 +98,7 @@ def apgd_targeted(
         num_targets: targets; every wrong class where there are fewer.
         num_steps: steps of each run.
         num_restarts: random starts of each run.
-        rho: see `apgd`.
+        rho: share of rising steps at or below which eta is halved.
 
     Returns:
         The attack; its set is the ball and the box.
@@ -108,7 +109,6 @@ def apgd_targeted(
     Source:
         Croce and Hein 2020, arXiv:2003.01690, algorithm 1 and equation 7.
     """
-    checks.integer("num_targets", num_targets, low=1)
     finder = make_plan(norm, num_steps, num_restarts, "dlr", rho)
     return CompiledAttack(TargetsPlan(finder, num_targets), check_radius(epsilon, norm))
 
@@ -121,10 +121,6 @@ def make_plan(
     Raises:
         ValueError: for an option out of range.
     """
-    lookup(dict.fromkeys(_NORMS), norm, what="norm")
-    checks.integer("num_steps", num_steps, low=1)
-    checks.integer("num_restarts", num_restarts, low=1)
-    rho = checks.real("rho", rho, high=1.0)
     loss_fn = adversarial.create(loss)
     if loss_fn is adversarial.kl_divergence:
         raise ValueError("loss is 'kl'; apgd climbs 'cross_entropy', 'dlr' or 'margin'")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from rbjax.blocks import (
 from rbjax.classifier import Model, as_classifier
 from rbjax.inputs import to_float
 from rbjax.journal import Journal
+from rbjax.options import Epsilon, checked
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key
 
@@ -87,13 +88,20 @@ class AutoAttack:
         return run.verdict()
 
 
-def autoattack(*, epsilon: float, norm: str = "linf", version: str = "standard") -> AutoAttack:
+@checked
+def autoattack(
+    *,
+    epsilon: Epsilon,
+    norm: Literal["linf", "l2"] = "linf",
+    version: Literal["standard", "plus", "rand"] = "standard",
+) -> AutoAttack:
     """Returns AutoAttack, to be run on a whole dataset.
 
     Args:
         epsilon: radius of the ball, in pixel units; at most 1 in l-inf.
         norm: `"linf"` or `"l2"`.
-        version: a name in `VERSIONS`.
+        version: which attacks, with which parameters, a name in `VERSIONS`; "rand" is for
+            randomised classifiers.
 
     Returns:
         An entry of `run_attacks`.

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from rbjax import checks, prng
+from rbjax import prng
 from rbjax.attacks.attack import CompiledAttack, Problem, check_radius, clean_keys, column, select
 from rbjax.attacks.norms import NORMS, RULES
 from rbjax.attacks.search import MarginPlan
+from rbjax.options import Count, NotNegative, Positive, Range, checked
 from rbjax.typing import Array
 
+_LARGEST = 1e10
 
+
+@checked
 def carlini_wagner(
     *,
-    epsilon: float | None = None,
-    confidence: float = 0.0,
-    num_steps: int = 1000,
-    search_steps: int = 9,
-    learning_rate: float = 0.01,
-    initial_constant: float = 1e-3,
+    epsilon: Annotated[float, Range(low=0.0, unit="pixels in [0, 1]", norm="l2")] | None = None,
+    confidence: NotNegative = 0.0,
+    num_steps: Count = 1000,
+    search_steps: Count = 9,
+    learning_rate: Positive = 0.01,
+    initial_constant: Annotated[float, Range(low=1e-10, high=_LARGEST)] = 1e-3,
     abort_early: bool = True,
 ) -> CompiledAttack:
     """Returns Carlini and Wagner's attack in l2.
@@ -59,13 +63,11 @@ def carlini_wagner(
     """
     radius = check_radius(epsilon, "l2", optional=True)
     plan = CarliniWagnerPlan(
-        confidence=checks.real("confidence", confidence),
-        num_steps=checks.integer("num_steps", num_steps, low=1),
-        search_steps=checks.integer("search_steps", search_steps, low=1),
-        learning_rate=checks.real("learning_rate", learning_rate),
-        initial_constant=checks.real(
-            "initial_constant", initial_constant, low=1e-10, high=_LARGEST
-        ),
+        confidence=confidence,
+        num_steps=num_steps,
+        search_steps=search_steps,
+        learning_rate=learning_rate,
+        initial_constant=initial_constant,
         abort_early=abort_early,
     )
     return CompiledAttack(plan, radius)
@@ -110,7 +112,6 @@ class _Descent(NamedTuple):
 _EDGE = 0.999999
 """Values at the edge of the box lie at infinity in w; their code moves them this far inside."""
 
-_LARGEST = 1e10
 """The largest c."""
 
 _ADAM = RULES["adam"]

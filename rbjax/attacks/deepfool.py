@@ -7,31 +7,30 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from rbjax import checks, prng
+from rbjax import prng
 from rbjax.attacks.attack import CompiledAttack, Problem, check_radius, clean_keys, select
 from rbjax.attacks.norms import NORMS, size_linf, steepest
 from rbjax.attacks.search import MarginPlan, ranked_targets
-from rbjax.tables import lookup
+from rbjax.options import Count, Epsilon, NotNegative, Range, checked
 from rbjax.typing import Array
-
-_NORMS = ("linf", "l2")
 
 SHORTEST_STEP = 1e-4
 """In pixel units: on the boundary itself, where classes tie, a step would have the length 0."""
 
 
+@checked
 def deepfool(
     *,
-    epsilon: float | None = None,
-    norm: str = "l2",
-    num_steps: int = 50,
-    num_candidates: int = 10,
-    overshoot: float = 0.02,
+    epsilon: Epsilon | None = None,
+    norm: Literal["linf", "l2"] = "l2",
+    num_steps: Count = 50,
+    num_candidates: Annotated[int, Range(low=2)] = 10,
+    overshoot: NotNegative = 0.02,
 ) -> CompiledAttack:
     """Returns DeepFool: a small perturbation to the nearest wrong class.
 
@@ -64,14 +63,8 @@ def deepfool(
         attack has the label (an image that is already taken for another does not move), and adds
         the overshoot at the end; its authors' code adds it at each step, as here.
     """
-    lookup(dict.fromkeys(_NORMS), norm, what="norm")
     radius = check_radius(epsilon, norm, optional=True)
-    plan = DeepFoolPlan(
-        norm=norm,
-        num_steps=checks.integer("num_steps", num_steps, low=1),
-        num_candidates=checks.integer("num_candidates", num_candidates, low=2),
-        overshoot=checks.real("overshoot", overshoot),
-    )
+    plan = DeepFoolPlan(norm, num_steps, num_candidates, overshoot)
     return CompiledAttack(plan, radius)
 
 

@@ -19,6 +19,7 @@ from rbjax.attacks.probe import Probe, gather
 from rbjax.attacks.square import square
 from rbjax.blocks import Blocks, Placement, block_size, check_examples
 from rbjax.classifier import Model, as_classifier
+from rbjax.options import Norm
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key
 
@@ -30,7 +31,7 @@ def diagnose(
     labels: np.ndarray | Array,
     *,
     epsilon: float,
-    norm: str = "linf",
+    norm: Norm = "linf",
     example_ids: np.ndarray | Array | None = None,
     batch_size: int = 128,
     devices: Sequence[Any] | None = None,

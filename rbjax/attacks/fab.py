@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from rbjax import checks, prng
+from rbjax import prng
 from rbjax.attacks import norms
 from rbjax.attacks.attack import (
     CompiledAttack,
@@ -21,23 +21,23 @@ from rbjax.attacks.attack import (
 )
 from rbjax.attacks.norms import NORMS
 from rbjax.attacks.search import MarginPlan, TargetsPlan
-from rbjax.tables import lookup
+from rbjax.options import Count, Epsilon, Range, Share, checked
 from rbjax.typing import Array, Key
 
-_NORMS = ("linf", "l2")
 _LEAST_STEP = 1e-8
 
 
+@checked
 def fab(
     *,
-    epsilon: float | None = None,
-    norm: str = "linf",
-    num_targets: int | None = 9,
-    num_steps: int = 100,
-    num_restarts: int = 1,
-    alpha_max: float = 0.1,
-    eta: float = 1.05,
-    beta: float = 0.9,
+    epsilon: Epsilon | None = None,
+    norm: Literal["linf", "l2"] = "linf",
+    num_targets: Count | None = 9,
+    num_steps: Count = 100,
+    num_restarts: Count = 1,
+    alpha_max: Share = 0.1,
+    eta: Annotated[float, Range(low=1.0)] = 1.05,
+    beta: Share = 0.9,
 ) -> CompiledAttack:
     """Returns the fast adaptive boundary attack: the smallest perturbation that it finds.
 
@@ -71,22 +71,18 @@ def fab(
     Source:
         Croce and Hein 2020, arXiv:1907.02044, algorithm 1; targets: arXiv:2003.01690, section 5.
     """
-    lookup(dict.fromkeys(_NORMS), norm, what="norm")
     radius = check_radius(epsilon, norm, optional=True)
-    checks.integer("num_steps", num_steps, low=1)
-    checks.integer("num_restarts", num_restarts, low=1)
     plan = FABPlan(
         norm=norm,
         ball=radius is not None,
         num_steps=num_steps,
         num_restarts=num_restarts,
-        alpha_max=checks.real("alpha_max", alpha_max, high=1.0),
-        eta=checks.real("eta", eta, low=1.0),
-        beta=checks.real("beta", beta, high=1.0),
+        alpha_max=alpha_max,
+        eta=eta,
+        beta=beta,
     )
     if num_targets is None:
         return CompiledAttack(plan, radius)
-    checks.integer("num_targets", num_targets, low=1)
     return CompiledAttack(TargetsPlan(plan, num_targets, ball=plan.ball), radius)
 
 

@@ -7,12 +7,12 @@ start, projection and rule that makes steps of gradients (`norms.py`), and the l
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
-from rbjax import checks, prng
+from rbjax import prng
 from rbjax.attacks import norms
 from rbjax.attacks.attack import (
     CompiledAttack,
@@ -28,17 +28,18 @@ from rbjax.attacks.attack import (
 from rbjax.attacks.norms import RULES, Rule
 from rbjax.classifier import Classifier, Objective
 from rbjax.losses import adversarial
-from rbjax.losses.adversarial import Direction
-from rbjax.tables import lookup
+from rbjax.losses.adversarial import Climbed, Direction
+from rbjax.options import Count, Epsilon, Norm, NotNegative, StepSize, checked
 from rbjax.typing import Array, Key, LossFn
 
 
+@checked
 def fgsm(
     *,
-    epsilon: float,
-    norm: str = "linf",
+    epsilon: Epsilon,
+    norm: Norm = "linf",
     direction: Direction | None = None,
-    loss: str | LossFn = "cross_entropy",
+    loss: Literal["cross_entropy", "margin", "dlr"] | LossFn = "cross_entropy",
 ) -> CompiledAttack:
     """Returns the attack of one gradient step.
 
@@ -71,8 +72,9 @@ def fgsm(
     )
 
 
+@checked
 def r_fgsm(
-    *, epsilon: float, norm: str = "linf", loss: str | LossFn = "cross_entropy"
+    *, epsilon: Epsilon, norm: Norm = "linf", loss: Climbed | LossFn = "cross_entropy"
 ) -> CompiledAttack:
     """Returns the attack of a random half step and a gradient half step (R+FGSM).
 
@@ -100,16 +102,17 @@ def r_fgsm(
     )
 
 
+@checked
 def iterative_gradient_sign(
     *,
-    epsilon: float,
-    step_size: float | None = None,
-    num_steps: int = 10,
-    norm: str = "linf",
+    epsilon: Epsilon,
+    step_size: StepSize | None = None,
+    num_steps: Count = 10,
+    norm: Norm = "linf",
     direction: Direction | None = None,
     projected: bool = True,
     clipped: bool = True,
-    loss: str | LossFn = "cross_entropy",
+    loss: Literal["cross_entropy", "margin", "dlr"] | LossFn = "cross_entropy",
 ) -> CompiledAttack:
     """Returns the attack of repeated gradient steps from the image itself.
 
@@ -154,18 +157,19 @@ def iterative_gradient_sign(
     )
 
 
+@checked
 def pgd(
     *,
-    epsilon: float,
-    step_size: float | None = None,
-    num_steps: int = 10,
-    norm: str = "linf",
-    num_restarts: int = 1,
+    epsilon: Epsilon,
+    step_size: StepSize | None = None,
+    num_steps: Count = 10,
+    norm: Norm = "linf",
+    num_restarts: Count = 1,
     random_start: bool = True,
-    start: str = "uniform",
-    loss: str | LossFn = "cross_entropy",
-    optimizer: str = "steepest",
-    momentum: float = 0.0,
+    start: Literal["uniform", "sphere", "normal", "half_signs"] = "uniform",
+    loss: Climbed | LossFn = "cross_entropy",
+    optimizer: Literal["steepest", "adam"] = "steepest",
+    momentum: NotNegative = 0.0,
     use_best: bool = False,
 ) -> CompiledAttack:
     """Returns projected gradient ascent.
@@ -201,11 +205,10 @@ def pgd(
         Madry et al. 2018, arXiv:1706.06083, section 2.1; momentum: Dong et al. 2018,
         arXiv:1710.06081; l1: Tramèr and Boneh 2019, arXiv:1904.13000, section 3.2.
     """
-    lookup(norms.STARTS, start, what="start")
     if not random_start and start != "uniform":
         raise ValueError(f"start is {start!r} with random_start off; leave one of them out")
-    rule = lookup(RULES, optimizer, what="optimizer")
-    if checks.real("momentum", momentum) > 0:
+    rule = RULES[optimizer]
+    if momentum > 0:
         if optimizer != "steepest":
             raise ValueError(f"momentum is {momentum:g} with optimizer {optimizer!r}; choose one")
         rule = norms.momentum(momentum)
@@ -334,7 +337,7 @@ def _make(
     rule: Rule = RULES["steepest"],
     use_best: bool = False,
 ) -> CompiledAttack:
-    """Returns an attack of gradient steps, its options checked.
+    """Returns an attack of gradient steps.
 
     Args:
         norm: a name in `norms.NORMS`.
@@ -359,13 +362,7 @@ def _make(
     """
     radius = check_radius(epsilon, norm)
     if step_size is not None:
-        norms.check_size("step_size", checks.real("step_size", step_size, low=float("-inf")), norm)
-    if direction not in (None, "ascent", "descent"):
-        raise ValueError(f"direction is {direction!r}; allowed: 'ascent', 'descent', None")
-    checks.integer("num_steps", num_steps, low=1)
-    checks.integer("num_restarts", num_restarts, low=1)
-    if start is not None:
-        lookup(norms.STARTS, start, what="start")
+        norms.check_size("step_size", step_size, norm)
     if num_restarts > 1 and start is None:
         raise ValueError(
             f"num_restarts is {num_restarts} with random_start off; every restart would be the same"

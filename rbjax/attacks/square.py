@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rbjax import checks, prng
+from rbjax import prng
 from rbjax.attacks.attack import (
     CompiledAttack,
     Found,
@@ -21,21 +21,21 @@ from rbjax.attacks.attack import (
     select,
 )
 from rbjax.attacks.search import MarginPlan
-from rbjax.tables import lookup
+from rbjax.options import Count, Epsilon, Range, checked
 from rbjax.typing import Array, Key
 
-_NORMS = ("linf", "l2")
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """The share of the image that a square covers is halved after so many queries, of 10,000."""
 
 
+@checked
 def square(
     *,
-    epsilon: float,
-    norm: str = "linf",
-    num_queries: int = 5000,
-    num_restarts: int = 1,
-    initial_share: float = 0.8,
+    epsilon: Epsilon,
+    norm: Literal["linf", "l2"] = "linf",
+    num_queries: Count = 5000,
+    num_restarts: Count = 1,
+    initial_share: Annotated[float, Range(above=0.0, high=1.0)] = 0.8,
     rescale_schedule: bool = False,
 ) -> CompiledAttack:
     """Returns the square attack, a random search that only asks for logits.
@@ -68,13 +68,7 @@ def square(
     Source:
         Andriushchenko et al. 2020, arXiv:1912.00049, algorithms 1 to 3.
     """
-    lookup(dict.fromkeys(_NORMS), norm, what="norm")
-    checks.integer("num_queries", num_queries, low=1)
-    checks.integer("num_restarts", num_restarts, low=1)
-    share = checks.real("initial_share", initial_share, high=1.0)
-    if share == 0:
-        raise ValueError("initial_share is 0; it must be above 0 and at most 1")
-    plan = SquarePlan(norm, num_queries, num_restarts, share, rescale_schedule)
+    plan = SquarePlan(norm, num_queries, num_restarts, initial_share, rescale_schedule)
     return CompiledAttack(plan, check_radius(epsilon, norm))
 
 

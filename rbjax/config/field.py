@@ -1,33 +1,79 @@
-"""What the schema says of one field."""
+"""What the schema says of one field, and of a group of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+from rbjax.config import catalog
+from rbjax.config.catalog import Entry
+from rbjax.options import Option
+
+Affects = Literal["weights", "evaluation", "scoring", "nothing"]
 
 
-class Field(NamedTuple):
-    """One field of the config."""
+@dataclasses.dataclass(frozen=True)
+class Field(Option):
+    """One field of the config: an option of a maker, or one of the group's own."""
 
-    kind: type
-    default: Any
-    meaning: str
-    low: float | None = None
-    high: float | None = None
-    above: float | None = None
-    """An open lower bound."""
-    unit: str = ""
-    choices: tuple[str, ...] | None = None
-    only: tuple[str, ...] | None = None
-    """The names in its group that the field belongs to; None is all of them."""
-    optional: bool = False
-    """Whether it may stay absent where it applies."""
+    affects: Affects | tuple[Affects, ...] | None = None
+    """What comes out differently with another value; None: what its group says."""
     several: bool = False
     """Whether it may hold several names joined by "+"; the fields of each then apply."""
-    defaults: Mapping[str, Any] = MappingProxyType({})
-    """The defaults of those names in its group that have others."""
+    words: tuple[str, ...] = ()
+    """Of a selector, what it may say besides names of things, for none or many of them."""
+    where: Callable[[Entry], bool] | None = None
+    """Which named things it applies to; None: all."""
 
-    def default_for(self, names: tuple[str, ...]) -> Any:
-        """Returns the default under a name, the first of several that has one of its own."""
-        return next((self.defaults[name] for name in names if name in self.defaults), self.default)
+
+class Group(NamedTuple):
+    """A group of the config: fields of its own, and the options of what it names."""
+
+    own: dict[str, Field]
+    kind: str | None = None
+    """The kind of thing that is named, one of `rbjax.tables.HOMES`; None: no thing is named."""
+    selector: str = "name"
+    """The field that names it."""
+    affects: Affects = "weights"
+    """What comes out differently with other values of its fields."""
+
+    left_out: Mapping[str, str] = MappingProxyType({})
+    """What stands for options that are left out, where that is not their maker's default."""
+
+    def options(self, name: Any) -> dict[str, Field]:
+        """Returns the options of a thing, or of several, in their order."""
+        options: dict[str, Field] = {}
+        for entry in self.entries(name):
+            options |= {
+                option: Field(**vars(said))
+                for option, said in entry.options.items()
+                if option not in options
+            }
+        return options
+
+    def entries(self, name: Any) -> list[Entry]:
+        """Returns what is known of the things that a value of the selector names."""
+        if self.kind is None or not isinstance(name, str):
+            return []
+        several = self.own[self.selector].several
+        return [catalog.entry(self.kind, one) for one in (name.split("+") if several else [name])]
+
+    def applying(self, name: Any) -> dict[str, Field]:
+        """Returns the fields that apply to a value of the selector, in the order of the config."""
+        entries = self.entries(name)
+        own = {
+            key: field
+            for key, field in self.own.items()
+            if field.where is None or any(map(field.where, entries))
+        }
+        first = {key: field for key, field in own.items() if key == self.selector}
+        return {**first, **self.options(name), **own}
+
+    def every(self) -> dict[str, Field]:
+        """Returns every field that the group can have, whatever it names."""
+        fields = {key: field for key, field in self.own.items() if key == self.selector}
+        for name in catalog.entries(self.kind) if self.kind else ():
+            fields |= {k: f for k, f in self.options(name).items() if k not in fields}
+        return fields | self.own

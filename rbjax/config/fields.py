@@ -1,33 +1,53 @@
-"""Every field of a config: its type, range, unit and meaning.
+"""The fields of a config that are not options of what it names, and what is named where.
 
-A field that is None is absent: its `default` is filled in by `rbjax.config.resolve` where the
-field applies (`only` lists the names it belongs to), and it stays absent where it does not.
+Type, range, unit, meaning and default of an option of an attack, a model and so on stand at its
+maker; what is here is the groups' own.  A field that is None is absent: its `default` is filled in
+by `rbjax.config.resolve` where the field applies, and it stays absent where it does not.
 """
 
 from __future__ import annotations
 
-from rbjax.config.attacks import EPSILON
-from rbjax.config.corruptions import CORRUPTIONS
-from rbjax.config.field import Field
-from rbjax.config.score import SCORE
+from rbjax.config.catalog import Entry
+from rbjax.config.field import Field, Group
 
-_ADVERSARIAL = ("pgd", "universal", "trades")
-_OWN_DATA = ("folder", "npz")
-_CYCLICAL = ("triangular", "triangular2", "exp_range")
+
+def _is_compiled(attack: Entry) -> bool:
+    """Whether an attack works on one batch; one from outside is taken to."""
+    return attack.makes in ("CompiledAttack", "")
+
+
+def _is_crafted(attack: Entry) -> bool:
+    """Whether an attack goes through a set of its own first."""
+    return "example_ids" in attack.takes
+
+
+def _is_ones_own(dataset: Entry) -> bool:
+    """Whether a dataset is read from where a person says."""
+    return dataset.makes != "DatasetInfo"
+
 
 TOP: dict[str, Field] = {
-    "task": Field(str, "train", "what to do", choices=("train", "evaluate", "score")),
+    "task": Field(
+        str, "train", "what to do", choices=("train", "evaluate", "score"), affects="nothing"
+    ),
     "seed": Field(int, 0, "every random number follows from it", low=0, high=2**31 - 1),
-    "batch_size": Field(int, 128, "examples a step, over all devices", low=1),
+    "batch_size": Field(
+        int, 128, "examples a step, over all devices", low=1, affects=("weights", "evaluation")
+    ),
     "num_epochs": Field(int, 10, "passes over the training set", low=1),
-    "workdir": Field(str, None, "the run directory; runs/<config name>", optional=True),
+    "workdir": Field(
+        str, None, "the run directory; runs/<config name>", optional=True, affects="nothing"
+    ),
     "diagnostics": Field(
         int,
         256,
         "test images on which an evaluation looks for a false sense of robustness; 0: none",
         low=0,
+        affects="evaluation",
     ),
-    "data_dir": Field(str, None, "where TFDS keeps its datasets; TFDS's default", optional=True),
+    "data_dir": Field(
+        str, None, "where TFDS keeps its datasets; TFDS's default", optional=True, affects="nothing"
+    ),
 }
 
 DATASET: dict[str, Field] = {
@@ -37,23 +57,8 @@ DATASET: dict[str, Field] = {
         None,
         "a folder train/<class>/<image> and test/<class>/<image>, or <class>/<image>; an .npz file "
         "with train_images, train_labels, test_images, test_labels and perhaps class_names",
-        only=_OWN_DATA,
-    ),
-    "image_size": Field(
-        tuple,
-        None,
-        "height and width that images are scaled and cut to; all have one size",
-        unit="pixels",
-        only=("folder",),
-        optional=True,
-    ),
-    "channels": Field(
-        int,
-        None,
-        "1 or 3 to turn images into; as the first",
-        low=1,
-        only=("folder",),
-        optional=True,
+        affects="nothing",
+        where=lambda dataset: "path" in dataset.takes,
     ),
     "bands": Field(
         str,
@@ -61,19 +66,11 @@ DATASET: dict[str, Field] = {
         "of droughtwatch's B1 to B11, those to keep, such as B4,B3,B2; all",
         optional=True,
     ),
-    "test_fraction": Field(
-        float,
-        0.2,
-        "share of each class that is test where the folder has no splits",
-        above=0.0,
-        high=0.9,
-        only=("folder",),
-    ),
     "fingerprint": Field(
         str,
         None,
         "of one's own data; filled in, and checked where it is given",
-        only=_OWN_DATA,
+        where=_is_ones_own,
         optional=True,
     ),
     "validation_fraction": Field(
@@ -120,6 +117,7 @@ DATASET: dict[str, Field] = {
         "auto",
         "read the training set ahead as it is used; auto: where it exceeds memory_budget",
         choices=("auto", "always", "never"),
+        affects="nothing",
     ),
     "memory_budget": Field(
         int,
@@ -128,12 +126,14 @@ DATASET: dict[str, Field] = {
         low=1,
         unit="MiB",
         optional=True,
+        affects="nothing",
     ),
     "subset": Field(
         str,
         None,
         "an .npz file; train only on its example_ids, of what imbalance leaves",
         optional=True,
+        affects="nothing",
     ),
     "subset_digest": Field(
         str, None, "of the subset's ids; filled in, and checked where it is given", optional=True
@@ -144,73 +144,27 @@ DATASET: dict[str, Field] = {
         None,
         "another test set of the same classes, NAME or NAME:SPLIT, such as cifar10_1/v6",
         optional=True,
+        affects="evaluation",
     ),
-    "max_test_examples": Field(int, None, "keep only so many of test", low=1, optional=True),
+    "max_test_examples": Field(
+        int, None, "keep only so many of test", low=1, optional=True, affects="evaluation"
+    ),
 }
 
 IMBALANCE: dict[str, Field] = {
     "name": Field(str, "balanced", "the profile of the training set's class counts"),
-    "imbalance_ratio": Field(
-        float,
-        None,
-        "largest class count over the smallest",
-        low=1.0,
-        only=("exponential", "linear", "step"),
-        optional=True,
-    ),
-    "decay": Field(
-        float,
-        None,
-        "lambda of P1, n_i = n_max * lambda**i, in place of the ratio",
-        above=0.0,
-        high=1.0,
-        only=("exponential",),
-        optional=True,
-    ),
-    "num_max": Field(
-        int,
-        None,
-        "count of the largest class; what there is of the scarcest, in power the most there can be",
-        low=1,
-        only=("balanced", "exponential", "linear", "step", "power"),
-        optional=True,
-    ),
-    "power": Field(
-        float,
-        1.0,
-        "of the natural imbalance: 0 makes classes equal, 1/2 halves it on a logarithmic scale",
-        low=0.0,
-        high=10.0,
-        only=("power",),
-    ),
-    "minority_fraction": Field(
-        float, 0.5, "share of the classes that are small", low=0.0, high=1.0, only=("step",)
-    ),
-    "target_class": Field(int, 0, "the class that differs", low=0, only=("target",)),
-    "target_count": Field(
-        int, None, "examples of that class; all", low=1, only=("target",), optional=True
-    ),
-    "other_count": Field(
-        int, None, "examples of each other class; all", low=1, only=("target",), optional=True
-    ),
     "seed": Field(int, 0, "which examples stay", low=0, high=2**31 - 1),
     "apply_to_test": Field(bool, False, "whether validation and test follow the profile too"),
 }
 
-_BY_CLASS = ("class_aware", "square_root", "effective_number")
-
 SAMPLER: dict[str, Field] = {
     "name": Field(str, "uniform", "how often training takes each class"),
     "start_epoch": Field(
-        int, 0, "uniform before this epoch, counted from 0: deferred", low=0, only=_BY_CLASS
-    ),
-    "beta": Field(
-        float,
-        0.9999,
-        "of the effective number of samples (Cui et al. 2019)",
-        low=0.0,
-        high=1.0,
-        only=("effective_number",),
+        int,
+        0,
+        "uniform before this epoch, counted from 0: deferred",
+        low=0,
+        where=lambda sampler: sampler.name != "uniform",
     ),
 }
 
@@ -218,20 +172,6 @@ MODEL: dict[str, Field] = {
     "name": Field(str, "simple_cnn", "the architecture"),
     "dtype": Field(
         str, "float32", "what it computes in; logits are float32", choices=("float32", "bfloat16")
-    ),
-    "widths": Field(
-        tuple,
-        None,
-        "channels of the two convolutions, (32, 64); units of each hidden layer, (256, 256)",
-        only=("simple_cnn", "mlp"),
-        optional=True,
-    ),
-    "activation": Field(
-        str,
-        "author",
-        "ReLU after the last convolution of a block, or after each",
-        choices=("author", "paper"),
-        only=("vgg_p5",),
     ),
     "batch_norm": Field(
         str,
@@ -243,73 +183,18 @@ MODEL: dict[str, Field] = {
 
 METHOD: dict[str, Field] = {
     "name": Field(str, "standard", "the training method"),
-    "epsilon": Field(
-        float, 8 / 255, EPSILON, above=0.0, unit="pixels in [0, 1]", only=_ADVERSARIAL
-    ),
-    "norm": Field(str, "linf", "the ball's norm", choices=("linf", "l2"), only=_ADVERSARIAL),
-    "step_size": Field(
-        float,
-        None,
-        "length of one step; a quarter of epsilon for pgd and trades, epsilon for universal",
-        above=0.0,
-        unit="pixels in [0, 1]",
-        only=_ADVERSARIAL,
-        optional=True,
-    ),
-    "num_steps": Field(int, 10, "steps of the attack", low=1, only=("pgd", "trades")),
-    "random_start": Field(bool, True, "start at a random point of the ball", only=("pgd",)),
-    "attack_batch_norm": Field(
-        str,
-        "eval",
-        "batch norm while crafting: running statistics, or the batch's own",
-        choices=("eval", "train"),
-        only=("pgd", "trades"),
-    ),
-    "beta": Field(
-        float, 6.0, "weight of the divergence from the clean image", low=0.0, only=("trades",)
-    ),
-    "form": Field(
-        str,
-        "simultaneous",
-        "both gradients from one pass, or the perturbation's after the weights' step",
-        choices=("simultaneous", "alternating"),
-        only=("universal",),
-    ),
-    "loss_clip": Field(
-        float,
-        None,
-        "the perturbation climbs min(loss, loss_clip); the plain loss",
-        above=0.0,
-        only=("universal",),
-        optional=True,
-    ),
 }
 
 LOSS: dict[str, Field] = {
     "name": Field(str, "cross_entropy", "the training loss"),
-    "label_smoothing": Field(
-        float, 0.0, "mass given to all classes alike", low=0.0, high=1.0, only=("cross_entropy",)
-    ),
-    "beta": Field(
-        float,
-        0.9999,
-        "of the effective number of samples (Cui et al. 2019)",
-        low=0.0,
-        high=1.0,
-        only=("class_balanced",),
-    ),
+}
+
+SCHEDULE: dict[str, Field] = {
+    "name": Field(str, "constant", "the learning rate's course"),
 }
 
 OPTIMIZER: dict[str, Field] = {
     "name": Field(str, "adam", "the optimizer"),
-    "momentum": Field(float, 0.9, "of the velocity", low=0.0, high=1.0, only=("sgd",)),
-    "nesterov": Field(bool, False, "Nesterov's form", only=("sgd",)),
-    "decay": Field(
-        float, 0.0, "rate / (1 + decay * t), as Keras 2.0 has it", low=0.0, only=("rmsprop",)
-    ),
-    "weight_decay": Field(
-        float, 0.0, "of kernels; decoupled in adamw, else added to the gradient", low=0.0
-    ),
     "gradient_clip": Field(
         float, None, "largest global norm of the gradient", above=0.0, optional=True
     ),
@@ -323,39 +208,82 @@ OPTIMIZER: dict[str, Field] = {
     ),
 }
 
-SCHEDULE: dict[str, Field] = {
-    "name": Field(str, "constant", "the learning rate's course"),
-    "learning_rate": Field(float, 1e-3, "the rate; a cycle's lowest", above=0.0),
-    "warmup_epochs": Field(float, 0.0, "linear rise from 0", low=0.0, only=("cosine",)),
-    "final_learning_rate": Field(float, 0.0, "the rate at the end", low=0.0, only=("cosine",)),
-    "gamma": Field(
+CORRUPTIONS: dict[str, Field] = {
+    "name": Field(
+        str,
+        "none",
+        "corruptions of the test set, joined by +, or none, common, extra, all or mnist_c",
+        several=True,
+        words=("none", "common", "extra", "all", "mnist_c"),
+    ),
+    "profile": Field(
+        str,
+        None,
+        "whose constants: by the size of the images",
+        choices=("cifar", "tiny_imagenet", "imagenet", "mnist"),
+        optional=True,
+    ),
+    "severities": Field(tuple, None, "of 1 to 5; those that are published", optional=True),
+    "source": Field(
+        str,
+        "online",
+        "corrupt the test set on the fly, or read TFDS's <dataset>_corrupted",
+        choices=("online", "archive"),
+    ),
+    "baseline": Field(
+        str,
+        None,
+        "whose errors an mCE is divided by: alexnet (of ImageNet-C), or a run directory that was "
+        "evaluated under the same corruptions; plain mean errors",
+        optional=True,
+    ),
+}
+
+SCORE: dict[str, Field] = {
+    "perturbation": Field(
+        str,
+        "random_pixels",
+        "the random perturbation; several joined by + are a chain, the first applied first",
+        several=True,
+    ),
+    "max_steps": Field(int, 250, "draws a datapoint; 0 leaves the scoring out", low=0, high=10**9),
+    "repetitions": Field(
+        int, 1, "times each datapoint is scored, each time with draws of its own", low=1
+    ),
+    "max_width": Field(
         float,
         None,
-        "factor of each step (0.1), or of each update in exp_range (0.99994)",
+        "do not score again whose failure probability is known this well (95 %, anytime-valid)",
         above=0.0,
         high=1.0,
-        only=("step", "exp_range"),
         optional=True,
     ),
-    "epochs_per_step": Field(
-        float, None, "a step every so many epochs", above=0.0, only=("step",), optional=True
-    ),
-    "milestones": Field(
-        tuple,
+    "stop_window": Field(
+        int,
         None,
-        "epochs at which a step is taken, such as (75, 90)",
-        only=("step",),
+        "look after every so many draws whether the survival curve is flat, and stop there",
+        low=1,
         optional=True,
     ),
-    "max_learning_rate": Field(
-        float,
+    "stop_tolerance": Field(
+        float, 0.005, "largest fall of a flat curve over a window", low=0.0, high=1.0
+    ),
+    "dtype": Field(
+        str,
         None,
-        "a cycle's highest rate; 6 times the lowest",
-        above=0.0,
-        only=_CYCLICAL,
+        "what the model computes in while it is scored, as it was trained",
+        choices=("float32", "bfloat16"),
         optional=True,
     ),
-    "half_cycle_epochs": Field(float, 2.0, "from lowest to highest", above=0.0, only=_CYCLICAL),
+    "block_size": Field(int, None, "datapoints read at once; by the device", low=1, optional=True),
+    "split": Field(str, "test", "which split", choices=("train", "test")),
+    "batch_size": Field(
+        int,
+        None,
+        "datapoints drawn for at once, on each device; by their number",
+        low=1,
+        optional=True,
+    ),
 }
 
 CHECKPOINT: dict[str, Field] = {
@@ -363,20 +291,52 @@ CHECKPOINT: dict[str, Field] = {
     "keep": Field(int, 2, "newest checkpoints kept", low=1),
 }
 
-GROUPS: dict[str, dict[str, Field]] = {
-    "dataset": DATASET,
-    "imbalance": IMBALANCE,
-    "sampler": SAMPLER,
-    "model": MODEL,
-    "method": METHOD,
-    "loss": LOSS,
-    "optimizer": OPTIMIZER,
-    "schedule": SCHEDULE,
-    "corruptions": CORRUPTIONS,
-    "score": SCORE,
-    "checkpoint": CHECKPOINT,
+ATTACK: dict[str, Field] = {
+    "name": Field(str, None, "the attack"),
+    "max_examples": Field(
+        int, None, "craft on so many of train; all", low=1, optional=True, where=_is_crafted
+    ),
+    "source": Field(
+        str,
+        None,
+        "another run directory, on whose model the images are crafted (P5's transfer)",
+        optional=True,
+        where=_is_compiled,
+    ),
+    "only_class": Field(
+        int, None, "attack and count test images of this class alone (P5)", low=0, optional=True
+    ),
+    "target_class": Field(
+        int,
+        None,
+        "the class to be taken for; its own images do not count",
+        low=0,
+        optional=True,
+        where=lambda attack: _is_compiled(attack) or "targets" in attack.takes,
+    ),
 }
-"""`attacks` is a group of groups: a label of one's own, and then the fields of `attacks.py`."""
 
-SELECTOR = {"score": "perturbation"}
-"""The field that names what a group is about, where it is not `name`."""
+GROUPS: dict[str, Group] = {
+    "dataset": Group(DATASET, "dataset"),
+    "imbalance": Group(IMBALANCE, "imbalance profile"),
+    "sampler": Group(SAMPLER, "sampler"),
+    "model": Group(MODEL, "model"),
+    "method": Group(METHOD, "method"),
+    "loss": Group(LOSS, "loss"),
+    "optimizer": Group(OPTIMIZER, "optimizer"),
+    "schedule": Group(SCHEDULE, "schedule"),
+    "corruptions": Group(CORRUPTIONS, "corruption", affects="evaluation"),
+    "score": Group(SCORE, "perturbation", "perturbation", affects="scoring"),
+    "checkpoint": Group(CHECKPOINT),
+}
+
+ATTACKS = Group(
+    ATTACK,
+    "attack",
+    affects="evaluation",
+    left_out={
+        "epsilon": "left out: the method's own, else 8/255 in linf",
+        "norm": "the method's own",
+    },
+)
+"""`attacks` is a group of groups: a label of one's own, and then the fields of an attack."""

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ml_collections import config_dict
 
-from rbjax.config.attacks import ATTACK, FIXED_NORM
-from rbjax.config.fields import GROUPS, SELECTOR, TOP, Field
+from rbjax.config import catalog
+from rbjax.config.field import Field, Group
+from rbjax.config.fields import ATTACKS, GROUPS, TOP
 from rbjax.config.numbers import parse_fraction
-from rbjax.tables import nearest
+from rbjax.options import Option
+from rbjax.tables import is_path, nearest
 
 Config = Any
 """A `ConfigDict`; what its attributes are is known to the schema, not to a type checker."""
 
 Names = Mapping[str, Iterable[str]]
-"""The known names of each group: {"model": ("simple_cnn", ...), "attack": (...), ...}."""
+"""The known names of some groups, in place of those of their tables: {"corruptions": (...)}."""
+
+VERSION = 1
+"""Of the schema; a run's config says which one wrote it, and one that says nothing is version 0."""
 
 
 class ConfigError(ValueError):
@@ -33,8 +37,10 @@ def default() -> Config:
     config: Config = config_dict.ConfigDict()
     for name, field in TOP.items():
         config[name] = _initial(field)
-    for group, fields in GROUPS.items():
-        config[group] = config_dict.ConfigDict({k: _initial(f) for k, f in fields.items()})
+    for name, group in GROUPS.items():
+        fields = {k: _initial(f) for k, f in group.own.items()}
+        options = {k: _absent(f) for k, f in group.every().items() if k not in fields}
+        config[name] = config_dict.ConfigDict({**fields, **options})
     config.attacks = config_dict.ConfigDict()
     return config
 
@@ -52,14 +58,31 @@ def attack(name: str, **fields: Any) -> Config:
     Raises:
         ConfigError: if a field is unknown.
     """
-    unknown = set(fields) - set(ATTACK)
+    known = {**ATTACKS.every(), **ATTACKS.applying(name)}
+    unknown = set(fields) - set(known)
     if unknown:
-        raise ConfigError(_unknown(f"attack {name}", sorted(unknown)[0], ATTACK))
-    group: Config = config_dict.ConfigDict(
-        {key: config_dict.placeholder(field.kind) for key, field in ATTACK.items()}
-    )
+        raise ConfigError(_unknown(f"attack {name}", sorted(unknown)[0], known))
+    group: Config = config_dict.ConfigDict({key: _absent(field) for key, field in known.items()})
     group.update(name=name, **fields)
     return group
+
+
+def open_up(group: Config, schema_of: Group, name: str) -> None:
+    """Adds to a group of a config, in place, the fields of what it is to name, each absent.
+
+    Args:
+        group: a group of a config, or one of its attacks.
+        schema_of: its schema.
+        name: the name it is given; a maker outside has options that no other has.
+
+    Raises:
+        ValueError: if there is no such maker.
+    """
+    for key, field in schema_of.applying(name).items():
+        if key not in schema_of.own and group.get(key) is None:
+            if key in group:  # of another thing, perhaps of another type
+                del group[key]
+            group[key] = _absent(field)
 
 
 def vary(
@@ -90,12 +113,12 @@ def vary(
     return config
 
 
-def resolve(config: Mapping[str, Any], names: Names) -> Config:
+def resolve(config: Mapping[str, Any], names: Names | None = None) -> Config:
     """Checks a whole config and fills in what is absent.
 
     Args:
         config: as `default()` makes it; of a plain dict, missing fields count as absent.
-        names: the known names of each group, and of "attack" and "perturbation".
+        names: the known names of groups, of "attack" and "perturbation"; None: the tables'.
 
     Returns:
         A new, locked config: every field that applies has a value (optional ones may be None);
@@ -107,14 +130,15 @@ def resolve(config: Mapping[str, Any], names: Names) -> Config:
     given = config.to_dict() if isinstance(config, config_dict.ConfigDict) else dict(config)
     mistakes: list[str] = []
     mistakes += [_unknown("", k, [*TOP, *GROUPS, "attacks"]) for k in _strangers(given)]
-    resolved = _resolve_group("", TOP, given, (), mistakes)
-    for group, fields in GROUPS.items():
-        values, selector = given.get(group) or {}, SELECTOR.get(group, "name")
-        if selector not in fields:
-            resolved[group] = _resolve_group(group, fields, values, (), mistakes)
-            continue
-        known = names[group if selector == "name" else selector]
-        resolved[group] = _resolve_named(group, fields, values, selector, known, mistakes)
+    resolved = _resolve_group("", Group(TOP), given, None, mistakes)
+    names = names or {}
+    for name, group in GROUPS.items():
+        values = given.get(name) or {}
+        if group.kind is None:
+            resolved[name] = _resolve_group(name, group, values, None, mistakes)
+        else:
+            known = names.get(name if group.selector == "name" else group.selector)
+            resolved[name] = _resolve_named(name, group, values, known, mistakes)
     _check_ball("method", resolved["method"], mistakes)
     # An attack has the ball the model was trained for, unless it names another norm or size.
     method_is_wrong = any(mistake.startswith("method.") for mistake in mistakes)
@@ -124,7 +148,7 @@ def resolve(config: Mapping[str, Any], names: Names) -> Config:
         else {k: resolved["method"][k] for k in ("epsilon", "norm") if k in resolved["method"]}
     )
     resolved["attacks"] = {
-        label: _resolve_attack(f"attacks.{label}", value, ball, names["attack"], mistakes)
+        label: _resolve_attack(f"attacks.{label}", value, ball, names.get("attack"), mistakes)
         for label, value in (given.get("attacks") or {}).items()
     }
     _check_together(resolved, mistakes)
@@ -149,17 +173,24 @@ def format_config(config: Config) -> str:
     return "\n".join(lines)
 
 
-def describe() -> str:
-    """Returns a table of every field: type, default, range and meaning."""
-    lines = [_describe("", name, field) for name, field in TOP.items()]
-    for group, fields in {**GROUPS, "attacks.<label>": ATTACK}.items():
-        lines += ["", *(_describe(f"{group}.", name, field) for name, field in fields.items())]
-    return "\n".join(lines)
+def makers_options(group: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns those fields of a resolved group that are options of what it names, but absent ones.
+
+    Args:
+        group: its name, "attacks" for one of the attacks.
+        values: the group.
+    """
+    schema = ATTACKS if group == "attacks" else GROUPS[group]
+    options = schema.options(values[schema.selector])
+    return {key: values[key] for key in options if values.get(key) is not None}
 
 
 def _initial(field: Field) -> Any:
-    absent = field.default is None or field.only is not None
-    return config_dict.placeholder(field.kind) if absent else field.default
+    return _absent(field) if field.default is None or field.where is not None else field.default
+
+
+def _absent(field: Option) -> Any:
+    return config_dict.placeholder(field.kind)
 
 
 def _strangers(given: Mapping[str, Any]) -> list[str]:
@@ -174,116 +205,81 @@ def _unknown(where: str, name: str, known: Iterable[str]) -> str:
 
 def _resolve_named(
     where: str,
-    fields: Mapping[str, Field],
+    group: Group,
     given: Mapping[str, Any],
-    selector: str,
-    known: Iterable[str],
+    known: Iterable[str] | None,
     mistakes: list[str],
 ) -> dict[str, Any]:
     """Resolves a group whose fields depend on the name it gives."""
+    selector = group.own[group.selector]
+    if known is None:
+        known = (*selector.words, *catalog.entries(group.kind or ""))
     known = list(known)
-    value = given.get(selector)
-    value = fields[selector].default if value is None else value
-    several = fields[selector].several and isinstance(value, str)
+    value = given.get(group.selector)
+    value = selector.default if value is None else value
+    several = selector.several and isinstance(value, str)
     names = tuple(value.split("+")) if several else (value,)
-    strangers = [name for name in names if name not in known]
-    for name in strangers:
-        hint = f"allowed: {', '.join(known)}{nearest(name, known)}"
+    wrong = len(mistakes)
+    for name in names:
         which = f"{name!r} is unknown" if len(names) > 1 else "unknown"
-        mistakes.append(f"{where}.{selector} = {value!r}: {which}; {hint}")
-    return {} if strangers else _resolve_group(where, fields, given, names, mistakes)
+        if name not in known and not (isinstance(name, str) and is_path(name)):
+            hint = f"allowed: {', '.join(known)}{nearest(name, known)}"
+            mistakes.append(f"{where}.{group.selector} = {value!r}: {which}; {hint}")
+        elif name not in known:
+            try:
+                catalog.entry(group.kind or "", name)
+            except ValueError as error:
+                mistakes.append(f"{where}.{group.selector}: {error}")
+    return {} if len(mistakes) > wrong else _resolve_group(where, group, given, value, mistakes)
 
 
 def _resolve_group(
-    where: str,
-    fields: Mapping[str, Field],
-    given: Mapping[str, Any],
-    names: tuple[str, ...],
-    mistakes: list[str],
+    where: str, group: Group, given: Mapping[str, Any], name: Any, mistakes: list[str]
 ) -> dict[str, Any]:
     prefix = f"{where}." if where else ""
+    fields = group.applying(name)
     if where:
-        mistakes += [_unknown(where, key, fields) for key in given if key not in fields]
+        known = {**group.every(), **fields}
+        mistakes += [_unknown(where, key, known) for key in given if key not in known]
+        mistakes += [
+            f"{prefix}{key} = {value!r}: not a field of {name!r} (its fields: "
+            f"{', '.join(fields)}); leave it out, or --config.{prefix}{key}=none"
+            for key, value in given.items()
+            if key in known and key not in fields and value is not None
+        ]
     resolved: dict[str, Any] = {}
     for key, field in fields.items():
         value = given.get(key)
-        if not _applies(field, names):
-            if value is not None:
-                mine = ", ".join(k for k, f in fields.items() if _applies(f, names))
-                mistakes.append(
-                    f"{prefix}{key} = {value!r}: not a field of {'+'.join(names)!r} (its fields: "
-                    f"{mine}); leave it out, or --config.{prefix}{key}=none"
-                )
+        if value is not None:
+            resolved[key], mistake = _checked(value, field)
+            if mistake:
+                mistakes.append(f"{prefix}{key} = {value!r}: {mistake}")
             continue
-        if value is None:
-            resolved[key] = default = field.default_for(names)
-            needed = default is None or (key in given and field.only is None)
-            if needed and not field.optional:
-                mistakes.append(f"{prefix}{key} is missing: {field.meaning}")
-            continue
-        resolved[key], mistake = _checked(value, field)
-        if mistake:
-            mistakes.append(f"{prefix}{key} = {value!r}: {mistake}")
+        resolved[key] = field.default
+        emptied = key in given and key in group.own and field.where is None
+        if (field.default is None or emptied) and not field.optional:
+            mistakes.append(f"{prefix}{key} is missing: {field.meaning}")
     return resolved
-
-
-def _applies(field: Field, names: tuple[str, ...]) -> bool:
-    return field.only is None or not set(names).isdisjoint(field.only)
 
 
 def _checked(value: Any, field: Field) -> tuple[Any, str]:
     """Returns the value in the field's type, and what is wrong with it or ""."""
-    if field.kind is float and isinstance(value, str | int) and not isinstance(value, bool):
+    if field.kind is float and isinstance(value, str):
         try:
             value = parse_fraction(value)
         except ValueError as error:
             return value, str(error)
-    if field.kind is int and isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if field.kind is tuple and isinstance(value, list):
-        value = tuple(value)
-    if type(value) is not field.kind:
-        return value, f"must be {_article(field)}, it is of type {type(value).__name__}"
-    if isinstance(value, tuple) and not all(_is_size(entry) for entry in value):
-        return value, "must hold numbers of at least 0, such as (75, 90)"
-    if field.choices is not None and value not in field.choices:
-        return value, f"allowed: {', '.join(field.choices)}{nearest(str(value), field.choices)}"
-    if isinstance(value, int | float) and not _in_range(value, field):
-        return value, f"must be {_range(field)}: {field.meaning}"
-    return value, ""
-
-
-def _is_size(entry: Any) -> bool:
-    numeric = isinstance(entry, int | float) and not isinstance(entry, bool)
-    return numeric and 0 <= entry < math.inf
-
-
-def _in_range(value: float, field: Field) -> bool:
-    return (
-        math.isfinite(value)
-        and (field.low is None or value >= field.low)
-        and (field.high is None or value <= field.high)
-        and (field.above is None or value > field.above)
-    )
-
-
-def _article(field: Field) -> str:
-    names = {int: "a whole number", float: "a number", str: "text", tuple: "a tuple of numbers"}
-    return names.get(field.kind, "true or false")
-
-
-def _range(field: Field) -> str:
-    parts = ["finite"]
-    parts += [f"above {field.above:g}"] if field.above is not None else []
-    parts += [f"at least {field.low:g}"] if field.low is not None else []
-    parts += [f"at most {field.high:g}"] if field.high is not None else []
-    return ", ".join(parts) + (f" ({field.unit})" if field.unit else "")
+    value, words = field.check(value)
+    if words:
+        unit = f" ({field.unit})" if field.unit else ""
+        return value, f"must be {words}{unit}: {field.meaning}"
+    return value, field.choice_of(value)
 
 
 def _check_together(resolved: Mapping[str, Any], mistakes: list[str]) -> None:
     """What one field alone does not show."""
     for label, group in resolved["attacks"].items():
-        _check_ball(f"attacks.{label}", group, mistakes, FIXED_NORM.get(group.get("name", "")))
+        _check_ball(f"attacks.{label}", group, mistakes)
         if label in _RESERVED:
             mistakes.append(
                 f"attacks.{label}: {label!r} means something else in reports; rename it"
@@ -322,35 +318,55 @@ def _resolve_attack(
     where: str,
     given: Mapping[str, Any],
     ball: Mapping[str, Any] | None,
-    known: Iterable[str],
+    known: Iterable[str] | None,
     mistakes: list[str],
 ) -> dict[str, Any]:
     """Resolves an attack, which has the method's norm, and its epsilon where that is the same.
+
+    Without a method's, epsilon is what the attack's maker says, or 8/255 in linf; in l2 and l1
+    there is no usual one.
 
     Args:
         where: its place, for the messages.
         given: its fields.
         ball: the method's epsilon and norm, where it has them; None if they are wrong.
-        known: names of attacks.
+        known: names of attacks; None: all of the table.
         mistakes: added to.
     """
     given = {key: value for key, value in given.items() if value is not None}
-    own, theirs = FIXED_NORM.get(given.get("name", "")), (ball or {}).get("norm")
-    norm = own or given.get("norm", theirs or ATTACK["norm"].default)
-    if ball and norm == theirs:
-        given = {"epsilon": ball["epsilon"], **given}
-    if not own and theirs:
-        given = {"norm": norm, **given}
-    resolved = _resolve_named(where, ATTACK, given, "name", known, mistakes)
-    if ball is not None and norm in ("l2", "l1") and "epsilon" not in given:
-        mistakes.append(f"{where}.epsilon is missing: there is no usual one in {norm}")
+    try:
+        options = ATTACKS.options(given.get("name"))
+    except ValueError:
+        options = {}
+    theirs, usual = (ball or {}).get("norm"), None
+    if "norm" in options:
+        given = {"norm": theirs, **given} if theirs else given
+        norm = given.get("norm", options["norm"].default)
+    else:
+        norm = _norm_of(options) or theirs or "linf"
+    if "epsilon" in options and "epsilon" not in given:
+        usual = ball["epsilon"] if ball and norm == theirs else options["epsilon"].default
+        usual = 8 / 255 if usual is None and norm not in ("l2", "l1") else usual
+        if usual is not None:
+            given = {"epsilon": usual, **given}
+        elif ball is not None:
+            mistakes.append(f"{where}.epsilon is missing: there is no usual one in {norm}")
+    before = len(mistakes)
+    resolved = _resolve_named(where, ATTACKS, given, known, mistakes)
+    missing = f"{where}.epsilon is missing: "
+    if "epsilon" in options and usual is None:  # said above, or the method's mistake is
+        mistakes[before:] = [line for line in mistakes[before:] if not line.startswith(missing)]
     return resolved
 
 
-def _check_ball(
-    where: str, group: Mapping[str, Any], mistakes: list[str], norm: str | None = None
-) -> None:
-    norm = norm or group.get("norm", "linf")
+def _norm_of(options: Mapping[str, Field]) -> str:
+    """Returns the norm of an attack that has no other, "" where it is not said."""
+    return options["epsilon"].norm if "epsilon" in options else ""
+
+
+def _check_ball(where: str, group: Mapping[str, Any], mistakes: list[str]) -> None:
+    options = ATTACKS.options(group["name"]) if where.startswith("attacks.") and group else {}
+    norm = _norm_of(options) or group.get("norm", "linf")
     for name in ("epsilon", "step_size"):
         size = group.get(name)
         if norm == "linf" and isinstance(size, float) and size > 1.0:
@@ -362,18 +378,6 @@ def _check_ball(
 
 def _as_pixels(epsilon: float) -> str:
     return f"; did you mean {epsilon:g}/255?" if epsilon <= 255 else ""
-
-
-def _describe(prefix: str, name: str, field: Field) -> str:
-    allowed = "|".join(field.choices) if field.choices else field.kind.__name__
-    value = "absent" if field.default is None else _short(field.default)
-    notes = [f"in {field.unit}"] if field.unit else []
-    bounded = (field.low, field.high, field.above) != (None, None, None)
-    notes += [_range(field._replace(unit="")).removeprefix("finite, ")] if bounded else []
-    notes += [f"{_short(own)} for {name}" for name, own in field.defaults.items()]
-    notes += [f"only {', '.join(field.only)}"] if field.only else []
-    tail = f" ({'; '.join(notes)})" if notes else ""
-    return f"  {prefix + name:<32} {allowed:<12} {value:<14} {field.meaning}{tail}"
 
 
 def _short(value: Any) -> str:

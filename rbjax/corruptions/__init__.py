@@ -5,7 +5,8 @@ name at a severity of a profile; `jax.vmap` applies it to a batch. Images may ha
 width of at least 8 and any number of channels; the constants stay the profile's.
 
 A new one is a function `(key, image, *, <its constants>)` in a file of its kind, a line in
-`CORRUPTIONS` (`table.py`) and its numbers in `constants.py`; the contract suite then covers it.
+`CORRUPTIONS` (`table.py`) and its numbers in `constants.py`, or a maker `(*, severity, ...)`; the
+contract suite and `run_corruptions` then cover it.
 
 `run_corruptions` classifies a dataset under all of them.
 """
@@ -18,6 +19,7 @@ from rbjax.corruptions.table import (
     Corruption,
     create,
     default_severity,
+    is_by_severity,
     names,
     severities,
 )
@@ -34,6 +36,7 @@ __all__ = [
     "Progress",
     "create",
     "default_severity",
+    "is_by_severity",
     "names",
     "progress_bar",
     "published",

@@ -32,44 +32,65 @@ from rbjax.corruptions.constants import (
     Constants,
 )
 from rbjax.inputs import truncate
-from rbjax.tables import lookup, nearest
-from rbjax.typing import Array, Key
+from rbjax.options import Option
+from rbjax.tables import Table, lookup
+from rbjax.typing import Array, Key, Perturbation
 
 _MIN_SIDE = 8
 """Pixels along an image's shorter side."""
 
-CORRUPTIONS: dict[str, Callable[..., Array]] = {
-    "gaussian_noise": noise.gaussian_noise,
-    "shot_noise": noise.shot_noise,
-    "impulse_noise": noise.impulse_noise,
-    "speckle_noise": noise.speckle_noise,
-    "defocus_blur": blur.defocus_blur,
-    "glass_blur": glass.glass_blur,
-    "motion_blur": blur.motion_blur,
-    "zoom_blur": blur.zoom_blur,
-    "gaussian_blur": blur.gaussian_blur,
-    "snow": weather.snow,
-    "frost": frost.frost,
-    "fog": weather.fog,
-    "spatter": spatter.spatter,
-    "brightness": photometric.brightness,
-    "contrast": photometric.contrast,
-    "saturate": photometric.saturate,
-    "elastic_transform": elastic.elastic_transform,
-    "pixelate": digital.pixelate,
-    "jpeg_compression": digital.jpeg_compression,
-    "shear": mnist.shear,
-    "scale": mnist.scale,
-    "rotate": mnist.rotate,
-    "translate": mnist.translate,
-    "stripe": mnist.stripe,
-    "dotted_line": mnist.dotted_line,
-    "zigzag": mnist.zigzag,
-    "canny_edges": mnist.canny_edges,
-}
+
+class _Table(Table[Any]):
+    """Corruptions by name: published functions of an image, and makers from a severity."""
+
+    def options(self, name: str | Callable[..., Any]) -> dict[str, Option]:
+        """Returns the options of a corruption; published constants are none."""
+        maker = self.find(name) if isinstance(name, str) else name
+        options = super().options(maker)
+        if "severity" in inspect.signature(maker).parameters:
+            return options
+        return {option: said for option, said in options.items() if not said.required}
+
+
+CORRUPTIONS = _Table(
+    "corruption",
+    {
+        "gaussian_noise": noise.gaussian_noise,
+        "shot_noise": noise.shot_noise,
+        "impulse_noise": noise.impulse_noise,
+        "speckle_noise": noise.speckle_noise,
+        "defocus_blur": blur.defocus_blur,
+        "glass_blur": glass.glass_blur,
+        "motion_blur": blur.motion_blur,
+        "zoom_blur": blur.zoom_blur,
+        "gaussian_blur": blur.gaussian_blur,
+        "snow": weather.snow,
+        "frost": frost.frost,
+        "fog": weather.fog,
+        "spatter": spatter.spatter,
+        "brightness": photometric.brightness,
+        "contrast": photometric.contrast,
+        "saturate": photometric.saturate,
+        "elastic_transform": elastic.elastic_transform,
+        "pixelate": digital.pixelate,
+        "jpeg_compression": digital.jpeg_compression,
+        "shear": mnist.shear,
+        "scale": mnist.scale,
+        "rotate": mnist.rotate,
+        "translate": mnist.translate,
+        "stripe": mnist.stripe,
+        "dotted_line": mnist.dotted_line,
+        "zigzag": mnist.zigzag,
+        "canny_edges": mnist.canny_edges,
+    },
+    supplied=("profile", "severity"),
+    positional=2,
+)
 """The functions by name: (key, image, *, <constants in their order>, ...) -> image, not clipped.
 
-One that has a keyword `profile` is told the profile; keywords after the constants are options.
+One that has a keyword `profile` is told the profile; keywords after the constants are options.  One
+without published constants is a maker, (*, severity, ...) -> (key, image) -> image: it counts in
+every profile, at severities 1 to 5.
 """
 
 READERS = {"textures": frost.read_textures}
@@ -112,7 +133,7 @@ class Corruption:
 
 
 def create(
-    name: str,
+    name: str | Perturbation,
     *,
     severity: int | None = None,
     profile: str = "cifar",
@@ -122,7 +143,8 @@ def create(
     """Returns a corruption by name.
 
     Args:
-        name: a name in `CORRUPTIONS`, or TFDS's name of one.
+        name: a name in `CORRUPTIONS`, TFDS's name of one, or `package.module:maker` of a maker
+            (*, severity, ...) -> (key, image) -> image; or the change itself.
         severity: 1 to 5; left out, 3, and in the profile "mnist" the one at which MNIST-C
             publishes it. Corruptions that are published without one have severity 1 only.
         profile: whose constants, one of `PROFILES`.
@@ -142,24 +164,34 @@ def create(
     Source:
         Hendrycks and Dietterich 2019, arXiv 1903.12261; Mu and Gilmer 2019, arXiv 1906.02337.
     """
-    name, table = _published(name, profile)
+    if not isinstance(name, str):
+        if options:
+            raise ValueError(f"a corruption that is made already has no options; got {options}")
+        return Corruption(name, quantize=bool(quantize))
+    name = ALIASES.get(name, name)
+    last = 5 if is_by_severity(name) else len(_published(name, profile))
     if severity is None:
         severity = default_severity(name, profile)
-    severity = checks.integer(f"severity of {name}", severity, low=1, high=len(table))
-    constants = bind(name, table[severity - 1], profile)
-    own = [keyword for keyword in _keywords(name) if keyword not in (*constants, "profile")]
-    for option in options:
-        if option not in own:
-            allowed = ", ".join(own) or "none"
-            raise ValueError(
-                f"corruption {name!r} has no option {option!r}; allowed: {allowed}"
-                f"{nearest(option, own)}"
-            )
+    severity = checks.integer(f"severity of {name}", severity, low=1, high=last)
+    if is_by_severity(name):
+        change = CORRUPTIONS.create(name, options, severity=severity)
+        return Corruption(change, quantize=bool(quantize))
+    constants = bind(name, _published(name, profile)[severity - 1], profile)
+    CORRUPTIONS.check(name, CORRUPTIONS.options(name), options)
     options = {
         option: READERS[option](value) if option in READERS and value is not None else value
         for option, value in options.items()
     }
     return Corruption(CORRUPTIONS[name], tuple({**constants, **options}.items()), bool(quantize))
+
+
+def is_by_severity(name: str) -> bool:
+    """Returns whether a corruption is made from its severity alone, without published constants.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    return CORRUPTIONS.accepts(ALIASES.get(name, name), "severity")
 
 
 def bind(name: str, constants: Constants, profile: str) -> dict[str, Any]:
@@ -179,13 +211,14 @@ def bind(name: str, constants: Constants, profile: str) -> dict[str, Any]:
 
 
 def names(profile: str) -> tuple[str, ...]:
-    """Returns the corruptions that are published for a profile: 19, or MNIST-C's 15.
+    """Returns the corruptions of a profile: the 19 published, or MNIST-C's 15, and one's own.
 
     Raises:
         ValueError: for an unknown profile.
     """
     lookup(CONSTANTS, profile, what="profile")
-    return MNIST_C if profile == "mnist" else COMMON + EXTRA
+    published = MNIST_C if profile == "mnist" else COMMON + EXTRA
+    return (*published, *filter(is_by_severity, CORRUPTIONS))
 
 
 def severities(name: str, profile: str) -> tuple[int, ...]:
@@ -194,10 +227,14 @@ def severities(name: str, profile: str) -> tuple[int, ...]:
     Raises:
         ValueError: for an unknown name or profile.
     """
-    name, table = _published(name, profile)
+    name = ALIASES.get(name, name)
+    if is_by_severity(name):
+        lookup(CONSTANTS, profile, what="profile")
+        return (1, 2, 3, 4, 5)
+    last = len(_published(name, profile))
     if profile == "mnist" and name in MNIST_C:
         return (default_severity(name, profile),)
-    return tuple(range(1, len(table) + 1))
+    return tuple(range(1, last + 1))
 
 
 def default_severity(name: str, profile: str) -> int:
@@ -206,23 +243,24 @@ def default_severity(name: str, profile: str) -> int:
     Raises:
         ValueError: for an unknown name or profile.
     """
-    name, table = _published(name, profile)
+    name = ALIASES.get(name, name)
+    if is_by_severity(name):
+        return 3
+    last = len(_published(name, profile))
     published = MNIST_C_SEVERITIES if profile == "mnist" else {}
-    return published.get(name, min(3, len(table)))
+    return published.get(name, min(3, last))
 
 
 def _keywords(name: str) -> list[str]:
     return list(inspect.signature(CORRUPTIONS[name]).parameters)[2:]
 
 
-def _published(name: str, profile: str) -> tuple[str, tuple[tuple[float, ...], ...]]:
-    """Returns a corruption's own name and its constants, severity by severity."""
-    name = ALIASES.get(name, name)
-    lookup(CORRUPTIONS, name, what="corruption")
+def _published(name: str, profile: str) -> tuple[tuple[float, ...], ...]:
+    """Returns a corruption's constants, severity by severity."""
     table = lookup(CONSTANTS, profile, what="profile")
     if name not in table:
         others = [other for other in PROFILES if name in CONSTANTS[other]]
         raise ValueError(
             f"corruption {name!r} is not in profile {profile!r}; it is in: {', '.join(others)}"
         )
-    return name, table[name]
+    return table[name]

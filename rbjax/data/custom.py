@@ -10,16 +10,17 @@ import functools
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
 from rbjax.data import folders
-from rbjax.data.datasets import DatasetInfo
+from rbjax.data.datasets import DATASETS, DatasetInfo
 from rbjax.data.loading import Dataset, from_arrays
-from rbjax.tables import lookup
+from rbjax.options import Count, Range, checked
+from rbjax.tables import Table, lookup
 
 _MOST_IN_MEMORY = 2**30
 """Bytes; a larger folder of images is decoded while it is used."""
@@ -37,7 +38,7 @@ class Source(NamedTuple):
     """Where your own data are, and how they are read."""
 
     kind: str
-    """One of CUSTOM."""
+    """A name in CUSTOM, or `package.module:maker`."""
     path: str
     image_size: tuple[int, int] | None = None
     """Of a folder: height and width that images are scaled and cropped to; None: they are equal."""
@@ -45,6 +46,89 @@ class Source(NamedTuple):
     """Of a folder: 1 or 3, to which images are converted; None: those of the first one."""
     test_fraction: float = 0.2
     """Of a folder without splits: share of each class that is test."""
+    options: tuple[tuple[str, Any], ...] = ()
+    """Of a maker of arrays."""
+
+
+class Arrays(NamedTuple):
+    """A dataset as a maker of one's own returns it, or a dict of the same."""
+
+    train_images: np.ndarray
+    """(N, H, W) or (N, H, W, C) uint8."""
+    train_labels: np.ndarray
+    """(N,) integers in [0, K)."""
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    class_names: tuple[str, ...] | None = None
+    """K names; None: the numbers."""
+
+
+@checked
+def folder(
+    *,
+    path: str,
+    image_size: Annotated[tuple[int, int], Range(low=1, unit="pixels")] | None = None,
+    channels: Count | None = None,
+    test_fraction: Annotated[float, Range(above=0.0, high=0.9)] = 0.2,
+) -> Source:
+    """Returns one's own images, in a folder for each class.
+
+    Args:
+        path: of train/<class>/<image> and test/<class>/<image>, or <class>/<image>.
+        image_size: height and width that images are scaled and cut to; None: all have one size.
+        channels: 1 or 3 to turn images into; None: as the first.
+        test_fraction: share of each class that is test where the folder has no splits.
+
+    Returns:
+        Where they are, and how they are read.
+
+    Raises:
+        ValueError: for an option out of range.
+    """
+    if image_size is not None and (
+        len(image_size) != 2 or not all(side == int(side) for side in image_size)
+    ):
+        raise ValueError(
+            f"dataset.image_size = {image_size}: must be height and width, such as (64, 64)"
+        )
+    size = None if image_size is None else (int(image_size[0]), int(image_size[1]))
+    return Source("folder", path, size, channels, test_fraction)
+
+
+def npz(*, path: str) -> Source:
+    """Returns one's own arrays, in an .npz file.
+
+    Args:
+        path: of the file, with train_images, train_labels, test_images, test_labels and perhaps
+            class_names.
+
+    Returns:
+        Where they are.
+    """
+    return Source("npz", path)
+
+
+CUSTOM: Table[Any] = Table(
+    "dataset", {"folder": folder, "npz": npz}, supplied=("path",), described=DATASETS
+)
+"""Datasets by name: makers of a `Source`, or of `Arrays`, beside those that are described."""
+
+
+def source(name: str, options: Mapping[str, Any], *, path: str | None = None) -> Source:
+    """Returns where a dataset of one's own comes from.
+
+    Args:
+        name: of `CUSTOM`, or `package.module:maker`, whose maker returns `Arrays`.
+        options: the maker's own.
+        path: where a folder or an .npz file is.
+
+    Raises:
+        ValueError: for an unknown name, or an option that is unknown, missing or out of range.
+    """
+    if name in _READERS:
+        return CUSTOM.create(name, options, path=path)
+    CUSTOM.check(name, CUSTOM.options(name), options)
+    return Source(name, name, options=tuple(sorted(options.items())))
 
 
 def load(source: Source, split: str) -> Dataset:
@@ -91,7 +175,7 @@ def fingerprint(source: Source) -> str:
     Raises:
         ValueError: if there is nothing at the path, or no .npz file.
     """
-    return lookup(CUSTOM, source.kind, what="dataset").fingerprint(source)
+    return _READERS.get(source.kind, _MADE).fingerprint(source)
 
 
 class _Kind(NamedTuple):
@@ -103,7 +187,7 @@ class _Kind(NamedTuple):
 @functools.lru_cache(maxsize=4)
 def _load(source: Source, stamp: str, split: str) -> Dataset:
     """`load`, once for each content: `stamp` is its fingerprint."""
-    images, labels, class_names = CUSTOM[source.kind].read(source, split)
+    images, labels, class_names = _READERS.get(source.kind, _MADE).read(source, split)
     if split == "test":
         known = _load(source, stamp, "train").info
         known = known._replace(num_examples={**known.num_examples, "test": len(labels)})
@@ -161,6 +245,18 @@ def _read_npz(source: Source, split: str) -> tuple[Any, np.ndarray, tuple[str, .
             names = _names(arrays, where)
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise ValueError(f"{where}: cannot be read ({error})") from None
+    return _check_split(images, labels, train_labels, names, split, where)
+
+
+def _check_split(
+    images: np.ndarray,
+    labels: np.ndarray,
+    train_labels: np.ndarray,
+    names: tuple[str, ...] | None,
+    split: str,
+    where: str,
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Returns images (N, H, W, C), labels (N,) and class names, refused if they do not fit."""
     images = images[..., None] if images.ndim == 3 else images
     labels, train_labels = (_whole(x, where) for x in (labels, train_labels))
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) != len(labels):
@@ -245,8 +341,40 @@ def _fingerprint_folder(source: Source) -> str:
     return folders.fingerprint(source.path)
 
 
-CUSTOM: dict[str, _Kind] = {
+@functools.lru_cache(maxsize=2)
+def _make(source: Source) -> Arrays:
+    """Returns the arrays of a maker, made once."""
+    made = CUSTOM.create(source.kind, dict(source.options))
+    if isinstance(made, Mapping):
+        made = tuple(made.get(field) for field in Arrays._fields)
+    where = f"dataset {source.kind!r}"
+    if not isinstance(made, tuple) or not 4 <= len(made) <= 5 or any(x is None for x in made[:4]):
+        fields = ", ".join(Arrays._fields)
+        raise ValueError(f"{where}: must return {fields}; see data.custom.Arrays")
+    images, labels, test_images, test_labels = (np.asarray(array) for array in made[:4])
+    return Arrays(images, labels, test_images, test_labels, *made[4:])
+
+
+def _read_made(source: Source, split: str) -> tuple[Any, np.ndarray, tuple[str, ...]]:
+    arrays = _make(source)
+    images, labels = getattr(arrays, f"{split}_images"), getattr(arrays, f"{split}_labels")
+    names = tuple(map(str, arrays.class_names)) if arrays.class_names is not None else None
+    return _check_split(
+        images, labels, arrays.train_labels, names, split, f"dataset {source.kind!r}"
+    )
+
+
+def _fingerprint_made(source: Source) -> str:
+    """Returns a digest of the arrays themselves."""
+    digest = hashlib.sha256(repr(_make(source).class_names).encode())
+    for array in _make(source)[:4]:
+        digest.update(f"{array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
+
+
+_READERS = {
     "folder": _Kind(_read_folder, _fingerprint_folder),
     "npz": _Kind(_read_npz, _fingerprint_npz),
 }
-"""The kinds of your own data, by `dataset.name`."""
+_MADE = _Kind(_read_made, _fingerprint_made)

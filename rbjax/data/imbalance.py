@@ -7,26 +7,29 @@ arXiv:1710.05381) define the exponential, step and linear profiles.
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from rbjax.data.order import priorities
-from rbjax.tables import lookup
+from rbjax.options import Count, Range, Share, checked, validate
+from rbjax.tables import Table
+
+Classes = Annotated[int, Range(low=2)]
+Ratio = Annotated[float, Range(low=1.0)]
 
 # Counts that are whole in exact arithmetic stay whole in floating point.
 _SLACK = 1e-6
 
 
-def balanced(*, num_max: int, num_classes: int) -> np.ndarray:
+@checked
+def balanced(*, num_max: Count, num_classes: Classes) -> np.ndarray:
     """Returns equal class counts.
 
     Args:
-        num_max: examples of each class, at least 1.
-        num_classes: K, at least 2.
+        num_max: count of every class; left out, each keeps all it has.
+        num_classes: K.
 
     Returns:
         (K,) int64.
@@ -34,16 +37,16 @@ def balanced(*, num_max: int, num_classes: int) -> np.ndarray:
     Raises:
         ValueError: if an argument is out of range.
     """
-    _check_size(num_max, num_classes)
     return np.full(num_classes, num_max, np.int64)
 
 
+@checked
 def exponential(
     *,
-    num_max: int,
-    num_classes: int,
-    imbalance_ratio: float | None = None,
-    decay: float | None = None,
+    num_max: Count,
+    num_classes: Classes,
+    imbalance_ratio: Ratio | None = None,
+    decay: Annotated[float, Range(above=0.0, high=1.0)] | None = None,
 ) -> np.ndarray:
     """Returns class counts that fall exponentially.
 
@@ -51,10 +54,10 @@ def exponential(
     ratio given instead, decay = imbalance_ratio**(-1 / (K - 1)).  Both give the same counts.
 
     Args:
-        num_max: examples of class 0, at least 1.
-        num_classes: K, at least 2.
-        imbalance_ratio: count of class 0 over that of class K - 1, at least 1.
-        decay: in (0, 1].  Give one of the two.
+        num_max: count of the largest class, class 0; left out, what there is of the scarcest.
+        num_classes: K.
+        imbalance_ratio: largest class count over the smallest.
+        decay: lambda of P1, n_i = num_max * lambda**i, in place of the ratio.
 
     Returns:
         (K,) int64.
@@ -65,20 +68,20 @@ def exponential(
     Source:
         Cui et al., 2019, arXiv:1901.05555 (long-tailed CIFAR).
     """
-    _check_size(num_max, num_classes)
     decay = _decay(num_classes, imbalance_ratio, decay)
     return _filled(num_max * decay ** np.arange(num_classes) + _SLACK)
 
 
-def linear(*, num_max: int, num_classes: int, imbalance_ratio: float) -> np.ndarray:
+@checked
+def linear(*, num_max: Count, num_classes: Classes, imbalance_ratio: Ratio) -> np.ndarray:
     """Returns class counts that fall linearly.
 
     n_i = floor(n_max - (n_max - n_min) i / (K - 1) + 1/2), n_min = n_max / imbalance_ratio.
 
     Args:
-        num_max: examples of class 0, at least 1.
-        num_classes: K, at least 2.
-        imbalance_ratio: count of class 0 over that of class K - 1, at least 1.
+        num_max: count of the largest class, class 0; left out, what there is of the scarcest.
+        num_classes: K.
+        imbalance_ratio: largest class count over the smallest.
 
     Returns:
         (K,) int64.
@@ -89,14 +92,14 @@ def linear(*, num_max: int, num_classes: int, imbalance_ratio: float) -> np.ndar
     Source:
         Buda et al., 2018, arXiv:1710.05381 (linear imbalance).
     """
-    _check_size(num_max, num_classes)
-    num_min = num_max / _checked_ratio(imbalance_ratio)
+    num_min = num_max / imbalance_ratio
     steps = np.arange(num_classes) / (num_classes - 1)
     return _filled(num_max - (num_max - num_min) * steps + 0.5 + _SLACK)
 
 
+@checked
 def step(
-    *, num_max: int, num_classes: int, imbalance_ratio: float, minority_fraction: float = 0.5
+    *, num_max: Count, num_classes: Classes, imbalance_ratio: Ratio, minority_fraction: Share = 0.5
 ) -> np.ndarray:
     """Returns class counts of two sizes.
 
@@ -104,10 +107,10 @@ def step(
     floor(n_max / imbalance_ratio).
 
     Args:
-        num_max: examples of each large class, at least 1.
-        num_classes: K, at least 2.
-        imbalance_ratio: a large class over a small one, at least 1.
-        minority_fraction: share of the classes that are small, in [0, 1].
+        num_max: count of each large class; left out, what there is of the scarcest.
+        num_classes: K.
+        imbalance_ratio: largest class count over the smallest.
+        minority_fraction: share of the classes that are small.
 
     Returns:
         (K,) int64.
@@ -119,17 +122,18 @@ def step(
         Buda et al., 2018, arXiv:1710.05381 (step imbalance); with half of the classes small,
         Cao et al., 2019, arXiv:1906.07413.
     """
-    _check_size(num_max, num_classes)
-    ratio = _checked_ratio(imbalance_ratio)
-    if not _number(minority_fraction) or not 0.0 <= minority_fraction <= 1.0:
-        raise ValueError(f"minority_fraction = {minority_fraction!r}: must be in [0, 1]")
     num_large = math.floor(num_classes * (1.0 - minority_fraction) + _SLACK)
     large = np.arange(num_classes) < num_large
-    return _filled(np.where(large, float(num_max), num_max / ratio) + _SLACK)
+    return _filled(np.where(large, float(num_max), num_max / imbalance_ratio) + _SLACK)
 
 
+@checked
 def target(
-    *, num_classes: int, target_class: int, target_count: int, other_count: int
+    *,
+    num_classes: Classes,
+    target_class: Annotated[int, Range(low=0)] = 0,
+    target_count: Count,
+    other_count: Count,
 ) -> np.ndarray:
     """Returns class counts that are equal but for one class.
 
@@ -137,10 +141,10 @@ def target(
     other class to 1,000.
 
     Args:
-        num_classes: K, at least 2.
+        num_classes: K.
         target_class: the class that differs, in [0, K).
-        target_count: its examples, at least 1.
-        other_count: the examples of each other class, at least 1.
+        target_count: examples of that class; left out, all there are.
+        other_count: examples of each other class; left out, all there are.
 
     Returns:
         (K,) int64.
@@ -152,15 +156,19 @@ def target(
         Possas and Zhou, "Effectiveness of adversarial learning on class-imbalanced convolutional
         neural networks", section 3.2.
     """
-    _check_size(other_count, num_classes, "other_count")
-    _check_size(target_count, num_classes, "target_count")
     _check_class(target_class, num_classes)
     counts = np.full(num_classes, other_count, np.int64)
     counts[target_class] = target_count
     return counts
 
 
-def power(*, class_counts: np.ndarray, power: float, num_max: int | None = None) -> np.ndarray:
+@checked
+def power(
+    *,
+    class_counts: np.ndarray,
+    power: Annotated[float, Range(low=0.0, high=10.0)] = 1.0,
+    num_max: Count | None = None,
+) -> np.ndarray:
     """Returns class counts that sharpen or relax the imbalance a dataset has by nature.
 
     n'_c = floor(m (n_c / n_max)**power + 1e-6), n_max the largest count.  1 keeps the proportions,
@@ -170,8 +178,9 @@ def power(*, class_counts: np.ndarray, power: float, num_max: int | None = None)
 
     Args:
         class_counts: (K,) the examples there are of each class, at least 1.
-        power: at least 0.
-        num_max: examples of the largest class, at least 1.
+        power: of the natural imbalance: 0 makes classes equal, 1/2 halves it on a logarithmic
+            scale.
+        num_max: count of the largest class; None: the most there can be.
 
     Returns:
         (K,) int64.
@@ -182,21 +191,18 @@ def power(*, class_counts: np.ndarray, power: float, num_max: int | None = None)
     counts = np.asarray(class_counts, np.float64)
     if counts.min() < 1:
         raise ValueError(f"class {int(np.argmin(counts))} has no examples; must be at least 1")
-    if not _number(power) or power < 0:
-        raise ValueError(f"power = {power!r}: must be finite and at least 0")
     shares = counts / counts.max()
     largest = counts.max() * min(1.0, shares.min() ** (1.0 - power))
     if num_max is not None:
-        _check_size(num_max, len(counts))
         largest = num_max
     return _filled(largest * shares**power + _SLACK)
 
 
-def create(name: str, *, class_counts: np.ndarray, **options: Any) -> np.ndarray:
+def create(name: str | np.ndarray, *, class_counts: np.ndarray, **options: Any) -> np.ndarray:
     """Returns a profile's class counts for a dataset.
 
     Args:
-        name: one of PROFILES.
+        name: one of PROFILES, or `package.module:maker`; or the counts themselves, (K,).
         class_counts: (K,) the examples there are of each class.
         **options: the profile's own; one that is None counts as not given.  `num_max` is then the
             count of the scarcest class, and for "balanced" every class keeps all it has;
@@ -209,27 +215,30 @@ def create(name: str, *, class_counts: np.ndarray, **options: Any) -> np.ndarray
         ValueError: if the name or an option is unknown, a value is out of range, or a class has
             fewer examples than asked for.
     """
-    profile = lookup(PROFILES, name, what="imbalance profile")
     class_counts = np.asarray(class_counts, np.int64)
-    allowed = dict.fromkeys(inspect.signature(profile).parameters)
-    for given in ("num_classes", "class_counts"):
-        allowed.pop(given, None)
-    for key in options:
-        lookup(allowed, key, what=f"option of the imbalance profile {name!r},")
-    options = {key: value for key, value in options.items() if value is not None}
-    if name == "target":
-        counts = _target_of(class_counts, **options)
-    elif name == "balanced" and "num_max" not in options:
-        counts = class_counts.copy()
-    elif name == "power":
-        _require(name, options, profile)
-        counts = power(class_counts=class_counts, **options)
+    if not isinstance(name, str):
+        counts = np.asarray(name, np.int64)
     else:
-        options.setdefault("num_max", int(class_counts.min()))
-        _require(name, options, profile)
-        counts = profile(num_classes=len(class_counts), **options)
+        options = {key: value for key, value in options.items() if value is not None}
+        counts = _of_profile(name, class_counts, options)
     _check_available(counts, class_counts)
     return counts
+
+
+def _of_profile(name: str, class_counts: np.ndarray, options: dict[str, Any]) -> np.ndarray:
+    """Returns a profile's counts, what was left out taken from the counts there are."""
+    own = PROFILES.options(name)
+    left_out = [option for option in PROFILES.derived if option in own and option not in options]
+    PROFILES.check(name, own, [*options, *left_out])
+    options = validate(own, options)
+    if name == "target":
+        return _target_of(class_counts, **options)
+    if name == "balanced" and left_out:
+        return class_counts.copy()
+    if "num_max" in left_out and own["num_max"].required:
+        options["num_max"] = int(class_counts.min())
+    supplied = {"num_classes": len(class_counts), "class_counts": class_counts}
+    return PROFILES.create(name, options, **supplied)
 
 
 def select(
@@ -266,14 +275,19 @@ def select(
     return np.sort(np.concatenate(picked)).astype(np.int64)
 
 
-PROFILES: dict[str, Callable[..., np.ndarray]] = {
-    "balanced": balanced,
-    "exponential": exponential,
-    "linear": linear,
-    "power": power,
-    "step": step,
-    "target": target,
-}
+PROFILES: Table[np.ndarray] = Table(
+    "imbalance profile",
+    {
+        "balanced": balanced,
+        "exponential": exponential,
+        "linear": linear,
+        "power": power,
+        "step": step,
+        "target": target,
+    },
+    supplied=("num_classes", "class_counts"),
+    derived=("num_max", "target_count", "other_count"),
+)
 
 LEVELS: dict[str, tuple[str, dict[str, float]]] = {
     "balanced": ("balanced", {}),
@@ -298,11 +312,9 @@ def _target_of(
     _check_class(target_class, num_classes)
     counts = class_counts.copy()
     if other_count is not None:
-        _check_size(other_count, num_classes, "other_count")
         counts[:] = other_count
         counts[target_class] = class_counts[target_class]
     if target_count is not None:
-        _check_size(target_count, num_classes, "target_count")
         counts[target_class] = target_count
     return counts
 
@@ -312,37 +324,16 @@ def _decay(num_classes: int, imbalance_ratio: float | None, decay: float | None)
     if imbalance_ratio is not None and decay is not None:
         raise ValueError("give imbalance_ratio or decay, one of the two; both given")
     if imbalance_ratio is not None:
-        return _checked_ratio(imbalance_ratio) ** (-1.0 / (num_classes - 1))
+        return imbalance_ratio ** (-1.0 / (num_classes - 1))
     if decay is None:
         raise ValueError("give imbalance_ratio or decay, one of the two; none given")
-    if not _number(decay) or not 0.0 < decay <= 1.0:
-        raise ValueError(f"decay = {decay!r}: must be above 0 and at most 1")
-    return float(decay)
-
-
-def _number(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        return False
-    return math.isfinite(value)
-
-
-def _check_size(count: int, num_classes: int, name: str = "num_max") -> None:
-    for field, value, low in ((name, count, 1), ("num_classes", num_classes, 2)):
-        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if not whole or value < low:
-            raise ValueError(f"{field} = {value!r}: must be an integer of at least {low}")
+    return decay
 
 
 def _check_class(target_class: int, num_classes: int) -> None:
     whole = isinstance(target_class, int | np.integer) and not isinstance(target_class, bool)
     if not whole or not 0 <= target_class < num_classes:
         raise ValueError(f"target_class = {target_class!r}: must be in 0..{num_classes - 1}")
-
-
-def _checked_ratio(imbalance_ratio: float) -> float:
-    if not _number(imbalance_ratio) or imbalance_ratio < 1.0:
-        raise ValueError(f"imbalance_ratio = {imbalance_ratio!r}: must be finite and at least 1")
-    return float(imbalance_ratio)
 
 
 def _filled(counts: np.ndarray) -> np.ndarray:
@@ -355,13 +346,6 @@ def _filled(counts: np.ndarray) -> np.ndarray:
             "lower the imbalance or raise num_max"
         )
     return counts
-
-
-def _require(name: str, options: dict[str, Any], profile: Callable[..., np.ndarray]) -> None:
-    for key, parameter in inspect.signature(profile).parameters.items():
-        known = key in ("num_classes", "class_counts")
-        if not known and parameter.default is parameter.empty and key not in options:
-            raise ValueError(f"the imbalance profile {name!r} needs {key}")
 
 
 def _check_available(asked: np.ndarray, available: np.ndarray) -> None:

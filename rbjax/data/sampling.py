@@ -15,6 +15,8 @@ import numpy as np
 
 from rbjax import checks
 from rbjax.data.order import epoch_order, priorities
+from rbjax.options import Share, checked
+from rbjax.tables import Table
 
 
 class Sampler(Protocol):
@@ -112,14 +114,15 @@ def square_root(
     return _drawn(np.sqrt, labels, seed, epoch, batch_size, num_steps)
 
 
-def effective_number(*, beta: float = 0.9999) -> Sampler:
+@checked
+def effective_number(*, beta: Share = 0.9999) -> Sampler:
     """Makes the sampler whose rows are drawn in proportion to `(1 - beta) / (1 - beta**n_c)`.
 
     A class is drawn with `p_c ~ n_c (1 - beta) / (1 - beta**n_c)`: as often as it occurs for beta
     0, every class alike for beta 1 (the limit).  Within a class as `square_root`.
 
     Args:
-        beta: in [0, 1].
+        beta: of the effective number of samples (Cui et al. 2019).
 
     Returns:
         A sampler.
@@ -131,7 +134,6 @@ def effective_number(*, beta: float = 0.9999) -> Sampler:
     "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss", 2019,
     arXiv:1906.07413.
     """
-    beta = checks.real("beta", beta, high=1.0)
 
     def weights(counts: np.ndarray) -> np.ndarray:
         if beta == 0:
@@ -174,20 +176,33 @@ def deferred(sampler: Sampler, *, start_epoch: int) -> Sampler:
     return switched
 
 
-SAMPLERS: dict[str, Callable[..., Sampler]] = {
-    "uniform": lambda: uniform,
-    "class_aware": lambda: class_aware,
-    "square_root": lambda: square_root,
-    "effective_number": effective_number,
-}
+def _without_options(sampler: Sampler) -> Callable[[], Sampler]:
+    """Returns the maker of a sampler that has none."""
+
+    def maker() -> Sampler:
+        return sampler
+
+    maker.__doc__ = sampler.__doc__
+    return maker
+
+
+SAMPLERS: Table[Sampler] = Table(
+    "sampler",
+    {
+        "uniform": _without_options(uniform),
+        "class_aware": _without_options(class_aware),
+        "square_root": _without_options(square_root),
+        "effective_number": effective_number,
+    },
+)
 """Name -> maker."""
 
 
-def create(name: str, *, start_epoch: int = 0, **options: float) -> Sampler:
+def create(name: str | Sampler, *, start_epoch: int = 0, **options: float) -> Sampler:
     """Returns a sampler by name.
 
     Args:
-        name: a name in `SAMPLERS`.
+        name: a name in `SAMPLERS`, or `package.module:maker`; or a sampler.
         start_epoch: uniform before this epoch, counted from 0.
         **options: the maker's keywords.
 
@@ -197,7 +212,9 @@ def create(name: str, *, start_epoch: int = 0, **options: float) -> Sampler:
     Raises:
         ValueError: for an unknown name or option, or a value out of its range.
     """
-    sampler = checks.make(SAMPLERS, name, options, what="sampler")
+    if not isinstance(name, str) and options:
+        raise ValueError(f"a sampler that is made already has no options; got {options}")
+    sampler = SAMPLERS.create(name, options) if isinstance(name, str) else name
     return deferred(sampler, start_epoch=start_epoch) if start_epoch else sampler
 
 

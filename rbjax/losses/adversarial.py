@@ -154,6 +154,9 @@ LOSSES: dict[str, LossFn] = {
 """What an attack may climb, by name: all but "kl" are of the labels; it is of the logits of the
 image as it is."""
 
+Climbed = Literal["cross_entropy", "margin", "dlr", "kl"]
+"""A name in `LOSSES`."""
+
 Direction = Literal["ascent", "descent"]
 
 

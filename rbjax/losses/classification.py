@@ -6,7 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from rbjax.checks import real
+from rbjax.options import Share, checked
 from rbjax.typing import Array, LossFn
 
 
@@ -27,13 +27,14 @@ def softmax_cross_entropy(logits: Array, labels: Array) -> Array:
     return -jnp.take_along_axis(log_probabilities, labels[:, None], axis=1, mode="fill")[:, 0]
 
 
-def cross_entropy(*, label_smoothing: float = 0.0) -> LossFn:
+@checked
+def cross_entropy(*, label_smoothing: Share = 0.0) -> LossFn:
     """Returns the cross-entropy with part of the mass given to all classes alike.
 
     `(1 - s) (-log p_y) + s (1/K) sum_j (-log p_j)`, `p = softmax(z)`.
 
     Args:
-        label_smoothing: s, in [0, 1].
+        label_smoothing: s, the mass given to all classes alike.
 
     Returns:
         (logits (B, K), labels (B,)) -> (B,) float32.
@@ -44,7 +45,7 @@ def cross_entropy(*, label_smoothing: float = 0.0) -> LossFn:
     Source: Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", 2015,
     arXiv:1512.00567, section 7.
     """
-    smoothing = real("label_smoothing", label_smoothing, high=1.0)
+    smoothing = label_smoothing
 
     def loss(logits: Array, labels: Array) -> Array:
         hard = softmax_cross_entropy(logits, labels)

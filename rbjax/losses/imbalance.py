@@ -7,14 +7,15 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from rbjax.checks import real
 from rbjax.losses.classification import softmax_cross_entropy
+from rbjax.options import Share, checked
 from rbjax.typing import Array, LossFn
 
 Counts = Sequence[int] | np.ndarray | Array
 
 
-def class_balanced_weights(class_counts: Counts, *, beta: float = 0.9999) -> np.ndarray:
+@checked
+def class_balanced_weights(class_counts: Counts, *, beta: Share = 0.9999) -> np.ndarray:
     """Returns the weight of each class by its effective number of examples.
 
     `w_c = K v_c / sum_j v_j`, `v_c = (1 - beta) / (1 - beta**n_c)`: all ones for beta 0, inversely
@@ -34,7 +35,6 @@ def class_balanced_weights(class_counts: Counts, *, beta: float = 0.9999) -> np.
     arXiv:1901.05555, equations 2 and 5.
     """
     counts = _checked(class_counts)
-    beta = real("beta", beta, high=1.0)
     if beta == 1:
         inverse = 1 / counts
     elif beta == 0:
@@ -44,14 +44,15 @@ def class_balanced_weights(class_counts: Counts, *, beta: float = 0.9999) -> np.
     return inverse * len(counts) / inverse.sum()
 
 
-def class_balanced(class_counts: Counts, *, beta: float = 0.9999) -> LossFn:
+@checked
+def class_balanced(class_counts: Counts, *, beta: Share = 0.9999) -> LossFn:
     """Returns the cross-entropy weighted by the effective number of examples of the class.
 
     `w_y (-log softmax(z)_y)`, the weights those of `class_balanced_weights`.
 
     Args:
         class_counts: (K,) examples of each class in training, each at least 1.
-        beta: in [0, 1].
+        beta: of the effective number of samples (Cui et al. 2019).
 
     Returns:
         (logits (B, K), labels (B,)) -> (B,) float32; its mean over a batch is divided by the

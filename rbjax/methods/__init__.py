@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from rbjax.methods.pgd import pgd
 from rbjax.methods.standard import standard
 from rbjax.methods.trades import trades
 from rbjax.methods.universal import universal
-from rbjax.tables import lookup
+from rbjax.tables import Table
 from rbjax.training.method import (
     ClassSums,
     Epoch,
@@ -39,28 +38,29 @@ __all__ = [
     "universal",
 ]
 
-METHODS: dict[str, Callable[..., Method]] = {
-    "standard": standard,
-    "pgd": pgd,
-    "universal": universal,
-    "trades": trades,
-}
+METHODS: Table[Method] = Table(
+    "method", {"standard": standard, "pgd": pgd, "universal": universal, "trades": trades}
+)
 
 
-def create(name: str, **options: Any) -> Method:
+def create(name: str | Method, **options: Any) -> Method:
     """Returns a training method by name.
 
     Args:
-        name: of `METHODS`.
+        name: of `METHODS`, or `package.module:maker`; or a method, which is returned.
         **options: the keywords of its maker.
 
     Returns:
         The method.
 
     Raises:
-        ValueError: if the name is unknown.
+        ValueError: if the name is unknown, or an option unknown or out of range.
     """
-    return lookup(METHODS, name, what="method")(**options)
+    if not isinstance(name, str):
+        if options:
+            raise ValueError(f"a method that is made already has no options; got {options}")
+        return name
+    return METHODS.create(name, options)
 
 
 def check_mixup(method: Method, name: str, alpha: float) -> None:

@@ -25,7 +25,7 @@ def pgd(
     min_w E max_{|d| <= epsilon} loss(f_w(x + d), y), the maximum by projected gradient ascent.
 
     Args:
-        epsilon: radius of the ball.
+        epsilon: radius of the ball; at most 1 in linf, any positive size in l2.
         step_size: length of one step; None: epsilon / 4, as in 8/255 and 2/255.
         num_steps: steps of the attack.
         norm: of the ball.

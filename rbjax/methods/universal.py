@@ -31,7 +31,7 @@ def universal(
     pixel at the edge of the box still moves delta.
 
     Args:
-        epsilon: radius of the ball.
+        epsilon: radius of the ball; at most 1 in linf, any positive size in l2.
         step_size: length of delta's step; None: epsilon, as in the paper.
         norm: of the ball.
         form: "simultaneous" takes both gradients from one pass (algorithm 4, no dearer than

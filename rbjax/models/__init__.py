@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from rbjax.models import outside
 from rbjax.models.lenet5 import LeNet5
 from rbjax.models.lenet_modern import LeNetModern
 from rbjax.models.mlp import MLP
@@ -18,31 +18,34 @@ from rbjax.models.model import Classifier, Model, Variables, from_module
 from rbjax.models.resnet18 import ResNet18
 from rbjax.models.simple_cnn import SimpleCNN
 from rbjax.models.vgg_p5 import VGGP5
-from rbjax.tables import lookup, nearest
+from rbjax.options import validate
+from rbjax.tables import Table
 
 __all__ = ["DTYPES", "MODELS", "Model", "Variables", "create", "options_of"]
 
-MODELS: dict[str, Callable[..., nn.Module]] = {
-    "simple_cnn": SimpleCNN,
-    "mlp": MLP,
-    "lenet5": LeNet5,
-    "lenet_modern": LeNetModern,
-    "lenet_no_batch_norm": functools.partial(LeNetModern, batch_norm=False),
-    "lenet_no_dropout": functools.partial(LeNetModern, pool_dropout=False),
-    "lenet_conv_pool": functools.partial(LeNetModern, pooling="conv"),
-    "lenet_average_pool": functools.partial(LeNetModern, pooling="average"),
-    "vgg_p5": VGGP5,
-    "resnet18": ResNet18,
-}
+MODELS: Table[nn.Module] = Table(
+    "model",
+    {
+        "simple_cnn": SimpleCNN,
+        "mlp": MLP,
+        "lenet5": LeNet5,
+        "lenet_modern": LeNetModern,
+        "lenet_no_batch_norm": functools.partial(LeNetModern, has_batch_norm=False),
+        "lenet_no_dropout": functools.partial(LeNetModern, pool_dropout=False),
+        "lenet_conv_pool": functools.partial(LeNetModern, pooling="conv"),
+        "lenet_average_pool": functools.partial(LeNetModern, pooling="average"),
+        "vgg_p5": VGGP5,
+        "resnet18": ResNet18,
+    },
+    supplied=("num_classes", "image_shape", "dtype", "axis_name"),
+)
 """Name -> constructor of the backbone."""
 
 DTYPES = ("float32", "bfloat16")
 
-_OF_CREATE = ("dtype", "axis_name", "parent", "name")
-
 
 def create(
-    name: str,
+    name: str | nn.Module,
     *,
     num_classes: int,
     image_shape: Sequence[int],
@@ -55,7 +58,8 @@ def create(
     """Returns a model by name, the same object for the same arguments.
 
     Args:
-        name: a name in `MODELS`.
+        name: a name in `MODELS`, or `package.module:Module` or a module of one's own: any Flax
+            Linen module, see `outside.adapt`.
         num_classes: K, at least 2.
         image_shape: (H, W, C).
         mean: C values in [0, 1] units, subtracted inside the model.
@@ -72,17 +76,14 @@ def create(
     Raises:
         ValueError: for an unknown name or option, or a value out of its range.
     """
-    lookup(MODELS, name, what="model")
-    defaults = options_of(name)
-    for option in options:
-        if option not in defaults:
-            allowed = (", ".join(defaults) or "none") + nearest(option, defaults)
-            raise ValueError(f"model {name!r} has no option {option!r}; allowed: {allowed}")
+    if isinstance(name, nn.Module) and options:
+        raise ValueError(f"a module that is made already has no options; got {options}")
+    values: dict[str, Any] = {}
+    if isinstance(name, str):
+        own = MODELS.options(name)
+        MODELS.check(name, own, options)
+        values = {**options_of(name), **validate(own, options)}
     _check(num_classes, image_shape, mean, std, dtype)
-    values = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in {**defaults, **options}.items()
-    }
     height, width, channels = (int(size) for size in image_shape)
     return _create(
         name,
@@ -100,23 +101,18 @@ def options_of(name: str) -> dict[str, Any]:
     """Returns an architecture's own options and their defaults.
 
     Args:
-        name: a name in `MODELS`.
+        name: a name in `MODELS`, or `package.module:Module`.
 
     Returns:
-        Option -> default; what the name itself settles is left out.
+        Option -> default; what the name itself settles, and what has no default, is left out.
     """
-    constructor = MODELS[name]
-    settled = constructor.keywords if isinstance(constructor, functools.partial) else {}
-    return {
-        parameter.name: parameter.default
-        for parameter in inspect.signature(constructor).parameters.values()
-        if parameter.name not in _OF_CREATE and parameter.name not in settled
-    }
+    options = MODELS.options(name)
+    return {option: said.default for option, said in options.items() if not said.required}
 
 
 @functools.cache
 def _create(
-    name: str,
+    name: str | nn.Module,
     num_classes: int,
     image_shape: tuple[int, int, int],
     mean: tuple[float, ...],
@@ -125,18 +121,26 @@ def _create(
     axis_name: str | None,
     options: tuple[tuple[str, Any], ...],
 ) -> Model:
-    constructor = MODELS[name]
-    keywords = dict(options)
-    if "axis_name" in inspect.signature(constructor).parameters:
-        keywords["axis_name"] = axis_name
-    backbone = constructor(dtype=jnp.dtype(dtype), **keywords)
-    size = backbone.min_size
+    number, made = jnp.dtype(dtype), name
+    if isinstance(made, str):
+        made = MODELS.create(
+            made,
+            dict(options),
+            num_classes=num_classes,
+            image_shape=image_shape,
+            dtype=number,
+            axis_name=axis_name,
+        )
+    title = name if isinstance(name, str) else type(name).__name__
+    if not hasattr(made, "min_size"):
+        classifier = outside.adapt(made, title, num_classes, image_shape, mean, std, number)
+        return from_module(title, classifier, image_shape)
+    size = getattr(made, "min_size", 1)
     if min(image_shape[:2]) < size:
         raise ValueError(
-            f"image_shape is {image_shape}; model {name} needs {size} x {size} or more"
+            f"image_shape is {image_shape}; model {title} needs {size} x {size} or more"
         )
-    module = Classifier(backbone, num_classes, mean, std, jnp.dtype(dtype))
-    return from_module(name, module, image_shape)
+    return from_module(title, Classifier(made, num_classes, mean, std, number), image_shape)
 
 
 def _check(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from rbjax.models.dropout import Dropout
+from rbjax.options import cached_options, validate
 from rbjax.typing import Array, Key
-
-POOLINGS = ("max", "average", "conv")
 
 
 class LeNetModern(nn.Module):
@@ -27,18 +26,17 @@ class LeNetModern(nn.Module):
 
     min_size: ClassVar[int] = 25
 
-    batch_norm: bool = True
+    has_batch_norm: bool = True
     """Whether there is batch norm."""
     pool_dropout: bool = True
     """Whether dropout follows the pools; the authors' "no dropout" keeps the one at the end."""
-    pooling: str = "max"
+    pooling: Literal["max", "average", "conv"] = "max"
     """"max", "average" or "conv" (a learnt 5x5 convolution of stride 2)."""
     dtype: jnp.dtype = jnp.dtype("float32")
     axis_name: str | None = None
 
     def __post_init__(self) -> None:
-        if self.pooling not in POOLINGS:
-            raise ValueError(f"pooling is {self.pooling!r}; allowed: {', '.join(POOLINGS)}")
+        validate(cached_options(LeNetModern), {"pooling": self.pooling})
         super().__post_init__()
 
     @nn.compact
@@ -50,7 +48,7 @@ class LeNetModern(nn.Module):
 
         def relu_and_norm(x: Array) -> Array:
             x = nn.relu(x)
-            if not self.batch_norm:
+            if not self.has_batch_norm:
                 return x
             norm = nn.BatchNorm(momentum=0.9, dtype=self.dtype, axis_name=self.axis_name)
             return norm(x, use_running_average=not train)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from rbjax.options import Range
 from rbjax.typing import Array, Key
 
 
@@ -21,7 +22,7 @@ class MLP(nn.Module):
 
     min_size: ClassVar[int] = 1
 
-    widths: tuple[int, ...] = (256, 256)
+    widths: Annotated[tuple[int, ...], Range(low=1)] = (256, 256)
     """Units of each hidden layer."""
     dtype: jnp.dtype = jnp.dtype("float32")
 

@@ -77,7 +77,30 @@ class Classifier(nn.Module):
         return self.backbone(x.astype(self.dtype), keys, train=train).astype(jnp.float32)
 
 
-def from_module(name: str, module: Classifier, image_shape: tuple[int, int, int]) -> Model:
+class Whole(nn.Module):
+    """Normalisation and a module that gives the logits itself: `logits = f((x - mean) / std)`."""
+
+    module: nn.Module
+    """(images, keys, *, train) -> logits (B, K), and a method `features`."""
+    num_classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, images: Array, keys: Key | None = None, *, train: bool = False) -> Array:
+        """Returns the logits (B, K) of images (B, H, W, C) in [0, 1]."""
+        logits = self.module(self._normalize(images), keys, train=train)
+        return logits.astype(jnp.float32)
+
+    def features(self, images: Array, keys: Key | None = None, *, train: bool = False) -> Array:
+        """Returns what the last dense layer is given, (B, F)."""
+        inner: Any = self.module
+        return inner.features(self._normalize(images), keys, train=train).astype(jnp.float32)
+
+    def _normalize(self, images: Array) -> Array:
+        return (images.astype(jnp.float32) - jnp.asarray(self.mean)) / jnp.asarray(self.std)
+
+
+def from_module(name: str, module: Classifier | Whole, image_shape: tuple[int, int, int]) -> Model:
     """Returns the pure functions of a classifier.
 
     Args:

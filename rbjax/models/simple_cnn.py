@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from rbjax.options import Range
 from rbjax.typing import Array, Key
 
 
@@ -21,7 +22,7 @@ class SimpleCNN(nn.Module):
 
     min_size: ClassVar[int] = 6
 
-    widths: tuple[int, int] = (32, 64)
+    widths: Annotated[tuple[int, int], Range(low=1)] = (32, 64)
     """Channels of the first and of the second convolution."""
     dtype: jnp.dtype = jnp.dtype("float32")
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from rbjax.models.dropout import Dropout
+from rbjax.options import cached_options, validate
 from rbjax.typing import Array, Key
 
-ACTIVATIONS = ("author", "paper")
 _BLOCKS = ((32, 32), (64, 64, 64), (128, 128, 128))
 
 
@@ -27,16 +27,13 @@ class VGGP5(nn.Module):
 
     min_size: ClassVar[int] = 8
 
-    activation: str = "author"
+    activation: Literal["author", "paper"] = "author"
     """"author": in the second and third block a ReLU follows only the last convolution, as in the
     code that made the published numbers; "paper": one follows every convolution."""
     dtype: jnp.dtype = jnp.dtype("float32")
 
     def __post_init__(self) -> None:
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(
-                f"activation is {self.activation!r}; allowed: {', '.join(ACTIVATIONS)}"
-            )
+        validate(cached_options(VGGP5), {"activation": self.activation})
         super().__post_init__()
 
     @nn.compact

@@ -8,11 +8,8 @@ options.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from typing import Any
 
-from rbjax import checks
 from rbjax.perturbations.blur import gaussian_blur
 from rbjax.perturbations.chain import compose
 from rbjax.perturbations.diffeomorphism import diffeomorphism, gaussian_diffeomorphism
@@ -21,7 +18,7 @@ from rbjax.perturbations.noise import gaussian_noise, impulse_noise, uniform_noi
 from rbjax.perturbations.photometric import brightness, contrast
 from rbjax.perturbations.pixels import random_pixels
 from rbjax.perturbations.weather import fog, rain, snow
-from rbjax.tables import lookup, nearest
+from rbjax.tables import Table, nearest
 from rbjax.typing import Perturbation
 
 __all__ = [
@@ -44,30 +41,33 @@ __all__ = [
     "uniform_noise",
 ]
 
-PERTURBATIONS: dict[str, Callable[..., Perturbation]] = {
-    "random_pixels": random_pixels,
-    "gaussian_noise": gaussian_noise,
-    "uniform_noise": uniform_noise,
-    "impulse_noise": impulse_noise,
-    "gaussian_blur": gaussian_blur,
-    "brightness": brightness,
-    "contrast": contrast,
-    "shift": shift,
-    "rotation": rotation,
-    "diffeomorphism": diffeomorphism,
-    "snow": snow,
-    "fog": fog,
-    "rain": rain,
-}
+PERTURBATIONS: Table[Perturbation] = Table(
+    "perturbation",
+    {
+        "random_pixels": random_pixels,
+        "gaussian_noise": gaussian_noise,
+        "uniform_noise": uniform_noise,
+        "impulse_noise": impulse_noise,
+        "gaussian_blur": gaussian_blur,
+        "brightness": brightness,
+        "contrast": contrast,
+        "shift": shift,
+        "rotation": rotation,
+        "diffeomorphism": diffeomorphism,
+        "snow": snow,
+        "fog": fog,
+        "rain": rain,
+    },
+)
 """The makers by name."""
 
 
-def create(name: str, **options: Any) -> Perturbation:
+def create(name: str | Perturbation, **options: Any) -> Perturbation:
     """Returns a perturbation, or a chain of them, by name.
 
     Args:
-        name: a name in `PERTURBATIONS`, or several joined by "+": the members of a chain, the
-            first one applied first.
+        name: a name in `PERTURBATIONS` or `package.module:maker`, or several joined by "+": the
+            members of a chain, the first one applied first; or a perturbation, which is returned.
         **options: the maker's keywords; in a chain each goes to every member that has it.
 
     Returns:
@@ -76,9 +76,12 @@ def create(name: str, **options: Any) -> Perturbation:
     Raises:
         ValueError: for an unknown name or option, or one out of range.
     """
+    if not isinstance(name, str):
+        if options:
+            raise ValueError(f"a perturbation that is made already has no options; got {options}")
+        return name
     names = name.split("+")
-    makers = [lookup(PERTURBATIONS, member, what="perturbation") for member in names]
-    own = [list(inspect.signature(maker).parameters) for maker in makers]
+    own = [PERTURBATIONS.options(member) for member in names]
     known = dict.fromkeys(option for parameters in own for option in parameters)
     for option in options:
         if option not in known:
@@ -87,11 +90,8 @@ def create(name: str, **options: Any) -> Perturbation:
                 f"{', '.join(known)}{nearest(option, known)}"
             )
     members = [
-        checks.make(
-            PERTURBATIONS,
-            member,
-            {option: value for option, value in options.items() if option in parameters},
-            what="perturbation",
+        PERTURBATIONS.create(
+            member, {option: value for option, value in options.items() if option in parameters}
         )
         for member, parameters in zip(names, own, strict=True)
     ]

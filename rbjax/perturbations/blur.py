@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rbjax import checks
+from rbjax.options import Range, checked
 from rbjax.perturbations.chain import Clipped
 from rbjax.typing import Array, Key
 
@@ -88,7 +89,10 @@ class _Blur:
         return blur(image, sigma, radius=math.ceil(4 * self.max_sigma))
 
 
-def gaussian_blur(*, max_sigma: float = 1.0) -> Clipped:
+@checked
+def gaussian_blur(
+    *, max_sigma: Annotated[float, Range(low=0.0, high=10.0, unit="pixels")] = 1.0
+) -> Clipped:
     """Returns the perturbation that blurs by a Gaussian of random width.
 
     See `blur`: sigma is uniform in [0, max_sigma], the kernel ends at 4 max_sigma, the image goes
@@ -103,4 +107,4 @@ def gaussian_blur(*, max_sigma: float = 1.0) -> Clipped:
     Raises:
         ValueError: if max_sigma is not between 0 and 10.
     """
-    return Clipped(_Blur(checks.real("max_sigma", max_sigma, high=10.0)))
+    return Clipped(_Blur(max_sigma))

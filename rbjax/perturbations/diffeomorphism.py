@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Annotated, Literal
 
 import numpy as np
 
-from rbjax import checks, cpab
+from rbjax import cpab
+from rbjax.options import NotNegative, Range, checked
 from rbjax.perturbations.chain import Clipped
 from rbjax.typing import Array, Key
 
@@ -35,13 +37,14 @@ class _Gaussian:
         return cpab.random_warp(key, image, factor, field=self.field, num_steps=self.num_steps)
 
 
+@checked
 def diffeomorphism(
     *,
-    scale: float = 0.05,
-    length_scale: float = 0.35,
-    num_cells: int = 3,
-    boundary: str = "zero_normal",
-    num_steps: int = 10,
+    scale: Annotated[float, Range(low=0.0, high=1.0, unit="widths of the image")] = 0.05,
+    length_scale: Annotated[float, Range(low=0.01, high=10.0, unit="widths of the image")] = 0.35,
+    num_cells: Annotated[int, Range(low=1, high=16)] = 3,
+    boundary: Literal["zero_normal", "zero", "free"] = "zero_normal",
+    num_steps: Annotated[int, Range(low=1, high=1000)] = 10,
 ) -> Clipped:
     """Returns the perturbation that deforms the image smoothly, one to one.
 
@@ -69,19 +72,17 @@ def diffeomorphism(
         Freifeld et al. 2017, PAMI, the fields and their smooth prior, here on the vertices;
         Hauberg et al. 2016, arXiv 1510.02795, such deformations of images as data.
     """
-    num_cells = checks.integer("num_cells", num_cells, low=1, high=16)
-    return Clipped(
-        _Smooth(
-            checks.real("scale", scale, high=1.0),
-            checks.real("length_scale", length_scale, low=0.01, high=10.0),
-            cpab.field(num_cells, num_cells, boundary),
-            checks.integer("num_steps", num_steps, low=1, high=1000),
-        )
-    )
+    field = cpab.field(num_cells, num_cells, boundary)
+    return Clipped(_Smooth(scale, length_scale, field, num_steps))
 
 
+@checked
 def gaussian_diffeomorphism(
-    covariance: np.ndarray, *, field: cpab.Field, scale: float = 1.0, num_steps: int = 10
+    covariance: np.ndarray,
+    *,
+    field: cpab.Field,
+    scale: NotNegative = 1.0,
+    num_steps: Annotated[int, Range(low=1, high=1000)] = 10,
 ) -> Clipped:
     """Returns the perturbation that deforms as a given Gaussian says, for example a class's own.
 
@@ -108,14 +109,8 @@ def gaussian_diffeomorphism(
     smallest, largest = np.linalg.eigvalsh(covariance)[[0, -1]]
     if smallest < -1e-7 * abs(largest):
         raise ValueError(f"covariance has the eigenvalue {smallest:g}; allowed: at least 0")
-    factor = checks.real("scale", scale) * cpab.factor(covariance)
-    return Clipped(
-        _Gaussian(
-            tuple(tuple(row) for row in factor.tolist()),
-            field,
-            checks.integer("num_steps", num_steps, low=1, high=1000),
-        )
-    )
+    factor = scale * cpab.factor(covariance)
+    return Clipped(_Gaussian(tuple(tuple(row) for row in factor.tolist()), field, num_steps))
 
 
 @functools.cache

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 
-from rbjax import checks
 from rbjax.geometry import random_rotate
+from rbjax.options import Range, checked
 from rbjax.perturbations.chain import Clipped
 from rbjax.typing import Array, Key
 
@@ -54,7 +55,10 @@ class _Rotation:
         return random_rotate(key, image, max_degrees=self.max_degrees)
 
 
-def shift(*, max_shift: float = 2.0) -> Clipped:
+@checked
+def shift(
+    *, max_shift: Annotated[float, Range(low=0.0, high=1000.0, unit="pixels")] = 2.0
+) -> Clipped:
     """Returns the perturbation that moves the image, down and to the right by random amounts.
 
     Both are uniform in +-max_shift and independent. They are fractions of pixels (bilinear), not
@@ -69,10 +73,13 @@ def shift(*, max_shift: float = 2.0) -> Clipped:
     Raises:
         ValueError: if max_shift is not between 0 and 1,000.
     """
-    return Clipped(_Shift(checks.real("max_shift", max_shift, high=1000.0)))
+    return Clipped(_Shift(max_shift))
 
 
-def rotation(*, max_degrees: float = 15.0) -> Clipped:
+@checked
+def rotation(
+    *, max_degrees: Annotated[float, Range(low=0.0, high=180.0, unit="degrees")] = 15.0
+) -> Clipped:
     """Returns the perturbation that turns the image about its centre by a random angle.
 
     The angle is uniform in +-max_degrees; bilinear, see `rbjax.geometry.rotate`.
@@ -86,4 +93,4 @@ def rotation(*, max_degrees: float = 15.0) -> Clipped:
     Raises:
         ValueError: if max_degrees is not between 0 and 180.
     """
-    return Clipped(_Rotation(checks.real("max_degrees", max_degrees, high=180.0)))
+    return Clipped(_Rotation(max_degrees))

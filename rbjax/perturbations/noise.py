@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 
-from rbjax import checks
+from rbjax.options import Range, Share, checked
 from rbjax.perturbations.chain import Clipped
 from rbjax.typing import Array, Key
 
@@ -39,7 +40,10 @@ class _Impulse:
         return jnp.where(number < self.amount / 2, jnp.zeros_like(image), image)
 
 
-def gaussian_noise(*, sigma: float = 0.1) -> Clipped:
+@checked
+def gaussian_noise(
+    *, sigma: Annotated[float, Range(low=0.0, unit="pixels in [0, 1]")] = 0.1
+) -> Clipped:
     """Returns the perturbation `clip(image + sigma z, 0, 1)`, z standard normal.
 
     Args:
@@ -51,10 +55,13 @@ def gaussian_noise(*, sigma: float = 0.1) -> Clipped:
     Raises:
         ValueError: if sigma is negative or not finite.
     """
-    return Clipped(_Gaussian(checks.real("sigma", sigma)))
+    return Clipped(_Gaussian(sigma))
 
 
-def uniform_noise(*, epsilon: float = 0.1) -> Clipped:
+@checked
+def uniform_noise(
+    *, epsilon: Annotated[float, Range(low=0.0, high=1.0, unit="pixels in [0, 1]")] = 0.1
+) -> Clipped:
     """Returns the perturbation `clip(image + u, 0, 1)`, every value of u uniform in +-epsilon.
 
     Args:
@@ -66,10 +73,11 @@ def uniform_noise(*, epsilon: float = 0.1) -> Clipped:
     Raises:
         ValueError: if epsilon is not between 0 and 1.
     """
-    return Clipped(_Uniform(checks.real("epsilon", epsilon, high=1.0)))
+    return Clipped(_Uniform(epsilon))
 
 
-def impulse_noise(*, amount: float = 0.05) -> Clipped:
+@checked
+def impulse_noise(*, amount: Share = 0.05) -> Clipped:
     """Returns the perturbation that sets values to 0 or 1 (salt and pepper).
 
     Each value, so each channel of a pixel by itself, as in scikit-image and ImageNet-C, becomes 0
@@ -87,4 +95,4 @@ def impulse_noise(*, amount: float = 0.05) -> Clipped:
     Source:
         Hendrycks and Dietterich 2019, arXiv 1903.12261, "impulse noise".
     """
-    return Clipped(_Impulse(checks.real("amount", amount, high=1.0)))
+    return Clipped(_Impulse(amount))

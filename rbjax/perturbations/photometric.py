@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
 import dm_pix
 import jax
 import jax.numpy as jnp
 
-from rbjax import checks
+from rbjax.options import Range, Share, checked
 from rbjax.perturbations.chain import Clipped
 from rbjax.typing import Array, Key
 
@@ -31,7 +32,10 @@ class _Contrast:
         return jnp.asarray(dm_pix.adjust_contrast(image, 1 + change))
 
 
-def brightness(*, max_delta: float = 0.2) -> Clipped:
+@checked
+def brightness(
+    *, max_delta: Annotated[float, Range(low=0.0, high=1.0, unit="pixels in [0, 1]")] = 0.2
+) -> Clipped:
     """Returns the perturbation `clip(image + d, 0, 1)`, one d uniform in +-max_delta.
 
     Args:
@@ -43,10 +47,11 @@ def brightness(*, max_delta: float = 0.2) -> Clipped:
     Raises:
         ValueError: if max_delta is not between 0 and 1.
     """
-    return Clipped(_Brightness(checks.real("max_delta", max_delta, high=1.0)))
+    return Clipped(_Brightness(max_delta))
 
 
-def contrast(*, max_contrast: float = 0.5) -> Clipped:
+@checked
+def contrast(*, max_contrast: Share = 0.5) -> Clipped:
     """Returns the perturbation `clip(mean + (1 + c) (image - mean), 0, 1)`, c uniform in +-max.
 
     The mean is each channel's own, over the pixels.
@@ -60,4 +65,4 @@ def contrast(*, max_contrast: float = 0.5) -> Clipped:
     Raises:
         ValueError: if max_contrast is not between 0 and 1.
     """
-    return Clipped(_Contrast(checks.real("max_contrast", max_contrast, high=1.0)))
+    return Clipped(_Contrast(max_contrast))

@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
-from rbjax import checks
-from rbjax.tables import lookup
+from rbjax.options import Count, checked
 from rbjax.typing import Array, Key
 
-VALUES: dict[str, Callable[[Key, Array], Array]] = {
+Values = Literal["uniform", "binary", "byte", "white", "inverted"]
+"""A name in `VALUES`."""
+
+VALUES: dict[Values, Callable[[Key, Array], Array]] = {
     "uniform": lambda key, old: jax.random.uniform(key, old.shape),
     "binary": lambda key, old: jax.random.bernoulli(key, shape=old.shape).astype(jnp.float32),
     "byte": lambda key, old: jax.random.randint(key, old.shape, 0, 256).astype(jnp.float32) / 255,
@@ -30,7 +33,7 @@ class RandomPixels:
     max_pixels: int | None
     exactly: bool
     replace: bool
-    values: str
+    values: Values
 
     def __call__(self, key: Key, image: Array) -> Array:
         """Returns one image with some pixels replaced.
@@ -64,12 +67,13 @@ class RandomPixels:
         return flat.reshape(image.shape)
 
 
+@checked
 def random_pixels(
     *,
-    max_pixels: int | None = None,
+    max_pixels: Count | None = None,
     exactly: bool = False,
     replace: bool = False,
-    values: str = "uniform",
+    values: Values = "uniform",
 ) -> RandomPixels:
     """Returns the perturbation that gives new values to a few random pixels.
 
@@ -96,10 +100,7 @@ def random_pixels(
         Ilie, Popescu and Stefanescu 2020, "Robustness as Inherent Property of Datapoints", section
         2.3 (P4).
     """
-    if max_pixels is not None:
-        max_pixels = checks.integer("max_pixels", max_pixels, low=1)
-    lookup(VALUES, values, what="values")
-    return RandomPixels(max_pixels, bool(exactly), bool(replace), values)
+    return RandomPixels(max_pixels, exactly, replace, values)
 
 
 def _positions_drawn(key: Key, count: Array, max_pixels: int, num_pixels: int) -> Array:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.special
 
-from rbjax import checks
+from rbjax.options import NotNegative, Range, Share, checked
 from rbjax.perturbations.blur import motion_blur
 from rbjax.perturbations.chain import Clipped
 from rbjax.typing import Array, Key
@@ -257,7 +258,8 @@ class _Rain:
         return add_rain(image, layer, opacity=self.opacity)
 
 
-def fog(*, thickness: float = 0.5, decay: float = 2.5) -> Clipped:
+@checked
+def fog(*, thickness: NotNegative = 0.5, decay: Annotated[float, Range(low=1.0)] = 2.5) -> Clipped:
     """Returns the perturbation that draws a cloud before the image.
 
     See `plasma` and `add_fog`. CIFAR-10-C's five severities are thickness, decay = (0.2, 3),
@@ -276,10 +278,16 @@ def fog(*, thickness: float = 0.5, decay: float = 2.5) -> Clipped:
     Source:
         Hendrycks and Dietterich 2019, arXiv 1903.12261.
     """
-    return Clipped(_Fog(checks.real("thickness", thickness), checks.real("decay", decay, low=1.0)))
+    return Clipped(_Fog(thickness, decay))
 
 
-def snow(*, coverage: float = 0.1, flake_size: float = 1.5, max_whiteness: float = 0.2) -> Clipped:
+@checked
+def snow(
+    *,
+    coverage: Share = 0.1,
+    flake_size: Annotated[float, Range(low=1.0)] = 1.5,
+    max_whiteness: Share = 0.2,
+) -> Clipped:
     """Returns the perturbation that lets snow fall before a whitened image.
 
     See `snow_layer` and `add_snow`: ImageNet-C's construction with the mean 0.15 and deviation 0.3
@@ -303,14 +311,20 @@ def snow(*, coverage: float = 0.1, flake_size: float = 1.5, max_whiteness: float
     """
     return Clipped(
         _Snow(
-            checks.real("coverage", coverage, high=1.0),
-            checks.real("flake_size", flake_size, low=1.0),
-            checks.real("max_whiteness", max_whiteness, high=1.0),
+            coverage,
+            flake_size,
+            max_whiteness,
         )
     )
 
 
-def rain(*, rainfall: float = 0.02, streak_length: int = 6, opacity: float = 0.5) -> Clipped:
+@checked
+def rain(
+    *,
+    rainfall: Share = 0.02,
+    streak_length: Annotated[int, Range(low=1, high=1000, unit="pixels")] = 6,
+    opacity: Annotated[float, Range(low=0.0, high=1.0, unit="pixels in [0, 1]")] = 0.5,
+) -> Clipped:
     """Returns the perturbation that adds streaks of rain to the image.
 
     See `rain_layer` and `add_rain`, with slants up to 20 degrees. No benchmark publishes constants
@@ -330,9 +344,9 @@ def rain(*, rainfall: float = 0.02, streak_length: int = 6, opacity: float = 0.5
     """
     return Clipped(
         _Rain(
-            checks.real("rainfall", rainfall, high=1.0),
-            checks.integer("streak_length", streak_length, low=1, high=1000),
-            checks.real("opacity", opacity, high=1.0),
+            rainfall,
+            streak_length,
+            opacity,
         )
     )
 

@@ -6,26 +6,31 @@ learning rate.  Weight decay acts on kernels alone, never on biases nor on a nor
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from rbjax import checks
+from rbjax.options import NotNegative, Positive, Range, Share, checked
+from rbjax.tables import Table, is_path
 from rbjax.training import schedules
 from rbjax.training.schedules import Schedule
 from rbjax.typing import Array
 
 PyTree = Any
 
+Decay = Annotated[float, Range(low=0.0, below=1.0)]
+"""Of an average."""
 
+
+@checked
 def sgd(
     schedule: Schedule,
     *,
-    weight_decay: float = 0.0,
-    momentum: float = 0.9,
+    weight_decay: NotNegative = 0.0,
+    momentum: Share = 0.9,
     nesterov: bool = False,
 ) -> optax.GradientTransformation:
     """Returns stochastic gradient descent with momentum.
@@ -34,8 +39,8 @@ def sgd(
 
     Args:
         schedule: the learning rate.
-        weight_decay: w in g + w * p of kernels, >= 0 (half of Keras' L2 factor, PyTorch's own).
-        momentum: in [0, 1].
+        weight_decay: w in g + w * p of kernels (half of Keras' L2 factor, PyTorch's own).
+        momentum: decay of the velocity.
         nesterov: whether the step looks ahead.
 
     Returns:
@@ -51,22 +56,23 @@ def sgd(
     )
 
 
+@checked
 def adam(
     schedule: Schedule,
     *,
-    weight_decay: float = 0.0,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    epsilon: float = 1e-8,
+    weight_decay: NotNegative = 0.0,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    epsilon: Positive = 1e-8,
 ) -> optax.GradientTransformation:
     """Returns Adam; weight decay is part of the gradient.
 
     Args:
         schedule: the learning rate.
-        weight_decay: w in g + w * p of kernels, >= 0.
-        b1: decay of the gradient's average, in [0, 1).
-        b2: decay of its square's average, in [0, 1).
-        epsilon: added to the root, > 0.
+        weight_decay: w in g + w * p of kernels.
+        b1: decay of the gradient's average.
+        b2: decay of its square's average.
+        epsilon: added to the root.
 
     Returns:
         The transformation.
@@ -81,22 +87,23 @@ def adam(
     )
 
 
+@checked
 def adamw(
     schedule: Schedule,
     *,
-    weight_decay: float = 0.0,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    epsilon: float = 1e-8,
+    weight_decay: NotNegative = 0.0,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    epsilon: Positive = 1e-8,
 ) -> optax.GradientTransformation:
     """Returns Adam with decoupled weight decay: p -= rate * (adam + weight_decay * p).
 
     Args:
         schedule: the learning rate.
-        weight_decay: of kernels, per unit of learning rate, >= 0.
-        b1: decay of the gradient's average, in [0, 1).
-        b2: decay of its square's average, in [0, 1).
-        epsilon: added to the root, > 0.
+        weight_decay: of kernels, decoupled: per unit of learning rate.
+        b1: decay of the gradient's average.
+        b2: decay of its square's average.
+        epsilon: added to the root.
 
     Returns:
         The transformation.
@@ -111,13 +118,14 @@ def adamw(
     )
 
 
+@checked
 def rmsprop(
     schedule: Schedule,
     *,
-    weight_decay: float = 0.0,
-    decay: float = 0.0,
-    rho: float = 0.9,
-    epsilon: float = 1e-8,
+    weight_decay: NotNegative = 0.0,
+    decay: NotNegative = 0.0,
+    rho: Decay = 0.9,
+    epsilon: Positive = 1e-8,
 ) -> optax.GradientTransformation:
     """Returns RMSProp as Keras 2.0 has it.
 
@@ -126,10 +134,10 @@ def rmsprop(
 
     Args:
         schedule: the learning rate.
-        weight_decay: w in g + w * p of kernels, >= 0.
-        decay: of the learning rate, per update, >= 0.
-        rho: decay of the square's average, in [0, 1).
-        epsilon: added to the root (optax's default has it under the root), > 0.
+        weight_decay: w in g + w * p of kernels.
+        decay: of the learning rate, rate / (1 + decay * t).
+        rho: decay of the square's average.
+        epsilon: added to the root (optax's default has it under the root).
 
     Returns:
         The transformation.
@@ -144,28 +152,25 @@ def rmsprop(
     )
 
 
-OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
-    "sgd": sgd,
-    "adam": adam,
-    "adamw": adamw,
-    "rmsprop": rmsprop,
-}
+OPTIMIZERS: Table[optax.GradientTransformation] = Table(
+    "optimizer", {"sgd": sgd, "adam": adam, "adamw": adamw, "rmsprop": rmsprop}, positional=1
+)
+"""Name -> maker, whose first argument is the schedule."""
 
 
 def create(
-    name: str,
+    name: str | optax.GradientTransformation,
     schedule: Schedule,
     *,
-    weight_decay: float = 0.0,
     gradient_clip: float | None = None,
     **options: object,
 ) -> optax.GradientTransformation:
     """Makes an optimizer by name.
 
     Args:
-        name: a name of OPTIMIZERS.
+        name: a name of OPTIMIZERS, or `package.module:maker` whose first argument is the schedule,
+            such as `optax:lion`; or a transformation, whose learning rate is its own.
         schedule: updates made so far -> learning rate.
-        weight_decay: of kernels, >= 0: decoupled in adamw, else added to the gradient.
         gradient_clip: largest global norm of the gradient, before weight decay, > 0; None for any.
         **options: the optimizer's own keywords.
 
@@ -175,11 +180,16 @@ def create(
     Raises:
         ValueError: if the name or an option is unknown, or a number is out of its range.
     """
-    checks.real("optimizer.weight_decay", weight_decay)
     if gradient_clip is not None and checks.real("optimizer.gradient_clip", gradient_clip) == 0.0:
         raise ValueError("optimizer.gradient_clip is 0.0; it must be above 0, or absent")
-    keywords = {"schedule": schedule, "weight_decay": weight_decay, **options}
-    optimizer = checks.make(OPTIMIZERS, name, keywords, what="optimizer")
+    if not isinstance(name, str):
+        if options:
+            raise ValueError(f"an optimizer that is made already has no options; got {options}")
+        optimizer = name
+    elif is_path(name):  # the rate is for the log: another's state may not hold it
+        optimizer = optax.chain(OPTIMIZERS.create(name, options, schedule), log_rate(schedule))
+    else:
+        optimizer = OPTIMIZERS.create(name, options, schedule)
     if gradient_clip is None:
         return optimizer
     return optax.chain(optax.clip_by_global_norm(gradient_clip), optimizer)
@@ -221,6 +231,18 @@ def scale_by_schedule(schedule: Schedule) -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
+def log_rate(schedule: Schedule) -> optax.GradientTransformation:
+    """Returns updates as they are, beside a state that keeps the learning rate for the log."""
+    scale = scale_by_schedule(schedule)
+
+    def update(
+        updates: PyTree, state: PyTree, params: PyTree | None = None
+    ) -> tuple[PyTree, ScaleByScheduleState]:
+        return updates, scale.update(updates, state, params)[1]  # type: ignore[return-value]
+
+    return optax.GradientTransformation(scale.init, update)
+
+
 def learning_rate(opt_state: optax.OptState) -> Array:
     """Returns the learning rate of the last update, for the log.
 
@@ -228,9 +250,12 @@ def learning_rate(opt_state: optax.OptState) -> Array:
         opt_state: the state of an optimizer of `create`.
 
     Returns:
-        () float32; before the first update, the rate of the first.
+        () float32; before the first update, the rate of the first; NaN of an optimizer that was
+        made elsewhere.
     """
-    return optax.tree_utils.tree_get(opt_state, "learning_rate")
+    is_ours = lambda node: isinstance(node, ScaleByScheduleState)  # noqa: E731
+    states = [state for state in jax.tree.leaves(opt_state, is_leaf=is_ours) if is_ours(state)]
+    return states[-1].learning_rate if states else jnp.asarray(jnp.nan, jnp.float32)
 
 
 def kernel_mask(params: PyTree) -> PyTree:

@@ -24,6 +24,7 @@ def prepare(
     config: Mapping[str, Any],
     *,
     ignored: Sequence[str] = ("workdir", "data_dir"),
+    usual: Mapping[str, Any] | None = None,
 ) -> bool:
     """Makes a run directory, or checks that an existing one belongs to the same config.
 
@@ -31,6 +32,8 @@ def prepare(
         workdir: the directory; its parents are made too.
         config: a nested mapping of plain values, all that decides what the run does.
         ignored: dotted names of fields that may differ, such as paths.
+        usual: what each field is when left out, which stands for what the config of a run from
+            before there were versions of the schema does not have.
 
     Returns:
         Whether the directory already held this config, so that the run in it continues.
@@ -42,7 +45,7 @@ def prepare(
     if workdir.exists() and not workdir.is_dir():
         raise ValueError(f"workdir = {str(workdir)!r}: is a file; give a folder")
     if (workdir / CONFIG_FILE).exists():
-        _refuse_other_config(workdir, config, ignored)
+        _refuse_other_config(workdir, config, ignored, usual or {})
         return True
     # What a killed `prepare` leaves behind does not count as somebody's file.
     files = sorted(p.name for p in workdir.iterdir()) if workdir.exists() else []
@@ -86,9 +89,18 @@ def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any]:
     return config
 
 
-def _refuse_other_config(workdir: Path, config: Mapping[str, Any], ignored: Sequence[str]) -> None:
+def _refuse_other_config(
+    workdir: Path,
+    config: Mapping[str, Any],
+    ignored: Sequence[str],
+    usual: Mapping[str, Any],
+) -> None:
     there = dict(_flat(read_config(workdir)))
     here = dict(_flat(atomic.plain(config)))
+    if usual and "schema" not in there:
+        for name, value in _flat(atomic.plain(usual)):
+            if there.get(name) is None and name in here:
+                there[name] = value
     names = sorted(there.keys() | here.keys())
     differing = [
         name

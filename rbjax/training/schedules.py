@@ -8,53 +8,55 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 from rbjax import checks
+from rbjax.options import Count, NotNegative, Positive, Range, checked
+from rbjax.tables import Table
 from rbjax.typing import Array
 
 Schedule = Callable[[Array | int], Array]
 """Updates made so far -> learning rate () float32."""
 
 
-def constant(*, learning_rate: float, num_steps: int, steps_per_epoch: int) -> Schedule:
+@checked
+def constant(*, learning_rate: Positive = 1e-3) -> Schedule:
     """Returns one rate for every step.
 
     Args:
-        learning_rate: the rate, > 0.
-        num_steps: updates of the whole run; not used.
-        steps_per_epoch: updates of one epoch; not used.
+        learning_rate: the rate.
 
     Returns:
         step -> learning_rate.
     """
-    del num_steps, steps_per_epoch
     return lambda step: jnp.full(jnp.shape(step), learning_rate, jnp.float32)
 
 
+@checked
 def step(
     *,
-    learning_rate: float,
-    num_steps: int,
-    steps_per_epoch: int,
-    gamma: float | None = None,
-    epochs_per_step: float | None = None,
-    milestones: Sequence[float] | None = None,
+    num_steps: Count,
+    steps_per_epoch: Count,
+    learning_rate: Positive = 1e-3,
+    gamma: Annotated[float, Range(above=0.0, high=1.0)] = 0.1,
+    epochs_per_step: Positive | None = None,
+    milestones: Annotated[Sequence[float], Range(low=0.0)] | None = None,
 ) -> Schedule:
     """Returns a rate that falls by a factor at milestones.
 
     learning_rate * gamma ** (milestones reached so far).
 
     Args:
-        learning_rate: the first rate, > 0.
         num_steps: updates of the whole run.
         steps_per_epoch: updates of one epoch.
-        gamma: the factor, in (0, 1]; 0.1.
-        epochs_per_step: a milestone every so many epochs, > 0.
-        milestones: the epochs of the milestones, each >= 0.
+        learning_rate: the first rate.
+        gamma: the factor of each step.
+        epochs_per_step: a step every so many epochs.
+        milestones: epochs at which a step is taken, such as (75, 90).
 
     Returns:
         The schedule.
@@ -73,31 +75,31 @@ def step(
             f"schedule.epochs_per_step = {epochs_per_step} and schedule.milestones = {milestones}: "
             "the schedule 'step' needs exactly one of the two"
         )
-    factor = 0.1 if gamma is None else gamma
     # A table in float64: powers of a float32 gamma would be off in the last digits.
-    rates = np.float32(learning_rate * np.float64(factor) ** np.arange(len(boundaries) + 1))
+    rates = np.float32(learning_rate * np.float64(gamma) ** np.arange(len(boundaries) + 1))
     edges = np.asarray(boundaries, np.int32)
     return lambda step: jnp.asarray(rates)[jnp.searchsorted(edges, step, side="right")]
 
 
+@checked
 def cosine(
     *,
-    learning_rate: float,
-    num_steps: int,
-    steps_per_epoch: int,
-    warmup_epochs: float = 0.0,
-    final_learning_rate: float = 0.0,
+    num_steps: Count,
+    steps_per_epoch: Count,
+    learning_rate: Positive = 1e-3,
+    warmup_epochs: NotNegative = 0.0,
+    final_learning_rate: NotNegative = 0.0,
 ) -> Schedule:
     """Returns half a period of a cosine, after an optional linear rise from 0.
 
     final + (learning_rate - final) * (1 + cos(pi * t / T)) / 2, t counted from the warm-up's end.
 
     Args:
-        learning_rate: the highest rate, > 0.
         num_steps: updates of the whole run, at which the cosine ends.
         steps_per_epoch: updates of one epoch.
-        warmup_epochs: length of the rise, >= 0.
-        final_learning_rate: the rate at `num_steps`, in [0, learning_rate].
+        learning_rate: the highest rate.
+        warmup_epochs: length of the linear rise from 0.
+        final_learning_rate: the rate at the end, at most `learning_rate`.
 
     Returns:
         The schedule.
@@ -124,13 +126,13 @@ def cosine(
     return lambda step: jnp.asarray(joined(step), jnp.float32)
 
 
+@checked
 def triangular(
     *,
-    learning_rate: float,
-    num_steps: int,
-    steps_per_epoch: int,
-    max_learning_rate: float | None = None,
-    half_cycle_epochs: float = 2.0,
+    steps_per_epoch: Count,
+    learning_rate: Positive = 1e-3,
+    max_learning_rate: Positive | None = None,
+    half_cycle_epochs: Positive = 2.0,
 ) -> Schedule:
     """Returns a rate that rises and falls in straight lines between two bounds.
 
@@ -138,11 +140,10 @@ def triangular(
     c = floor(1 + t / 2 S), half a cycle of S updates.
 
     Args:
-        learning_rate: the lowest rate, at which every cycle begins, > 0.
-        num_steps: updates of the whole run; not used (best a whole number of cycles).
-        steps_per_epoch: updates of one epoch.
-        max_learning_rate: the highest rate; 6 times the lowest.
-        half_cycle_epochs: S in epochs, > 0 (Smith: 2 to 8).
+        steps_per_epoch: updates of one epoch; best a whole number of cycles in the run.
+        learning_rate: a cycle's lowest rate, at which it begins.
+        max_learning_rate: a cycle's highest rate; None: 6 times the lowest.
+        half_cycle_epochs: S in epochs, from lowest to highest (Smith: 2 to 8).
 
     Returns:
         The schedule.
@@ -150,7 +151,6 @@ def triangular(
     Source:
         Smith, 2017, arXiv 1506.01186, section 3.1.
     """
-    del num_steps
     return _cyclical(
         learning_rate,
         max_learning_rate,
@@ -159,24 +159,23 @@ def triangular(
     )
 
 
+@checked
 def triangular2(
     *,
-    learning_rate: float,
-    num_steps: int,
-    steps_per_epoch: int,
-    max_learning_rate: float | None = None,
-    half_cycle_epochs: float = 2.0,
+    steps_per_epoch: Count,
+    learning_rate: Positive = 1e-3,
+    max_learning_rate: Positive | None = None,
+    half_cycle_epochs: Positive = 2.0,
 ) -> Schedule:
     """Returns `triangular` with its height halved at the end of each cycle.
 
     The height is multiplied by 2 ** -(c - 1) in cycle c = 1, 2, ...
 
     Args:
-        learning_rate: the lowest rate, > 0.
-        num_steps: updates of the whole run; not used (best a whole number of cycles).
-        steps_per_epoch: updates of one epoch.
-        max_learning_rate: the highest rate of the first cycle; 6 times the lowest.
-        half_cycle_epochs: half a cycle in epochs, > 0.
+        steps_per_epoch: updates of one epoch; best a whole number of cycles in the run.
+        learning_rate: a cycle's lowest rate.
+        max_learning_rate: the highest rate of the first cycle; None: 6 times the lowest.
+        half_cycle_epochs: half a cycle in epochs.
 
     Returns:
         The schedule.
@@ -184,7 +183,6 @@ def triangular2(
     Source:
         Smith, 2017, arXiv 1506.01186, section 3.1.
     """
-    del num_steps
     return _cyclical(
         learning_rate,
         max_learning_rate,
@@ -193,26 +191,25 @@ def triangular2(
     )
 
 
+@checked
 def exp_range(
     *,
-    learning_rate: float,
-    num_steps: int,
-    steps_per_epoch: int,
-    gamma: float | None = None,
-    max_learning_rate: float | None = None,
-    half_cycle_epochs: float = 2.0,
+    steps_per_epoch: Count,
+    learning_rate: Positive = 1e-3,
+    gamma: Annotated[float, Range(above=0.0, high=1.0)] = 0.99994,
+    max_learning_rate: Positive | None = None,
+    half_cycle_epochs: Positive = 2.0,
 ) -> Schedule:
     """Returns `triangular` with a height that falls by a factor at every update.
 
     The height is multiplied by gamma ** t.
 
     Args:
-        learning_rate: the lowest rate, > 0.
-        num_steps: updates of the whole run; not used (best a whole number of cycles).
-        steps_per_epoch: updates of one epoch.
-        gamma: the factor of an update, in (0, 1]; 0.99994.
-        max_learning_rate: what the height begins with; 6 times the lowest.
-        half_cycle_epochs: half a cycle in epochs, > 0.
+        steps_per_epoch: updates of one epoch; best a whole number of cycles in the run.
+        learning_rate: a cycle's lowest rate.
+        gamma: the factor of each update.
+        max_learning_rate: what the height begins with; None: 6 times the lowest.
+        half_cycle_epochs: half a cycle in epochs.
 
     Returns:
         The schedule.
@@ -220,9 +217,8 @@ def exp_range(
     Source:
         Smith, 2017, arXiv 1506.01186, section 3.1.
     """
-    del num_steps
     # gamma ** t loses 3 digits by t = 10,000 when gamma is rounded to float32; its log does not.
-    log_gamma = math.log(0.99994 if gamma is None else gamma)
+    log_gamma = math.log(gamma)
     return _cyclical(
         learning_rate,
         max_learning_rate,
@@ -247,27 +243,30 @@ def inverse_time(schedule: Schedule, decay: float) -> Schedule:
     return lambda step: schedule(step) / (1.0 + decay * jnp.asarray(step, jnp.float32))
 
 
-SCHEDULES: dict[str, Callable[..., Schedule]] = {
-    "constant": constant,
-    "step": step,
-    "cosine": cosine,
-    "triangular": triangular,
-    "triangular2": triangular2,
-    "exp_range": exp_range,
-}
+SCHEDULES: Table[Schedule] = Table(
+    "schedule",
+    {
+        "constant": constant,
+        "step": step,
+        "cosine": cosine,
+        "triangular": triangular,
+        "triangular2": triangular2,
+        "exp_range": exp_range,
+    },
+    supplied=("num_steps", "steps_per_epoch"),
+)
 
 
 def create(
-    name: str, *, learning_rate: float, num_steps: int, steps_per_epoch: int, **options: object
+    name: str | Schedule, *, num_steps: int, steps_per_epoch: int, **options: object
 ) -> Schedule:
     """Makes a schedule by name.
 
     Args:
-        name: a name of SCHEDULES.
-        learning_rate: the rate; of a cycle, the lowest one.
+        name: a name of SCHEDULES, or `package.module:maker`; or a schedule, which is returned.
         num_steps: updates of the whole run, >= 1.
         steps_per_epoch: updates of one epoch, >= 1.
-        **options: the schedule's own keywords; None stands for the default.
+        **options: the maker's own keywords.
 
     Returns:
         step -> learning rate.
@@ -275,15 +274,15 @@ def create(
     Raises:
         ValueError: if the name or an option is unknown, or a number is out of its range.
     """
-    checks.real("schedule.learning_rate", learning_rate)
-    if learning_rate == 0.0:
-        raise ValueError("schedule.learning_rate is 0.0; it must be above 0")
     counts = {
         "num_steps": checks.integer("num_steps", num_steps, low=1),
         "steps_per_epoch": checks.integer("steps_per_epoch", steps_per_epoch, low=1),
     }
-    keywords = {"learning_rate": learning_rate, **counts, **options}
-    return checks.make(SCHEDULES, name, keywords, what="schedule")
+    if not isinstance(name, str):
+        if options:
+            raise ValueError(f"a schedule that is made already has no options; got {options}")
+        return name
+    return SCHEDULES.create(name, options, **counts)
 
 
 def _cyclical(

@@ -13,7 +13,7 @@ import optax
 
 from rbjax import data, losses, models, perturbations
 from rbjax.blocks import AXIS
-from rbjax.config import GROUPS, Config
+from rbjax.config import Config, makers_options
 from rbjax.data import (
     Dataset,
     DatasetInfo,
@@ -29,22 +29,6 @@ from rbjax.tables import lookup
 from rbjax.training import optimizers, schedules
 from rbjax.training.checkpoint import Checkpoints
 from rbjax.typing import LogitsFn, LossFn, Perturbation
-
-NOT_OF_THE_WEIGHTS = (
-    "task",
-    "workdir",
-    "data_dir",
-    "dataset.path",
-    "dataset.test_on",
-    "dataset.streaming",
-    "dataset.memory_budget",
-    "dataset.subset",
-    "attacks",
-    "corruptions",
-    "score",
-    "diagnostics",
-)
-"""Fields that leave the trained weights as they are; a subset is known by its digest."""
 
 
 def load(config: Config, split: str) -> Dataset:
@@ -72,23 +56,14 @@ def own_data(config: Config) -> custom.Source | None:
     """Returns where one's own data are; None for a dataset that is known by name.
 
     Raises:
-        ValueError: if `dataset.image_size` is not two whole numbers, or bands are named.
+        ValueError: for an option out of range, or if bands are named.
     """
     fields = config.dataset
-    if fields.name not in custom.CUSTOM:
+    if isinstance(data.DATASETS.get(fields.name.partition("/")[0]), DatasetInfo):
         return None
     if fields.get("bands"):
         raise ValueError(f"dataset.bands = {fields.bands!r}: only for droughtwatch")
-    size = fields.get("image_size")
-    if size is not None and (len(size) != 2 or not all(x == int(x) and x >= 1 for x in size)):
-        raise ValueError(f"dataset.image_size = {size}: must be height and width, such as (64, 64)")
-    return custom.Source(
-        kind=fields.name,
-        path=fields.path,
-        image_size=None if size is None else (int(size[0]), int(size[1])),
-        channels=fields.get("channels"),
-        test_fraction=fields.get("test_fraction", 0.2),
-    )
+    return custom.source(fields.name, options(config, "dataset"), path=fields.get("path"))
 
 
 def load_train(config: Config) -> tuple[Dataset, Dataset | None]:
@@ -166,8 +141,7 @@ def first(dataset: Dataset, num_examples: int | None) -> Dataset:
 
 def create_model(config: Config, info: DatasetInfo) -> models.Model:
     """Returns the model of a config for a dataset."""
-    fields = options(config.model)
-    synchronized = fields.pop("batch_norm") == "synchronized"
+    synchronized = config.model.batch_norm == "synchronized"
     return models.create(
         config.model.name,
         num_classes=info.num_classes,
@@ -175,7 +149,8 @@ def create_model(config: Config, info: DatasetInfo) -> models.Model:
         mean=info.mean,
         std=info.std,
         axis_name=AXIS if synchronized else None,
-        **fields,
+        dtype=config.model.dtype,
+        **options(config, "model"),
     )
 
 
@@ -193,19 +168,21 @@ def create_augment(config: Config, info: DatasetInfo) -> Perturbation:
 
 def create_sampler(config: Config) -> sampling.Sampler:
     """Returns what chooses the rows of each training step."""
-    return sampling.create(config.sampler.name, **options(config.sampler))
+    return sampling.create(
+        config.sampler.name,
+        start_epoch=config.sampler.get("start_epoch") or 0,
+        **options(config, "sampler"),
+    )
 
 
 def create_perturbation(config: Config) -> Perturbation:
     """Returns the random perturbation that RPR scores with."""
-    given = options(config.score)
-    fields = {k: v for k, v in given.items() if GROUPS["score"][k].only is not None}
-    return perturbations.create(config.score.perturbation, **fields)
+    return perturbations.create(config.score.perturbation, **options(config, "score"))
 
 
 def create_loss(config: Config, class_counts: Sequence[int] | np.ndarray) -> LossFn:
     """Returns the training loss; `class_counts` are those of the training set."""
-    return losses.create(config.loss.name, class_counts=class_counts, **options(config.loss))
+    return losses.create(config.loss.name, class_counts=class_counts, **options(config, "loss"))
 
 
 def create_optimizer(config: Config, *, steps_per_epoch: int) -> optax.GradientTransformation:
@@ -214,11 +191,14 @@ def create_optimizer(config: Config, *, steps_per_epoch: int) -> optax.GradientT
         config.schedule.name,
         num_steps=steps_per_epoch * config.num_epochs,
         steps_per_epoch=steps_per_epoch,
-        **options(config.schedule),
+        **options(config, "schedule"),
     )
-    keywords = options(config.optimizer)
-    keywords.pop("ema_decay", None)  # the training step's, not the optimizer's
-    return optimizers.create(config.optimizer.name, schedule, **keywords)
+    return optimizers.create(
+        config.optimizer.name,
+        schedule,
+        gradient_clip=config.optimizer.gradient_clip,
+        **options(config, "optimizer"),
+    )
 
 
 def checkpoints(workdir: str, *, keep: int = 1) -> Checkpoints:
@@ -269,13 +249,11 @@ def trained_logits_fn(config: Config, workdir: str) -> LogitsFn:
     return jax.tree_util.Partial(model.apply, jax.device_put(variables))
 
 
-def options(group: Config) -> dict[str, Any]:
-    """Returns a group's fields as keywords: without its name and without what is absent."""
-    fields = group.to_dict()
-    return {k: v for k, v in fields.items() if k != "name" and v is not None}
+def options(config: Config, group: str) -> dict[str, Any]:
+    """Returns the options of what a group names, as keywords, without what is absent."""
+    return makers_options(group, config[group].to_dict())
 
 
 def _profile(config: Config) -> Callable[[np.ndarray], np.ndarray]:
-    fields = options(config.imbalance)
-    keywords = {k: v for k, v in fields.items() if k not in ("seed", "apply_to_test")}
+    keywords = options(config, "imbalance")
     return lambda counts: imbalance.create(config.imbalance.name, class_counts=counts, **keywords)

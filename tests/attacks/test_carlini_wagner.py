@@ -135,7 +135,7 @@ def test_what_stands_still_is_left_early():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"epsilon": -1}, "epsilon is -1.0; with norm 'l2' it must be at least 0"),
+        ({"epsilon": -1}, "epsilon is -1.0; it must be at least 0"),
         ({"confidence": -1.0}, "confidence is -1.0"),
         ({"num_steps": 0}, "num_steps is 0"),
         ({"search_steps": 0}, "search_steps is 0"),

@@ -68,7 +68,7 @@ def test_no_image_leaves_the_box():
     free = deepfool()(LOGITS_FN, KEY, IMAGES, LABELS)
     assert np.all(free.images == jnp.clip(free.images, 1e-6, 1 - 1e-6))
     for norm in DUAL:
-        result = deepfool(norm=norm)(LOGITS_FN, KEY, images, labels)
+        result = attacks.create("deepfool", norm=norm)(LOGITS_FN, KEY, images, labels)
         assert np.all(result.fooled)
         assert np.all((result.images >= 0) & (result.images <= 1))
         assert np.any(result.images == 0)

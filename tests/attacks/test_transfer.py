@@ -28,7 +28,7 @@ def quick(name):
     return attacks.create(name, epsilon=0.1, **{k: v for k, v in QUICK.items() if k in known})
 
 
-@pytest.mark.parametrize("name", attacks.ATTACKS)
+@pytest.mark.parametrize("name", attacks.compiled())
 def test_from_a_model_to_itself_it_is_the_attack(name):
     attack = quick(name)
     own = attack(LOGITS_FN, KEYS, IMAGES, LABELS)

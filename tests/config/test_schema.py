@@ -125,7 +125,7 @@ def test_fractions_count_as_numbers():
         ({"model__name": "resnet"}, ("model.name", "'resnet'", "did you mean 'resnet18'")),
         ({"method__name": "universl"}, ("method.name", "did you mean 'universal'")),
         ({"attacks__pgd__name": "pdg"}, ("attacks.pgd.name", "'pdg'", "did you mean 'pgd'")),
-        ({"method__epsilon": -0.1}, ("method.epsilon = -0.1", "above 0")),
+        ({"method__epsilon": -0.1}, ("method.epsilon = -0.1", "at least 0")),
         ({"method__epsilon": float("nan")}, ("method.epsilon = nan", "finite")),
         ({"method__epsilon": 8.0}, ("method.epsilon = 8", "at most 1", "did you mean 8/255")),
         ({"attacks__pgd__epsilon": -1.0}, ("attacks.pgd.epsilon = -1.0", "at least 0")),
@@ -136,7 +136,14 @@ def test_fractions_count_as_numbers():
         ({"seed": True}, ("seed", "whole number")),
         ({"task": "trian"}, ("task", "did you mean 'train'")),
         ({"dataset__flip_vertical": "yes"}, ("dataset.flip_vertical", "true or false")),
-        ({"imbalance__name": "step", "imbalance__decay": 0.5}, ("imbalance.decay", "'step'")),
+        (
+            {
+                "imbalance__name": "step",
+                "imbalance__imbalance_ratio": 10.0,
+                "imbalance__decay": 0.5,
+            },
+            ("imbalance.decay", "'step'"),
+        ),
         (
             {"schedule__name": "triangular", "schedule__max_learning_rate": 1e-5},
             ("schedule.max_learning_rate", "at least schedule.learning_rate"),
@@ -150,7 +157,7 @@ def test_fractions_count_as_numbers():
             ("imbalance.decay", "one of the two"),
         ),
         ({"dataset__fill": "grey"}, ("dataset.fill = 'grey'", "black, mean")),
-        ({"dataset__jitter_hue": 0.6}, ("dataset.jitter_hue = 0.6", "at most 0.5")),
+        ({"dataset__jitter_hue": 0.6}, ("dataset.jitter_hue = 0.6", "between 0 and 0.5")),
         ({"sampler__name": "clas_aware"}, ("sampler.name", "did you mean 'class_aware'")),
         ({"sampler__beta": 0.5}, ("sampler.beta", "not a field of 'uniform'")),
         (
@@ -172,7 +179,7 @@ def test_the_fields_of_every_member_of_a_chain_apply():
     config.score.sigma = 0.05
     score = schema.resolve(config, NAMES).score
     assert (score.perturbation, score.sigma) == ("rotation+gaussian_noise", 0.05)
-    assert score.max_degrees == schema.GROUPS["score"]["max_degrees"].default
+    assert score.max_degrees == schema.GROUPS["score"].every()["max_degrees"].default
     assert "values" not in score
     assert schema.resolve({"score": score.to_dict()}, NAMES).score.to_dict() == score.to_dict()
 
@@ -280,13 +287,14 @@ def test_describe_names_every_field():
     text = schema.describe()
     for name in schema.TOP:
         assert f"  {name} " in text
-    for group, fields in schema.GROUPS.items():
-        for name in fields:
+    for group, schema_of in schema.GROUPS.items():
+        for name in schema_of.every():
             assert f"{group}.{name} " in text
 
 
 def test_every_field_says_what_it_means():
-    for fields in (schema.TOP, schema.ATTACK, *schema.GROUPS.values()):
+    groups = (schema.ATTACKS, *schema.GROUPS.values())
+    for fields in (schema.TOP, *(group.every() for group in groups)):
         for name, field in fields.items():
             assert field.meaning, name
             assert field.default is None or type(field.default) is field.kind, name

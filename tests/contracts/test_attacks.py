@@ -57,7 +57,7 @@ NORM_ERROR = r"norm '\w+' is unknown"
 
 def settings():
     """Yields a name and options for every maker and every norm it knows, and a few besides."""
-    for name, maker in attacks.ATTACKS.items():
+    for name, maker in attacks.compiled().items():
         quick = QUICK.get(name, {})
         if "norm" not in inspect.signature(maker).parameters:
             norm = attacks.create(name, **quick).threat.norm

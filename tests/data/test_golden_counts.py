@@ -117,6 +117,8 @@ def test_power_of_a_natural_imbalance(power, expected):
 def test_power_with_a_size_of_the_largest_class():
     counts = imbalance.create("power", class_counts=np.array([600, 150]), power=0.5, num_max=100)
     assert counts.tolist() == [100, 50]
+    natural = imbalance.create("power", class_counts=np.array([600, 150]))
+    assert natural.tolist() == [600, 150]  # power 1 where none is given
     with pytest.raises(ValueError, match="class 1: 300 examples asked for, 150 available"):
         imbalance.create("power", class_counts=np.array([600, 150]), power=0.5, num_max=600)
 
@@ -124,10 +126,9 @@ def test_power_with_a_size_of_the_largest_class():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "the imbalance profile 'power' needs power"),
-        ({"power": -1.0}, "power = -1.0: must be finite and at least 0"),
-        ({"power": float("nan")}, "power = nan: must be finite"),
-        ({"power": 1.0, "decay": 0.5}, "option of the imbalance profile 'power', 'decay' is unk"),
+        ({"power": -1.0}, "power is -1.0; it must be between 0 and 10"),
+        ({"power": float("nan")}, "power is nan; it must be finite"),
+        ({"power": 1.0, "decay": 0.5}, "imbalance profile 'power' has no option 'decay'"),
     ],
 )
 def test_power_refuses(options, message):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from rbjax import analysis, attack_setup, command_line, journal, prng
+from rbjax import analysis, attack_setup, attacks, command_line, journal, prng
 from rbjax import config as schema
 from rbjax.evaluate import evaluate
 from rbjax.metrics import wilson_interval
@@ -189,9 +189,14 @@ def test_diagnostics_are_reported(job, workdir, capsys):
         ("pgd", {"target_class": 2, "only_class": 2}, r"are the same: no image is left"),
         ("pgd", {"target_class": 2, "loss": "kl"}, r"attacks\.x: loss 'kl' has no targets"),
         ("pgd", {"source": "runs/nowhere"}, r"attacks\.x: source: workdir = 'runs/nowhere'"),
-        ("square", {"norm": "l1", "epsilon": 1.0}, r"attacks\.x: norm 'l1' is unknown"),
-        ("autoattack", {"norm": "l1", "epsilon": 1.0}, r"attacks\.x: norm 'l1' is unknown"),
-        ("universal_deepfool", {"norm": "l1", "epsilon": 1.0}, r"attacks\.x: norm 'l1' is unknown"),
+        ("square", {"norm": "l1", "epsilon": 1.0}, r"attacks\.x\.norm = 'l1': allowed: linf, l2"),
+        (
+            "autoattack",
+            {"norm": "l1", "epsilon": 1.0},
+            r"attacks\.x\.norm = 'l1': allowed: linf, l2",
+        ),
+        ("universal_deepfool", {"norm": "l3"}, r"attacks\.x\.norm = 'l3': allowed: linf, l2, l1"),
+        ("autoattack", {"version": "rand"}, r"attacks\.x: version 'rand' is for randomised"),
         ("autoattack", {"target_class": 1}, r"attacks\.x\.target_class = 1: not a field of 'autoa"),
         ("pgd", {"optimizer": "adam", "momentum": 0.5}, r"attacks\.x: momentum is 0\.5 with"),
     ],
@@ -212,6 +217,6 @@ def test_a_source_must_fit_the_dataset(job, workdir):
 
 def test_every_attack_can_be_named(job):
     """The fields of each name are options of its maker."""
-    for name in attack_setup.NAMES:
+    for name in attacks.ATTACKS:
         epsilon = {"epsilon": 1.0} if name == "carlini_wagner" else {}
         assert resolve(job, "unused", {"x": schema.attack(name, **epsilon)}).attacks.x.name == name

@@ -43,7 +43,7 @@ DIGITS = "--config=configs/uat_digits.py"
         ([DIGITS, "--config.metod.epsilon=4/255"], ("'metod'", "did you mean 'method'")),
         ([DIGITS, "--config.method.epsilon=eight"], ("config.method.epsilon", "8/255")),
         ([DIGITS, "--config.method.epsilon=nan"], ("config.method.epsilon", "8/255")),
-        ([DIGITS, "--config.method.epsilon=-1/255"], ("method.epsilon", "above 0")),
+        ([DIGITS, "--config.method.epsilon=-1/255"], ("method.epsilon", "at least 0")),
         ([DIGITS, "--config.method.epsilon=8"], ("method.epsilon", "did you mean 8/255")),
         ([DIGITS, "--config.dataset.name=mnits"], ("dataset.name", "did you mean 'mnist'")),
         ([DIGITS, "--config.model.name=resnet"], ("model.name", "did you mean 'resnet18'")),

@@ -83,8 +83,14 @@ def test_wrong_image_shape_is_refused():
         ({"name": "mlp", "widths": ()}, "allowed: positive integers, such as"),
         ({"name": "mlp", "widths": (8, 0)}, "widths is"),
         ({"name": "mlp", "widths": 8}, "widths is 8"),
-        ({"name": "lenet_modern", "pooling": "mean"}, "pooling is 'mean'; allowed: max, average"),
-        ({"name": "vgg_p5", "activation": "relu"}, "activation is 'relu'; allowed: author, paper"),
+        (
+            {"name": "lenet_modern", "pooling": "mean"},
+            "pooling 'mean' is unknown; allowed: max, average",
+        ),
+        (
+            {"name": "vgg_p5", "activation": "relu"},
+            "activation 'relu' is unknown; allowed: author, paper",
+        ),
         ({"num_classes": 1}, "num_classes is 1"),
         ({"image_shape": (28, 28)}, "image_shape is"),
         ({"image_shape": (28, 0, 1)}, "image_shape is"),

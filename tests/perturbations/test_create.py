@@ -57,10 +57,10 @@ def test_no_two_schemes_share_an_option():
 
 
 def test_the_config_has_every_option_with_its_default():
-    fields = GROUPS["score"].items()
-    own = {key: (field.only, field.default) for key, field in fields if field.only is not None}
+    group = GROUPS["score"]
+    fields = {key: f.default for key, f in group.every().items() if key not in group.own}
     found = {}
-    for name, maker in perturbations.PERTURBATIONS.items():
+    for maker in perturbations.PERTURBATIONS.values():
         for option, parameter in inspect.signature(maker).parameters.items():
-            found[option] = ((name,), parameter.default)
-    assert own == found
+            found[option] = parameter.default
+    assert fields == found

@@ -154,8 +154,8 @@ def test_an_unknown_name_is_met_with_the_nearest():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"weight_decay": -1.0}, "optimizer.weight_decay"),
-        ({"weight_decay": float("nan")}, "optimizer.weight_decay"),
+        ({"weight_decay": -1.0}, "weight_decay is -1.0; it must be at least 0"),
+        ({"weight_decay": float("nan")}, "weight_decay is nan"),
         ({"gradient_clip": 0.0}, "optimizer.gradient_clip"),
         ({"momentun": 0.9}, "momentum"),
     ],

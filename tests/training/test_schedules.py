@@ -112,8 +112,8 @@ def test_an_unknown_name_is_met_with_the_nearest():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"learning_rate": float("nan")}, "schedule.learning_rate"),
-        ({"learning_rate": 0.0}, "schedule.learning_rate"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0; it must be above 0"),
         ({"num_steps": 0}, "num_steps"),
         ({"half_cycle": 2.0}, "half_cycle_epochs"),
         ({"max_learning_rate": 0.01}, "schedule.max_learning_rate"),

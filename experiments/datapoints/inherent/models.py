@@ -17,7 +17,7 @@ from experiments.datapoints.inherent.plan import FAMILIES, Plan
 from rbjax import atomic, command_line, data, prng, rpr
 from rbjax.config import Config
 from rbjax.inputs import to_float
-from rbjax.perturbations.pixels import RandomPixels, random_pixels
+from rbjax.perturbations.pixels import RandomPixels, Values, random_pixels
 from rbjax.train import train
 from rbjax.training import run_directory, setup
 
@@ -26,7 +26,7 @@ from rbjax.training import run_directory, setup
 class Scheme:
     """P4's scheme with enough pixels that most datapoints fail now and then."""
 
-    values: str = "binary"
+    values: Values = "binary"
     """Law of a new value, one of `perturbations.pixels.VALUES`."""
     pixels: int | None = None
     """Pixels replaced, exactly so many; None: a seventh of the image's, 112 on MNIST."""

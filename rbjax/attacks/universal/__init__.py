@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
 from rbjax.attacks.universal.deepfool import UniversalDeepFoolResult, craft_universal_deepfool
 from rbjax.attacks.universal.evaluation import (
     UniversalEvaluation,
@@ -18,6 +23,7 @@ from rbjax.attacks.universal.gradient import (
 
 __all__ = [
     "ClasswiseResult",
+    "Crafting",
     "UniversalDeepFoolResult",
     "UniversalEvaluation",
     "UniversalResult",
@@ -28,3 +34,21 @@ __all__ = [
     "craft_universal_deepfool",
     "evaluate_universal",
 ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Crafting:
+    """One of the functions that craft perturbations, with its options; a dataset makes it whole."""
+
+    craft: Callable[..., Any]
+    options: tuple[tuple[str, Any], ...]
+
+
+def crafting[**P](craft: Callable[P, Any]) -> Callable[..., Crafting]:
+    """Returns the maker of a `Crafting`: its options are those of `craft`."""
+
+    @functools.wraps(craft)
+    def maker(**options: Any) -> Crafting:
+        return Crafting(craft, tuple(sorted(options.items())))
+
+    return maker

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rbjax import checks
 from rbjax.attacks.attack import Problem
 from rbjax.attacks.deepfool import DeepFoolPlan, to_candidates, walk
-from rbjax.attacks.norms import NORMS, check_size, project
+from rbjax.attacks.norms import check_size, project
 from rbjax.attacks.universal.evaluation import apply_universal, classify
 from rbjax.attacks.universal.gradient import epoch_order
 from rbjax.blocks import Blocks, Placement, Progress, Tell, block_size, check_examples, cut
 from rbjax.classifier import Classifier, Model, as_classifier
+from rbjax.options import Count, Epsilon, Norm, NotNegative, Range, Share, checked
 from rbjax.programs import Compiled
-from rbjax.tables import lookup
 from rbjax.typing import Array, Key
 
 _BLOCK = 256
@@ -39,19 +38,20 @@ class UniversalDeepFoolResult(NamedTuple):
     """(P,) int64, images of each pass that moved the perturbation."""
 
 
+@checked
 def craft_universal_deepfool(
     logits_fn: Model,
     key: Key,
     images: np.ndarray | Array,
     *,
-    epsilon: float,
-    norm: str = "linf",
-    fooling_rate: float = 0.8,
-    max_passes: int = 10,
-    num_candidates: int = 10,
-    overshoot: float = 0.02,
-    deepfool_steps: int = 10,
-    batch_size: int = 256,
+    epsilon: Epsilon,
+    norm: Norm = "linf",
+    fooling_rate: Share = 0.8,
+    max_passes: Count = 10,
+    num_candidates: Annotated[int, Range(low=2)] = 10,
+    overshoot: NotNegative = 0.02,
+    deepfool_steps: Count = 10,
+    batch_size: Count = 256,
     example_ids: np.ndarray | Array | None = None,
     devices: Sequence[Any] | None = None,
     progress: Tell | None = None,
@@ -74,8 +74,8 @@ def craft_universal_deepfool(
         norm: `"linf"`, `"l2"` or `"l1"`, of the ball alone.
         fooling_rate: the share to be fooled, in [0, 1].
         max_passes: the most passes over the dataset.
-        num_candidates: as for `deepfool`.
-        overshoot: as for `deepfool`.
+        num_candidates: classes whose boundaries are looked at, as for `deepfool`.
+        overshoot: by how much the way to the boundary is lengthened, as a share.
         deepfool_steps: the most steps of DeepFool for one image; one that is not fooled by then
             leaves v as it is.
         batch_size: images classified at once when the share is measured.
@@ -105,16 +105,8 @@ def craft_universal_deepfool(
         example_ids=example_ids,
         key=key,
     )
-    lookup(NORMS, norm, what="norm")
-    check_size("epsilon", checks.real("epsilon", epsilon, low=-np.inf), norm)
-    checks.real("fooling_rate", fooling_rate, high=1.0)
-    checks.integer("max_passes", max_passes, low=1)
-    plan = DeepFoolPlan(
-        norm="l2",
-        num_steps=checks.integer("deepfool_steps", deepfool_steps, low=1),
-        num_candidates=checks.integer("num_candidates", num_candidates, low=2),
-        overshoot=checks.real("overshoot", overshoot),
-    )
+    check_size("epsilon", epsilon, norm)
+    plan = DeepFoolPlan("l2", deepfool_steps, num_candidates, overshoot)
     placement, num_examples = Placement(devices), len(examples.labels)
     blocks = Blocks(examples, placement, block_size(num_examples, batch_size, placement))
     model_of_first = model.placed(placement.devices[0])

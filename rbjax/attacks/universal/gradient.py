@@ -13,15 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rbjax import checks, prng
-from rbjax.attacks.norms import NORMS, check_size, project, sample, steepest
+from rbjax import prng
+from rbjax.attacks.norms import check_size, project, sample, steepest
 from rbjax.attacks.universal.evaluation import apply_universal
 from rbjax.blocks import Blocks, Examples, Placement, Progress, Tell, check_examples, cut
 from rbjax.classifier import Classifier, Model, as_classifier
 from rbjax.inputs import check_labels
 from rbjax.losses.adversarial import cross_entropy
+from rbjax.options import Count, Epsilon, Norm, Positive, StepSize, checked
 from rbjax.programs import Compiled
-from rbjax.tables import lookup
 from rbjax.typing import Array, Key
 
 
@@ -43,18 +43,19 @@ class ClasswiseResult(NamedTuple):
     """(K, num_epochs) as for one perturbation; NaN for a class without images."""
 
 
+@checked
 def craft_universal(
     logits_fn: Model,
     key: Key,
     images: np.ndarray | Array,
     labels: np.ndarray | Array,
     *,
-    epsilon: float,
-    norm: str = "linf",
-    num_epochs: int = 10,
-    batch_size: int = 128,
-    step_size: float | None = None,
-    loss_clip: float | None = None,
+    epsilon: Epsilon,
+    norm: Norm = "linf",
+    num_epochs: Count = 10,
+    batch_size: Count = 128,
+    step_size: StepSize | None = None,
+    loss_clip: Positive | None = None,
     random_start: bool = False,
     targets: np.ndarray | Array | None = None,
     example_ids: np.ndarray | Array | None = None,
@@ -105,18 +106,19 @@ def craft_universal(
     return _climb(ascent, placement, model, key, data, rows, progress or (lambda _: None))
 
 
+@checked
 def craft_universal_classwise(
     logits_fn: Model,
     key: Key,
     images: np.ndarray | Array,
     labels: np.ndarray | Array,
     *,
-    epsilon: float,
-    norm: str = "linf",
-    num_epochs: int = 10,
-    batch_size: int = 128,
-    step_size: float | None = None,
-    loss_clip: float | None = None,
+    epsilon: Epsilon,
+    norm: Norm = "linf",
+    num_epochs: Count = 10,
+    batch_size: Count = 128,
+    step_size: StepSize | None = None,
+    loss_clip: Positive | None = None,
     random_start: bool = False,
     targets: np.ndarray | Array | None = None,
     example_ids: np.ndarray | Array | None = None,
@@ -292,14 +294,9 @@ def _check(
         example_ids=example_ids,
         key=key,
     )
-    lookup(NORMS, ascent.norm, what="norm")
-    check_size("epsilon", checks.real("epsilon", ascent.epsilon, low=-np.inf), ascent.norm)
+    check_size("epsilon", ascent.epsilon, ascent.norm)
     if ascent.step_size is not None:
         check_size("step_size", ascent.step_size, ascent.norm)
-    if ascent.loss_clip is not None:
-        checks.real("loss_clip", ascent.loss_clip, low=0.0)
-    checks.integer("num_epochs", ascent.num_epochs, low=1)
-    checks.integer("batch_size", ascent.batch_size, low=1)
     if targets is None:
         return _Data(examples, examples.labels, False)
     classes, num_examples = np.asarray(targets), len(examples.labels)

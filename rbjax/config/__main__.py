@@ -1,0 +1,10 @@
+"""Writes what the makers say of their options to where the config reads it, `options.json`.
+
+python -m rbjax.config
+"""
+
+from rbjax.config import catalog
+
+if __name__ == "__main__":
+    catalog.FILE.write_text(catalog.text(), encoding="utf-8")
+    print(f"wrote {catalog.FILE}")
