@@ -23,6 +23,7 @@ from rbjax.attacks.fab import fab
 from rbjax.attacks.findings import Finding
 from rbjax.attacks.gradient import fgsm, iterative_gradient_sign, pgd, r_fgsm
 from rbjax.attacks.outcome import Outcome, SuiteResult
+from rbjax.attacks.search import MarginPlan
 from rbjax.attacks.square import square
 from rbjax.attacks.suite import Driver, run_attacks
 from rbjax.attacks.transfer import TransferAttack, transfer
@@ -55,6 +56,7 @@ __all__ = [
     "Crafting",
     "Driver",
     "Finding",
+    "MarginPlan",
     "Outcome",
     "Progress",
     "SuiteResult",

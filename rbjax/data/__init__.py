@@ -10,6 +10,7 @@ are imported when one of their datasets is loaded.
 from __future__ import annotations
 
 from rbjax.data import augment, custom, imbalance, pipeline, subset
+from rbjax.data.custom import Arrays
 from rbjax.data.datasets import DATASETS, DatasetInfo, info, names, with_bands
 from rbjax.data.loading import (
     Dataset,
@@ -24,6 +25,7 @@ from rbjax.data.prepare import DatasetNotFoundError
 
 __all__ = [
     "DATASETS",
+    "Arrays",
     "Dataset",
     "DatasetInfo",
     "DatasetNotFoundError",
