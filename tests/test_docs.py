@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -49,6 +51,7 @@ def reader_folder(tmp_path, monkeypatch):
 
 
 def test_adding(reader_folder, capsys):
+    """One of each kind, written outside: checked, trained with, evaluated, called; and resumed."""
     counts = run_page(ROOT / "docs" / "adding.md", reader_folder)
     assert counts["file"] == 8
     assert counts["python"] == 2
@@ -56,3 +59,17 @@ def test_adding(reader_folder, capsys):
     printed = capsys.readouterr().out
     for name in ("mylab:stripes", "mylab:TinyNet", "mylab:noisy", "sigma=0.05", "mylab:slowing"):
         assert name in printed
+    whole = epochs(reader_folder / "runs/mylab")
+    shutil.copytree("runs/mylab", "runs/stopped")
+    shutil.rmtree("runs/stopped/checkpoints/20")
+    command = "--config=mylab_config.py --workdir=runs/stopped --config.model.width=6"
+    assert main.main(["rbjax.main", *command.split()]) == 0
+    assert "training from step 15 of 20" in capsys.readouterr().out
+    assert epochs(reader_folder / "runs/stopped") == whole
+
+
+def epochs(workdir: Path) -> list[tuple[float, ...]]:
+    """Returns what each epoch of a run came to, its speed aside."""
+    lines = (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in lines]
+    return [(r["step"], r["train/loss"], r["train/accuracy"], r["learning_rate"]) for r in records]
