@@ -1,10 +1,10 @@
 """Checkpoints: Orbax writes them, a manifest of SHA-256 digests says whether they are intact.
 
-Orbax commits a step by renaming its folder, and does not look at what it later reads: a flipped
-bit loads in silence.  So a step counts only once its manifest, with the digest of every file,
-stands in it; an older step is deleted only after that.  A run killed at any moment therefore finds
-the step before.  Leaves are stored by name as host arrays, so that a checkpoint of any number of
-devices is restored on any other, and part of a state (the weights alone) can be read.
+Orbax commits a step by renaming its folder, and does not check what it reads back: a flipped bit
+loads silently.  A step therefore counts only once its manifest, with the digest of every file, is
+in place, and an older step is deleted only after that: a run killed at any moment still has the
+previous step.  Leaves are stored by name as host arrays, so that a checkpoint from any number of
+devices can be restored on any other, and part of a state (the weights alone) can be read.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Checkpoints:
 
     Args:
         directory: their folder; made by the first `save`.
-        keep: how many of the newest steps stay, >= 1.
+        keep: how many of the newest steps are kept, >= 1.
 
     Raises:
         ValueError: if `keep` is below 1.
@@ -62,15 +62,15 @@ class Checkpoints:
         object.__setattr__(self, "directory", Path(self.directory).resolve())
 
     def save(self, step: int, state: PyTree, *, extra: Mapping[str, Any] | None = None) -> None:
-        """Writes one checkpoint; when it returns, the checkpoint is on the disk.
+        """Writes one checkpoint; once this returns, it is on the disk.
 
-        Damaged and unfinished steps that stand in the way are replaced.  With several processes,
-        all of them call it.
+        Damaged and unfinished steps in its way are replaced.  With several processes, all of them
+        must call it.
 
         Args:
-            step: updates made, >= 0; newer than every intact step there is.
+            step: updates made, >= 0; newer than every intact step.
             state: a tree of arrays and numbers of any dtype, on any devices.
-            extra: what JSON can hold, for example the position in the data.
+            extra: anything JSON can hold, for example the position in the data.
 
         Raises:
             ValueError: if the step is not newer, or a leaf is a typed key.
@@ -97,21 +97,20 @@ class Checkpoints:
         _wait_for_all_processes("checkpoint written")
 
     def restore_latest(self, template: PyTree, *, partial: bool = False) -> Restored | None:
-        """Reads the newest intact checkpoint, and warns of every newer one that is not.
+        """Reads the newest intact checkpoint, with a warning for every newer one that is damaged.
 
         Args:
-            template: a state, or `jax.ShapeDtypeStruct`s, of the shapes and dtypes to expect.  A
-                leaf that is on devices (or names a sharding) is restored there, any other as
-                numpy.
+            template: a state, or `jax.ShapeDtypeStruct`s, with the expected shapes and dtypes.  A
+                leaf on devices (or with a sharding) is restored there, any other as numpy.
             partial: whether the checkpoint may hold more than the template, for example
                 `{"variables": ...}` of a whole training state.
 
         Returns:
-            Step, state and extra; None if there is no checkpoint at all.  No file is changed.
+            Step, state and extra; None if there is no checkpoint.  No file is changed.
 
         Raises:
-            ValueError: if there are checkpoints and none is intact, or the newest intact one
-                holds other names, shapes or dtypes than the template.
+            ValueError: if none of the checkpoints is intact, or the newest intact one has names,
+                shapes or dtypes other than the template's.
         """
         _quiet_orbax()
         damages: list[str] = []
@@ -120,12 +119,12 @@ class Checkpoints:
             if damage is None:
                 return _restore(self.directory / str(step), template, partial)
             damages.append(f"step {step}: {damage}")
-            logging.warning("checkpoint of step %d is left out, %s", step, damage)
+            logging.warning("skipping the checkpoint of step %d: %s", step, damage)
         if not damages:
             return None
         raise ValueError(
             f"none of the checkpoints in {self.directory} is intact ({'; '.join(damages)}); "
-            "put a copy of one back, or delete the folder to begin anew"
+            "restore one from a copy, or delete the folder to start over"
         )
 
     def steps(self) -> list[int]:
@@ -136,7 +135,7 @@ class Checkpoints:
         return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
 
     def _clear_the_way(self, step: int) -> None:
-        """Deletes what a killed run left, and newer steps that a fall-back went behind."""
+        """Deletes what a killed run left behind, and damaged steps that are newer."""
         for newer in (s for s in self.steps() if s >= step):
             if _damage(self.directory / str(newer)) is None:
                 raise ValueError(
@@ -148,7 +147,7 @@ class Checkpoints:
             shutil.rmtree(leftover)
 
     def _delete_old(self) -> None:
-        """Keeps the newest finished steps, and nothing else."""
+        """Keeps only the newest finished steps."""
         steps = self.steps()
         finished = [s for s in steps if (self.directory / str(s) / MANIFEST).exists()]
         for step in set(steps) - set(finished[: self.keep]):
@@ -173,10 +172,10 @@ def _restore(path: Path, template: PyTree, partial: bool) -> Restored:
 def _check_fits(
     path: Path, stored: Mapping[str, Any], expected: Mapping[str, Any], partial: bool
 ) -> None:
-    """Compares what a checkpoint holds with what the template asks for."""
+    """Compares a checkpoint with the template."""
     wrong = [f"it lacks {name}" for name in expected if name not in stored]
     if not partial:
-        wrong += [f"it holds {name}, which is not asked for" for name in stored.keys() - expected]
+        wrong += [f"it holds {name}, which is not expected" for name in stored.keys() - expected]
     for name in expected.keys() & stored.keys():
         there, here = _form(stored[name]), _form(expected[name])
         if there != here:
@@ -184,7 +183,7 @@ def _check_fits(
     if wrong:
         more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise ValueError(
-            f"checkpoint {path} is of another model, optimizer or method: "
+            f"checkpoint {path} belongs to another model, optimizer or method: "
             f"{'; '.join(sorted(wrong)[:3])}{more}"
         )
 
@@ -201,10 +200,12 @@ def _named_leaves(tree: PyTree) -> dict[str, Any]:
 
 
 def _on_host(name: str, leaf: Any) -> np.ndarray:
-    """The whole of a leaf as numpy, gathered from other processes where they hold parts of it."""
+    """The whole leaf as numpy, gathered from the processes that hold parts of it."""
     if isinstance(leaf, jax.Array):
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            raise ValueError(f"{name} is a typed key: keys are derived from the seed, not stored")
+            raise ValueError(
+                f"{name} is a typed key; keys are derived from the seed and never stored"
+            )
         if not (leaf.is_fully_addressable or leaf.is_fully_replicated):
             leaf = multihost_utils.process_allgather(leaf, tiled=True)
     return np.asarray(leaf)
@@ -226,7 +227,7 @@ def _form(leaf: Any) -> str:
 
 
 def _delete(path: Path) -> None:
-    # The manifest first: what is left of a deletion cut short is then no checkpoint any more.
+    # The manifest first: after an interrupted deletion, what remains is no longer a checkpoint.
     (path / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(path)
 
@@ -245,11 +246,11 @@ def _write_manifest(path: Path) -> None:
 
 
 def _damage(path: Path) -> str | None:
-    """Says what is wrong with a step, or None if every file is what was written."""
+    """Returns what is wrong with a step, or None if every file is as it was written."""
     try:
         digests = json.loads((path / MANIFEST).read_text())
     except FileNotFoundError:
-        return f"unfinished, it has no {MANIFEST}"
+        return f"unfinished: it has no {MANIFEST}"
     except ValueError:
         return f"{MANIFEST} is damaged"
     if not isinstance(digests, dict) or not digests:

@@ -1,4 +1,4 @@
-"""What a training method does outside the compiled step: before the first one, between epochs."""
+"""What a training method does outside the compiled step: before the first, and between epochs."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def prepare(
     *,
     has_begun: bool,
 ) -> Prepared:
-    """Returns what a method prepared: made now, or read where the run has begun.
+    """Returns what a method prepared: made now, or read back where the run has begun.
 
     Args:
         method: the method.
         key: the run's key.
-        train_set: the training set as the config has it.
+        train_set: the config's training set.
         model: the model.
         workdir: the run directory.
         has_begun: whether there is a checkpoint; it holds the weights then.
@@ -71,7 +71,7 @@ def prepare(
 
 
 def after_epoch(method: Method, key: Key, state: TrainState, epoch: Epoch) -> TrainState:
-    """Returns the state to go on with after an epoch.
+    """Returns the state to continue with after an epoch.
 
     Args:
         method: one with `after_epoch`.
@@ -86,14 +86,14 @@ def after_epoch(method: Method, key: Key, state: TrainState, epoch: Epoch) -> Tr
     own = jax.random.fold_in(prng.named(key, "after_epoch"), epoch.number)
     returned = jax.device_get(method.after_epoch(own, state, epoch))
     _check_form("after_epoch", returned, state)
-    return returned._replace(step=state.step)  # an earlier state is as old as it is, the data go on
+    return returned._replace(step=state.step)  # also with earlier weights, the data move on
 
 
 _ARRAYS = ("images", "labels", "index", "example_ids")
 
 
 def _check_form(hook: str, tree: Any, expected: Any) -> None:
-    """Refuses a tree of other names, shapes or dtypes than the step was compiled for."""
+    """Refuses a tree whose names, shapes or dtypes are not those the step is compiled for."""
 
     def forms(tree: Any) -> dict[str, str]:
         return {

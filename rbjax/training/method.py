@@ -30,7 +30,7 @@ class MethodState(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """What a method's state may depend on before the first step."""
+    """What a method's initial state may depend on."""
 
     model: Model
     variables: PyTree
@@ -44,7 +44,7 @@ class Setting(NamedTuple):
 
 
 class Output(NamedTuple):
-    """What the network says of one of the inputs."""
+    """What the network returns for one array of the inputs."""
 
     logits: Array
     """(B, K)."""
@@ -170,8 +170,8 @@ class Method(NamedTuple):
     loss: Callable[[Seen], Array] | None = None
     """(seen) -> each example's loss (B,); None: the config's, its mean over the inputs."""
     weights: Callable[[Seen], Array] | None = None
-    """(seen) -> what each loss is multiplied by (B,), a constant; None: 1.  `state[labels]`-like
-    for weights of classes."""
+    """(seen) -> what each loss is multiplied by (B,), taken as constant; None: 1.  Weights of
+    classes are `seen.state.replicated[seen.labels]`."""
     sums: Callable[[Seen], PyTree] | None = None
     """(seen) -> sums over the rows, of outputs, labels and inputs.  They are added up over the
     devices, differentiably, and are `seen.sums` in `loss` and `weights`: class means are sums of
@@ -204,15 +204,16 @@ class Method(NamedTuple):
     """(seen, input gradients, sums of `gradient` over the devices) -> the next state; what is
     `replicated` may depend on the sums and on `seen.sums` only.  None: the state stays."""
     alternating: bool = False
-    """Whether `update` sees outputs and gradients taken anew after the weights' step."""
+    """Whether `update` sees outputs and gradients taken again after the weights' step."""
 
     # ---------------------------------------------------------------- around the steps
     prepare: Callable[[Key, Dataset, Model], Prepared] | None = None
     """(key, training set, model) -> another training set, initial weights.  Called once, before
     the first step; what it returns is kept in the run directory."""
     after_epoch: Callable[[Key, TrainState, Epoch], TrainState] | None = None
-    """(key, state, epoch) -> the state to go on with, after each epoch.  The state is of numpy
-    arrays and its form must stay: new class weights in `method_state`, earlier `variables`."""
+    """(key, state, epoch) -> the state to continue with, after each epoch.  It holds numpy arrays,
+    whose names, shapes and dtypes must stay: new class weights in its `method_state`, or earlier
+    `variables` (and `ema`, where an average is kept)."""
 
 
 def check(method: Method) -> None:

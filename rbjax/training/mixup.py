@@ -1,8 +1,8 @@
-"""Mixup: each image of a batch mixed with another one of it, and so their losses.
+"""Mixup: each image of a batch is mixed with another image of it, and their losses likewise.
 
-`x~ = s x + (1 - s) x'`, `loss = s loss(y) + (1 - s) loss(y')`, one s a step, of Beta(a, a).  Of a
-cross-entropy that is the one with the mixed labels.  The partner of an image follows from the
-numbers of the examples in the batch, so it does not depend on their order or on the devices.
+`x~ = s x + (1 - s) x'`, `loss = s loss(y) + (1 - s) loss(y')`, one s a step, from Beta(a, a).  For
+the cross-entropy this equals the loss of the mixed labels.  An image's partner follows from the ids
+of the examples in the batch, so it depends neither on their order nor on the devices.
 
 Source: Zhang et al., "mixup: Beyond Empirical Risk Minimization", 2018, arXiv:1710.09412.
 """
@@ -19,14 +19,14 @@ from rbjax.typing import Array, Key, LossFn
 
 
 class Targets(NamedTuple):
-    """What a batch's inputs are: of one class each, or of two with a share."""
+    """The classes of a batch's inputs: one each, or two with a share."""
 
     labels: Array
     """(B,) int32."""
     partners: Array | None = None
-    """(B,) int32, the labels of the images mixed in; None where nothing is."""
+    """(B,) int32, the labels of the images mixed in; None without Mixup."""
     share: Array | None = None
-    """Of the first image, in [0, 1]."""
+    """The first image's, in [0, 1]."""
 
     def loss(self, loss_fn: LossFn, logits: Array) -> Array:
         """Returns each input's loss, (B,)."""
@@ -44,7 +44,7 @@ class Targets(NamedTuple):
 
 
 def draw_share(key: Key, step: Array | int, *, alpha: float) -> Array:
-    """Returns a step's share of the first image.
+    """Returns the first image's share in a step.
 
     Args:
         key: the run's key.
@@ -52,20 +52,20 @@ def draw_share(key: Key, step: Array | int, *, alpha: float) -> Array:
         alpha: above 0.
 
     Returns:
-        A float32 of Beta(alpha, alpha).
+        A float32 from Beta(alpha, alpha).
     """
     own = jax.random.fold_in(prng.named(key, "mixup_share"), step)
     return jax.random.beta(own, alpha, alpha, dtype=jnp.float32)
 
 
 def partners(bits: Array, example_ids: Array) -> Array:
-    """Returns the row that each row is mixed with: the next one in a random circle through all.
+    """Returns the row that each row is mixed with: the next one in a random cycle through all rows.
 
-    No row is its own partner, unless it is alone.
+    No row is its own partner, unless it is the only one.
 
     Args:
-        bits: (B,) a random number for each row, which follows from its example.
-        example_ids: (B,) integers, which decide where random numbers are equal.
+        bits: (B,) a random number for each row, derived from its example.
+        example_ids: (B,) integers, which break ties between equal random numbers.
 
     Returns:
         (B,) int32, a permutation of 0 to B - 1.

@@ -76,12 +76,12 @@ def create_state(
 
 
 def evaluation_variables(state: TrainState) -> PyTree:
-    """Returns the variables a trained model is judged by: the average where one is kept."""
+    """Returns the variables a trained model is evaluated with: the average where one is kept."""
     return state.variables if state.ema is None else state.ema
 
 
 def place(state: TrainState, devices: Sequence[Device]) -> TrainState:
-    """Puts a state where the training step expects it.
+    """Places a state where the training step expects it.
 
     Args:
         state: of numpy arrays or arrays of one device; rows of `per_row` lead.
@@ -104,7 +104,7 @@ def place(state: TrainState, devices: Sequence[Device]) -> TrainState:
 
 
 def on_host(state: TrainState) -> TrainState:
-    """Returns a placed state as numpy arrays, rows leading again: what a checkpoint stores."""
+    """Returns a placed state as numpy arrays, rows leading again, as a checkpoint stores it."""
     state = jax.device_get(state)
     per_row = jax.tree.map(lambda x: np.reshape(x, (-1, *x.shape[2:])), state.method_state.per_row)
     return state._replace(method_state=state.method_state._replace(per_row=per_row))
