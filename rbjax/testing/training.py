@@ -130,7 +130,7 @@ def train(
         num_steps: steps.
         num_devices: local devices, which divide 8.
         learning_rate: of plain gradient descent.
-        state: to go on from; None: the initial one.
+        state: to continue from; None: the initial one.
 
     Returns:
         The first state and the last, on the host, and each step's metrics.
@@ -153,7 +153,7 @@ def train(
     first = state
     if first is None:
         first = create_state(jax.random.key(0), model, method, recipe.optimizer, num_rows=BATCH)
-        first = on_host(first)
+        first = jax.device_get(first)
     train_step = make_train_step(recipe, jax.random.key(1), devices=devices)
     placed, history, rows = place(first, devices), [], ids.reshape(num_devices, 1, -1)
     for _ in range(num_steps):
