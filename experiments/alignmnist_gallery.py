@@ -31,22 +31,22 @@ def main() -> None:
     parser.add_argument("--columns", type=int, default=10, help="deformed images a class, 1 to 75")
     parser.add_argument("--scale", type=float, help="of the deformations made here")
     parser.add_argument("--data_dir", help="where TFDS keeps MNIST")
-    given = parser.parse_args()
-    if not 1 <= given.columns <= 75:
-        parser.error(f"--columns is {given.columns}; allowed: 1 to 75")
+    options = parser.parse_args()
+    if not 1 <= options.columns <= 75:
+        parser.error(f"--columns is {options.columns}; allowed: 1 to 75")
     try:
-        if given.path:
-            rows = published(given.path, given.columns, given.data_dir)
+        if options.path:
+            rows = published(options.path, options.columns, options.data_dir)
         else:
             recipe = alignmnist.DEFAULT
-            if given.scale is not None:
-                recipe = recipe._replace(scale=given.scale)
-            rows = made(given.columns, given.data_dir, recipe)
+            if options.scale is not None:
+                recipe = recipe._replace(scale=options.scale)
+            rows = made(options.columns, options.data_dir, recipe)
     except ValueError as error:
         parser.error(str(error))
-    with atomic.replace(given.out) as file:
+    with atomic.replace(options.out) as file:
         Image.fromarray(grid(rows)).save(file, format="png", optimize=True)
-    print(given.out)
+    print(options.out)
 
 
 def published(path: str, columns: int, data_dir: str | None) -> np.ndarray:

@@ -34,21 +34,21 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of what the corruptions draw")
     parser.add_argument("--enlarged", type=int, default=2, help="how many times, 1 to 8")
     parser.add_argument("--data_dir", help="where TFDS keeps the dataset")
-    given = parser.parse_args()
-    if not 1 <= given.enlarged <= 8:
-        parser.error(f"--enlarged is {given.enlarged}; allowed: 1 to 8")
+    options = parser.parse_args()
+    if not 1 <= options.enlarged <= 8:
+        parser.error(f"--enlarged is {options.enlarged}; allowed: 1 to 8")
     try:
-        test = data.load(given.dataset, "test", data_dir=given.data_dir)
+        test = data.load(options.dataset, "test", data_dir=options.data_dir)
     except ValueError as error:
         parser.error(str(error))
-    if not 0 <= given.index < len(test.labels):
-        parser.error(f"--index is {given.index}; allowed: 0 to {len(test.labels) - 1}")
-    image = jnp.asarray(test.images[given.index], jnp.float32) / 255
-    rows = corrupted(image, given.profile, seed=given.seed)
-    picture = draw(np.asarray(image), rows, given.profile, enlarged=given.enlarged)
-    with atomic.replace(given.out) as file:
+    if not 0 <= options.index < len(test.labels):
+        parser.error(f"--index is {options.index}; allowed: 0 to {len(test.labels) - 1}")
+    image = jnp.asarray(test.images[options.index], jnp.float32) / 255
+    rows = corrupted(image, options.profile, seed=options.seed)
+    picture = draw(np.asarray(image), rows, options.profile, enlarged=options.enlarged)
+    with atomic.replace(options.out) as file:
         picture.quantize(256).save(file, format="png", optimize=True)
-    print(given.out)
+    print(options.out)
 
 
 def corrupted(image: jax.Array, profile: str, *, seed: int) -> dict[str, list[np.ndarray]]:

@@ -77,17 +77,17 @@ class _Progress:
         print(f"[{(time.perf_counter() - self._began) / 60:5.1f} min] {line}", flush=True)
 
     def scored(self, lab: Lab, model: Model, reading: str, split: str) -> None:
-        """Scores, where that is not done, and tells what was found."""
-        found = stages.scores(lab, model, reading, split)
+        """Scores, if necessary, and prints the result."""
+        scores = stages.scores(lab, model, reading, split)
         self.tell(
-            f"{model.name}, {reading}, {split}: {results.ratio(found):.4f} of "
-            f"{len(found.labels):,} images robust, {found.draws / found.seconds:,.0f} draws/s"
+            f"{model.name}, {reading}, {split}: {results.ratio(scores):.4f} of "
+            f"{len(scores.labels):,} images robust, {scores.draws / scores.seconds:,.0f} draws/s"
         )
 
     def classified(self, lab: Lab, model: Model) -> None:
-        """Trains, where that is not done, and tells the accuracy."""
-        found = stages.classified(lab, model)
-        self.tell(f"{model.name}: test accuracy {np.mean(found.correct):.2%}")
+        """Trains, if necessary, and prints the accuracy."""
+        classes = stages.classified(lab, model)
+        self.tell(f"{model.name}: test accuracy {np.mean(classes.correct):.2%}")
 
     def end(self, lab: Lab) -> None:
         total = stages.seconds(lab) / 60

@@ -100,16 +100,16 @@ def _rows(path: Path, pixels: np.ndarray, scored: Scored, title: str) -> None:
     _save(figure, path)
 
 
-def _pair(path: Path, found: Fooling | None, names: Sequence[str], title: str) -> None:
+def _pair(path: Path, example: Fooling | None, names: Sequence[str], title: str) -> None:
     """Figure 2: an image beside the first perturbation of it that fools."""
     figure = Figure(figsize=(5.6, 3.4), layout="constrained")
-    if found is None:
+    if example is None:
         figure.suptitle("No image that is correctly classified was fooled")
         return _save(figure, path)
     left, right = figure.subplots(1, 2)
-    _show(left, found.image, f"classified as {names[found.before]}")
-    _show(right, found.perturbed, f"draw {found.draw}: classified as {names[found.after]}")
-    figure.suptitle(f"{title}\nthe {found.draw - 1} draws before did not fool", fontsize=9)
+    _show(left, example.image, f"classified as {names[example.before]}")
+    _show(right, example.perturbed, f"draw {example.draw}: classified as {names[example.after]}")
+    figure.suptitle(f"{title}\nthe {example.draw - 1} draws before did not fool", fontsize=9)
     return _save(figure, path)
 
 
@@ -152,16 +152,16 @@ def _curve(
 
 def _classes(path: Path, scored: Scored, names: Sequence[str], title: str) -> None:
     """Figure 4: how many training images of each class are robust, and which share of it."""
-    found = robust_ratio(
+    ratio = robust_ratio(
         scored.first_failure, scored.max_steps, scored.labels, num_classes=len(names)
     )
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    axes.bar(names, found.counts, color="#DDDDDD", label="scored")
-    bars = axes.bar(names, found.robust, color=COLOURS[0], label="robust")
-    axes.bar_label(bars, [f"{share:.0%}" for share in found.classes], fontsize=9)
+    axes.bar(names, ratio.counts, color="#DDDDDD", label="scored")
+    bars = axes.bar(names, ratio.robust, color=COLOURS[0], label="robust")
+    axes.bar_label(bars, [f"{share:.0%}" for share in ratio.classes], fontsize=9)
     axes.set(xlabel="class", ylabel="training images")
-    axes.set_title(f"Robust training images, {found.overall:.4f} of all: {title}", fontsize=9)
+    axes.set_title(f"Robust training images, {ratio.overall:.4f} of all: {title}", fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     _save(figure, path)

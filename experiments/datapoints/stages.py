@@ -212,7 +212,7 @@ def _score(lab: Lab, model: Model, reading: str, split: str, journal: Path) -> d
     dataset = images(lab, split)
     title = f"{model.name}: {reading}, {split}"
     with rpr.progress_bar(title) as progress:
-        found = rpr.score(
+        scores = rpr.score(
             logits_fn(lab, model),
             draw_key(model.seed),
             dataset.images,
@@ -226,9 +226,9 @@ def _score(lab: Lab, model: Model, reading: str, split: str, journal: Path) -> d
     return {
         "example_ids": dataset.example_ids,
         "labels": dataset.labels,
-        "first_failure": found.first_failure,
-        "clean_correct": found.clean_correct,
-        "max_steps": found.max_steps,
+        "first_failure": scores.first_failure,
+        "clean_correct": scores.clean_correct,
+        "max_steps": scores.max_steps,
     }
 
 

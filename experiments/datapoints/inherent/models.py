@@ -110,8 +110,8 @@ def _scores(lab: Lab, family: str, seed: int) -> dict[str, np.ndarray]:
         began = time.perf_counter()
         made = _logits_fn(lab, family, seed)
         journal = path.with_suffix(".journal")
-        found = _score(lab, made, f"{family}, seed {seed}", journal)
-        atomic.write_npz(path, **found, seconds=time.perf_counter() - began)
+        scores = _score(lab, made, f"{family}, seed {seed}", journal)
+        atomic.write_npz(path, **scores, seconds=time.perf_counter() - began)
         shutil.rmtree(journal, ignore_errors=True)
     with np.load(path) as kept:
         return dict(kept)
@@ -120,7 +120,7 @@ def _scores(lab: Lab, family: str, seed: int) -> dict[str, np.ndarray]:
 def _score(lab: Lab, made: Any, title: str, journal: Path) -> dict[str, np.ndarray]:
     plan, dataset = lab.plan, setup.first(data.load(lab.plan.dataset, "test"), lab.plan.num_test)
     with rpr.progress_bar(title) as progress:
-        found = rpr.score_repeatedly(
+        scores = rpr.score_repeatedly(
             made,
             prng.named(jax.random.key(0), "rpr"),  # the models' seeds are not the draws'
             dataset.images,
@@ -135,8 +135,8 @@ def _score(lab: Lab, made: Any, title: str, journal: Path) -> dict[str, np.ndarr
     return {
         "example_ids": dataset.example_ids,
         "labels": dataset.labels,
-        "first_failure": found.first_failure,
-        "clean_correct": found.clean_correct,
+        "first_failure": scores.first_failure,
+        "clean_correct": scores.clean_correct,
     }
 
 

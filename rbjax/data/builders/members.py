@@ -28,8 +28,8 @@ class Members:
         self.path = path
         self._zip: zipfile.ZipFile | None = None
         if path.is_dir():
-            found = (file for file in path.rglob("*") if file.is_file())
-            self.names = sorted(file.relative_to(path).as_posix() for file in found)
+            files = (file for file in path.rglob("*") if file.is_file())
+            self.names = sorted(file.relative_to(path).as_posix() for file in files)
             return
         try:
             self._zip = zipfile.ZipFile(path)
