@@ -119,9 +119,9 @@ FAULTS = (
     ),
     Fault(
         "rpr",
-        "a draw's random numbers do not depend on the example",
-        "keys = prng.per_example(key, dataset.example_ids[lanes.row])",
-        "keys = prng.per_example(key, 0 * dataset.example_ids[lanes.row])",
+        "every draw of an example has the same random numbers",
+        "jax.vmap(perturbation)(prng.per_draw(keys, lanes.draw), images)",
+        "jax.vmap(perturbation)(prng.per_draw(keys, 0 * lanes.draw), images)",
         ("test_equals_the_loop_over_images_and_draws",),
     ),
     Fault(
