@@ -21,7 +21,7 @@ def trades(
     beta: NotNegative = 6.0,
     attack_batch_norm: Literal["eval", "train"] = "eval",
 ) -> Method:
-    """Returns TRADES.
+    """Returns TRADES, which trades accuracy against predictions that move inside a ball.
 
     min_w E loss(f_w(x), y) + beta max_{|d| <= epsilon} KL(softmax f_w(x) || softmax f_w(x + d)),
     the maximum by projected gradient ascent from x + 0.001 N(0, 1): at x itself the gradient is 0.
