@@ -29,8 +29,6 @@ AXIS = "data"
 _BATCH_SIZES = {"cpu": 128}
 _LARGER_BATCH = 1024
 """Of every platform but the CPU, on each device."""
-_MOST_SIZES = 8
-"""The smallest block is an eighth of the full one: each size is compiled for each program."""
 _MOST_WASTE = 0.75
 """A block that would be filled less than this is made smaller."""
 
@@ -398,13 +396,3 @@ def block_size(num_rows: int, batch_size: int | None, placement: Placement) -> i
         batch_size = _BATCH_SIZES.get(platform, _LARGER_BATCH * num_devices)
     most = min(checks.integer("batch_size", batch_size, low=1), num_rows)
     return -(-most // num_devices) * num_devices
-
-
-def halves(size: int, placement: Placement) -> list[int]:
-    """Returns a size halved and halved again, while the devices divide it; to an eighth at most."""
-    sizes, num_devices = [], len(placement.devices)
-    least = max(size // _MOST_SIZES, num_devices)
-    while size // 2 >= least and size // 2 % num_devices == 0:
-        size //= 2
-        sizes.append(size)
-    return sizes

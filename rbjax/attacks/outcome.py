@@ -82,19 +82,19 @@ class SuiteResult:
 
     @property
     def clean_correct(self) -> np.ndarray:
-        """(N,) bool, which images are classified right as they are."""
+        """(N,) bool, which images are correctly classified as they are."""
         return self.clean == self.labels
 
     @property
     def worst(self) -> np.ndarray:
-        """(N,) bool, which images are classified right as they are and under every attack."""
+        """(N,) bool, which images are correctly classified as they are and under every attack."""
         worst = self.clean_correct
         for outcome in self.outcomes.values():
             worst = worst & (outcome.correct | ~outcome.counted)
         return worst
 
     def accuracy(self, label: str = "worst") -> Share:
-        """Returns the share of the images that are classified right.
+        """Returns the share of the images that are correctly classified.
 
         Args:
             label: "clean", an attack's, or "worst": as they are and under every attack.
@@ -114,7 +114,7 @@ class SuiteResult:
         return share(self._per_class(correct & counted), self._per_class(counted))
 
     def attack_success_rate(self, label: str) -> Share:
-        """Returns the share that an attack fools of the images classified right as they are."""
+        """Returns the share that an attack fools of the images correctly classified as they are."""
         outcome = lookup(self.outcomes, label, what="attack")
         attacked = outcome.counted & self.clean_correct
         return share(np.sum(outcome.fooled & attacked), np.sum(attacked))

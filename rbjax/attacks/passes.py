@@ -17,7 +17,7 @@ from rbjax.attacks.attack import Found, Plan, Problem
 from rbjax.attacks.fab import FABPlan
 from rbjax.attacks.search import AimedPlan, ranked_targets
 from rbjax.attacks.square import SquarePlan, advance, init
-from rbjax.blocks import Block, Blocks, cut, halves, map_blocks
+from rbjax.blocks import Block, Blocks, cut, map_blocks
 from rbjax.classifier import Classifier
 from rbjax.inputs import to_float
 from rbjax.programs import Compiled
@@ -27,6 +27,8 @@ NUM_STEPS, NUM_QUERIES, MOST_TARGETS, RHO = 100, 5000, 9, 0.75
 
 STRETCHES = (50, 200, 500, 1000, 2000, 3000, 4000)
 """Queries after which Square's batches are put together anew."""
+_MOST_SIZES = 8
+"""The smallest block is an eighth of the full one: each size is compiled for each attack."""
 _SQUARE_BLOCKS = 8
 """Blocks whose images Square's queries work on together, as float32."""
 
@@ -98,6 +100,15 @@ def notes(version: str, num_classes: int) -> tuple[str, ...]:
     return tuple(said)
 
 
+def halves(size: int, num_devices: int) -> list[int]:
+    """Returns a size halved and halved again while the devices divide it, to an eighth at most."""
+    sizes, least = [], max(size // _MOST_SIZES, num_devices)
+    while size // 2 >= least and size // 2 % num_devices == 0:
+        size //= 2
+        sizes.append(size)
+    return sizes
+
+
 class Verdict(NamedTuple):
     """What AutoAttack says of a dataset."""
 
@@ -120,7 +131,7 @@ class Run:
 
     def __init__(self, model: Any, blocks: Blocks, epsilon: float, keep: bool) -> None:
         self._model, self._blocks, self._epsilon, self._keep = model, blocks, epsilon, keep
-        self._smaller = halves(blocks.size, blocks.placement)
+        self._smaller = halves(blocks.size, len(blocks.placement.devices))
         self.examples = blocks.examples
         self.adversarial: list[tuple[np.ndarray, np.ndarray]] = []
         """Rows and images of each block of this process."""
@@ -274,16 +285,16 @@ def _square(
     first: int,
     last: int,
 ) -> Found:
-    """Returns where Square stands after some queries, on from images and margins or from none."""
+    """Returns where Square stands after some queries, from a state or from the start."""
     asked, unused = model.asked_about(images), jnp.zeros_like(epsilon)
     objective = plan.objective(asked, keys, images, labels, None)
     problem = Problem(asked, keys, images, labels, None, epsilon, unused, objective)
     if state is None:
-        found = init(plan, problem)
+        stand = init(plan, problem)
     else:
         current, merit = state
-        found = Found(current, jnp.zeros(merit.shape, bool), merit)
-    return advance(plan, problem, found, first, last)
+        stand = Found(current, jnp.zeros(merit.shape, bool), merit)
+    return advance(plan, problem, stand, first, last)
 
 
 _square_queries = Compiled(jax.jit(_square, static_argnums=0))

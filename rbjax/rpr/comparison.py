@@ -49,7 +49,7 @@ def compare(
     counted: np.ndarray | None = None,
     confidence: float = 0.95,
 ) -> Comparison:
-    """Compares the flags of two models on the same images: robust ones, or those classified right.
+    """Compares the flags of two models on the same images: robust or correctly classified ones.
 
     d = (b - c) / n, with b and c the images whose flag is true under the second or the first model
     alone. The interval holds the differences that Tango's score test would not reject,

@@ -86,7 +86,7 @@ def fit_beta_geometric(failures: ArrayLike, draws: ArrayLike) -> BetaGeometric:
         )
     pairs, weights = np.unique(np.stack([failures, draws]), axis=1, return_counts=True)
     mean = total_failures / total_draws
-    found = minimize(
+    optimum = minimize(
         _negative_log_likelihood,
         np.log([2 * mean, 2 * (1 - mean)]),
         args=(pairs[0], pairs[1] - pairs[0], weights),
@@ -95,8 +95,8 @@ def fit_beta_geometric(failures: ArrayLike, draws: ArrayLike) -> BetaGeometric:
         bounds=[(-_LOG_LARGEST, _LOG_LARGEST)] * 2,
         options={"maxiter": 1000, "ftol": 1e-13},
     )
-    a, b = np.exp(found.x)
-    return BetaGeometric(float(a), float(b), -float(found.fun) * len(failures))
+    a, b = np.exp(optimum.x)
+    return BetaGeometric(float(a), float(b), -float(optimum.fun) * len(failures))
 
 
 def _negative_log_likelihood(

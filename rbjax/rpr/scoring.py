@@ -167,12 +167,32 @@ def score(
         journal=journal,
         about={"max_steps": max_steps, "stop": repr(stop)},
     )
-    return _draw(work, key, max_steps, stop, progress)
+    draws = _draw(work, key, max_steps, stop, progress)
+    max_steps, first_failure = draws.max_steps, draws.first_failure
+    steps = np.minimum(first_failure, max_steps)
+    return Scores(
+        first_failure=first_failure,
+        steps=steps,
+        robust=first_failure > max_steps,
+        clean_correct=draws.clean_correct,
+        max_steps=max_steps,
+        forward_passes_run=draws.num_passes,
+        forward_passes_needed=int(np.sum(steps, dtype=np.int64)),
+    )
+
+
+class _Draws(NamedTuple):
+    """The draws of all windows together; fields as in `Scores`."""
+
+    first_failure: np.ndarray
+    clean_correct: np.ndarray
+    max_steps: int
+    num_passes: int
 
 
 def _draw(
     work: Work, key: Key, max_steps: int, stop: Flattening | None, progress: Tell | None
-) -> Scores:
+) -> _Draws:
     """Draws for the images that no draw has fooled yet, until the stop rule or the last draw."""
     num_images, window = len(work.examples.labels), max_steps if stop is None else stop.window
     first_failure = np.zeros(num_images, np.int32)
@@ -210,17 +230,8 @@ def _draw(
             break
         if not np.any(survived):
             last = max_steps
-    first_failure = np.where(first_failure == 0, last + 1, first_failure).astype(np.int32)
-    steps = np.minimum(first_failure, last)
-    return Scores(
-        first_failure=first_failure,
-        steps=steps,
-        robust=first_failure > last,
-        clean_correct=clean_correct,
-        max_steps=last,
-        forward_passes_run=num_passes,
-        forward_passes_needed=int(np.sum(steps, dtype=np.int64)),
-    )
+    first_failure[first_failure == 0] = last + 1
+    return _Draws(first_failure, clean_correct, last, num_passes)
 
 
 def prepare(
@@ -275,8 +286,7 @@ def prepare(
     for field, size in (("batch_size", batch_size), ("block_size", block_size)):
         if size is not None:
             checks.integer(field, size, low=1)
-    placement = Placement(devices)
-    placement = Placement(placement.devices[: 1 if box else len(examples.labels)])
+    placement = Placement(Placement(devices).devices[: 1 if box else len(examples.labels)])
     num_devices, platform = len(placement.devices), placement.devices[0].platform
     block_size = _block_size(examples.images, block_size, num_devices, platform)
     work = Work(

@@ -91,7 +91,7 @@ def survival_curve(
         labels: (N,) integers, the true classes.
         num_classes: K.
         counted: (N,) bool, the images that count: `scores.clean_correct` for the ratio among the
-            images that are classified right unperturbed; None: all, the unconditional ratio.
+            images that are correctly classified unperturbed; None: all, the unconditional ratio.
 
     Returns:
         The curves, all images' and each class's.

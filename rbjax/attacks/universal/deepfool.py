@@ -24,7 +24,7 @@ _BLOCK = 256
 """Images that one compiled call visits, one after another."""
 
 _NO_CLASS = -1
-"""In place of a class for rows that only fill up a block: they count as fooled already."""
+"""In place of a class for rows that only pad a block: they count as fooled already."""
 
 
 class UniversalDeepFoolResult(NamedTuple):
@@ -109,8 +109,7 @@ def craft_universal_deepfool(
     plan = DeepFoolPlan("l2", deepfool_steps, num_candidates, overshoot)
     placement, num_examples = Placement(devices), len(examples.labels)
     blocks = Blocks(examples, placement, block_size(num_examples, batch_size, placement))
-    model_of_first = model.placed(placement.devices[0])
-    model = model.placed(placement.whole)
+    model_of_first, model = model.placed(placement.devices[0]), model.placed(placement.whole)
     delta = best = np.zeros(examples.images.shape[1:], np.float32)
     clean = classify(blocks, model, delta, key)
     rates, moves = [], []
@@ -118,8 +117,8 @@ def craft_universal_deepfool(
         counts = []
         order = epoch_order(key, examples.example_ids, number)
         for block in cut(order, min(_BLOCK, num_examples)):
-            is_filling = np.arange(block.size) >= len(block.rows)
-            references = np.where(is_filling, _NO_CLASS, block.fill(clean[block.rows]))
+            is_padding = np.arange(block.size) >= len(block.rows)
+            references = np.where(is_padding, _NO_CLASS, clean[block.padded])
             batch = block.fill(examples.read(block.rows)), references
             delta, count = _visit(plan, norm, model_of_first, delta, *batch, epsilon)
             counts.append(count)

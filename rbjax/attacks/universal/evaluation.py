@@ -158,9 +158,8 @@ def classify(blocks: Blocks, model: Classifier, delta: np.ndarray, key: Key) -> 
     deltas = blocks.placement.replicate(delta.reshape(-1, *delta.shape[-3:]))
 
     def ask(block: Block, images: Array) -> dict[str, Array]:
-        labels, ids = (
-            blocks.examples.labels[block.padded],
-            blocks.examples.example_ids[block.padded],
+        ids, labels = (
+            x[block.padded] for x in (blocks.examples.example_ids, blocks.examples.labels)
         )
         ids, which = blocks.placement.split((ids, labels if len(deltas) > 1 else 0 * labels))
         return {"predictions": _classify(model, key, ids, images, which, deltas)}
