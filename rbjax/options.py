@@ -299,7 +299,8 @@ def _read(hint: Any, default: Any) -> dict[str, Any]:
         return _read(hint.__value__, default)
     base = typing.get_origin(hint) or hint
     if base in (tuple, list, collections.abc.Sequence):
-        return {"kind": tuple}
+        # Of anything at all, such as devices, only a library call can give some.
+        return {"kind": object if Any in typing.get_args(hint) else tuple}
     if base in (bool, int, float, str):
         return {"kind": base}
     known = type(default) in (bool, int, float, str, tuple)
