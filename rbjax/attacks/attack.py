@@ -253,15 +253,14 @@ def best_restart(
     finder: Callable[[Problem, Array | int], Found], problem: Problem, num_restarts: int
 ) -> Found:
     """Returns the best find of several restarts: `finder(problem, restart's number)`."""
-
-    def restart(number: Array | int) -> Found:
-        again = problem._replace(keys=prng.per_draw(problem.keys, number))
-        return finder(again, number)
-
     if num_restarts == 1:
-        return restart(0)
-    start = nothing_found(problem.images)
-    return jax.lax.fori_loop(0, num_restarts, lambda n, best: better(restart(n), best), start)
+        return finder(problem._replace(keys=prng.per_draw(problem.keys, 0)), 0)
+
+    def restart(number: Array | int, best: Found) -> Found:
+        again = problem._replace(keys=prng.per_draw(problem.keys, number))
+        return better(finder(again, number), best)
+
+    return jax.lax.fori_loop(0, num_restarts, restart, nothing_found(problem.images))
 
 
 def check_radius(epsilon: object, norm: str, *, optional: bool = False) -> float | None:

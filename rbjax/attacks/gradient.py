@@ -7,6 +7,7 @@ start, projection and rule that makes steps of gradients (`norms.py`), and the l
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, Literal
 
 import jax
@@ -268,20 +269,15 @@ class GradientPlan:
 
     def search(self, problem: Problem) -> Array:
         """Returns the last or the best iterate of the best restart."""
-
-        def restart(again: Problem, _: Array | int) -> Found:
-            return _climb(self, again, final=self.num_restarts > 1)
-
-        return best_restart(restart, problem, self.num_restarts).images
+        return best_restart(functools.partial(_climb, self), problem, self.num_restarts).images
 
 
-def _climb(plan: GradientPlan, problem: Problem, *, final: bool) -> Found:
+def _climb(plan: GradientPlan, problem: Problem, _: Array | int) -> Found:
     """Returns what `num_steps` of `x <- box(ball(x + step_size * direction))` find.
 
     Args:
         plan: the plan.
         problem: the batch, with the keys of this restart.
-        final: whether the last iterate must be judged.
     """
     images, keys, asked = problem.images, problem.keys, problem.classifier
 
@@ -315,7 +311,7 @@ def _climb(plan: GradientPlan, problem: Problem, *, final: bool) -> Found:
         last, _, best = step(0, carry)
     else:
         last, _, best = jax.lax.fori_loop(0, plan.num_steps, step, carry)
-    if not (final or plan.use_best):
+    if plan.num_restarts == 1 and not plan.use_best:  # judged by the attack itself
         return best._replace(images=last)
     found = judged(last, asked.logits(prng.per_draw(keys, plan.num_steps + 1), last))
     return better(found, best) if plan.use_best else found

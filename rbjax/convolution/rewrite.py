@@ -1,17 +1,22 @@
 """Puts the primitives of this package in the place of convolutions and pooling in a function.
 
-This is the one file that handles jaxprs. Where a JAX has none of what it imports, `AVAILABLE` is
+Where a JAX has none of what it imports, `AVAILABLE` is
 False and `loop_safe` returns functions as they are.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import weakref
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from jax.core import Tracer
+from jax.tree_util import Partial
 
 try:
     from jax.extend import core as jaxprs
@@ -34,23 +39,65 @@ _CALLS = frozenset(
 _rewritten: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
-def trace(fn: Callable[..., Any], arrays: Sequence[Any]) -> Callable[[], Any] | None:
-    """Traces a function and rewrites its convolutions.
+def loop_safe[F: Callable[..., Any]](fn: F) -> F:
+    """Returns a function whose convolutions' gradients stay fast inside loops on CPU.
+
+    Same values and derivatives of every order as `fn`, to float32 rounding. Rewritten are 2-D
+    float32 and bfloat16 convolutions in NHWC/HWIO without groups and dilation; everything else,
+    and functions with a derivative rule of their own, run as they are. On a GPU or TPU, and called
+    outside every transformation, `fn` itself is called.
+
+    The backend is asked for at each call, not here, so that a function may be wrapped before JAX
+    has started a backend or chosen its platform (`jax.config`, `jax.distributed.initialize`).
 
     Args:
-        fn: a function of arrays.
-        arrays: its arguments.
+        fn: a function of arrays and pytrees of them, or a `jax.tree_util.Partial`, which stays
+            one. Other arguments (numbers, strings) are seen by `fn` as they are.
 
     Returns:
-        A function that computes `fn(*arrays)`, or None if there is nothing to rewrite.
+        A function of the same arguments for use under jit, grad, vmap, scan and so on; wrapping
+        it again changes nothing, and wrapping equal functions gives equal ones.
+
+    Source: Lavin and Gray 2016, arXiv 1509.09308 (the Winograd form of some 3x3 convolutions).
     """
-    closed, out = jax.make_jaxpr(fn, return_shape=True)(*arrays)
-    rewritten = _rewrite(closed)
-    if rewritten is closed:
-        return None
-    return lambda: jax.tree.unflatten(
-        jax.tree.structure(out), jaxprs.jaxpr_as_fun(rewritten)(*arrays)
-    )
+    if isinstance(fn, Partial):
+        return cast("F", Partial(loop_safe(fn.func), *fn.args, **fn.keywords))
+    if isinstance(fn, _LoopSafe) or not AVAILABLE:
+        return cast("F", fn)
+    return cast("F", _LoopSafe(fn))
+
+
+@dataclasses.dataclass(frozen=True)
+class _LoopSafe:
+    """A function of arrays that rewrites another one each time it is called.
+
+    Equal for equal functions, so that a jitted caller does not trace it again.
+    """
+
+    fn: Callable[..., Any]
+
+    __name__ = "loop_safe"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        leaves, structure = jax.tree.flatten((args, kwargs))
+        # An eager call is in no loop. If a function closes over what is traced, new arrays are too.
+        is_traced = any(isinstance(leaf, Tracer) for leaf in leaves)
+        if jax.default_backend() != "cpu" or not (is_traced or isinstance(jnp.zeros(()), Tracer)):
+            return self.fn(*args, **kwargs)
+        traced = [isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves]
+
+        def fn(*arrays: jax.Array) -> Any:
+            rest = iter(arrays)
+            merged = [next(rest) if t else x for t, x in zip(traced, leaves, strict=True)]
+            args, kwargs = jax.tree.unflatten(structure, merged)
+            return self.fn(*args, **kwargs)
+
+        arrays = [leaf for leaf, t in zip(leaves, traced, strict=True) if t]
+        jaxpr, out = jax.make_jaxpr(fn, return_shape=True)(*arrays)
+        rewritten = _rewrite(jaxpr)
+        if rewritten is jaxpr:
+            return self.fn(*args, **kwargs)
+        return jax.tree.unflatten(jax.tree.structure(out), jaxprs.jaxpr_as_fun(rewritten)(*arrays))
 
 
 def _rewrite(jaxpr: Any) -> Any:

@@ -9,7 +9,6 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from rbjax.losses.classification import softmax_cross_entropy
 from rbjax.tables import lookup
 from rbjax.typing import Array, LossFn
 
@@ -17,19 +16,21 @@ from rbjax.typing import Array, LossFn
 def cross_entropy(logits: Array, labels: Array) -> Array:
     """Returns the cross-entropy of each example, what FGSM and PGD climb.
 
-    `-log softmax(z)_y`
+    `-log softmax(z)_y = log sum_j exp(z_j) - z_y`
 
     Args:
-        logits: (B, K).
-        labels: (B,) integers in [0, K).
+        logits: (B, K) of any float dtype; computed in float32.
+        labels: (B,) integers in [0, K); another gives NaN.
 
     Returns:
-        (B,) float32.
+        (B,) float32, at least 0.
 
     Source: Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", 2017,
     arXiv:1706.06083, equation 2.1.
     """
-    return softmax_cross_entropy(logits, labels)
+    chex.assert_rank([logits, labels], [2, 1])
+    log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32))
+    return -jnp.take_along_axis(log_probabilities, labels[:, None], axis=1, mode="fill")[:, 0]
 
 
 def margin(logits: Array, labels: Array) -> Array:

@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-import chex
 import jax
 import jax.numpy as jnp
 
+from rbjax.losses.adversarial import cross_entropy as softmax_cross_entropy
 from rbjax.options import Share, checked
 from rbjax.typing import Array, LossFn
-
-
-def softmax_cross_entropy(logits: Array, labels: Array) -> Array:
-    """Returns the cross-entropy of each example.
-
-    `-log softmax(z)_y = log sum_j exp(z_j) - z_y`
-
-    Args:
-        logits: (B, K) of any float dtype; computed in float32.
-        labels: (B,) integers in [0, K); another gives NaN.
-
-    Returns:
-        (B,) float32, at least 0.
-    """
-    chex.assert_rank([logits, labels], [2, 1])
-    log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32))
-    return -jnp.take_along_axis(log_probabilities, labels[:, None], axis=1, mode="fill")[:, 0]
 
 
 @checked

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from rbjax.losses.classification import softmax_cross_entropy
+from rbjax.losses.adversarial import cross_entropy as softmax_cross_entropy
 from rbjax.options import Share, checked
 from rbjax.typing import Array, LossFn
 
