@@ -26,13 +26,13 @@ SUITES: dict[str, tuple[str, ...]] = {
     "all": (*corruptions.COMMON, *corruptions.EXTRA),
     "mnist_c": corruptions.MNIST_C,
 }
-"""What may stand for several corruptions."""
+"""Names of several corruptions."""
 
 ALEXNET = "alexnet"
 _ALEXNET_OF = ("imagenet", (1, 2, 3, 4, 5))
 """The profile and the severities that AlexNet's published errors are of."""
 _ARCHIVE_NAMES = {ours: theirs for theirs, ours in ALIASES.items()}
-"""What cifar10_corrupted calls what the other archives call as we do."""
+"""Names in cifar10_corrupted, by ours; the other archives have ours."""
 _ARCHIVES = {
     "cifar10": ("cifar10_corrupted", "cifar"),
     "mnist": ("mnist_corrupted", "mnist"),
@@ -42,7 +42,7 @@ _ARCHIVES = {
 
 
 class Plan(NamedTuple):
-    """What an evaluation does about corruptions."""
+    """Which corruptions an evaluation covers, and how."""
 
     names: tuple[str, ...]
     profile: str
@@ -52,8 +52,8 @@ class Plan(NamedTuple):
     baseline: metrics.Baseline | None
 
 
-class Found(NamedTuple):
-    """What a model makes of corrupted images."""
+class Results(NamedTuple):
+    """A model's confusion matrices and predictions, clean and under corruptions."""
 
     clean: np.ndarray
     """(K, K) counts, row = true class, column = predicted class."""
@@ -64,7 +64,7 @@ class Found(NamedTuple):
 
 
 def create(config: Config, info: DatasetInfo) -> Plan:
-    """Returns what a config asks for.
+    """Returns the plan of a config.
 
     Args:
         config: a resolved config.
@@ -74,7 +74,7 @@ def create(config: Config, info: DatasetInfo) -> Plan:
         A Plan; without names there is nothing to do.
 
     Raises:
-        ValueError: for a name, severity, archive or baseline that there is not.
+        ValueError: for an unknown name, severity, archive or baseline.
     """
     group = config.corruptions
     asked = group.name.split("+")
@@ -131,7 +131,7 @@ def run(
     journal: Path | None,
     progress: Tell,
     finished: Callable[[str, np.ndarray], None],
-) -> Found:
+) -> Results:
     """Classifies the test set under the corruptions of a plan.
 
     Args:
@@ -146,7 +146,7 @@ def run(
         finished: called with each corruption's name and its (S, K, K) counts as it ends.
 
     Returns:
-        A Found.
+        A Results.
     """
     if plan.archive is not None:
         return _read_archives(plan, logits_fn, test, data_dir, finished)
@@ -169,22 +169,22 @@ def run(
         finished=ended,
     )
     matrices = {name: result.confusion(name) for name in plan.names}
-    return Found(result.confusion(), matrices, dict(result.predictions))
+    return Results(result.confusion(), matrices, dict(result.predictions))
 
 
-def summarize(plan: Plan, found: Found) -> dict[str, Any]:
+def summarize(plan: Plan, results: Results) -> dict[str, Any]:
     """Returns what a report says: accuracies by corruption and severity, and errors, per class.
 
     Args:
-        plan: what was done.
-        found: what came of it.
+        plan: of the evaluation.
+        results: of `run`.
 
     Returns:
         For JSON: accuracies, counts, the mean error over corruptions and, with a baseline, mCE and
         relative mCE, each of all images and of each class.
     """
-    clean, class_clean = metrics.error_rates(found.clean)
-    rates = {name: metrics.error_rates(matrix) for name, matrix in found.corrupted.items()}
+    clean, class_clean = metrics.error_rates(results.clean)
+    rates = {name: metrics.error_rates(matrix) for name, matrix in results.corrupted.items()}
     whole = {name: rate for name, (rate, _) in rates.items()}
     classes = {name: rate for name, (_, rate) in rates.items()}
     plain = metrics.corruption_errors(whole, clean)
@@ -194,10 +194,13 @@ def summarize(plan: Plan, found: Found) -> dict[str, Any]:
         "source": plan.archive or "online",
         "order": list(plan.names),
         "severities": plan.severities,
-        "confusion": found.corrupted,
+        "confusion": results.corrupted,
         "accuracy": {name: 1 - rate for name, rate in whole.items()},
         "class_accuracy": {name: 1 - rate for name, rate in classes.items()},
-        "interval": {name: _interval(matrix) for name, matrix in found.corrupted.items()},
+        "interval": {  # of the accuracy at each severity, 95 %, (S,) each
+            name: list(metrics.wilson_interval(np.trace(m, 0, -2, -1), m.sum((-2, -1))))
+            for name, m in results.corrupted.items()
+        },
         "clean_error": clean,
         "mean_errors": plain.errors,
         "mean_error": plain.mean,
@@ -221,19 +224,13 @@ def summarize(plan: Plan, found: Found) -> dict[str, Any]:
     return report
 
 
-def _interval(matrix: np.ndarray) -> list[np.ndarray]:
-    """Returns the edges of the 95 % interval of the accuracy at each severity, (S,) each."""
-    right = np.trace(matrix, axis1=-2, axis2=-1)
-    return list(metrics.wilson_interval(right, matrix.sum(axis=(-2, -1))))
-
-
 def _read_archives(
     plan: Plan,
     logits_fn: LogitsFn,
     test: Dataset,
     data_dir: str | None,
     finished: Callable[[str, np.ndarray], None],
-) -> Found:
+) -> Results:
     """Classifies the archives of corrupted test sets that TFDS has."""
     num_classes = test.info.num_classes
 
@@ -247,7 +244,7 @@ def _read_archives(
         sets = (data.load(config, "test", data_dir=data_dir) for config in configs)
         corrupted[name] = np.stack([count(dataset) for dataset in sets])
         finished(name, corrupted[name])
-    return Found(count(test), corrupted, {})
+    return Results(count(test), corrupted, {})
 
 
 def _archive(config: Config, info: DatasetInfo, plan: Plan) -> str:
@@ -312,13 +309,9 @@ def _baseline(given: str, plan: Plan, dataset: str) -> metrics.Baseline:
             if (plan.profile, tuple(sorted(levels))) != _ALEXNET_OF:
                 raise ValueError(
                     f"{where}: has the constants of imagenet at severities 1 to 5, this "
-                    f"evaluation has {plan.profile} at {_listed(levels)} of {name}"
+                    f"evaluation has {plan.profile} at {', '.join(map(str, levels))} of {name}"
                 )
     return baseline
-
-
-def _listed(levels: tuple[int, ...]) -> str:
-    return ", ".join(map(str, levels))
 
 
 def _baseline_of_run(workdir: Path, plan: Plan, where: str, dataset: str) -> metrics.Baseline:

@@ -125,7 +125,7 @@ def _corrupt(
     logits_fn: LogitsFn,
     test: Dataset,
     folder: Path,
-) -> corruption_setup.Found:
+) -> corruption_setup.Results:
     """Classifies the test set under every corruption and prints the accuracy of each."""
 
     def ended(name: str, matrix: np.ndarray) -> None:

@@ -89,7 +89,7 @@ def scale_contrast(image: Array, factor: Array | float) -> Array:
         (H, W, C).
     """
     mean = jnp.mean(image, axis=(0, 1), keepdims=True)
-    return mean + factor * (image - mean)
+    return mean + jnp.asarray(factor, image.dtype) * (image - mean)
 
 
 def adjust_saturation(image: Array, factor: Array | float) -> Array:

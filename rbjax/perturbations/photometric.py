@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated
 
-import dm_pix
 import jax
-import jax.numpy as jnp
 
 from rbjax.options import Range, Share, checked
 from rbjax.perturbations.chain import Clipped
+from rbjax.photometric import scale_contrast, shift_brightness
 from rbjax.typing import Array, Key
 
 
@@ -20,7 +19,7 @@ class _Brightness:
 
     def __call__(self, key: Key, image: Array) -> Array:
         delta = jax.random.uniform(key, minval=-self.max_delta, maxval=self.max_delta)
-        return jnp.asarray(dm_pix.adjust_brightness(image, delta))
+        return shift_brightness(image, delta)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +28,7 @@ class _Contrast:
 
     def __call__(self, key: Key, image: Array) -> Array:
         change = jax.random.uniform(key, minval=-self.max_contrast, maxval=self.max_contrast)
-        return jnp.asarray(dm_pix.adjust_contrast(image, 1 + change))
+        return scale_contrast(image, 1 + change)
 
 
 @checked
