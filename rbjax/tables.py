@@ -130,7 +130,13 @@ class Table[T](dict[str, Callable[..., T]]):
         self.check(name if isinstance(name, str) else maker.__name__, own, options)
         parameters = inspect.signature(maker).parameters
         accepts = {key: value for key, value in supplied.items() if key in parameters}
-        return maker(*args, **accepts, **reading.validate(own, options))
+        values = reading.validate(own, options)
+        try:
+            inspect.signature(maker).bind(*args, **accepts, **values)
+        except TypeError as error:  # of a maker outside, whose signature does not fit its kind
+            title = name if isinstance(name, str) else maker.__name__
+            raise ValueError(f"{self.kind} {title!r} cannot be made: {error}") from None
+        return maker(*args, **accepts, **values)
 
     def check(self, name: str, own: Mapping[str, Option], options: Iterable[str]) -> None:
         """Refuses options that a thing does not have, and the lack of one that it needs."""
