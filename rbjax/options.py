@@ -299,8 +299,10 @@ def _read(hint: Any, default: Any) -> dict[str, Any]:
         return _read(hint.__value__, default)
     base = typing.get_origin(hint) or hint
     if base in (tuple, list, collections.abc.Sequence):
-        # Of anything at all, such as devices, only a library call can give some.
-        return {"kind": object if Any in typing.get_args(hint) else tuple}
+        # Of anything but numbers, such as devices, only a library call can give some.
+        reads = [_read(entry, None) for entry in typing.get_args(hint) if entry is not Ellipsis]
+        of_numbers = all(read["kind"] in (int, float) for read in reads)
+        return {"kind": tuple if of_numbers else object}
     if base in (bool, int, float, str):
         return {"kind": base}
     known = type(default) in (bool, int, float, str, tuple)

@@ -76,6 +76,14 @@ def test_of_a_module_and_of_what_a_partial_leaves_open():
     assert list(options.options_of(functools.partial(Module, width=3))) == ["depth"]
 
 
+def test_a_sequence_of_numbers_is_an_option_and_one_of_anything_else_is_for_programs():
+    def maker(*, sizes: tuple[int, ...] = (1,), names: Sequence[str] = (), devices: list[Any] = []):  # noqa: B006
+        return sizes, names, devices
+
+    kinds = {name: option.kind for name, option in options.options_of(maker).items()}
+    assert kinds == {"sizes": tuple, "names": object, "devices": object}
+
+
 def test_of_makers_that_others_wrote():
     read = options.options_of(optax.sgd)
     assert (read["momentum"].kind, read["momentum"].optional) == (float, True)
