@@ -249,7 +249,7 @@ def map_blocks(
 
     Args:
         function: (block, what was read of it) -> arrays by name, (M, ...) or longer where the block
-            was filled up, or numbers.
+            was padded, or numbers.
         blocks: of `cut`, at least one.
         read: what a block needs; called in a thread while the block before is computed, and not
             for a block that the journal has.
@@ -259,7 +259,7 @@ def map_blocks(
         finished: called with each block of this process and its results as it ends.
 
     Returns:
-        Arrays (N, ...) by name; (len(blocks), ) of what is a number.
+        Arrays (N, ...) by name; of a number (len(blocks),).
     """
     own = list(enumerate(blocks))[jax.process_index() :: jax.process_count()]
     is_idle = not own
@@ -269,9 +269,9 @@ def map_blocks(
 
     def load(block: Block) -> tuple[dict[str, np.ndarray] | None, Any]:
         stored = None if journal is None else journal.read_block(block.name)
-        if stored is not None:
-            arrays = [stored[name] for name in fields or stored if name in stored]
-            if arrays and all(x.ndim == 0 or len(x) == len(block.rows) for x in arrays):
+        if stored and set(fields or ()) <= set(stored):
+            arrays = [stored[name] for name in fields or stored]
+            if all(x.ndim == 0 or len(x) == len(block.rows) for x in arrays):
                 return stored, None
         return None, read(block)
 
