@@ -16,7 +16,7 @@ from rbjax.losses.adversarial import cross_entropy
 from rbjax.rpr import scoring
 
 KEY = jax.random.key(3)
-MAX_STEPS = 25
+MAX_STEPS = 12
 COPIES = 3
 """Of the digits, each with draws of its own: 5,391 images, more than the largest batch."""
 PERTURBATION = perturbations.random_pixels(values="binary", exactly=True)
