@@ -6,60 +6,33 @@ import numpy as np
 import optax
 import pytest
 
-from rbjax import losses, methods, models
+from rbjax import losses, methods, models, testing
+from rbjax.testing.training import BATCH
+from rbjax.testing.training import train as one_step
 from rbjax.training import step
-from rbjax.training.state import create_state, on_host, place
-from rbjax.training.step import Recipe, make_train_step
+from rbjax.training.step import Recipe
 
-OPTIONS = {
-    "standard": {},
+QUICK = {
     "pgd": {"epsilon": 0.1, "num_steps": 2},
     "universal": {"epsilon": 0.1},
     "trades": {"epsilon": 0.1, "num_steps": 2},
 }
-BATCH = 8
-
-
-def one_step(method, *, num_steps: int = 1, learning_rate: float = 0.1):
-    model = models.create(
-        "simple_cnn", num_classes=3, image_shape=(8, 8, 1), mean=(0.5,), std=(0.25,), widths=(2, 3)
-    )
-    recipe = Recipe(
-        model=model,
-        method=method,
-        loss_fn=losses.create("cross_entropy"),
-        optimizer=optax.sgd(learning_rate),
-        augment=lambda key, image: image,
-        steps_per_epoch=100,
-    )
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (BATCH, 8, 8, 1), dtype=np.uint8)
-    labels = np.arange(BATCH, dtype=np.int32) % 3
-    ids = np.arange(BATCH, dtype=np.int32)
-    devices = jax.devices()[:1]
-    first = on_host(
-        create_state(jax.random.key(0), model, method, recipe.optimizer, num_rows=BATCH)
-    )
-    train_step = make_train_step(recipe, jax.random.key(1), devices=devices)
-    state, history = place(first, devices), []
-    for _ in range(num_steps):
-        state, metrics = train_step(state, images, labels, ids, ids.reshape(1, 1, BATCH))
-        history.append(jax.device_get(metrics))
-    return first, on_host(state), history
-
-
-def test_every_method_is_covered():
-    assert set(OPTIONS) == set(methods.METHODS)
+"""Options that a method needs to be quick on eight small images."""
 
 
 @pytest.mark.parametrize("name", methods.METHODS)
 def test_a_few_steps_lower_the_loss_and_keep_the_state_whole(name):
-    first, last, history = one_step(methods.create(name, **OPTIONS[name]), num_steps=5)
+    first, last, history = one_step(methods.create(name, **QUICK.get(name, {})), num_steps=5)
     assert history[-1].loss[0] < history[0].loss[0]
     assert jax.tree.structure(first) == jax.tree.structure(last)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(last.variables))
     assert history[0].examples[0] == BATCH
     assert last.step == 5
+
+
+@pytest.mark.parametrize("name", methods.METHODS)
+def test_contract(name):
+    testing.check_method(methods.create(name, **QUICK.get(name, {})))
 
 
 def test_pgd_of_radius_0_is_standard_training():
