@@ -117,7 +117,8 @@ class Option:
         if self.kind in (int, float):
             return self._check_number(value)
         if type(value) is not self.kind and not (self.kind is bool and _is_numpy_bool(value)):
-            return value, "text" if self.kind is str else "true or false"
+            text = "text" if self.choices is None else "a name"
+            return value, text if self.kind is str else "true or false"
         return self.kind(value), ""
 
     def choice_of(self, value: Any) -> str:
@@ -134,8 +135,6 @@ class Option:
         number = _as_number(value)
         if self.kind is int:
             words = f"a whole number{' of ' if bounds else ''}{_and_at_most(self) or bounds}"
-            if isinstance(number, float) and number.is_integer():
-                number = int(number)
             if not isinstance(number, int) or not self._contains(number):
                 return value, words
             return number, ""

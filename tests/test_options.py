@@ -107,7 +107,7 @@ def test_of_makers_that_others_wrote():
         ({"epsilon": 1, "degree": 1.5}, "degree is 1.5; it must be a whole number"),
         ({"epsilon": 1, "decay": 1.0}, "decay is 1.0; it must be at least 0 and below 1"),
         ({"epsilon": 1, "norm": "l3"}, "norm 'l3' is unknown; allowed: linf, l2, l1; did you"),
-        ({"epsilon": 1, "loss": 3}, "loss is 3; it must be text"),
+        ({"epsilon": 1, "loss": 3}, "loss is 3; it must be a name"),
         ({"epsilon": 1, "flag": 1}, "flag is 1; it must be true or false"),
         ({"epsilon": 1, "milestones": (1, -1)}, "it must be a tuple of numbers at least 0"),
     ],

@@ -269,6 +269,8 @@ def _checked(value: Any, field: Field) -> tuple[Any, str]:
             value = parse_fraction(value)
         except ValueError as error:
             return value, str(error)
+    if field.kind is int and isinstance(value, float) and value.is_integer():
+        value = int(value)  # 2.0 is typed, and read from JSON, as a float
     value, words = field.check(value)
     if words:
         unit = f" ({field.unit})" if field.unit else ""

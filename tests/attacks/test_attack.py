@@ -89,7 +89,7 @@ def test_rounding_outside_the_box_is_allowed():
         ("pgd", {"epsilon": 0.1, "optimizer": "adm"}, "did you mean 'adam'"),
         ("pgd", {"epsilon": 0.1, "optimizer": "adam", "momentum": 1.0}, "momentum is 1 with"),
         ("pgd", {"epsilon": 0.1, "loss": 3}, "loss is 3; it must be a name"),
-        ("fgsm", {"epsilon": 0.1, "direction": "up"}, "direction is 'up'; allowed: 'ascent'"),
+        ("fgsm", {"epsilon": 0.1, "direction": "up"}, "direction 'up' is unknown; allowed: ascent"),
     ],
 )
 def test_wrong_options(name, options, message):
