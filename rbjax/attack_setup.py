@@ -115,7 +115,24 @@ def _create(config: Config, group: Config, train: Dataset) -> suite.Entry:
 
 def _compile(group: Config) -> Any:
     """Returns what an attack's maker makes of its options."""
-    return attacks.create(group.name, **schema.makers_options("attacks", group.to_dict()))
+    options = schema.makers_options("attacks", group.to_dict())
+    made = attacks.create(group.name, **options)
+    if dataclasses.is_dataclass(made) or isinstance(made, suite.Driver):
+        return made
+    return Known(made, group.name, tuple(options.items()))
+
+
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """A plain function as an attack, known to a journal by its maker's name and options."""
+
+    function: Callable[..., Any] = dataclasses.field(repr=False)
+    name: str
+    options: tuple[tuple[str, Any], ...]
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        """Returns what the function does."""
+        return self.function(*args, **keywords)
 
 
 def _read_source(workdir: str, info: DatasetInfo) -> Config:

@@ -50,6 +50,8 @@ class Plan(NamedTuple):
     archive: str | None
     """The dataset to read; None: the test set is corrupted on the fly."""
     baseline: metrics.Baseline | None
+    options: dict[str, dict[str, Any]]
+    """By corruption, the keywords of its maker."""
 
 
 class Results(NamedTuple):
@@ -81,18 +83,18 @@ def create(config: Config, info: DatasetInfo) -> Plan:
     suites = {**SUITES, "all": (*SUITES["all"], *own())}
     names = tuple(dict.fromkeys(n for one in asked for n in suites.get(one, (one,))))
     profile = group.profile or profile_of(info, names)
-    levels = {}
+    levels, options = {}, {name: _options(group, name) for name in names}
     for name in names:
         chosen = dict.fromkeys(group.severities or corruptions.severities(name, profile))
         levels[name] = tuple(int(level) for level in chosen)
         made = [
-            corruptions.create(name, severity=level, profile=profile, **_options(group, name))
+            corruptions.create(name, severity=level, profile=profile, **options[name])
             for level in chosen
         ]
         # What an image's shape does not allow it allows at no severity.
         image = jax.ShapeDtypeStruct(info.image_shape, jnp.float32)
         jax.eval_shape(made[0], jax.random.key(0), image)
-    plan = Plan(names, profile, levels, None, None)
+    plan = Plan(names, profile, levels, None, None, options)
     if group.source == "archive" and names:
         plan = plan._replace(archive=_archive(config, info, plan))
     if not (names and group.baseline):
@@ -108,7 +110,7 @@ def own() -> tuple[str, ...]:
 def _options(group: Config, name: str) -> dict[str, Any]:
     """Returns the options of one corruption, of a resolved group."""
     given = makers_options("corruptions", group.to_dict())
-    known = corruptions.CORRUPTIONS.options(name)
+    known = corruptions.CORRUPTIONS.options(ALIASES.get(name, name))
     return {option: value for option, value in given.items() if option in known}
 
 
@@ -162,6 +164,7 @@ def run(
         test.labels,
         profile=plan.profile,
         severities=plan.severities,
+        options=plan.options,
         example_ids=test.example_ids,
         batch_size=batch_size,
         journal=journal,

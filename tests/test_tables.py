@@ -12,13 +12,15 @@ import numpy as np
 import optax
 import pytest
 
-from rbjax import attacks, corruptions, tables
+from rbjax import attacks, corruptions, losses, methods, models, perturbations, tables
 from rbjax import config as schema
 from rbjax.config import catalog
+from rbjax.data import imbalance, sampling
 from rbjax.main import main
 from rbjax.methods import standard
 from rbjax.options import Range
 from rbjax.tables import Table
+from rbjax.training import optimizers, schedules
 
 GROUPS = {group.kind: name for name, group in schema.GROUPS.items() if group.kind}
 
@@ -213,6 +215,67 @@ def test_run_corruptions_runs_what_is_in_the_table(monkeypatch):
         severities={"toy_of_tests": (1, 5)},
     )
     assert result.predictions["toy_of_tests"].shape == (2, 2)
+
+
+def test_run_corruptions_takes_makers_functions_and_options():
+    images = np.full((2, 8, 8, 1), 200, np.uint8)
+    levels = []
+
+    def seen(*, severity: int, toy: float = 3.0):
+        levels.append((severity, toy))
+        return lambda key, image: image * 0
+
+    result = corruptions.run_corruptions(
+        lambda images: jnp.stack([images.mean((1, 2, 3)), jnp.full(len(images), 0.1)], axis=1),
+        jax.random.key(0),
+        images,
+        np.array([0, 1]),
+        profile="mnist",
+        severities={"seen": (2,), "fog": (1,)},
+        corruptions={"seen": seen, "same": lambda key, image: image, "dark": seen},
+        options={"seen": {"toy": 7}, "dark": {"toy": 8}},
+    )
+    assert result.severities == {"seen": (2,), "fog": (1,), "same": (1,), "dark": (1, 2, 3, 4, 5)}
+    assert {(2, 7.0), *((level, 8.0) for level in range(1, 6))} == set(levels)
+    assert result.predictions["same"].tolist() == [[0, 0]]
+    assert result.predictions["seen"].tolist() == [[1, 1]]
+
+
+def test_equal_options_make_equal_corruptions():
+    one = corruptions.create(toy_corruption, severity=2, toy=4)
+    assert one == corruptions.create(toy_corruption, severity=2, toy=4)
+    assert one != corruptions.create(toy_corruption, severity=2, toy=5)
+    assert one != corruptions.create(toy_corruption, severity=3, toy=4)
+    with pytest.raises(ValueError, match=r"has no option 'toi'.*'toy'"):
+        corruptions.create(toy_corruption, severity=2, toi=5)
+
+
+def test_a_library_call_takes_the_thing_itself():
+    image, key = jnp.full((8, 8, 1), 0.5), jax.random.key(0)
+
+    def change(key, image):
+        return image + 0.25
+
+    def rate(step):
+        return jnp.full((), 0.5)
+
+    assert perturbations.create(change) is change
+    assert corruptions.create(change)(key, image).max() == 0.75
+    assert losses.create(change) is change
+    assert methods.create(standard()).loss is standard().loss
+    sampler = toy_sampler()
+    assert sampling.create(sampler) is sampler
+    counts = imbalance.create(np.array([2, 1]), class_counts=np.array([3, 3]))
+    assert counts.tolist() == [2, 1]
+    assert schedules.create(rate, num_steps=2, steps_per_epoch=1) is rate
+    transformation = optax.sgd(0.5)
+    assert optimizers.create(transformation, rate) is transformation
+    model = models.create(ToyModel(2), num_classes=2, image_shape=(8, 8, 1), mean=(0,), std=(1,))
+    variables = model.init(key, image[None])
+    assert model.apply(variables, image[None]).shape == (1, 2)
+    for create in (perturbations.create, losses.create, corruptions.create):
+        with pytest.raises(ValueError, match="made already has no options"):
+            create(change, toy=3)
 
 
 def test_compiled_attacks_are_what_the_contract_suite_covers(monkeypatch):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,8 @@ def run_corruptions(
     *,
     profile: str,
     severities: Mapping[str, Sequence[int]] | None = None,
+    corruptions: Mapping[str, Callable[..., Any]] | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
     example_ids: np.ndarray | Array | None = None,
     batch_size: int | None = None,
     devices: Sequence[Any] | None = None,
@@ -96,6 +99,9 @@ def run_corruptions(
         profile: whose constants; one of `PROFILES`.
         severities: by corruption, of 1 to 5; None: all corruptions of the profile at the severities
             that are published, 1 to 5 each, of "mnist" one each.
+        corruptions: of your own, by names of your own, beside those: makers
+            (*, severity) -> (key, image) -> image, or such functions of an image, at severity 1.
+        options: by corruption, the keywords of its maker.
         example_ids: (N,) integers; None: the row numbers.
         batch_size: images at once, over all devices; None: by the platform.
         devices: the `jax.Device`s to use; None: all local ones.
@@ -111,11 +117,16 @@ def run_corruptions(
         ValueError: for an unknown name, profile or severity, wrong shapes or values, or another
             call's journal.
     """
-    chosen = {}
-    for name, levels in (published(profile) if severities is None else severities).items():
-        for level in levels:
-            table.create(name, severity=level, profile=profile)  # so that errors come first
-        chosen[name] = tuple(map(int, levels))
+    made, own, options = {}, corruptions or {}, options or {}
+    levels_of = dict(published(profile) if severities is None else severities)
+    for name, maker in own.items():
+        is_maker = "severity" in inspect.signature(maker).parameters
+        levels_of.setdefault(name, (1, 2, 3, 4, 5) if is_maker else (1,))
+    for name, levels in levels_of.items():
+        given = {"profile": profile, "quantize": True, **options.get(name, {})}
+        what = own.get(name, name)
+        made[name] = [table.create(what, severity=level, **given) for level in levels]
+    chosen = {name: tuple(map(int, levels)) for name, levels in levels_of.items()}
     prng.check_one(key)
     model = as_classifier(logits_fn)
     examples = check_examples(
@@ -143,10 +154,10 @@ def run_corruptions(
     if finished is not None:
         finished(CLEAN, result)
     for name, levels in chosen.items():
-        rows = []
-        for level in levels:
-            corruption = table.create(name, severity=level, profile=profile, quantize=True)
-            rows.append(_predict(blocks, model, key, f"{name}-{level}", corruption))
+        rows = [
+            _predict(blocks, model, key, f"{name}-{level}", corruption)
+            for level, corruption in zip(levels, made[name], strict=True)
+        ]
         predictions[name] = np.stack(rows)
         if finished is not None:
             finished(name, result)

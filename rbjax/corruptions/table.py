@@ -133,7 +133,7 @@ class Corruption:
 
 
 def create(
-    name: str | Perturbation,
+    name: str | Perturbation | Callable[..., Perturbation],
     *,
     severity: int | None = None,
     profile: str = "cifar",
@@ -144,7 +144,7 @@ def create(
 
     Args:
         name: a name in `CORRUPTIONS`, TFDS's name of one, or `package.module:maker` of a maker
-            (*, severity, ...) -> (key, image) -> image; or the change itself.
+            (*, severity, ...) -> (key, image) -> image; or such a maker, or the change itself.
         severity: 1 to 5; left out, 3, and in the profile "mnist" the one at which MNIST-C
             publishes it. Corruptions that are published without one have severity 1 only.
         profile: whose constants, one of `PROFILES`.
@@ -165,17 +165,20 @@ def create(
         Hendrycks and Dietterich 2019, arXiv 1903.12261; Mu and Gilmer 2019, arXiv 1906.02337.
     """
     if not isinstance(name, str):
+        if "severity" in inspect.signature(name).parameters:
+            return _by_severity(name, severity, options, quantize)
         if options:
             raise ValueError(f"a corruption that is made already has no options; got {options}")
-        return Corruption(name, quantize=bool(quantize))
+        change: Callable[..., Any] = name
+        return Corruption(change, quantize=bool(quantize))
     name = ALIASES.get(name, name)
-    last = 5 if is_by_severity(name) else len(_published(name, profile))
+    if is_by_severity(name):
+        lookup(CONSTANTS, profile, what="profile")
+        return _by_severity(name, severity, options, quantize)
+    last = len(_published(name, profile))
     if severity is None:
         severity = default_severity(name, profile)
     severity = checks.integer(f"severity of {name}", severity, low=1, high=last)
-    if is_by_severity(name):
-        change = CORRUPTIONS.create(name, options, severity=severity)
-        return Corruption(change, quantize=bool(quantize))
     constants = bind(name, _published(name, profile)[severity - 1], profile)
     CORRUPTIONS.check(name, CORRUPTIONS.options(name), options)
     options = {
@@ -183,6 +186,29 @@ def create(
         for option, value in options.items()
     }
     return Corruption(CORRUPTIONS[name], tuple({**constants, **options}.items()), bool(quantize))
+
+
+def _by_severity(
+    maker: str | Callable[..., Any], severity: int | None, options: dict[str, Any], quantize: bool
+) -> Corruption:
+    level = 3 if severity is None else severity
+    title = maker if isinstance(maker, str) else maker.__name__
+    level = checks.integer(f"severity of {title}", level, low=1, high=5)
+    CORRUPTIONS.create(maker, options, severity=level)  # so that errors come first
+    known = {"maker": maker, "severity": level, "given": tuple(sorted(options.items()))}
+    return Corruption(_change_of, tuple(known.items()), bool(quantize))
+
+
+def _change_of(
+    key: Key,
+    image: Array,
+    *,
+    maker: str | Callable[..., Any],
+    severity: int,
+    given: tuple[tuple[str, Any], ...],
+) -> Array:
+    """Returns a changed image; what it is called with tells one corruption from another."""
+    return CORRUPTIONS.create(maker, dict(given), severity=severity)(key, image)
 
 
 def is_by_severity(name: str) -> bool:

@@ -120,8 +120,13 @@ def greyer(*, severity: int, strength: float = 0.1):
 
 
 def one_step(*, epsilon: float = 0.05, times: int = 1):
-    """Returns an attack."""
-    return attacks.pgd(epsilon=epsilon, num_steps=times)
+    """Returns an attack, a plain function."""
+    climb = attacks.pgd(epsilon=epsilon, num_steps=times)
+
+    def attack(logits_fn, keys, images, labels, *, targets=None):
+        return climb(logits_fn, keys, images, labels, targets=targets)
+
+    return attack
 '''
 
 CONFIG = """
