@@ -278,6 +278,12 @@ def test_a_library_call_takes_the_thing_itself():
             create(change, toy=3)
 
 
+@pytest.mark.parametrize("name", attacks.ATTACKS)
+def test_every_attack_is_made_by_name(name):
+    options = {"epsilon": 0.1} if "epsilon" in attacks.ATTACKS.options(name) else {}
+    assert attacks.create(name, **options)
+
+
 def test_compiled_attacks_are_what_the_contract_suite_covers(monkeypatch):
     monkeypatch.setitem(attacks.ATTACKS, "toy_of_tests", toy_attack)
     assert "toy_of_tests" in attacks.compiled()

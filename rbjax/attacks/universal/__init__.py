@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -51,4 +52,7 @@ def crafting[**P](craft: Callable[P, Any]) -> Callable[..., Crafting]:
     def maker(**options: Any) -> Crafting:
         return Crafting(craft, tuple(sorted(options.items())))
 
+    signature = inspect.signature(craft)
+    named = [p for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
+    maker.__signature__ = signature.replace(parameters=named)  # pyright: ignore
     return maker
