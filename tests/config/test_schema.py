@@ -1,4 +1,7 @@
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from ml_collections import ConfigDict
@@ -298,3 +301,17 @@ def test_every_field_says_what_it_means():
         for name, field in fields.items():
             assert field.meaning, name
             assert field.default is None or type(field.default) is field.kind, name
+
+
+def test_a_typo_and_a_list_are_answered_without_jax():
+    program = (
+        "import sys; from rbjax.main import main; "
+        "typo = main(['rbjax', '--config=configs/uat_digits.py', '--config.method.epsilom=1']); "
+        "listed = main(['rbjax', '--list=attacks']); "
+        "sys.exit(f'{typo} {listed}' if 'jax' in sys.modules or (typo, listed) != (2, 0) else 0)"
+    )
+    command = [sys.executable, "-c", program]
+    root = Path(__file__).parents[2]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=root, check=True)
+    assert "did you mean 'epsilon'" in result.stderr
+    assert "carlini_wagner" in result.stdout
