@@ -1,7 +1,6 @@
 """What a person may pass: checks that raise a `ValueError` of one line.
 
-Each names the field, the value and what is allowed. Values inside `jit` are not known and are not
-checked; shapes are always known and always checked.
+Each names the field, the value and what is allowed.
 """
 
 from __future__ import annotations
@@ -10,14 +9,7 @@ import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
-
-
-def is_traced(*trees: Any) -> bool:
-    """Returns whether any leaf of any tree stands for a value that is not known yet."""
-    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees))
 
 
 def integer(field: str, value: Any, *, low: int, high: int | None = None) -> int:
@@ -47,13 +39,3 @@ def real(field: str, value: Any, *, low: float = 0.0, high: float = math.inf) ->
         bounds = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
         raise ValueError(f"{field} is {number!r}; it must be {bounds}")
     return number
-
-
-def is_tracing() -> bool:
-    """Returns whether this runs inside a transformation (`jit`, `grad`, `vmap`), on any values."""
-    return is_traced(jnp.zeros(()))
-
-
-def is_known(value: Any) -> bool:
-    """Returns whether the values can be read here: not traced, and on this host."""
-    return not isinstance(value, Tracer) and getattr(value, "is_fully_addressable", True)

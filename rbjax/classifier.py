@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import operator
 import types
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
@@ -55,8 +56,7 @@ class Classifier:
     """
 
     fn: Any
-    """(keys (B,), images (B, H, W, C)) -> logits (B, K); without anything random the keys are not
-    read, and may be None."""
+    """images (B, H, W, C) -> logits (B, K); (keys (B,), images) -> logits where it is random."""
     num_samples: int = 1
     """Draws whose mean is an answer."""
     is_random: bool = False
@@ -74,8 +74,7 @@ class Classifier:
             images: (B, H, W, C), of whose shape and dtype it will be asked.
         """
         fn = loop_safe(jax.tree.map(jax.lax.stop_gradient, self.fn))
-        keys = _keys_for(images) if self.is_random else None
-        shape = jax.eval_shape(fn, keys, images).shape
+        shape = jax.eval_shape(fn, *_keys_for(self, images), images).shape
         return dataclasses.replace(self, fn=fn, dtype=images.dtype, num_classes=shape[-1])
 
     def in_loops(self) -> Classifier:
@@ -120,17 +119,15 @@ class Classifier:
             images: (B, H, W, C) float32.
         """
 
-        def once(fn: Callable[[Array], Array]) -> Gradient:
-            def total(images: Array) -> tuple[Array, tuple[Array, Array]]:
-                logits = fn(images.astype(self.dtype)).astype(jnp.float32)
-                losses = objective(logits)
-                # The sum, not the mean: an example's gradient does not depend on its batch.
-                return jnp.sum(losses), (losses, logits)
+        def total(images: Array, fn: Callable[[Array], Array]) -> tuple[Array, Any]:
+            logits = fn(images.astype(self.dtype)).astype(jnp.float32)
+            losses = objective(logits)
+            # The sum, not the mean: an example's gradient does not depend on its batch.
+            return jnp.sum(losses), (losses, logits)
 
-            gradient, (losses, logits) = jax.grad(total, has_aux=True)(images)
-            return Gradient(losses, logits, gradient)
-
-        return self._mean(once, keys)
+        once = functools.partial(jax.grad(total, has_aux=True), images)
+        gradient, (losses, logits) = self._mean(once, keys)
+        return Gradient(losses, logits, gradient)
 
     def logits_and_gradients(
         self, functionals: Array, keys: Key, images: Array
@@ -166,7 +163,7 @@ class Classifier:
             keys: (B,) keys.
         """
         if not self.is_random:
-            return once(functools.partial(self.fn, keys))
+            return once(self.fn)
         if keys is None:
             raise ValueError("a randomised classifier needs keys, one for each image")
 
@@ -196,8 +193,7 @@ class Classifier:
                 function.
         """
         try:
-            keys = _keys_for(images) if self.is_random else None
-            shape = _logits_struct(self, keys, images).shape
+            shape = _logits_struct(self, *_keys_for(self, images), images).shape
         except jax.errors.TracerArrayConversionError:
             raise ValueError(
                 "logits_fn turns its images into numpy arrays, which JAX cannot trace; give a "
@@ -250,7 +246,7 @@ def as_classifier(model: Model) -> Classifier:
         return model
     if isinstance(model, BlackBox):
         model = on_the_host(model)
-    return Classifier(Partial(_without_keys, _as_pytree(model, "logits_fn")))
+    return Classifier(_as_pytree(model, "logits_fn"))
 
 
 def randomized(fn: RandomizedFn, *, num_samples: int = 20) -> Classifier:
@@ -278,11 +274,6 @@ def randomized(fn: RandomizedFn, *, num_samples: int = 20) -> Classifier:
     return Classifier(_as_pytree(fn, "fn"), num_samples, is_random=True)
 
 
-def _without_keys(model: Callable[[Array], Array], keys: Key | None, images: Array) -> Array:
-    del keys
-    return model(images)
-
-
 def _as_pytree(model: Any, field: str) -> Any:
     """Returns a `Partial` whose function captures no array as it is; all else as plain."""
     if not callable(model):
@@ -292,7 +283,7 @@ def _as_pytree(model: Any, field: str) -> Any:
         )
     if isinstance(model, Partial) and not _captures_arrays(model.func):
         return model
-    return PlainFunction(cast("Callable[..., Array]", model))
+    return Partial(operator.call, PlainFunction(cast("Callable[..., Array]", model)))
 
 
 def _captures_arrays(fn: Any, seen: tuple[Any, ...] = ()) -> bool:
@@ -327,17 +318,17 @@ def _attributes(value: Any) -> list[Any]:
 
 
 @jax.jit
-def _logits(classifier: Classifier, keys: Any, images: Array) -> Array:
-    return classifier.fn(keys, images)
+def _logits(classifier: Classifier, *arguments: Any) -> Array:
+    return classifier.fn(*arguments)
 
 
 _logits_struct = Compiled(_logits.eval_shape)
 """A `Partial` is traced once for the same shapes."""
 
 
-def _keys_for(images: Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-    """Returns what (B,) keys look like."""
-    return jax.ShapeDtypeStruct(images.shape[:1], _key_dtype())
+def _keys_for(model: Classifier, images: Array | jax.ShapeDtypeStruct) -> list[Any]:
+    """Returns what (B,) keys look like; nothing for a model that reads none."""
+    return [jax.ShapeDtypeStruct(images.shape[:1], _key_dtype())] if model.is_random else []
 
 
 @functools.cache

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
-from rbjax import checks
 from rbjax.typing import Array
 
 # x / 255, correctly rounded; XLA turns a division by a constant into a product, which is not.
@@ -58,6 +59,21 @@ def round_off(image: Array) -> Array:
     return jnp.round(255 * image) / 255
 
 
+def is_tracing(*trees: Any) -> bool:
+    """Returns whether this runs inside a transformation (`jit`, `grad`, `vmap`).
+
+    Args:
+        *trees: what a call is of; in some places a traced leaf is the only sign.
+    """
+    return not is_known((jnp.zeros(()), trees))
+
+
+def is_known(value: Any) -> bool:
+    """Returns whether the values can be read here: not traced, and on this host."""
+    is_traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value))
+    return not is_traced and getattr(value, "is_fully_addressable", True)
+
+
 def check_images(value: Any, *, field: str = "images") -> None:
     """Checks a batch of images: four axes, uint8 or floating, and [0, 1] where values are known.
 
@@ -75,7 +91,7 @@ def check_images(value: Any, *, field: str = "images") -> None:
         return
     if not jnp.issubdtype(dtype, jnp.floating):
         raise ValueError(f"{field} has dtype {dtype}; allowed: uint8, or floating in [0, 1]")
-    if not checks.is_known(value) or 0 in shape:
+    if not is_known(value) or 0 in shape:
         return
     known = np.asarray(value)
     low, high = float(known.min()), float(known.max())
@@ -103,7 +119,7 @@ def check_labels(value: Any, *, num_examples: int, num_classes: int, field: str 
         raise ValueError(f"{field} has shape {shape}; it must be ({num_examples},), one per image")
     if not jnp.issubdtype(dtype, jnp.integer):
         raise ValueError(f"{field} has dtype {dtype}; it must hold whole numbers")
-    if not checks.is_known(value) or num_examples == 0:
+    if not is_known(value) or num_examples == 0:
         return
     known = np.asarray(value)
     low, high = int(known.min()), int(known.max())

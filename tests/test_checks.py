@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -28,18 +27,6 @@ def test_integer(value):
 def test_not_integer(value):
     with pytest.raises(ValueError, match="n is"):
         checks.integer("n", value, low=1)
-
-
-def test_tracing_is_seen():
-    seen = []
-
-    def look(x):
-        seen.append((checks.is_tracing(), checks.is_traced(x), checks.is_traced(np.ones(2))))
-        return x
-
-    look(jnp.ones(2))
-    jax.jit(look)(jnp.ones(2))
-    assert seen == [(False, False, False), (True, True, False)]
 
 
 def test_integer_above_the_highest():

@@ -44,6 +44,19 @@ def test_values_are_not_looked_at_inside_jit():
         jax.jit(lambda x: inputs.check_images(x))(IMAGES[0])
 
 
+def test_tracing_is_seen():
+    seen = []
+
+    def look(x):
+        known = (inputs.is_known(x), inputs.is_known([x, 1.0]), inputs.is_known(np.ones(2)))
+        seen.append((inputs.is_tracing(), inputs.is_tracing({"x": x}), *known))
+        return x
+
+    look(jnp.ones(2))
+    jax.jit(look)(jnp.ones(2))
+    assert seen == [(False, False, True, True, True), (True, True, False, False, True)]
+
+
 def test_labels():
     inputs.check_labels(np.array([0, 2]), num_examples=2, num_classes=3)
     for labels, message in (

@@ -16,7 +16,6 @@ from rbjax.attacks.attack import (
     Found,
     Problem,
     best_restart,
-    check_radius,
     column,
     select,
 )
@@ -72,8 +71,8 @@ def apgd(
     Source:
         Croce and Hein 2020, arXiv:2003.01690, algorithm 1.
     """
-    plan = make_plan(norm, num_steps, num_restarts, loss, rho)
-    return CompiledAttack(plan, check_radius(epsilon, norm))
+    norms.check_size("epsilon", epsilon, norm)
+    return CompiledAttack(make_plan(norm, num_steps, num_restarts, loss, rho), epsilon)
 
 
 @checked
@@ -109,8 +108,9 @@ def apgd_targeted(
     Source:
         Croce and Hein 2020, arXiv:2003.01690, algorithm 1 and equation 7.
     """
+    norms.check_size("epsilon", epsilon, norm)
     finder = make_plan(norm, num_steps, num_restarts, "dlr", rho)
-    return CompiledAttack(TargetsPlan(finder, num_targets), check_radius(epsilon, norm))
+    return CompiledAttack(TargetsPlan(finder, num_targets), epsilon)
 
 
 def make_plan(
@@ -121,7 +121,7 @@ def make_plan(
     Raises:
         ValueError: for an option out of range.
     """
-    loss_fn = adversarial.create(loss)
+    loss_fn = adversarial.LOSSES[loss] if isinstance(loss, str) else loss
     if loss_fn is adversarial.kl_divergence:
         raise ValueError("loss is 'kl'; apgd climbs 'cross_entropy', 'dlr' or 'margin'")
     return APGDPlan(norm, num_steps, num_restarts, loss_fn, rho)

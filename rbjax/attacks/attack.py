@@ -14,10 +14,10 @@ from typing import NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from rbjax import checks, prng
+from rbjax import prng
 from rbjax.attacks.norms import check_size
 from rbjax.classifier import Classifier, Model, Objective, as_classifier
-from rbjax.inputs import check_images, check_labels
+from rbjax.inputs import ANY_NUMBER, check_images, check_labels, is_tracing
 from rbjax.programs import Compiled
 from rbjax.typing import Array, AttackResult, Key
 
@@ -155,7 +155,17 @@ class CompiledAttack:
         images, labels = jnp.asarray(images), jnp.asarray(labels)
         targets = None if targets is None else jnp.asarray(targets)
         model = as_classifier(logits_fn)
-        _check_batch(model, images, labels, targets)
+        is_traced = is_tracing(model, key, images, labels, targets, epsilon, step_size)
+        check_images(images)
+        if images.dtype == jnp.uint8:
+            raise ValueError(
+                "images has dtype uint8; an attack needs floating images: images / 255"
+            )
+        num_classes = ANY_NUMBER if is_traced else model.count_classes(images)
+        check_labels(labels, num_examples=len(images), num_classes=num_classes)
+        if targets is not None:
+            counts = {"num_examples": len(images), "num_classes": num_classes}
+            check_labels(targets, **counts, field="targets")
         if step_size is not None and not self.plan.takes_step_size:
             raise ValueError(f"step_size is {step_size}; this attack chooses its steps itself")
         norm, shape = self.plan.norm, images.shape[:1]
@@ -166,9 +176,7 @@ class CompiledAttack:
         step = _per_example("step_size", step, norm, shape)
         keys = prng.broadcast(key, images.shape[0])
         arguments = (keys, images, labels, targets, radius, step)
-        if checks.is_tracing() or checks.is_traced(model, *arguments):
-            return run(self.plan, model, *arguments)
-        return _run(self.plan, model, *arguments)
+        return (run if is_traced else _run)(self.plan, model, *arguments)
 
 
 def run(
@@ -261,34 +269,6 @@ def best_restart(
         return better(finder(again, number), best)
 
     return jax.lax.fori_loop(0, num_restarts, restart, nothing_found(problem.images))
-
-
-def check_radius(epsilon: object, norm: str, *, optional: bool = False) -> float | None:
-    """Returns an attack's own radius, checked; None, where that is allowed, stays None: no ball.
-
-    Raises:
-        ValueError: for one that is no number, or out of its norm's range.
-    """
-    if epsilon is None and optional:
-        return None
-    radius = checks.real("epsilon", epsilon, low=float("-inf"))
-    check_size("epsilon", radius, norm)
-    return radius
-
-
-def _check_batch(model: Classifier, images: Array, labels: Array, targets: Array | None) -> None:
-    """Raises a ValueError for what is wrong with a batch, as far as it is known."""
-    check_images(images)
-    if images.dtype == jnp.uint8:
-        raise ValueError("images has dtype uint8; an attack needs floating images: images / 255")
-    num_examples = images.shape[0]
-    if checks.is_tracing() or checks.is_traced(model, images):
-        num_classes = jnp.iinfo(jnp.int32).max
-    else:
-        num_classes = model.count_classes(images)
-    check_labels(labels, num_examples=num_examples, num_classes=num_classes)
-    if targets is not None:
-        check_labels(targets, num_examples=num_examples, num_classes=num_classes, field="targets")
 
 
 def _per_example(

@@ -14,9 +14,10 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from rbjax import checks, prng
 from rbjax import journal as journals
-from rbjax import prng
 from rbjax.attacks import attack, passes
+from rbjax.attacks.norms import check_size
 from rbjax.attacks.passes import Run, Verdict
 from rbjax.blocks import (
     Blocks,
@@ -249,5 +250,5 @@ def _run(
 
 def _check_options(epsilon: float, norm: str, version: str) -> None:
     lookup(dict.fromkeys(("linf", "l2")), norm, what="norm")
-    attack.check_radius(epsilon, norm)
+    check_size("epsilon", checks.real("epsilon", epsilon, low=float("-inf")), norm)
     lookup(passes.VERSIONS, version, what="version")

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from rbjax import prng
-from rbjax.attacks.attack import CompiledAttack, Problem, check_radius, clean_keys, column, select
-from rbjax.attacks.norms import NORMS, RULES
+from rbjax.attacks.attack import CompiledAttack, Problem, clean_keys, column, select
+from rbjax.attacks.norms import NORMS, RULES, check_size
 from rbjax.attacks.search import MarginPlan
 from rbjax.options import Count, NotNegative, Positive, Range, checked
 from rbjax.typing import Array
@@ -61,7 +61,7 @@ def carlini_wagner(
         a whole when its summed loss stands still; here each image ends by itself, so that a result
         does not depend on its batch.
     """
-    radius = check_radius(epsilon, "l2", optional=True)
+    check_size("epsilon", epsilon, "l2")
     plan = CarliniWagnerPlan(
         confidence=confidence,
         num_steps=num_steps,
@@ -70,7 +70,7 @@ def carlini_wagner(
         initial_constant=initial_constant,
         abort_early=abort_early,
     )
-    return CompiledAttack(plan, radius)
+    return CompiledAttack(plan, epsilon)
 
 
 class _Best(NamedTuple):

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from rbjax import prng
-from rbjax.attacks.attack import CompiledAttack, Problem, check_radius, clean_keys, select
-from rbjax.attacks.norms import NORMS, size_linf, steepest
+from rbjax.attacks.attack import CompiledAttack, Problem, clean_keys, select
+from rbjax.attacks.norms import NORMS, check_size, size_linf, steepest
 from rbjax.attacks.search import MarginPlan, ranked_targets
 from rbjax.options import Count, Epsilon, NotNegative, Range, checked
 from rbjax.typing import Array
@@ -63,9 +63,9 @@ def deepfool(
         attack has the label (an image that is already taken for another does not move), and adds
         the overshoot at the end; its authors' code adds it at each step, as here.
     """
-    radius = check_radius(epsilon, norm, optional=True)
+    check_size("epsilon", epsilon, norm)
     plan = DeepFoolPlan(norm, num_steps, num_candidates, overshoot)
-    return CompiledAttack(plan, radius)
+    return CompiledAttack(plan, epsilon)
 
 
 @dataclasses.dataclass(frozen=True)

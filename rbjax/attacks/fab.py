@@ -15,7 +15,6 @@ from rbjax.attacks.attack import (
     Found,
     Problem,
     best_restart,
-    check_radius,
     column,
     select,
 )
@@ -71,10 +70,10 @@ def fab(
     Source:
         Croce and Hein 2020, arXiv:1907.02044, algorithm 1; targets: arXiv:2003.01690, section 5.
     """
-    radius = check_radius(epsilon, norm, optional=True)
+    norms.check_size("epsilon", epsilon, norm)
     plan = FABPlan(
         norm=norm,
-        ball=radius is not None,
+        ball=epsilon is not None,
         num_steps=num_steps,
         num_restarts=num_restarts,
         alpha_max=alpha_max,
@@ -82,8 +81,8 @@ def fab(
         beta=beta,
     )
     if num_targets is None:
-        return CompiledAttack(plan, radius)
-    return CompiledAttack(TargetsPlan(plan, num_targets, ball=plan.ball), radius)
+        return CompiledAttack(plan, epsilon)
+    return CompiledAttack(TargetsPlan(plan, num_targets, ball=plan.ball), epsilon)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,6 @@ from rbjax.attacks.attack import (
     Problem,
     best_restart,
     better,
-    check_radius,
     clean_keys,
     column,
     nothing_found,
@@ -356,14 +355,13 @@ def _make(
     Raises:
         ValueError: for an option out of range.
     """
-    radius = check_radius(epsilon, norm)
-    if step_size is not None:
-        norms.check_size("step_size", step_size, norm)
+    norms.check_size("epsilon", epsilon, norm)
+    norms.check_size("step_size", step_size, norm)
     if num_restarts > 1 and start is None:
         raise ValueError(
             f"num_restarts is {num_restarts} with random_start off; every restart would be the same"
         )
-    loss_fn = adversarial.create(loss)
+    loss_fn = adversarial.LOSSES[loss] if isinstance(loss, str) else loss
     if loss_fn is adversarial.kl_divergence and start is None:
         raise ValueError(
             "loss is 'kl' with random_start off; its gradient at the image itself is 0, so that "
@@ -372,4 +370,4 @@ def _make(
     plan = GradientPlan(
         norm, num_steps, loss_fn, direction, ball, box, start, num_restarts, rule, use_best
     )
-    return CompiledAttack(plan, radius, step_size, step_ratio)
+    return CompiledAttack(plan, epsilon, step_size, step_ratio)

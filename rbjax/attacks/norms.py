@@ -7,6 +7,7 @@ box is the attack's business, after the ball.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,9 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rbjax import checks
 from rbjax.closures import Closure
-from rbjax.tables import lookup
+from rbjax.inputs import is_known
 from rbjax.typing import Array, Key
 
 
@@ -155,25 +155,25 @@ NORMS: dict[str, Norm] = {
     "l1": Norm(size_l1, project_l1, steepest_l1, sample_l1, max_epsilon=math.inf),
 }
 
-Law = Callable[[Key, tuple[int, ...], Array, Norm], Array]
-"""(key, shape, epsilon, norm) -> where a search starts, as seen from the image."""
+Law = Callable[..., Array]
+"""(key, epsilon, *, shape, norm) -> where a search starts, as seen from the image."""
 
 
-def _uniform(key: Key, shape: tuple[int, ...], epsilon: Array, norm: Norm) -> Array:
+def _uniform(key: Key, epsilon: Array, *, shape: tuple[int, ...], norm: Norm) -> Array:
     return norm.sample(key, shape, epsilon)
 
 
-def _on_sphere(key: Key, shape: tuple[int, ...], epsilon: Array, norm: Norm) -> Array:
+def _on_sphere(key: Key, epsilon: Array, *, shape: tuple[int, ...], norm: Norm) -> Array:
     drawn = norm.sample(key, shape, jnp.ones_like(epsilon))
     return epsilon * drawn / jnp.maximum(norm.size(drawn), 1e-12)
 
 
-def _normal(key: Key, shape: tuple[int, ...], epsilon: Array, norm: Norm) -> Array:
+def _normal(key: Key, epsilon: Array, *, shape: tuple[int, ...], norm: Norm) -> Array:
     del epsilon, norm
     return 1e-3 * jax.random.normal(key, shape)
 
 
-def _half_signs(key: Key, shape: tuple[int, ...], epsilon: Array, norm: Norm) -> Array:
+def _half_signs(key: Key, epsilon: Array, *, shape: tuple[int, ...], norm: Norm) -> Array:
     signs = jax.random.rademacher(key, shape, jnp.float32)
     return 0.5 * epsilon * signs / norm.size(signs)
 
@@ -232,7 +232,7 @@ def start(law: Law, keys: Key, shape: tuple[int, ...], epsilon: Array | float, n
         (B, H, W, C) float32; "normal" may lie outside the ball.
     """
     radii = jnp.broadcast_to(epsilon, keys.shape)
-    return jax.vmap(lambda key, radius: law(key, shape, radius, NORMS[norm]))(keys, radii)
+    return jax.vmap(functools.partial(law, shape=shape, norm=NORMS[norm]))(keys, radii)
 
 
 def sample(keys: Key, shape: tuple[int, ...], epsilon: Array | float, norm: str) -> Array:
@@ -247,8 +247,7 @@ def sample(keys: Key, shape: tuple[int, ...], epsilon: Array | float, norm: str)
     Returns:
         (B, H, W, C) float32.
     """
-    radii = jnp.broadcast_to(epsilon, keys.shape)
-    return jax.vmap(lambda key, radius: NORMS[norm].sample(key, shape, radius))(keys, radii)
+    return start(_uniform, keys, shape, epsilon, norm)
 
 
 class Rule(NamedTuple):
@@ -315,16 +314,16 @@ def check_size(field: str, value: object, norm: str) -> None:
 
     Args:
         field: what the message calls it.
-        value: a number, or one per example.
+        value: a number, or one per example; None: there is none.
         norm: a name in `NORMS`.
 
     Raises:
         ValueError: for a value that is negative, not finite, or above 1 in l-inf.
     """
-    if checks.is_traced(value):
+    if value is None or not is_known(value):
         return
     numbers = np.asarray(value, dtype=np.float64)
-    high = lookup(NORMS, norm, what="norm").max_epsilon
+    high = NORMS[norm].max_epsilon
     allowed = (numbers >= 0) & (numbers <= high) & np.isfinite(numbers)
     if not np.all(allowed):
         wrong = float(numbers[~allowed].ravel()[0])

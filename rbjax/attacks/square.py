@@ -16,10 +16,10 @@ from rbjax.attacks.attack import (
     Found,
     Problem,
     best_restart,
-    check_radius,
     column,
     select,
 )
+from rbjax.attacks.norms import check_size
 from rbjax.attacks.search import MarginPlan
 from rbjax.options import Count, Epsilon, Range, checked
 from rbjax.typing import Array, Key
@@ -69,7 +69,8 @@ def square(
         Andriushchenko et al. 2020, arXiv:1912.00049, algorithms 1 to 3.
     """
     plan = SquarePlan(norm, num_queries, num_restarts, initial_share, rescale_schedule)
-    return CompiledAttack(plan, check_radius(epsilon, norm))
+    check_size("epsilon", epsilon, norm)
+    return CompiledAttack(plan, epsilon)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,9 +8,10 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from rbjax import checks, prng
+from rbjax import prng
 from rbjax.attacks.attack import CompiledAttack, Plan, Problem, Threat, run
 from rbjax.classifier import Classifier, Model, Objective, as_classifier
+from rbjax.inputs import is_tracing
 from rbjax.programs import Compiled
 from rbjax.typing import Array, AttackResult, Key
 
@@ -73,12 +74,12 @@ class TransferAttack:
         images, labels, model = jnp.asarray(images), jnp.asarray(labels), as_classifier(logits_fn)
         options = {"targets": targets, "epsilon": epsilon, "step_size": step_size}
         crafted = self.attack(self.source, key, images, labels, **options)
-        if not checks.is_tracing():
+        if not is_tracing():
             _check_classes(self.source, model, images)
         targets = None if targets is None else jnp.asarray(targets)
         keys = prng.broadcast(key, images.shape[0])
         arguments = (crafted.images, keys, images, labels, targets)
-        if checks.is_tracing() or checks.is_traced(model, *arguments):
+        if is_tracing(model, *arguments):
             return judge(self.plan, model, *arguments)
         return _judge(self.plan, model, *arguments)
 

@@ -1,12 +1,13 @@
 """Puts the primitives of this package in the place of convolutions and pooling in a function.
 
-Where a JAX has none of what it imports, `AVAILABLE` is
-False and `loop_safe` returns functions as they are.
+Where a JAX has none of what it imports, `AVAILABLE` is False and `loop_safe` returns functions as
+they are.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import operator
 import weakref
 from collections.abc import Callable
 from typing import Any, cast
@@ -81,8 +82,8 @@ class _LoopSafe:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         leaves, structure = jax.tree.flatten((args, kwargs))
         # An eager call is in no loop. If a function closes over what is traced, new arrays are too.
-        is_traced = any(isinstance(leaf, Tracer) for leaf in leaves)
-        if jax.default_backend() != "cpu" or not (is_traced or isinstance(jnp.zeros(()), Tracer)):
+        is_traced = any(isinstance(leaf, Tracer) for leaf in (*leaves, jnp.zeros(())))
+        if jax.default_backend() != "cpu" or not is_traced:
             return self.fn(*args, **kwargs)
         traced = [isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves]
 
@@ -108,7 +109,7 @@ def _rewrite(jaxpr: Any) -> Any:
     if jaxpr not in _rewritten:
         inner = getattr(jaxpr, "jaxpr", jaxpr)
         eqns = [_rewrite_equation(eqn) for eqn in inner.eqns]
-        if all(new is old for new, old in zip(eqns, inner.eqns, strict=True)):
+        if all(map(operator.is_, eqns, inner.eqns)):
             _rewritten[jaxpr] = None
         elif inner is jaxpr:
             _rewritten[jaxpr] = jaxpr.replace(eqns=eqns)

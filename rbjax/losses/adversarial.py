@@ -9,7 +9,6 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from rbjax.tables import lookup
 from rbjax.typing import Array, LossFn
 
 
@@ -161,22 +160,6 @@ Climbed = Literal["cross_entropy", "margin", "dlr", "kl"]
 Direction = Literal["ascent", "descent"]
 
 
-def create(loss: str | LossFn) -> LossFn:
-    """Returns a loss by name; a function as it is.
-
-    Raises:
-        ValueError: for an unknown name, or what is neither.
-    """
-    if isinstance(loss, str):
-        return lookup(LOSSES, loss, what="loss")
-    if not callable(loss):
-        raise ValueError(
-            f"loss is {loss!r}; it must be a name ({', '.join(LOSSES)}) or a function "
-            "(logits, labels) -> (B,)"
-        )
-    return loss
-
-
 def objective(
     loss: LossFn,
     labels: Array,
@@ -188,7 +171,7 @@ def objective(
     """Returns what is climbed, logits (B, K) -> (B,).
 
     Args:
-        loss: as `create` gives it.
+        loss: of `LOSSES`, or (logits, labels) -> (B,).
         labels: (B,).
         targets: (B,), in place of the labels where there are any.
         direction: whether the loss is raised or lowered; None: raised for labels, lowered for

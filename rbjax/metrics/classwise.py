@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from rbjax import checks
+from rbjax.inputs import is_known
 from rbjax.typing import Array
 
 
@@ -52,7 +52,7 @@ def confusion_matrix(
     counted = jnp.ones(labels.shape, bool) if mask is None else jnp.asarray(mask)
     chex.assert_equal_shape([labels, counted])
     for field, values in (("labels", labels), ("predictions", predictions)):
-        if checks.is_known(values) and checks.is_known(counted):
+        if is_known(values) and is_known(counted):
             value = np.asarray(values)[np.asarray(counted)]
             wrong = value[(value < 0) | (value >= num_classes)]
             if wrong.size:

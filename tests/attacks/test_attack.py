@@ -80,6 +80,7 @@ def test_rounding_outside_the_box_is_allowed():
         ("pgd", {"epsilon": 0.1, "num_restarts": 2, "random_start": False}, "num_restarts is 2"),
         ("pgd", {"epsilon": 0.1, "loss": "cross_entropie"}, "did you mean 'cross_entropy'"),
         ("pgd", {"epsilon": 0.1, "norm": "l0"}, "norm 'l0' is unknown; allowed: linf, l2, l1"),
+        ("pgd", {"epsilon": 0.1, "norm": "l_inf"}, "l2, l1; did you mean 'linf'"),
         ("pgd", {"epsilon": 0.1, "num_step": 3}, "did you mean 'num_steps'"),
         ("pgd", {}, "attack 'pgd' needs its option 'epsilon'"),
         ("pdg", {"epsilon": 0.1}, "did you mean 'pgd'"),
