@@ -113,10 +113,18 @@ class Option:
         if self.kind is object or (self.is_open and callable(value)):
             return value, ""
         if self.kind is tuple:
-            return self._check_tuple(value)
+            entries = tuple(map(_as_number, value)) if isinstance(value, list | tuple) else (None,)
+            return (entries, "") if all(map(self._contains, entries)) else (value, self._wanted())
         if self.kind in (int, float):
-            return self._check_number(value)
-        if type(value) is not self.kind and not (self.kind is bool and _is_numpy_bool(value)):
+            number = _as_number(value)
+            if number is None or not isinstance(number, int | self.kind):
+                return value, self._wanted()
+            if self._contains(number):
+                return self.kind(number), ""
+            return (value if self.kind is int else float(number)), self._wanted(number)
+        # NumPy's bool is none of Python's, and NumPy is not imported here.
+        is_bool = type(value).__module__ == "numpy" and type(value).__name__ in ("bool", "bool_")
+        if type(value) is not self.kind and not (self.kind is bool and is_bool):
             text = "text" if self.choices is None else "a name"
             return value, text if self.kind is str else "true or false"
         return self.kind(value), ""
@@ -130,37 +138,29 @@ class Option:
         names = [str(choice) for choice in self.choices]
         return f"allowed: {', '.join(names)}{nearest(str(value), names)}"
 
-    def _check_number(self, value: Any) -> tuple[Any, str]:
-        bounds = self.bounds()
-        number = _as_number(value)
-        if self.kind is int:
-            words = f"a whole number{' of ' if bounds else ''}{_and_at_most(self) or bounds}"
-            if not isinstance(number, int) or not self._contains(number):
-                return value, words
-            return number, ""
-        if number is None:
-            return value, "a number"
-        number = float(number)
-        if not math.isfinite(number):
-            return number, f"finite{' and ' if bounds else ''}{bounds}"
-        return number, "" if self._contains(number) else bounds
-
-    def _check_tuple(self, value: Any) -> tuple[Any, str]:
-        if not isinstance(value, list | tuple):
-            return value, "a tuple of numbers"
-        entries = tuple(_as_number(entry) for entry in value)
-        if not all(e is not None and math.isfinite(e) and self._contains(e) for e in entries):
-            bounds = self.bounds()
-            return value, f"a tuple of numbers{' ' if bounds else ''}{bounds}"
-        return entries, ""
-
-    def _contains(self, value: float) -> bool:
+    def _contains(self, number: int | float | None) -> bool:
+        """Returns whether there is a number, finite and in the range."""
         return (
-            (self.low is None or value >= self.low)
-            and (self.high is None or value <= self.high)
-            and (self.above is None or value > self.above)
-            and (self.below is None or value < self.below)
+            number is not None
+            and (isinstance(number, int) or math.isfinite(number))
+            and (self.low is None or number >= self.low)
+            and (self.high is None or number <= self.high)
+            and (self.above is None or number > self.above)
+            and (self.below is None or number < self.below)
         )
+
+    def _wanted(self, number: int | float | None = None) -> str:
+        """Returns what a number, or a tuple of them, must be instead."""
+        bounds = self.bounds()
+        if self.kind is tuple:
+            return f"a tuple of numbers{' ' if bounds else ''}{bounds}"
+        if self.kind is int:
+            if self.low is not None and self.high is not None:
+                bounds = f"at least {self.low:g} and at most {self.high:g}"
+            return f"a whole number{' of ' if bounds else ''}{bounds}"
+        if number is None:
+            return "a number"
+        return bounds if math.isfinite(number) else f"finite{' and ' if bounds else ''}{bounds}"
 
 
 def options_of(maker: Callable[..., Any]) -> dict[str, Option]:
@@ -187,6 +187,10 @@ def options_of(maker: Callable[..., Any]) -> dict[str, Option]:
             read |= {"meaning": meanings.get(name, ""), "required": required}
             options[name] = Option(default=default, **read)
     return options
+
+
+cached_options = functools.cache(options_of)
+"""The same, read once."""
 
 
 def validate(options: Mapping[str, Option], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -236,12 +240,6 @@ def checked[**P, R](maker: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
-@functools.cache
-def cached_options(maker: Callable[..., Any]) -> dict[str, Option]:
-    """Returns `options_of`, read once."""
-    return options_of(maker)
-
-
 def summary(maker: Any) -> str:
     """Returns the first line of what a maker says of itself, without "Returns"."""
     source = maker.func if isinstance(maker, functools.partial) else maker
@@ -286,10 +284,11 @@ def _read(hint: Any, default: Any) -> dict[str, Any]:
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         parts = [part for part in typing.get_args(hint) if part is not type(None)]
         reads = [_read(part, default) for part in parts]
-        order = (str, float, int, tuple, bool, object)
-        chosen = min(reads, key=lambda read: order.index(read["kind"]))
+        kinds = [read["kind"] for read in reads]
+        first = min(kinds, key=(str, float, int, tuple, bool, object).index)
+        chosen = reads[kinds.index(first)]
         optional = type(None) in typing.get_args(hint)
-        is_open = chosen["kind"] is not object and any(r["kind"] is object for r in reads)
+        is_open = first is not object and object in kinds
         return chosen | {"optional": optional, "is_open": is_open}
     if typing.get_origin(hint) is Literal:
         choices = typing.get_args(hint)
@@ -311,7 +310,7 @@ def _read(hint: Any, default: Any) -> dict[str, Any]:
 
 def _meanings(source: Any) -> dict[str, str]:
     """Returns what the docstring's `Args`, or the texts below a class's attributes, say."""
-    meanings = {}
+    texts = {}
     if inspect.isclass(source):
         try:
             body = ast.parse(textwrap.dedent(inspect.getsource(source))).body[0]
@@ -322,23 +321,23 @@ def _meanings(source: Any) -> dict[str, str]:
             if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
                 said = text.value if isinstance(text, ast.Expr) else None
                 if isinstance(said, ast.Constant) and isinstance(said.value, str):
-                    meanings[statement.target.id] = _plain(said.value)
-        return meanings
-    section = re.search(r"^Args:\n((?: +.*\n|\n)*)", (inspect.getdoc(source) or "") + "\n", re.M)
-    for entry in re.split(r"^(?=\S)", textwrap.dedent(section[1] if section else ""), flags=re.M):
-        name, colon, text = entry.partition(":")
-        if colon:
-            meanings[name.strip().lstrip("*").partition(" ")[0]] = _plain(text)
-    return meanings
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.replace("`", "").split()).rstrip(".")
+                    texts[statement.target.id] = said.value
+    else:
+        doc = (inspect.getdoc(source) or "") + "\n"
+        section = re.search(r"^Args:\n((?: +.*\n|\n)*)", doc, re.M)
+        entries = textwrap.dedent(section[1] if section else "")
+        for entry in re.split(r"^(?=\S)", entries, flags=re.M):
+            name, colon, text = entry.partition(":")
+            if colon:
+                texts[name.strip().lstrip("*").partition(" ")[0]] = text
+    return {
+        name: " ".join(text.replace("`", "").split()).rstrip(".") for name, text in texts.items()
+    }
 
 
 def _as_number(value: Any) -> int | float | None:
     """Returns a Python number for a number, or for an array of no axes; None for anything else."""
-    if isinstance(value, bool) or _is_numpy_bool(value):
+    if isinstance(value, bool):
         return None
     if isinstance(value, numbers.Integral):
         return int(value)
@@ -347,12 +346,3 @@ def _as_number(value: Any) -> int | float | None:
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
         return _as_number(value.item())
     return None
-
-
-def _is_numpy_bool(value: Any) -> bool:
-    return type(value).__module__ == "numpy" and type(value).__name__ in ("bool", "bool_")
-
-
-def _and_at_most(option: Option) -> str:
-    both = option.low is not None and option.high is not None
-    return f"at least {option.low:g} and at most {option.high:g}" if both else ""
