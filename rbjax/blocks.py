@@ -166,7 +166,7 @@ def check_examples(
     labels = np.asarray(labels)
     ids = np.arange(len(labels)) if example_ids is None else np.asarray(example_ids)
     if key is not None:
-        prng.check_one(key)
+        prng.check(key)
     is_in_memory = isinstance(images, np.ndarray) and not isinstance(images, np.memmap)
     check_images(images if is_in_memory else images[:0])
     num_images = len(images)

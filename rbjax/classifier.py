@@ -74,7 +74,8 @@ class Classifier:
             images: (B, H, W, C), of whose shape and dtype it will be asked.
         """
         fn = loop_safe(jax.tree.map(jax.lax.stop_gradient, self.fn))
-        shape = jax.eval_shape(fn, *_keys_for(self, images), images).shape
+        arguments = (_keys_for(images), images) if self.is_random else (images,)
+        shape = jax.eval_shape(fn, *arguments).shape
         return dataclasses.replace(self, fn=fn, dtype=images.dtype, num_classes=shape[-1])
 
     def in_loops(self) -> Classifier:
@@ -193,7 +194,8 @@ class Classifier:
                 function.
         """
         try:
-            shape = _logits_struct(self, *_keys_for(self, images), images).shape
+            arguments = (_keys_for(images), images) if self.is_random else (images,)
+            shape = _logits_struct(self, *arguments).shape
         except jax.errors.TracerArrayConversionError:
             raise ValueError(
                 "logits_fn turns its images into numpy arrays, which JAX cannot trace; give a "
@@ -326,9 +328,9 @@ _logits_struct = Compiled(_logits.eval_shape)
 """A `Partial` is traced once for the same shapes."""
 
 
-def _keys_for(model: Classifier, images: Array | jax.ShapeDtypeStruct) -> list[Any]:
-    """Returns what (B,) keys look like; nothing for a model that reads none."""
-    return [jax.ShapeDtypeStruct(images.shape[:1], _key_dtype())] if model.is_random else []
+def _keys_for(images: Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    """Returns what (B,) keys look like."""
+    return jax.ShapeDtypeStruct(images.shape[:1], _key_dtype())
 
 
 @functools.cache

@@ -67,30 +67,28 @@ def broadcast(key: Key, num_examples: int) -> Key:
     Raises:
         ValueError: if `key` is a raw uint32 array, or a batch of keys of another length.
     """
-    _check_typed(key)
-    if key.ndim == 0:
-        return per_example(key, jnp.arange(num_examples))
-    if key.shape != (num_examples,):
-        raise ValueError(
-            f"key has shape {key.shape}; allowed: () or ({num_examples},), one per example"
-        )
-    return key
+    check(key, num_examples)
+    return key if key.ndim else per_example(key, jnp.arange(num_examples))
 
 
-def check_one(key: Key) -> None:
-    """Refuses what is not one typed key.
+def check(key: Key, num_examples: int | None = None) -> None:
+    """Refuses what is not one typed key, or one for each example where that is allowed.
+
+    Args:
+        key: one key, or (num_examples,) keys.
+        num_examples: B; None: only one key is allowed.
 
     Raises:
-        ValueError: for a raw uint32 array or a batch of keys.
+        ValueError: for a raw uint32 array, or a batch of keys of another length.
     """
-    _check_typed(key)
-    if key.ndim:
-        raise ValueError(f"key has shape {key.shape}; it must be one key")
-
-
-def _check_typed(key: Key) -> None:
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         raise ValueError(
             f"key has dtype {key.dtype}; it must be a typed key: jax.random.key(0), "
             "or jax.random.wrap_key_data(key) for an old-style one"
+        )
+    if key.ndim and num_examples is None:
+        raise ValueError(f"key has shape {key.shape}; it must be one key")
+    if key.ndim and key.shape != (num_examples,):
+        raise ValueError(
+            f"key has shape {key.shape}; allowed: () or ({num_examples},), one per example"
         )

@@ -138,7 +138,7 @@ def run_attacks(
     Raises:
         ValueError: for wrong shapes or values, or another call's journal.
     """
-    prng.check_one(key)
+    prng.check(key)
     model = as_classifier(logits_fn)
     examples = check_examples(
         images,

@@ -127,7 +127,7 @@ def run_corruptions(
         what = own.get(name, name)
         made[name] = [table.create(what, severity=level, **given) for level in levels]
     chosen = {name: tuple(map(int, levels)) for name, levels in levels_of.items()}
-    prng.check_one(key)
+    prng.check(key)
     model = as_classifier(logits_fn)
     examples = check_examples(
         images,

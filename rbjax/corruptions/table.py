@@ -180,7 +180,8 @@ def create(
         severity = default_severity(name, profile)
     severity = checks.integer(f"severity of {name}", severity, low=1, high=last)
     constants = bind(name, _published(name, profile)[severity - 1], profile)
-    CORRUPTIONS.check(name, CORRUPTIONS.options(name), options)
+    if options:
+        CORRUPTIONS.check(name, CORRUPTIONS.options(name), options)
     options = {
         option: READERS[option](value) if option in READERS and value is not None else value
         for option, value in options.items()
@@ -231,7 +232,7 @@ def bind(name: str, constants: Constants, profile: str) -> dict[str, Any]:
     Returns:
         Values by keyword.
     """
-    keywords = _keywords(name)
+    keywords = list(inspect.signature(CORRUPTIONS[name]).parameters)[2:]
     bound = dict(zip(keywords, constants, strict=False))
     return {**bound, "profile": profile} if "profile" in keywords else bound
 
@@ -275,10 +276,6 @@ def default_severity(name: str, profile: str) -> int:
     last = len(_published(name, profile))
     published = MNIST_C_SEVERITIES if profile == "mnist" else {}
     return published.get(name, min(3, last))
-
-
-def _keywords(name: str) -> list[str]:
-    return list(inspect.signature(CORRUPTIONS[name]).parameters)[2:]
 
 
 def _published(name: str, profile: str) -> tuple[tuple[float, ...], ...]:

@@ -15,7 +15,7 @@ from rbjax.classifier import Classifier, Model, as_classifier
 from rbjax.inputs import to_float
 from rbjax.metrics import clopper_pearson_interval
 from rbjax.programs import Compiled
-from rbjax.rpr.lanes import model_keys
+from rbjax.rpr.lanes import OF_THE_MODEL
 from rbjax.typing import Array, Key, Perturbation
 
 
@@ -168,6 +168,7 @@ def _count(
     def add(draw: Array, failed: Array) -> Array:
         keys_of_draw = prng.per_draw(keys, draw + 1)
         perturbed = jax.vmap(perturbation)(keys_of_draw, images)
-        return failed + (model.predictions(model_keys(keys_of_draw), perturbed) != labels)
+        of_model = prng.per_draw(keys_of_draw, OF_THE_MODEL)
+        return failed + (model.predictions(of_model, perturbed) != labels)
 
     return jax.lax.fori_loop(0, num_draws, add, jnp.zeros(labels.shape, jnp.int32))

@@ -128,7 +128,7 @@ def advance(
     def iterate(lanes: Lanes) -> Lanes:
         images = perturb(perturbation, key, dataset, lanes)
         keys = prng.per_example(key, dataset.example_ids[lanes.row])
-        keys = model_keys(prng.per_draw(keys, lanes.draw))
+        keys = prng.per_draw(prng.per_draw(keys, lanes.draw), OF_THE_MODEL)
         failed = model.predictions(keys, images) != dataset.labels[lanes.row]
         return hand_over(lanes, failed, dataset.num_rows, draws)
 
@@ -182,13 +182,8 @@ def hand_over(lanes: Lanes, failed: Array, num_rows: Array, draws: Draws) -> Lan
     )
 
 
-_OF_THE_MODEL = 2**31 - 3
-"""A draw that no perturbation makes of its own key."""
-
-
-def model_keys(keys: Key) -> Key:
-    """Returns the keys of a randomised model for the images that some keys perturbed."""
-    return prng.per_draw(keys, _OF_THE_MODEL)
+OF_THE_MODEL = 2**31 - 3
+"""A draw that no perturbation makes of its own key: what a randomised model draws from."""
 
 
 def classify(block_size: int, model: Classifier, key: Key, dataset: Dataset) -> Array:
@@ -209,7 +204,7 @@ def classify(block_size: int, model: Classifier, key: Key, dataset: Dataset) -> 
     rows = jnp.minimum(jnp.arange(num_blocks * block_size), num_slots - 1)
 
     def block(rows: Array) -> Array:
-        keys = model_keys(prng.per_example(key, dataset.example_ids[rows]))
+        keys = prng.per_draw(prng.per_example(key, dataset.example_ids[rows]), OF_THE_MODEL)
         predictions = model.predictions(keys, to_float(dataset.images[rows]))
         return predictions == dataset.labels[rows]
 
