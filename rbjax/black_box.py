@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rbjax import checks
 from rbjax import journal as journals
+from rbjax.inputs import check_integer
 from rbjax.typing import Array
 
 Predict = Callable[[np.ndarray], Any]
@@ -84,7 +84,7 @@ def black_box(predict: Predict, *, num_classes: int | None = None) -> BlackBox:
             "labels, such as an estimator's predict"
         )
     if num_classes is not None:
-        checks.integer("num_classes", num_classes, low=2)
+        check_integer("num_classes", num_classes, low=2)
     return BlackBox(predict, num_classes)
 
 

@@ -19,8 +19,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from rbjax import checks, prng
-from rbjax.inputs import ANY_NUMBER, UNIT_INTERVAL, check_images, check_labels
+from rbjax import prng
+from rbjax.inputs import ANY_NUMBER, UNIT_INTERVAL, check_images, check_integer, check_labels
 from rbjax.journal import Journal
 from rbjax.typing import Array, Device, Key
 
@@ -394,5 +394,5 @@ def block_size(num_rows: int, batch_size: int | None, placement: Placement) -> i
     if batch_size is None:
         platform = placement.devices[0].platform
         batch_size = _BATCH_SIZES.get(platform, _LARGER_BATCH * num_devices)
-    most = min(checks.integer("batch_size", batch_size, low=1), num_rows)
+    most = min(check_integer("batch_size", batch_size, low=1), num_rows)
     return -(-most // num_devices) * num_devices

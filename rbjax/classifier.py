@@ -21,10 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from rbjax import checks, prng
 from rbjax import journal as journals
+from rbjax import prng
 from rbjax.black_box import BlackBox, on_the_host
 from rbjax.convolution import loop_safe
+from rbjax.inputs import check_integer
 from rbjax.programs import Compiled, PlainFunction, is_plain
 from rbjax.typing import Array, Key, RandomizedFn
 
@@ -272,7 +273,7 @@ def randomized(fn: RandomizedFn, *, num_samples: int = 20) -> Classifier:
     Source:
         Athalye, Carlini, Wagner 2018, arXiv:1802.00420, section 4.2.
     """
-    checks.integer("num_samples", num_samples, low=1)
+    check_integer("num_samples", num_samples, low=1)
     return Classifier(_as_pytree(fn, "fn"), num_samples, is_random=True)
 
 

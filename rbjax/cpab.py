@@ -23,8 +23,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rbjax import checks
 from rbjax.geometry import read_at
+from rbjax.inputs import check_integer
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key
 
@@ -68,8 +68,8 @@ def field(columns: int, rows: int, boundary: str) -> Field:
     """
     lookup(BOUNDARIES, boundary, what="boundary")
     return Field(
-        checks.integer("columns", columns, low=1, high=32),
-        checks.integer("rows", rows, low=1, high=32),
+        check_integer("columns", columns, low=1, high=32),
+        check_integer("rows", rows, low=1, high=32),
         boundary,
     )
 

@@ -1,4 +1,4 @@
-"""What comes in: images, labels and a function of logits; their checks, and 8 bits.
+"""What comes in: numbers, images and labels; their checks, and 8 bits.
 
 Checks raise a `ValueError` of one line. Shapes are always checked; values where they are known,
 which they are not inside `jit`.
@@ -6,6 +6,7 @@ which they are not inside `jit`.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -128,3 +129,32 @@ def check_labels(value: Any, *, num_examples: int, num_classes: int, field: str 
         raise ValueError(
             f"{field} holds {wrong}; allowed: 0 to {num_classes - 1}, the model's classes"
         )
+
+
+def check_integer(field: str, value: Any, *, low: int, high: int | None = None) -> int:
+    """Returns `value` as an int of at least `low`, and of at most `high` if there is one.
+
+    Raises:
+        ValueError: if it is not a whole number, or out of range.
+    """
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < low or (high is not None and value > high):
+        most = "" if high is None else f" and at most {high}"
+        raise ValueError(f"{field} is {value!r}; it must be a whole number of at least {low}{most}")
+    return int(value)
+
+
+def check_real(field: str, value: Any, *, low: float = 0.0, high: float = math.inf) -> float:
+    """Returns `value` as a finite float in [`low`, `high`].
+
+    Raises:
+        ValueError: if it is not a number, not finite or out of range.
+    """
+    numeric = isinstance(value, int | float | np.number | np.ndarray | jax.Array)
+    if isinstance(value, bool) or not numeric or np.ndim(value) != 0:
+        raise ValueError(f"{field} is {value!r}; it must be a number")
+    number = float(value)
+    if not math.isfinite(number) or not low <= number <= high:
+        bounds = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
+        raise ValueError(f"{field} is {number!r}; it must be {bounds}")
+    return number

@@ -212,7 +212,7 @@ def validate(options: Mapping[str, Option], values: Mapping[str, Any]) -> dict[s
         if mistake:
             shown = checked[name] if isinstance(checked[name], float) else value
             raise ValueError(f"{name} is {shown!r}; it must be {mistake}")
-        allowed = option.choice_of(value)
+        allowed = "" if option.choices is None else option.choice_of(value)
         if allowed:
             raise ValueError(f"{name} {value!r} is unknown; {allowed}")
     return checked

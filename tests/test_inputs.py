@@ -67,3 +67,31 @@ def test_labels():
     ):
         with pytest.raises(ValueError, match=message):
             inputs.check_labels(labels, num_examples=2, num_classes=3)
+
+
+@pytest.mark.parametrize("value", [0.5, 1, np.float32(0.25), jnp.array(0.5)])
+def test_real(value):
+    assert inputs.check_real("x", value, high=1.0) == float(value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, 1.5, "1", None, True, [0.5]])
+def test_not_real(value):
+    with pytest.raises(ValueError, match="x is"):
+        inputs.check_real("x", value, high=1.0)
+
+
+@pytest.mark.parametrize("value", [1, np.int32(7)])
+def test_integer(value):
+    assert inputs.check_integer("n", value, low=1) == value
+
+
+@pytest.mark.parametrize("value", [0, 1.0, True, "3", None])
+def test_not_integer(value):
+    with pytest.raises(ValueError, match="n is"):
+        inputs.check_integer("n", value, low=1)
+
+
+def test_integer_above_the_highest():
+    assert inputs.check_integer("n", 5, low=1, high=5) == 5
+    with pytest.raises(ValueError, match=r"n is 6; it must be .* at least 1 and at most 5"):
+        inputs.check_integer("n", 6, low=1, high=5)

@@ -14,8 +14,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from rbjax import checks, prng
 from rbjax import journal as journals
+from rbjax import prng
 from rbjax.attacks import attack, passes
 from rbjax.attacks.norms import check_size
 from rbjax.attacks.passes import Run, Verdict
@@ -29,7 +29,7 @@ from rbjax.blocks import (
     sum_over_processes,
 )
 from rbjax.classifier import Model, as_classifier
-from rbjax.inputs import to_float
+from rbjax.inputs import check_real, to_float
 from rbjax.journal import Journal
 from rbjax.options import Epsilon, checked
 from rbjax.tables import lookup
@@ -250,5 +250,5 @@ def _run(
 
 def _check_options(epsilon: float, norm: str, version: str) -> None:
     lookup(dict.fromkeys(("linf", "l2")), norm, what="norm")
-    check_size("epsilon", checks.real("epsilon", epsilon, low=float("-inf")), norm)
+    check_size("epsilon", check_real("epsilon", epsilon, low=float("-inf")), norm)
     lookup(passes.VERSIONS, version, what="version")

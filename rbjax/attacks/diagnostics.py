@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from rbjax import checks
 from rbjax.attacks.attack import CompiledAttack
 from rbjax.attacks.findings import Finding, judge
 from rbjax.attacks.norms import NORMS, check_size
@@ -19,6 +18,7 @@ from rbjax.attacks.probe import Probe, gather
 from rbjax.attacks.square import square
 from rbjax.blocks import Blocks, Placement, block_size, check_examples
 from rbjax.classifier import Model, as_classifier
+from rbjax.inputs import check_real
 from rbjax.options import Norm
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key
@@ -71,7 +71,7 @@ def diagnose(
         randomness, probabilities and zero gradients.
     """
     lookup(NORMS, norm, what="norm")
-    check_size("epsilon", checks.real("epsilon", epsilon), norm)
+    check_size("epsilon", check_real("epsilon", epsilon), norm)
     if epsilon == 0:
         raise ValueError("epsilon is 0; it must be above 0: nothing is attacked without a ball")
     model = as_classifier(logits_fn)

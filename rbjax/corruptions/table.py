@@ -9,7 +9,6 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from rbjax import checks
 from rbjax.corruptions import (
     blur,
     digital,
@@ -31,7 +30,7 @@ from rbjax.corruptions.constants import (
     PROFILES,
     Constants,
 )
-from rbjax.inputs import truncate
+from rbjax.inputs import check_integer, truncate
 from rbjax.options import Option
 from rbjax.tables import Table, lookup
 from rbjax.typing import Array, Key, Perturbation
@@ -178,7 +177,7 @@ def create(
     last = len(_published(name, profile))
     if severity is None:
         severity = default_severity(name, profile)
-    severity = checks.integer(f"severity of {name}", severity, low=1, high=last)
+    severity = check_integer(f"severity of {name}", severity, low=1, high=last)
     constants = bind(name, _published(name, profile)[severity - 1], profile)
     if options:
         CORRUPTIONS.check(name, CORRUPTIONS.options(name), options)
@@ -194,7 +193,7 @@ def _by_severity(
 ) -> Corruption:
     level = 3 if severity is None else severity
     title = maker if isinstance(maker, str) else maker.__name__
-    level = checks.integer(f"severity of {title}", level, low=1, high=5)
+    level = check_integer(f"severity of {title}", level, low=1, high=5)
     CORRUPTIONS.create(maker, options, severity=level)  # so that errors come first
     known = {"maker": maker, "severity": level, "given": tuple(sorted(options.items()))}
     return Corruption(_change_of, tuple(known.items()), bool(quantize))

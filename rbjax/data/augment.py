@@ -16,8 +16,9 @@ import dm_pix
 import jax
 import jax.numpy as jnp
 
-from rbjax import checks, cpab, photometric, prng
+from rbjax import cpab, photometric, prng
 from rbjax.geometry import random_rotate
+from rbjax.inputs import check_integer, check_real
 from rbjax.typing import Array, Key, Perturbation
 
 _SMOOTHNESS = 0.35
@@ -238,16 +239,16 @@ def create(
         ValueError: if a number is out of range; and, when called, for an image whose channels have
             no contrast, saturation or hue, or are not those of the fill.
     """
-    degrees = checks.real("rotation_degrees", rotation_degrees, high=180.0)
-    padding = checks.integer("crop_padding", crop_padding, low=0)
-    reach = checks.real("deformation", deformation, high=1.0)
-    square = checks.integer("cutout_size", cutout_size, low=0)
-    fill = tuple(checks.real("fill", part, high=1.0) for part in fill)
+    degrees = check_real("rotation_degrees", rotation_degrees, high=180.0)
+    padding = check_integer("crop_padding", crop_padding, low=0)
+    reach = check_real("deformation", deformation, high=1.0)
+    square = check_integer("cutout_size", cutout_size, low=0)
+    fill = tuple(check_real("fill", part, high=1.0) for part in fill)
     jitter = (
-        ("brightness", random_brightness, checks.real("brightness", brightness)),
-        ("contrast", random_contrast, checks.real("contrast", contrast)),
-        ("saturation", random_saturation, checks.real("saturation", saturation)),
-        ("hue", random_hue, checks.real("hue", hue, high=0.5)),
+        ("brightness", random_brightness, check_real("brightness", brightness)),
+        ("contrast", random_contrast, check_real("contrast", contrast)),
+        ("saturation", random_saturation, check_real("saturation", saturation)),
+        ("hue", random_hue, check_real("hue", hue, high=0.5)),
     )
 
     def augment(key: Key, image: Array) -> Array:

@@ -13,8 +13,8 @@ from typing import Protocol
 
 import numpy as np
 
-from rbjax import checks
 from rbjax.data.order import epoch_order, priorities
+from rbjax.inputs import check_integer
 from rbjax.options import Share, checked
 from rbjax.tables import Table
 
@@ -165,7 +165,7 @@ def deferred(sampler: Sampler, *, start_epoch: int) -> Sampler:
 
     Source: Cao et al., 2019, arXiv:1906.07413 (DRS), where it is epoch 160 of 200.
     """
-    start_epoch = checks.integer("start_epoch", start_epoch, low=0)
+    start_epoch = check_integer("start_epoch", start_epoch, low=0)
 
     def switched(
         labels: np.ndarray, *, seed: int, epoch: int, batch_size: int, num_steps: int

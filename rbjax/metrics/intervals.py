@@ -7,7 +7,7 @@ import statistics
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rbjax.checks import real
+from rbjax.inputs import check_real
 
 Interval = tuple[np.ndarray, np.ndarray]
 
@@ -79,7 +79,7 @@ def _checked(
     successes: ArrayLike, trials: ArrayLike, confidence: float
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Returns both counts as float64 of one shape, and the confidence."""
-    confidence = real("confidence", confidence, high=1.0)
+    confidence = check_real("confidence", confidence, high=1.0)
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}; it must be above 0 and below 1")
     s, n = np.broadcast_arrays(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rbjax import checks
+from rbjax.inputs import check_integer
 from rbjax.metrics.intervals import Interval
 
 COMPONENTS = ("datapoint", "family", "seed", "datapoint_family", "residual")
@@ -194,7 +194,7 @@ def bootstrap_agreement(
     values, flags = _checked("values", values, fewest=2), np.asarray(flags, bool)
     if flags.shape != values.shape:
         raise ValueError(f"flags has shape {flags.shape}; it must be values' {values.shape}")
-    checks.integer("num_resamples", num_resamples, low=1)
+    check_integer("num_resamples", num_resamples, low=1)
     num_families, num_seeds, num_datapoints = values.shape
 
     def statistics(rows: np.ndarray, axis: int = -1) -> np.ndarray:

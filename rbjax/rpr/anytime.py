@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rbjax import checks
+from rbjax.inputs import check_real
 from rbjax.metrics.intervals import Interval
 
 _BISECTIONS = 100
@@ -71,10 +71,10 @@ def _edge(outside, far: np.ndarray, near: np.ndarray) -> np.ndarray:
 def _check(
     failures: np.ndarray, draws: np.ndarray, confidence: float, prior: tuple[float, float]
 ) -> None:
-    confidence = checks.real("confidence", confidence, high=1.0)
+    confidence = check_real("confidence", confidence, high=1.0)
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}; it must be above 0 and below 1")
-    if len(prior) != 2 or not min(checks.real("prior", value) for value in prior) > 0:
+    if len(prior) != 2 or not min(check_real("prior", value) for value in prior) > 0:
         raise ValueError(f"prior is {prior}; it must be two positive numbers")
     wrong = ~((failures >= 0) & (failures <= draws) & np.isfinite(draws))
     if wrong.any():

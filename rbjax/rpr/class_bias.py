@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rbjax import checks
+from rbjax.inputs import check_integer
 from rbjax.rpr.estimators import count_draws, log_failure_probability
 from rbjax.rpr.survival import survival_curve
 
@@ -79,8 +79,8 @@ def class_bias(
     Source: Nanda et al., "Fairness Through Robustness: Investigating Robustness Disparity in Deep
     Learning", 2021, arXiv:2006.12621 (robustness bias and the area between the curves).
     """
-    checks.integer("num_resamples", num_resamples, low=1)
-    checks.integer("seed", seed, low=0)
+    check_integer("num_resamples", num_resamples, low=1)
+    check_integer("seed", seed, low=0)
     first_failure, labels = np.asarray(first_failure), np.asarray(labels)
     log_failure = log_failure_probability(*count_draws(first_failure, max_steps))
     once = first_failure if first_failure.ndim == 1 else first_failure[:, 0]

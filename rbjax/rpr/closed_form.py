@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rbjax import checks, prng
+from rbjax import prng
 from rbjax.blocks import Block, Examples, check_examples, cut, map_blocks
 from rbjax.classifier import Classifier, Model, as_classifier
-from rbjax.inputs import to_float
+from rbjax.inputs import check_integer, check_real, to_float
 from rbjax.programs import Compiled
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key
@@ -129,7 +129,7 @@ def mmse(
         Han, Srinivas and Lakkaraju 2024, arXiv 2307.13885, the MMSE estimator.
     """
     sigma, block_size = _check(sigma, block_size)
-    num_draws = checks.integer("num_draws", num_draws, low=1)
+    num_draws = check_integer("num_draws", num_draws, low=1)
     integrate = lookup(FORMS, form, what="form")
     model = as_classifier(logits_fn).deterministic()
     examples = check_examples(
@@ -285,7 +285,7 @@ def _mmse(
 
 def _check(sigma: float, block_size: int) -> tuple[float, int]:
     """Returns both, checked."""
-    sigma = checks.real("sigma", sigma)
+    sigma = check_real("sigma", sigma)
     if sigma == 0:
         raise ValueError("sigma is 0; it must be above 0")
-    return sigma, checks.integer("block_size", block_size, low=1)
+    return sigma, check_integer("block_size", block_size, low=1)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rbjax import checks
+from rbjax.inputs import check_real
 
 _NEAR = 1e-9
 """Nearer to the estimate than any end of an interval, for fewer than 10^8 images."""
@@ -75,7 +75,7 @@ def compare(
         Psychometrika 12, in its exact form.
     """
     first, second, kept = _checked(first, second, counted)
-    confidence = checks.real("confidence", confidence, high=1.0)
+    confidence = check_real("confidence", confidence, high=1.0)
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}; it must be above 0 and below 1")
     first, second = first[kept], second[kept]

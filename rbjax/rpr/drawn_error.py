@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rbjax import checks, prng
+from rbjax import prng
 from rbjax.blocks import Block, check_examples, cut, map_blocks
 from rbjax.classifier import Classifier, Model, as_classifier
-from rbjax.inputs import to_float
+from rbjax.inputs import check_integer, to_float
 from rbjax.metrics import clopper_pearson_interval
 from rbjax.programs import Compiled
 from rbjax.rpr.lanes import OF_THE_MODEL
@@ -124,8 +124,8 @@ def error_against_draws(
         )
     for wrong in estimated[~((estimated >= 0) & (estimated <= 1))]:
         raise ValueError(f"failure_probability holds {wrong:g}; allowed: 0 to 1")
-    num_draws = checks.integer("num_draws", num_draws, low=1)
-    block_size = checks.integer("block_size", block_size, low=1)
+    num_draws = check_integer("num_draws", num_draws, low=1)
+    block_size = check_integer("block_size", block_size, low=1)
     chosen = _choose(key, len(examples.labels), num_images)
 
     def count_block(block: Block, images: np.ndarray) -> dict[str, Array]:
@@ -145,7 +145,7 @@ def _choose(key: Key, num_images: int, num_chosen: int | None) -> np.ndarray:
     """Returns the rows to draw, ascending."""
     if num_chosen is None:
         return np.arange(num_images)
-    num_chosen = checks.integer("num_images", num_chosen, low=1)
+    num_chosen = check_integer("num_images", num_chosen, low=1)
     if num_chosen > num_images:
         raise ValueError(f"num_images is {num_chosen}; there are {num_images} images")
     order = jax.random.permutation(prng.named(key, "rows"), num_images)

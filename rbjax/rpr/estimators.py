@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rbjax import checks
+from rbjax.inputs import check_integer, check_real
 from rbjax.metrics.intervals import Interval, clopper_pearson_interval
 
 
@@ -40,7 +40,7 @@ def count_draws(first_failure: ArrayLike, max_steps: int) -> Counts:
     Raises:
         ValueError: for a shape or a first failure out of range.
     """
-    checks.integer("max_steps", max_steps, low=1)
+    check_integer("max_steps", max_steps, low=1)
     first_failure = np.asarray(first_failure)
     if first_failure.ndim not in (1, 2):
         raise ValueError(
@@ -141,7 +141,7 @@ def failure_upper_bound(
 
     Source: Clopper and Pearson 1934, Biometrika 26.
     """
-    confidence = checks.real("confidence", confidence, low=0.5, high=1.0)
+    confidence = check_real("confidence", confidence, low=0.5, high=1.0)
     # One end of a two-sided interval with the same probability beyond it.
     return clopper_pearson_interval(failures, draws, 2 * confidence - 1)[1]
 
@@ -163,7 +163,7 @@ def expected_steps(probability: ArrayLike, max_steps: int) -> np.ndarray:
 
     Source: Ilie, Popescu and Stefanescu 2020, section 2.1 (P4).
     """
-    p, max_steps = _probability(probability), checks.integer("max_steps", max_steps, low=1)
+    p, max_steps = _probability(probability), check_integer("max_steps", max_steps, low=1)
     from scipy.special import xlog1py
 
     some = np.where(p > 0, p, 1.0)
@@ -187,7 +187,7 @@ def capped_expectation(probability: ArrayLike, max_steps: int) -> np.ndarray:
 
     Source: Ilie, Popescu and Stefanescu 2020, section 2.1 (P4).
     """
-    p, max_steps = _probability(probability), checks.integer("max_steps", max_steps, low=1)
+    p, max_steps = _probability(probability), check_integer("max_steps", max_steps, low=1)
     return 1 / np.maximum(p, 1 / max_steps)
 
 
@@ -206,7 +206,7 @@ def robust_probability(probability: ArrayLike, max_steps: int) -> np.ndarray:
     Raises:
         ValueError: for a value out of range.
     """
-    p, max_steps = _probability(probability), checks.integer("max_steps", max_steps, low=1)
+    p, max_steps = _probability(probability), check_integer("max_steps", max_steps, low=1)
     from scipy.special import xlog1py
 
     return np.exp(xlog1py(max_steps, -p))

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from rbjax import checks, prng
+from rbjax import prng
 from rbjax.blocks import Progress, Tell
 from rbjax.classifier import Model
+from rbjax.inputs import check_integer, check_real
 from rbjax.rpr.anytime import anytime_interval
 from rbjax.rpr.estimators import count_draws
 from rbjax.rpr.first_failures import ImageSource, Work, first_failures
@@ -86,11 +87,11 @@ def score_repeatedly(
     Source:
         The expectation over retries of Ilie, Popescu and Stefanescu 2020, section 2.1 (P4).
     """
-    checks.integer("max_steps", max_steps, low=1, high=MOST_STEPS)
-    checks.integer("repetitions", repetitions, low=1)
-    checks.real("confidence", confidence, high=1.0)
+    check_integer("max_steps", max_steps, low=1, high=MOST_STEPS)
+    check_integer("repetitions", repetitions, low=1)
+    check_real("confidence", confidence, high=1.0)
     if max_width is not None:
-        checks.real("max_width", max_width, high=1.0)
+        check_real("max_width", max_width, high=1.0)
     work = prepare(
         logits_fn,
         key,

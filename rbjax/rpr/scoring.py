@@ -9,12 +9,11 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from rbjax import checks
 from rbjax import journal as journals
 from rbjax.black_box import BlackBox
 from rbjax.blocks import Placement, Progress, Tell, check_examples
 from rbjax.classifier import Model, as_classifier
-from rbjax.inputs import ANY_NUMBER, to_float
+from rbjax.inputs import ANY_NUMBER, check_integer, check_real, to_float
 from rbjax.rpr.first_failures import FEWEST_LANES, ImageSource, Work, first_failures
 from rbjax.rpr.lanes import Compiled, Draws
 from rbjax.rpr.on_host import OnHost
@@ -51,8 +50,8 @@ class Flattening:
     """The largest share of all images that may fail within a window of a flat curve."""
 
     def __post_init__(self) -> None:
-        checks.integer("window", self.window, low=1)
-        checks.real("tolerance", self.tolerance, high=1.0)
+        check_integer("window", self.window, low=1)
+        check_real("tolerance", self.tolerance, high=1.0)
 
     def is_flat(self, survival: np.ndarray) -> bool:
         """Returns whether to stop at the last point of a survival curve.
@@ -151,7 +150,7 @@ def score(
         Ilie, Popescu and Stefanescu 2020, "Robustness as Inherent Property of Datapoints", section
         2.1 (P4).
     """
-    checks.integer("max_steps", max_steps, low=1, high=MOST_STEPS)
+    check_integer("max_steps", max_steps, low=1, high=MOST_STEPS)
     if stop is not None and not isinstance(stop, Flattening):
         raise ValueError(f"stop is {stop!r}; it must be an rpr.Flattening, or None")
     work = prepare(
@@ -285,7 +284,7 @@ def prepare(
     )
     for field, size in (("batch_size", batch_size), ("block_size", block_size)):
         if size is not None:
-            checks.integer(field, size, low=1)
+            check_integer(field, size, low=1)
     placement = Placement(Placement(devices).devices[: 1 if box else len(examples.labels)])
     num_devices, platform = len(placement.devices), placement.devices[0].platform
     block_size = _block_size(examples.images, block_size, num_devices, platform)

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rbjax import checks
 from rbjax.data.imbalance import select
+from rbjax.inputs import check_integer
 
 
 class Subset(NamedTuple):
@@ -61,7 +61,7 @@ def robust_subset(
         raise ValueError(
             f"robust is {robust.dtype} of shape {robust.shape}; it must be bool {labels.shape}"
         )
-    per_class = checks.integer("per_class", per_class, low=1)
+    per_class = check_integer("per_class", per_class, low=1)
     candidates = np.flatnonzero(robust)
     if candidates.size == 0:
         raise ValueError("robust is False everywhere; at least one image must be robust")

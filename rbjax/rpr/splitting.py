@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rbjax import checks, prng
+from rbjax import prng
 from rbjax.blocks import Block, check_examples, cut, map_blocks
 from rbjax.classifier import Classifier, Model, as_classifier
-from rbjax.inputs import to_float
+from rbjax.inputs import check_integer, check_real, to_float
 from rbjax.losses.adversarial import margin
 from rbjax.programs import Compiled
 from rbjax.tables import lookup
@@ -185,10 +185,10 @@ def failure_probability(
         key=key,
     )
     options = _options(noise, clipped, num_particles, quantile, num_moves, max_levels)
-    scale = checks.real("scale", scale)
-    num_runs = checks.integer("num_runs", num_runs, low=1)
+    scale = check_real("scale", scale)
+    num_runs = check_integer("num_runs", num_runs, low=1)
     default = _PER_BLOCK.get(jax.default_backend(), _PER_BLOCK_ELSEWHERE)
-    batch_size = default if batch_size is None else checks.integer("batch_size", batch_size, low=1)
+    batch_size = default if batch_size is None else check_integer("batch_size", batch_size, low=1)
     num_images = len(examples.labels)
     keys = prng.per_example(key, jnp.repeat(jnp.asarray(examples.example_ids), num_runs))
     keys = prng.per_draw(keys, jnp.tile(jnp.arange(num_runs), num_images))
@@ -320,8 +320,8 @@ def _options(
 ) -> _Options:
     """Returns the options, checked."""
     lookup(NOISE, noise, what="noise")
-    num_particles = checks.integer("num_particles", num_particles, low=2)
-    num_kept = round(checks.real("quantile", quantile, high=1.0) * num_particles)
+    num_particles = check_integer("num_particles", num_particles, low=2)
+    num_kept = round(check_real("quantile", quantile, high=1.0) * num_particles)
     if not 0 < num_kept < num_particles:
         raise ValueError(
             f"quantile is {quantile}; of {num_particles} particles it must keep at least one and "
@@ -332,6 +332,6 @@ def _options(
         clipped=bool(clipped),
         num_particles=num_particles,
         num_kept=num_kept,
-        num_moves=checks.integer("num_moves", num_moves, low=1),
-        max_levels=checks.integer("max_levels", max_levels, low=1),
+        num_moves=check_integer("num_moves", num_moves, low=1),
+        max_levels=check_integer("max_levels", max_levels, low=1),
     )

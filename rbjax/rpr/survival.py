@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rbjax import checks
+from rbjax.inputs import check_integer, check_real
 from rbjax.metrics.intervals import clopper_pearson_interval
 
 
@@ -187,7 +187,7 @@ def kaplan_meier(
             f"draws and failed have shapes {draws.shape} and {failed.shape}; both must be (N,), "
             "N at least 1"
         )
-    confidence = checks.real("confidence", confidence, high=1.0)
+    confidence = check_real("confidence", confidence, high=1.0)
     max_steps = int(np.max(draws))
     first_failure = np.where(failed, draws, draws + 1)
     _, kept = _counted(first_failure, max_steps, labels, num_classes, counted)
@@ -239,7 +239,7 @@ def _counted(
     counted: ArrayLike | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns first failures and labels of the images that count, checked."""
-    checks.integer("max_steps", max_steps, low=1)
+    check_integer("max_steps", max_steps, low=1)
     first_failure, labels = np.asarray(first_failure), np.asarray(labels)
     counted = np.ones(labels.shape, bool) if counted is None else np.asarray(counted, bool)
     if not first_failure.shape == labels.shape == counted.shape == (labels.size,):

@@ -25,7 +25,8 @@ import orbax.checkpoint as ocp
 from absl import logging
 from jax.experimental import multihost_utils
 
-from rbjax import atomic, checks
+from rbjax import atomic
+from rbjax.inputs import check_integer
 
 PyTree = Any
 
@@ -57,7 +58,7 @@ class Checkpoints:
     keep: int = 2
 
     def __post_init__(self) -> None:
-        checks.integer("checkpoint.keep", self.keep, low=1)
+        check_integer("checkpoint.keep", self.keep, low=1)
         # Orbax fails late on a relative path, and leaves a temporary folder.
         object.__setattr__(self, "directory", Path(self.directory).resolve())
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
-from rbjax import checks
 from rbjax.data import Dataset
+from rbjax.inputs import check_integer
 from rbjax.models import Model
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key, LogitsFn
@@ -227,7 +227,7 @@ def check(method: Method) -> None:
             f"a training method is an rbjax.methods.Method; this one is a {type(method).__name__}"
         )
     for name in ("views", "replays"):
-        checks.integer(name, getattr(method, name), low=1)
+        check_integer(name, getattr(method, name), low=1)
     for name in ("attack_batch_norm", "batch_norm"):
         lookup({"eval": 0, "train": 0}, getattr(method, name), what=name)
     if method.gradient is not None and method.update is None:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rbjax import checks
+from rbjax.inputs import check_real
 from rbjax.options import NotNegative, Positive, Range, Share, checked
 from rbjax.tables import Table, is_path
 from rbjax.training import schedules
@@ -180,7 +180,7 @@ def create(
     Raises:
         ValueError: if the name or an option is unknown, or a number is out of its range.
     """
-    if gradient_clip is not None and checks.real("optimizer.gradient_clip", gradient_clip) == 0.0:
+    if gradient_clip is not None and check_real("optimizer.gradient_clip", gradient_clip) == 0.0:
         raise ValueError("optimizer.gradient_clip is 0.0; it must be above 0, or absent")
     if not isinstance(name, str):
         if options:

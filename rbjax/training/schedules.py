@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rbjax import checks
+from rbjax.inputs import check_integer
 from rbjax.options import Count, NotNegative, Positive, Range, checked
 from rbjax.tables import Table
 from rbjax.typing import Array
@@ -275,8 +275,8 @@ def create(
         ValueError: if the name or an option is unknown, or a number is out of its range.
     """
     counts = {
-        "num_steps": checks.integer("num_steps", num_steps, low=1),
-        "steps_per_epoch": checks.integer("steps_per_epoch", steps_per_epoch, low=1),
+        "num_steps": check_integer("num_steps", num_steps, low=1),
+        "steps_per_epoch": check_integer("steps_per_epoch", steps_per_epoch, low=1),
     }
     if not isinstance(name, str):
         if options:

@@ -18,9 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rbjax import atomic, checks, cpab, prng
+from rbjax import atomic, cpab, prng
 from rbjax.data import order
 from rbjax.data.alignmnist import alignment
+from rbjax.inputs import check_real
 from rbjax.typing import Array, Key
 
 _BATCH = 1000
@@ -67,7 +68,7 @@ def deform(
     Raises:
         ValueError: if the scale is negative or not finite.
     """
-    scale = checks.real("scale", recipe.scale)
+    scale = check_real("scale", recipe.scale)
     factors = np.stack([scale * cpab.factor(each) for each in covariances])
     base = jax.random.key(recipe.seed)
     size = min(_BATCH, len(images))
