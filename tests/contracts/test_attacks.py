@@ -71,8 +71,10 @@ def settings():
     yield pytest.param("iterative_gradient_sign", sign, id="unprojected")
     yield pytest.param("iterative_gradient_sign", {**sign, "clipped": False}, id="unclipped")
     pgd = {"norm": "linf", "epsilon": 0.1}
-    for loss in ("margin", "dlr"):
-        yield pytest.param("pgd", {**pgd, "loss": loss}, id=f"pgd-{loss}")
+    yield pytest.param("pgd", {**pgd, "loss": "margin"}, id="pgd-margin")
+    # In l2: signs of a ratio's gradient turn with the last bit where it is almost 0.
+    dlr = {"norm": "l2", "epsilon": 0.5, "loss": "dlr"}
+    yield pytest.param("pgd", dlr, id="pgd-dlr")
     restarts = {"norm": "l2", "epsilon": 0.5, "num_restarts": 3, "loss": "margin"}
     yield pytest.param("pgd", restarts, id="restarts")
     for start in ("sphere", "normal", "half_signs"):
