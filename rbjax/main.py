@@ -7,7 +7,7 @@
 
 Tasks (`--config.task=`): `train` trains, attacks, scores and reports; `evaluate` attacks a run
 directory; `score` scores the RPR of a whole dataset, after training where the run directory holds
-no model yet.  A run that was stopped goes on where it was when the same command is given again.
+no model yet.  Rerun the same command to resume a run that was stopped.
 """
 
 from __future__ import annotations
