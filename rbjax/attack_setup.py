@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -68,7 +67,11 @@ def check(group: Config, info: DatasetInfo) -> None:
         ValueError: for what is wrong with it.
     """
     for field in ("only_class", "target_class"):
-        _check_class(field, group.get(field), info)
+        value, last = group.get(field), info.num_classes - 1
+        if value is not None and value > last:
+            raise ValueError(
+                f"{field} is {value}; allowed: 0 to {last}, the classes of {info.name}"
+            )
     if group.get("target_class") is not None and group.only_class == group.target_class:
         raise ValueError("only_class and target_class are the same: no image is left to attack")
     attack = _compile(group)
@@ -81,23 +84,14 @@ def check(group: Config, info: DatasetInfo) -> None:
     images = jax.ShapeDtypeStruct((1, *info.image_shape), jnp.float32)
     one = jax.ShapeDtypeStruct((1,), jnp.int32)
 
+    def linear(images: Array) -> Array:
+        return images.reshape(len(images), -1) @ jnp.ones((images[0].size, info.num_classes))
+
     def call(images: Array, labels: Array) -> Any:
-        logits_fn = functools.partial(_linear, info.num_classes)
         targets = None if group.get("target_class") is None else labels
-        return attack(logits_fn, jax.random.key(0), images, labels, targets=targets)
+        return attack(linear, jax.random.key(0), images, labels, targets=targets)
 
     jax.eval_shape(call, images, one)
-
-
-def _linear(num_classes: int, images: Array) -> Array:
-    return images.reshape(images.shape[0], -1) @ jnp.ones((images[0].size, num_classes))
-
-
-def _check_class(field: str, value: int | None, info: DatasetInfo) -> None:
-    if value is not None and value >= info.num_classes:
-        raise ValueError(
-            f"{field} is {value}; allowed: 0 to {info.num_classes - 1}, the classes of {info.name}"
-        )
 
 
 def _create(config: Config, group: Config, train: Dataset) -> suite.Entry:

@@ -62,7 +62,8 @@ def parse(argv: Sequence[str]) -> Command:
     config = _load(file, variant)
     _open_up(config, others)
     _check_overrides(config, others)
-    _register_parsers()
+    for kind in _PARSERS:
+        config_flags.register_flag_parser_for_type(kind, _Optional(kind))
     values, arguments = flags.FlagValues(), [argv[0], *others]
     config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=arguments)
     flags.DEFINE_string("workdir", None, "the run directory", flag_values=values)
@@ -367,8 +368,3 @@ _PARSERS: dict[type, Callable[[str], Any]] = {
     tuple: _numbers,
     str: str,
 }
-
-
-def _register_parsers() -> None:
-    for kind in _PARSERS:
-        config_flags.register_flag_parser_for_type(kind, _Optional(kind))

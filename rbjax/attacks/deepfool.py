@@ -181,17 +181,13 @@ def _nearest(values: Array, gradients: Array, norm: str) -> tuple[Array, Array]:
     Returns:
         (B, 1, 1, 1), 0 where nothing has a gradient, and (B, H, W, C).
     """
-    sizes = jax.vmap(jax.vmap(_dual_linf if norm == "linf" else _dual_l2))(gradients)
+    sizes = jax.vmap(jax.vmap(NORMS["l1"].size if norm == "linf" else _dual_l2))(gradients)
     distances = jnp.where(sizes > 0, jnp.abs(values) / jnp.where(sizes > 0, sizes, 1.0), jnp.inf)
     chosen = jnp.argmin(distances, axis=1)[:, None]
     distance = jnp.take_along_axis(distances, chosen, axis=1)[:, :, None, None]
     distance = jnp.where(jnp.isfinite(distance), jnp.maximum(distance, SHORTEST_STEP), 0.0)
     gradient = jnp.take_along_axis(gradients, chosen[:, :, None, None, None], axis=1)
     return distance, gradient[:, 0]
-
-
-def _dual_linf(gradient: Array) -> Array:
-    return jnp.sum(jnp.abs(gradient))
 
 
 def _dual_l2(gradient: Array) -> Array:

@@ -75,7 +75,9 @@ class TransferAttack:
         options = {"targets": targets, "epsilon": epsilon, "step_size": step_size}
         crafted = self.attack(self.source, key, images, labels, **options)
         if not is_tracing():
-            _check_classes(self.source, model, images)
+            has, needs = self.source.count_classes(images), model.count_classes(images)
+            if has != needs:
+                raise ValueError(f"source has {has} classes; it must have the model's, {needs}")
         targets = None if targets is None else jnp.asarray(targets)
         keys = prng.broadcast(key, images.shape[0])
         arguments = (crafted.images, keys, images, labels, targets)
@@ -177,10 +179,3 @@ def judge(
 
 
 _judge = Compiled(jax.jit(judge, static_argnums=0))
-
-
-def _check_classes(source: Classifier, model: Classifier, images: Array) -> None:
-    """Raises a ValueError for models that do not have the same number of classes."""
-    has, needs = source.count_classes(images), model.count_classes(images)
-    if has != needs:
-        raise ValueError(f"source has {has} classes; it must have the model's, {needs}")

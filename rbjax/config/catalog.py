@@ -116,7 +116,8 @@ def _plain(known: Entry) -> dict[str, Any]:
         name: {
             key: value.__name__ if key == "kind" else value
             for key, value in vars(option).items()
-            if key in ("kind", "default", "meaning") or _says_something(value)
+            if key in ("kind", "default", "meaning")
+            or (value is not None and value is not False and value != "")
         }
         for name, option in known.options.items()
     }
@@ -128,17 +129,9 @@ def _plain(known: Entry) -> dict[str, Any]:
     }
 
 
-def _says_something(value: Any) -> bool:
-    return value is not None and value is not False and value != ""
-
-
 def _parsed(name: str, plain: dict[str, Any]) -> Entry:
     options = {}
     for option, fields in plain["options"].items():
-        fields = {key: _tuple(value) for key, value in fields.items()}
-        options[option] = Option(**{**fields, "kind": _KINDS[fields["kind"]]})
+        said = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        options[option] = Option(**{**said, "kind": _KINDS[fields["kind"]]})
     return Entry(name, plain["summary"], options, tuple(plain["takes"]), plain["makes"])
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

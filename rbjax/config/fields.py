@@ -16,16 +16,6 @@ def _is_compiled(attack: Entry) -> bool:
     return attack.makes in ("CompiledAttack", "")
 
 
-def _is_crafted(attack: Entry) -> bool:
-    """Whether an attack goes through a set of its own first."""
-    return "example_ids" in attack.takes
-
-
-def _is_ones_own(dataset: Entry) -> bool:
-    """Whether a dataset is read from where a person says."""
-    return dataset.makes != "DatasetInfo"
-
-
 TOP: dict[str, Field] = {
     "task": Field(
         str, "train", "what to do", choices=("train", "evaluate", "score"), affects="nothing"
@@ -70,7 +60,7 @@ DATASET: dict[str, Field] = {
         str,
         None,
         "of one's own data; filled in, and checked where it is given",
-        where=_is_ones_own,
+        where=lambda dataset: dataset.makes != "DatasetInfo",
         optional=True,
     ),
     "validation_fraction": Field(
@@ -294,7 +284,12 @@ CHECKPOINT: dict[str, Field] = {
 ATTACK: dict[str, Field] = {
     "name": Field(str, None, "the attack"),
     "max_examples": Field(
-        int, None, "craft on so many of train; all", low=1, optional=True, where=_is_crafted
+        int,
+        None,
+        "craft on so many of train; all",
+        low=1,
+        optional=True,
+        where=lambda attack: "example_ids" in attack.takes,
     ),
     "source": Field(
         str,

@@ -128,8 +128,8 @@ def resolve(config: Mapping[str, Any], names: Names | None = None) -> Config:
         ConfigError: listing every mistake.
     """
     given = config.to_dict() if isinstance(config, config_dict.ConfigDict) else dict(config)
-    mistakes: list[str] = []
-    mistakes += [_unknown("", k, [*TOP, *GROUPS, "attacks"]) for k in _strangers(given)]
+    own = [*TOP, *GROUPS, "attacks"]
+    mistakes = [_unknown("", name, own) for name in given if name not in own]
     resolved = _resolve_group("", Group(TOP), given, None, mistakes)
     names = names or {}
     for name, group in GROUPS.items():
@@ -168,7 +168,8 @@ def format_config(config: Config) -> str:
     groups |= {f"attacks.{label}": group for label, group in fields["attacks"].items()}
     lines = []
     for name, group in groups.items():
-        values = [f"{k}={_short(v)}" for k, v in group.items() if v is not None]
+        shown = {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in group.items()}
+        values = [f"{k}={v}" for k, v in shown.items() if v is not None]
         lines.append(f"{name:<16} {'  '.join(values)}".strip())
     return "\n".join(lines)
 
@@ -191,10 +192,6 @@ def _initial(field: Field) -> Any:
 
 def _absent(field: Option) -> Any:
     return config_dict.placeholder(field.kind)
-
-
-def _strangers(given: Mapping[str, Any]) -> list[str]:
-    return [key for key in given if key not in TOP and key not in GROUPS and key != "attacks"]
 
 
 def _unknown(where: str, name: str, known: Iterable[str]) -> str:
@@ -372,15 +369,8 @@ def _check_ball(where: str, group: Mapping[str, Any], mistakes: list[str]) -> No
     for name in ("epsilon", "step_size"):
         size = group.get(name)
         if norm == "linf" and isinstance(size, float) and size > 1.0:
+            as_pixels = f"; did you mean {size:g}/255?" if size <= 255 else ""
             mistakes.append(
                 f"{where}.{name} = {size:g}: must be at most 1 in linf, since images are "
-                f"in [0, 1]{_as_pixels(size)}"
+                f"in [0, 1]{as_pixels}"
             )
-
-
-def _as_pixels(epsilon: float) -> str:
-    return f"; did you mean {epsilon:g}/255?" if epsilon <= 255 else ""
-
-
-def _short(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -233,13 +233,9 @@ def _delete(path: Path) -> None:
     shutil.rmtree(path)
 
 
-def _files(path: Path) -> list[Path]:
-    return sorted(p for p in path.rglob("*") if p.is_file() and p.name != MANIFEST)
-
-
 def _write_manifest(path: Path) -> None:
     digests = {}
-    for file in _files(path):
+    for file in sorted(p for p in path.rglob("*") if p.is_file() and p.name != MANIFEST):
         atomic.sync(file)
         digests[file.relative_to(path).as_posix()] = _digest(file)
     atomic.write_json(path / MANIFEST, digests)

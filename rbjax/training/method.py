@@ -110,18 +110,6 @@ class Prepared(NamedTuple):
     """Initial weights, for example of a network that was trained before."""
 
 
-def _remembers_nothing(key: Key, setting: Setting) -> MethodState:
-    del key, setting
-    return MethodState(replicated=(), per_row=())
-
-
-def _images_as_they_are(
-    logits_fn: LogitsFn, keys: Key, state: MethodState, images: Any, labels: Array
-) -> Any:
-    del logits_fn, keys, state, labels
-    return images
-
-
 class Method(NamedTuple):
     """A training method; `Method()` is standard training, and each field changes one thing.
 
@@ -151,9 +139,11 @@ class Method(NamedTuple):
     """
 
     # ---------------------------------------------------------------- what is trained on
-    init: Callable[[Key, Setting], MethodState] = _remembers_nothing
+    init: Callable[[Key, Setting], MethodState] = lambda key, setting: MethodState((), ())
     """(key, setting) -> the state before the first step."""
-    inputs: Callable[[LogitsFn, Key, MethodState, Any, Array], Any] = _images_as_they_are
+    inputs: Callable[[LogitsFn, Key, MethodState, Any, Array], Any] = (
+        lambda logits_fn, keys, state, images, labels: images
+    )
     """(logits_fn, keys (B,), state, images (B, H, W, C), labels (B,)) -> what the network sees, in
     [0, 1]: an array like `images`, or a tuple or dict of such arrays."""
     views: int = 1

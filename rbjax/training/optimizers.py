@@ -270,7 +270,11 @@ def kernel_mask(params: PyTree) -> PyTree:
     Raises:
         ValueError: if there is no kernel, so that weight decay would do nothing in silence.
     """
-    mask = jax.tree_util.tree_map_with_path(lambda path, _: _last_name(path) == "kernel", params)
+
+    def is_kernel(path: tuple[Any, ...], _: Any) -> bool:
+        return jax.tree_util.keystr(path[-1:], simple=True) == "kernel"
+
+    mask = jax.tree_util.tree_map_with_path(is_kernel, params)
     if not any(jax.tree.leaves(mask)):
         names = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(params)]
         raise ValueError(
@@ -309,8 +313,3 @@ def _weight_decay(weight_decay: float) -> optax.GradientTransformation:
     if weight_decay == 0.0:
         return optax.identity()
     return optax.add_decayed_weights(weight_decay, mask=kernel_mask)
-
-
-def _last_name(path: tuple[Any, ...]) -> str:
-    """The key or attribute a leaf is found under."""
-    return jax.tree_util.keystr(path[-1:], simple=True) if path else ""

@@ -82,7 +82,12 @@ def load_train(config: Config) -> tuple[Dataset, Dataset | None]:
 
 def load_test(config: Config) -> Dataset:
     """Returns the test set; it follows the imbalance profile only where the config says so."""
-    test = load(config, "test") if other_test(config) is None else _load_other_test(config)
+    other = other_test(config)
+    if other is None:
+        test = load(config, "test")
+    else:  # described as what the model was trained on is
+        test = data.load(*other, data_dir=config.data_dir)
+        test = dataclasses.replace(test, info=info(config), split=" ".join(other))
     if config.imbalance.apply_to_test:
         test = data.subsample(test, _profile(config), seed=config.imbalance.seed)
     return first(test, config.dataset.max_test_examples)
@@ -116,13 +121,6 @@ def check_alike(theirs: DatasetInfo, ours: DatasetInfo, what: str) -> None:
             raise ValueError(
                 f"{what} with {field} {there}; it must have that of {ours.name}, {here}"
             )
-
-
-def _load_other_test(config: Config) -> Dataset:
-    """Returns the test set of `dataset.test_on`, described as what the model was trained on is."""
-    name, split = other_test(config) or ("", "")
-    test = data.load(name, split, data_dir=config.data_dir)
-    return dataclasses.replace(test, info=info(config), split=f"{name} {split}")
 
 
 def first(dataset: Dataset, num_examples: int | None) -> Dataset:
