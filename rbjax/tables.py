@@ -78,7 +78,9 @@ class Table[T](dict[str, Callable[..., T]]):
         Raises:
             ValueError: if there is none, with the nearest name.
         """
-        if is_path(name) and name not in self:
+        if name in self:
+            return self[name]
+        if is_path(name):
             return load(name, what=self.kind)
         return lookup({**self.described, **self}, name, what=self.kind)
 
