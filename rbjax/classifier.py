@@ -320,6 +320,13 @@ def _attributes(value: Any) -> list[Any]:
     return [] if is_code else list(getattr(value, "__dict__", {}).values())
 
 
+@Compiled
+@jax.jit
+def classify(model: Classifier, key: Key, ids: Array, images: Array) -> Array:
+    """Returns the class of each image, (B,) int32; only a randomised model draws from the keys."""
+    return model.predictions(prng.per_example(key, ids), images)
+
+
 @jax.jit
 def _logits(classifier: Classifier, *arguments: Any) -> Array:
     return classifier.fn(*arguments)

@@ -19,12 +19,11 @@ import numpy as np
 from rbjax import journal as journals
 from rbjax import prng
 from rbjax.blocks import Block, Blocks, Placement, Tell, block_size, check_examples
-from rbjax.classifier import Classifier, Model, as_classifier
+from rbjax.classifier import Classifier, Model, as_classifier, classify
 from rbjax.corruptions import table
 from rbjax.inputs import to_float
 from rbjax.journal import Journal
 from rbjax.metrics import confusion_matrix
-from rbjax.programs import Compiled
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key, Perturbation
 
@@ -184,26 +183,20 @@ def _predict(
 ) -> np.ndarray:
     """Returns the classes of all images under a corruption, (N,) int32."""
     stream, name = prng.named(key, label), label
+    model_key = prng.named(stream, "model")
     if blocks.journal is not None:
         mark = journals.digest(label, journals.identity(corruption) if corruption else CLEAN)
         name = f"{label}-{mark}"
 
-    def classify(block: Block, images: Array) -> dict[str, Array]:
+    def ask(block: Block, images: Array) -> dict[str, Array]:
         ids = blocks.placement.split(blocks.examples.example_ids[block.padded])
         if corruption is not None:
             images = _corrupt(corruption, stream, ids, images)
-        return {"predictions": _classes(model, stream, ids, images)}
+        return {"predictions": classify(model, model_key, ids, images)}
 
-    return blocks.map(classify, task=label, name=name)["predictions"]
+    return blocks.map(ask, task=label, name=name)["predictions"]
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _corrupt(corruption: Perturbation, stream: Key, ids: Array, images: Array) -> Array:
     return jax.vmap(corruption)(prng.per_example(stream, ids), images)
-
-
-@Compiled
-@jax.jit
-def _classes(model: Classifier, stream: Key, ids: Array, images: Array) -> Array:
-    # Only a randomised model draws from the keys.
-    return model.predictions(prng.per_example(prng.named(stream, "model"), ids), images)

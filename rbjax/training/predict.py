@@ -5,11 +5,9 @@ from __future__ import annotations
 import jax
 import numpy as np
 
-from rbjax import prng
 from rbjax.blocks import Block, Blocks, Examples, Placement, block_size
-from rbjax.classifier import Classifier, Model, as_classifier
+from rbjax.classifier import Model, as_classifier, classify
 from rbjax.data import Dataset
-from rbjax.programs import Compiled
 from rbjax.typing import Array, Key
 
 
@@ -36,12 +34,6 @@ def predict(
 
     def ask(block: Block, images: Array) -> dict[str, Array]:
         ids = placement.split(examples.example_ids[block.padded])
-        return {"predictions": _classes(model, key, ids, images)}
+        return {"predictions": classify(model, key, ids, images)}
 
     return blocks.map(ask)["predictions"]
-
-
-@Compiled
-@jax.jit
-def _classes(model: Classifier, key: Key, ids: Array, images: Array) -> Array:
-    return model.predictions(prng.per_example(key, ids), images)
