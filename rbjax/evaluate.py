@@ -19,7 +19,7 @@ from rbjax.attacks.outcome import SuiteResult
 from rbjax.blocks import progress_bar
 from rbjax.config import Config, affecting
 from rbjax.data import Dataset
-from rbjax.training import setup
+from rbjax.training import hooks, setup
 from rbjax.typing import LogitsFn
 
 REPORT_FILE = "report.json"
@@ -54,7 +54,7 @@ def evaluate(config: Config, workdir: str) -> dict[str, Any]:
     print(f"{workdir}: evaluating step {step} on {test.num_examples} test images")
 
     # ------------------------------------------------------------------ clean, then each attack
-    train = setup.load_train(config)[0]
+    train = hooks.trained_on(workdir, setup.load_train(config)[0])
     suite = attack_setup.create(config, train, test)
     plan = corruption_setup.create(config, test.info)
     folder = _folder(config, workdir, journal.digest(step, *jax.tree.leaves(variables)))

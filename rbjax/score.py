@@ -16,7 +16,7 @@ from rbjax.analysis import robustness
 from rbjax.config import Config, affecting
 from rbjax.data import Dataset
 from rbjax.models import Model
-from rbjax.training import setup
+from rbjax.training import hooks, setup
 from rbjax.typing import Key
 
 SCORES_FILE = "rpr.json"
@@ -44,9 +44,10 @@ def score(config: Config, workdir: str) -> dict[str, Any]:
         ValueError: if the run directory holds no checkpoint.
     """
     # ------------------------------------------------------------------ model and perturbation
-    dataset = (
-        setup.load_test(config) if config.score.split == "test" else setup.load_train(config)[0]
-    )
+    if config.score.split == "test":
+        dataset = setup.load_test(config)
+    else:
+        dataset = hooks.trained_on(workdir, setup.load_train(config)[0])
     dtype = config.score.dtype or config.model.dtype
     step, variables = setup.trained_variables(
         config, workdir, _model(config, dataset, config.model.dtype)

@@ -72,7 +72,9 @@ def train(config: Config, workdir: str) -> None:
         has_begun = bool(checkpoints.steps())
         prepared = hooks.prepare(method, key, train_set, model, workdir, has_begun=has_begun)
         train_set = prepared.train_set or train_set
-        recipe, state = begin(train_set, prepared.variables)
+        recipe, state = begin(
+            train_set, prepared.variables, origin=f"that the method {config.method.name} prepared"
+        )
         plan = _plan(config, train_set, devices)
         if not has_begun:  # so that what was prepared is not made again
             checkpoints.save(0, state, extra={"epoch_sums": _Sums()._asdict()})
@@ -165,9 +167,12 @@ def _begin(
     num_devices: int,
     train_set: Dataset,
     variables: Any = None,
+    *,
+    origin: str | None = None,
 ) -> tuple[Recipe, TrainState]:
     """Returns the recipe for a training set, and the state before the first step, on the host."""
-    steps_per_epoch = _steps_per_epoch(config, train_set.num_examples, num_devices)
+    origin = origin or f"of {config.dataset.name} after validation and imbalance"
+    steps_per_epoch = _steps_per_epoch(config, train_set.num_examples, num_devices, origin)
     recipe = Recipe(
         model=model,
         method=method,
@@ -286,7 +291,7 @@ def _schedule(config: Config, train_set: Dataset, steps_per_block: int, *, start
     )
 
 
-def _steps_per_epoch(config: Config, num_examples: int, num_devices: int) -> int:
+def _steps_per_epoch(config: Config, num_examples: int, num_devices: int, origin: str) -> int:
     batch_size = config.batch_size
     if batch_size % num_devices:
         low = batch_size // num_devices * num_devices
@@ -298,7 +303,7 @@ def _steps_per_epoch(config: Config, num_examples: int, num_devices: int) -> int
     if batch_size > num_examples:
         raise ValueError(
             f"batch_size = {batch_size}: must be at most {num_examples}, the training examples "
-            f"of {config.dataset.name} after validation and imbalance"
+            + origin
         )
     return num_examples // batch_size
 

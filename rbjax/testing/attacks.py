@@ -7,6 +7,9 @@ most, which says exactly how strong an attack must be.
 
 from __future__ import annotations
 
+import inspect
+import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +19,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.tree_util import Partial
 
 from rbjax import prng
-from rbjax.typing import Array
+from rbjax.attacks.attack import Threat
+from rbjax.attacks.norms import NORMS
+from rbjax.tables import lookup
+from rbjax.typing import Array, AttackResult
 
 SHAPE = (6, 6, 1)
 NUM_CLASSES = 5
@@ -44,32 +50,122 @@ class Strength(NamedTuple):
     """Whether an image that is fooled is not moved any further."""
 
 
-def check_attack(attack: Any, *, strength: Strength | None = None, targeted: bool = True) -> None:
+def check_attack(
+    attack: Any,
+    *,
+    strength: Strength | None = None,
+    targeted: bool = True,
+    norm: str | None = None,
+    epsilon: float | None = None,
+    num_devices: int | None = None,
+) -> None:
     """Puts an attack to everything that rbjax's own attacks are held to.
 
     It stays in the set it declares; epsilon 0 changes nothing, for one example too; it fools what
     can be fooled on a linear model, where the answer is known; targets are approached; an example's
-    result depends on neither its row, the batch, `jit` nor the number of devices; flat and steep
-    models give finite numbers.
+    result depends on neither its row, the batch, `jit` nor the number of devices, where there are
+    several; flat and steep models give finite numbers.
+
+    An attack may be a plain function, as `run_attacks` and the config take it.  What set it keeps
+    is then what `norm` and `epsilon` say.  If it takes no `epsilon` of its own, what is checked at
+    other radii is checked at its own: that it stays in the set, and that the margin falls.
 
     Args:
-        attack: made by a maker, `attack(logits_fn, key, images, labels, *, targets, epsilon)`
-            -> AttackResult, with `attack.threat` the set it declares.
+        attack: made by a maker, `attack(logits_fn, keys, images, labels, *, targets, epsilon)`
+            -> AttackResult, with `attack.threat` the set it declares; or one without them.
         strength: what it claims to reach; None: all but 3 % of the largest possible fall.
         targeted: whether it takes `targets`.
+        norm: "linf", "l2" or "l1", of an attack without `threat`; None: no set is checked.
+        epsilon: its radius in that norm; None: it has no ball.
+        num_devices: how many local devices are compared with one: 1, 2, 4 or 8; None: as many as
+            there are.  With 1 nothing is compared, of which None warns.
 
     Raises:
         AssertionError: for whatever it does not do, beginning with the check's name.
+        ValueError: for an unknown norm, or if there are not as many devices.
     """
-    check_set(attack)
-    check_epsilon_zero(attack, strength=strength)
-    check_margin(attack, strength=strength)
+    attack = _declared(attack, norm, epsilon)
+    num_devices = choose_num_devices(num_devices, "check_attack")
+    _check_result(attack)
+    if attack.threat is not None:
+        check_set(attack)
+    if attack.threat is not None and _takes(attack, "epsilon"):
+        check_epsilon_zero(attack, strength=strength)
+        check_margin(attack, strength=strength)
+    else:
+        check_fall(attack)
     if targeted:
         check_targets(attack, strength=strength)
     check_order(attack)
     check_jit(attack)
-    check_devices(attack)
+    if num_devices > 1:
+        check_devices(attack, num_devices=num_devices)
     check_finite(attack)
+
+
+class Declared(NamedTuple):
+    """A plain function as an attack that declares a set, or none."""
+
+    function: Callable[..., Any]
+    threat: Threat | None
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        """Returns what the function does."""
+        return self.function(*args, **options)
+
+
+def _declared(attack: Any, norm: str | None, epsilon: float | None) -> Any:
+    if not callable(attack) or isinstance(attack, type):
+        raise AssertionError(
+            "check_attack: an attack is called as attack(logits_fn, keys, images, labels) -> "
+            f"AttackResult, such as attacks.pgd(epsilon=0.1); this is {attack!r}"
+        )
+    if hasattr(attack, "threat"):
+        return attack
+    if norm is None:
+        return Declared(attack, None)
+    lookup(NORMS, norm, what="norm")
+    return Declared(attack, Threat(norm, epsilon, box=True))
+
+
+def _takes(attack: Any, name: str) -> bool:
+    """Whether an attack has a keyword."""
+    function = attack.function if isinstance(attack, Declared) else attack
+    parameters = inspect.signature(function).parameters
+    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def _check_result(attack: Any) -> None:
+    """Checks that it can be called as an attack, and returns what an attack returns."""
+    call = "attack(logits_fn, keys, images, labels)"
+    try:
+        result = attack(model(), KEYS, make_images(), LABELS)
+    except TypeError as error:
+        raise AssertionError(
+            f"check_attack: cannot be called as {call}; a maker has to be called first, with its "
+            f"options: {error}"
+        ) from error
+    right = isinstance(result, AttackResult)
+    assert right, f"check_attack: {call} returns a {type(result).__name__}, not an AttackResult"
+
+
+def choose_num_devices(num_devices: int | None, check: str) -> int:
+    """Returns how many local devices a check compares with one; None: as many as there are."""
+    flag = "XLA_FLAGS=--xla_force_host_platform_device_count=8"
+    if num_devices is None:
+        num_devices = max(n for n in (1, 2, 4, 8) if n <= jax.local_device_count())
+        if num_devices == 1:
+            warnings.warn(
+                f"{check}: there is one local device, so that several are not compared with it; "
+                f"start Python with {flag}, or leave that out by num_devices=1",
+                stacklevel=3,
+            )
+    if num_devices not in (1, 2, 4, 8) or num_devices > jax.local_device_count():
+        raise ValueError(
+            f"num_devices = {num_devices}: must be 1, 2, 4 or 8, and at most the "
+            f"{jax.local_device_count()} local devices; on a CPU start Python with {flag}"
+        )
+    return num_devices
 
 
 def model(scale: float = 1.0, bias: tuple[float, ...] = (0.0,) * NUM_CLASSES) -> Partial:
@@ -92,7 +188,10 @@ def check_set(attack: Any) -> None:
     """Checks that the images stay in the ball and the box that the attack declares."""
     images, norm = make_images(), attack.threat.norm
     epsilon = EPSILON[norm] * jnp.linspace(0.1, 1.0, 8)
-    for radius, options in ((epsilon, {"epsilon": epsilon}), (attack.threat.epsilon, {})):
+    radii: list[tuple[Any, dict[str, Any]]] = [(attack.threat.epsilon, {})]
+    if _takes(attack, "epsilon"):
+        radii.insert(0, (epsilon, {"epsilon": epsilon}))
+    for radius, options in radii:
         moved = attack(model(), KEYS, images, LABELS, **options).images
         if attack.threat.epsilon is not None:
             flat = np.asarray(moved - images, np.float64).reshape(8, -1)
@@ -158,16 +257,50 @@ def check_margin(attack: Any, *, strength: Strength | None = None) -> None:
     assert fall[counted].mean() >= strength.mean * most, "check_margin: too weak on average"
 
 
+def check_fall(attack: Any) -> None:
+    """Checks that the margin falls on a linear model, and that `fooled` says what is wrong.
+
+    Of attacks that cannot be asked for another radius.
+    """
+    images, logits_fn = make_images(), model(scale=0.05)
+    labels = jnp.argmax(logits_fn(images), axis=-1)
+
+    def margin(images: Array) -> np.ndarray:
+        logits = np.asarray(logits_fn(images), np.float64)
+        own = logits[np.arange(8), labels]
+        logits[np.arange(8), labels] = -np.inf
+        return own - logits.max(axis=1)
+
+    result = attack(logits_fn, KEYS, images, labels)
+    predictions = jnp.argmax(logits_fn(result.images), axis=-1)
+    wrong = np.array_equal(result.fooled, predictions != labels)
+    assert wrong, "check_fall: `fooled` is not what the images say"
+    falls = margin(result.images).mean() < margin(images).mean()
+    assert falls, "check_fall: the margin does not fall"
+
+
 def check_targets(attack: Any, *, strength: Strength | None = None) -> None:
     """Checks that targets are approached, and that `fooled` says which are reached."""
     images, logits_fn = make_images(), model()
-    untouched = attack(logits_fn, KEYS, images, LABELS, targets=TARGETS, epsilon=0.0)
     # The smallest perturbation to a target may be large.
     epsilon = 1.0 if strength is not None and strength.minimum_norm else None
-    result = attack(logits_fn, KEYS, images, LABELS, targets=TARGETS, epsilon=epsilon)
+    at = {"epsilon": epsilon} if _takes(attack, "epsilon") else {}
+    try:
+        result = attack(logits_fn, KEYS, images, LABELS, targets=TARGETS, **at)
+    except TypeError as error:
+        raise AssertionError(
+            "check_targets: it takes no `targets`; leave this out by targeted=False"
+        ) from error
     predictions = jnp.argmax(logits_fn(result.images), axis=-1)
-    assert result.fooled.sum() > untouched.fooled.sum(), "check_targets: none is reached"
-    assert np.mean(result.loss) > np.mean(untouched.loss), "check_targets: the loss does not rise"
+    if at:
+        untouched = attack(logits_fn, KEYS, images, LABELS, targets=TARGETS, epsilon=0.0)
+        assert result.fooled.sum() > untouched.fooled.sum(), "check_targets: none is reached"
+        rises = np.mean(result.loss) > np.mean(untouched.loss)
+        assert rises, "check_targets: the loss does not rise"
+    else:
+        before = jax.nn.log_softmax(logits_fn(images))[jnp.arange(8), TARGETS]
+        after = jax.nn.log_softmax(logits_fn(result.images))[jnp.arange(8), TARGETS]
+        assert after.mean() > before.mean(), "check_targets: none is approached"
     reached = predictions == TARGETS
     assert np.array_equal(result.fooled, reached), "check_targets: `fooled` is not the target"
     assert np.array_equal(result.predictions, predictions), "check_targets: wrong `predictions`"
@@ -195,9 +328,9 @@ def check_jit(attack: Any) -> None:
     assert np.allclose(jitted.loss, eager.loss, rtol=1e-5, atol=0), "check_jit: another loss"
 
 
-def check_devices(attack: Any) -> None:
-    """Checks that all local devices together give what one gives."""
-    num_devices = max(n for n in (1, 2, 4, 8) if n <= jax.local_device_count())
+def check_devices(attack: Any, *, num_devices: int | None = None) -> None:
+    """Checks that several local devices, by default all, give what one gives."""
+    num_devices = choose_num_devices(num_devices, "check_devices")
     mesh = Mesh(np.asarray(jax.local_devices()[:num_devices]), ("data",))
     images, sharding = make_images(), NamedSharding(mesh, PartitionSpec("data"))
     one = attack(model(), KEYS, images, LABELS)

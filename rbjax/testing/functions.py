@@ -35,6 +35,18 @@ def check_perturbation(
     Raises:
         AssertionError: for whatever it does not do, beginning with the check's name.
     """
+    if not callable(perturbation):
+        raise AssertionError(
+            "check_perturbation: a perturbation is a function (key, image) -> image, such as "
+            f"perturbations.create('rotation'); this is a {type(perturbation).__name__}"
+        )
+    try:
+        jax.eval_shape(perturbation, KEYS[0], jnp.zeros(shapes[-1], jnp.float32))
+    except TypeError as error:
+        raise AssertionError(
+            "check_perturbation: cannot be called as perturbation(key, image); a maker has to be "
+            f"called first: {error}"
+        ) from error
     check_range(perturbation, shapes=shapes)
     check_pure(perturbation, shape=shapes[-1])
     if random:
@@ -92,7 +104,20 @@ def check_loss(loss_fn: LossFn) -> None:
     Raises:
         AssertionError: for whatever it does not do, beginning with `check_loss`.
     """
-    losses = loss_fn(LOGITS, LABELS)
+    if not callable(loss_fn):
+        raise AssertionError(
+            "check_loss: a loss is a function (logits (B, K), labels (B,)) -> (B,), such as "
+            f"losses.create('cross_entropy'); this is a {type(loss_fn).__name__}"
+        )
+    try:
+        losses = loss_fn(LOGITS, LABELS)
+    except TypeError as error:
+        raise AssertionError(
+            "check_loss: cannot be called as loss(logits, labels); a maker has to be called "
+            f"first: {error}"
+        ) from error
+    is_array = isinstance(losses, jax.Array | np.ndarray)
+    assert is_array, f"check_loss: returns a {type(losses).__name__}, not an array (B,)"
     assert losses.shape == (8,), f"check_loss: shape {losses.shape}, not one an example"
     coarse = LOGITS.astype(jnp.bfloat16)
     rough = loss_fn(coarse, LABELS)

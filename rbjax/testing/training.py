@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import tempfile
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rbjax import losses, models
-from rbjax.methods import Method
+from rbjax import losses, metrics, models
+from rbjax.data import Dataset, DatasetInfo
+from rbjax.methods import ClassSums, Epoch, Method, Prepared
 from rbjax.models import Model
 from rbjax.prng import per_example
-from rbjax.training.state import TrainState, create_state, on_host, place
+from rbjax.testing.attacks import choose_num_devices
+from rbjax.training import hooks
+from rbjax.training.predict import predict
+from rbjax.training.state import (
+    TrainState,
+    create_state,
+    evaluation_variables,
+    on_host,
+    place,
+)
 from rbjax.training.step import Recipe, StepMetrics, make_train_step
 
 BATCH = 8
+NUM_EXAMPLES = 24
+NUM_CLASSES = 3
+SHAPE = (8, 8, 1)
 IDS = jnp.array([5, 2, 9, 4])
 
 
@@ -33,6 +48,12 @@ def check_model(model: Model) -> None:
     Raises:
         AssertionError: for whatever it does not do, beginning with `check_model`.
     """
+    if not isinstance(model, Model):
+        kind = "a Flax module" if isinstance(model, nn.Module) else f"a {type(model).__name__}"
+        raise AssertionError(
+            f"check_model: a model is what models.create returns, this is {kind}; make it by "
+            "models.create(module, num_classes=..., image_shape=(H, W, C), mean=..., std=...)"
+        )
     shape, num_classes = model.image_shape, model.num_classes
     images = jax.random.uniform(jax.random.key(1), (4, *shape))
     keys = per_example(jax.random.key(2), IDS)
@@ -74,29 +95,39 @@ def check_model(model: Model) -> None:
     assert not np.allclose(other, logits), "check_model: other weights give the same logits"
 
 
-def check_method(method: Method, *, num_steps: int = 4) -> None:
+def check_method(method: Method, *, num_steps: int = 4, num_devices: int | None = None) -> None:
     """Puts a training method to what rbjax's own are held to.
 
     It trains a small CNN: weights stay finite and move; the state keeps its form; a run that is
     taken up from a checkpoint of its second step ends in the same bits as one that is not; and
-    several devices give what one gives.
+    several devices give what one gives, where there are several.  `prepare` and `after_epoch`
+    return what the trainer takes, the same each time, and training continues from there.
 
     Args:
         method: as its maker makes it.
         num_steps: steps to train, at least 3.
+        num_devices: how many local devices are compared with one: 1, 2, 4 or 8; None: as many as
+            there are.  With 1 nothing is compared, of which None warns.
 
     Raises:
         AssertionError: for whatever it does not do, beginning with `check_method`.
+        ValueError: if there are not as many devices.
     """
-    first, last, history = train(method, num_steps=num_steps)
-    same_form = jax.tree.structure(first) == jax.tree.structure(last)
-    assert same_form, "check_method: the state changes its form"
-    for before, after in zip(jax.tree.leaves(first), jax.tree.leaves(last), strict=True):
-        kept = (np.shape(before), np.asarray(before).dtype) == (np.shape(after), after.dtype)
-        assert kept, f"check_method: state of {after.dtype} {np.shape(after)} was another before"
-        is_number = np.issubdtype(np.asarray(after).dtype, np.floating)
-        assert not is_number or np.all(np.isfinite(after)), "check_method: state is not finite"
-    assert all(np.isfinite(metrics.loss[0]) for metrics in history), "check_method: loss not finite"
+    if not isinstance(method, Method):
+        raise AssertionError(
+            "check_method: a training method is an rbjax.methods.Method, as its maker returns it "
+            f"(methods.trades(epsilon=0.1)); this is a {type(method).__name__}"
+        )
+    num_devices = choose_num_devices(num_devices, "check_method")
+    prepared = check_prepare(method)
+    data, variables = prepared.train_set, prepared.variables
+
+    def run(steps: int, **options: Any) -> tuple[TrainState, TrainState, list[StepMetrics]]:
+        return train(method, num_steps=steps, train_set=data, variables=variables, **options)
+
+    first, last, history = run(num_steps)
+    _check_form(first, last)
+    assert all(np.isfinite(step.loss[0]) for step in history), "check_method: loss not finite"
     moved = any(
         not np.array_equal(before, after)
         for before, after in zip(
@@ -104,15 +135,122 @@ def check_method(method: Method, *, num_steps: int = 4) -> None:
         )
     )
     assert moved, "check_method: the weights do not move"
-    half = train(method, num_steps=2)[1]
-    resumed = train(method, num_steps=num_steps - 2, state=half)[1]
-    for own, other in zip(jax.tree.leaves(last), jax.tree.leaves(resumed), strict=True):
-        assert np.array_equal(own, other), "check_method: a resumed run ends elsewhere"
-    num_devices = max(n for n in (1, 2, 4, 8) if n <= jax.local_device_count())
-    several = train(method, num_steps=num_steps, num_devices=num_devices)[1]
+    half = run(2)[1]
+    resumed = run(num_steps - 2, state=half)[1]
+    assert _equal(last, resumed), "check_method: a resumed run ends elsewhere"
+    if method.after_epoch is not None:
+        _, after, history = run(1, state=check_after_epoch(method, last, history, data))
+        _check_form(first, after)
+        finite = np.isfinite(history[0].loss[0])
+        assert finite, "check_method: loss not finite after after_epoch"
+    if num_devices == 1:
+        return
+    several = run(num_steps, num_devices=num_devices)[1]
     for own, other in zip(jax.tree.leaves(last), jax.tree.leaves(several), strict=True):
         close = np.allclose(own, other, rtol=1e-3, atol=1e-4)
         assert close, f"check_method: {num_devices} devices give other numbers than one"
+
+
+def check_prepare(method: Method) -> Prepared:
+    """Checks that `prepare` returns what a run can begin with, the same each time it is called.
+
+    Returns:
+        What it prepared for a training set of noise, or that set where the method prepares nothing.
+    """
+    data = make_train_set()
+    if method.prepare is None:
+        return Prepared(data)
+
+    def prepare(*, has_begun: bool = False) -> Prepared:
+        key = jax.random.key(2)
+        return hooks.prepare(method, key, data, make_model(), folder, has_begun=has_begun)
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            one = jax.device_get(prepare().variables), _arrays(prepare().train_set)
+            read = _arrays(prepare(has_begun=True).train_set)
+            prepared = prepare()
+        except ValueError as error:
+            raise AssertionError(f"check_method: {error}") from error
+    again = jax.device_get(prepared.variables), _arrays(prepared.train_set)
+    assert _equal(one, again), "check_method: prepare returns something else each time"
+    assert _equal(read, again[1]), "check_method: the prepared training set is not what is kept"
+    return prepared
+
+
+def check_after_epoch(
+    method: Method, state: TrainState, history: list[StepMetrics], train_set: Dataset | None
+) -> TrainState:
+    """Checks that `after_epoch` returns a state of the same form, the same each time it is called.
+
+    Args:
+        method: one with `after_epoch`.
+        state: on the host, after some steps.
+        history: what these steps came to.
+        train_set: what was trained on.
+
+    Returns:
+        The state to continue with.
+    """
+    model, validation_set = make_model(), make_train_set()
+    logits_fn = jax.tree_util.Partial(model.apply, evaluation_variables(state))
+    predictions = predict(logits_fn, validation_set)
+    confusion = metrics.confusion_matrix(validation_set.labels, predictions, NUM_CLASSES)
+    summed = jax.tree.map(
+        lambda *steps: np.sum(steps, axis=(0, 1), dtype=np.float64),
+        *[step.classes for step in history],
+    )
+    told = Epoch(
+        number=1,
+        num_epochs=2,
+        train=ClassSums(*summed),
+        confusion=np.asarray(confusion),
+        train_set=validation_set if train_set is None else train_set,
+        validation_set=validation_set,
+        model=model,
+    )
+
+    def after_epoch() -> TrainState:
+        # Copied: the method may write into the arrays it is given.
+        copied = jax.tree.map(np.array, state)
+        return hooks.after_epoch(method, jax.random.key(2), copied, told)
+
+    try:
+        one, again = after_epoch(), after_epoch()
+    except ValueError as error:
+        raise AssertionError(f"check_method: {error}") from error
+    assert _equal(one, again), (
+        "check_method: after_epoch returns another state each time; what it remembers must be in "
+        "the state, or a resumed run ends elsewhere"
+    )
+    return one
+
+
+def make_model() -> Model:
+    """Returns the small CNN of the checks."""
+    return models.create(
+        "simple_cnn",
+        num_classes=NUM_CLASSES,
+        image_shape=SHAPE,
+        mean=(0.5,),
+        std=(0.25,),
+        widths=(2, 3),
+    )
+
+
+def make_train_set() -> Dataset:
+    """Returns images of noise, in three classes."""
+    numbers = np.arange(NUM_EXAMPLES, dtype=np.int32)
+    names = tuple(str(number) for number in range(NUM_CLASSES))
+    counts = {"train": NUM_EXAMPLES}
+    return Dataset(
+        info=DatasetInfo("noise", SHAPE, names, counts, (0.5,), (0.25,), source="", licence=""),
+        split="train",
+        images=np.random.default_rng(0).integers(0, 256, (NUM_EXAMPLES, *SHAPE), dtype=np.uint8),
+        labels=numbers % NUM_CLASSES,
+        index=numbers.astype(np.int64),
+        example_ids=numbers,
+    )
 
 
 def train(
@@ -122,6 +260,8 @@ def train(
     num_devices: int = 1,
     learning_rate: float = 0.1,
     state: TrainState | None = None,
+    train_set: Dataset | None = None,
+    variables: Any = None,
 ) -> tuple[TrainState, TrainState, list[StepMetrics]]:
     """Trains a small CNN on eight images of noise, all of them in each step.
 
@@ -131,13 +271,13 @@ def train(
         num_devices: local devices, which divide 8.
         learning_rate: of plain gradient descent.
         state: to continue from; None: the initial one.
+        train_set: of which the first eight images are trained on; None: `make_train_set()`.
+        variables: the initial weights; None: the model's own.
 
     Returns:
         The first state and the last, on the host, and each step's metrics.
     """
-    model = models.create(
-        "simple_cnn", num_classes=3, image_shape=(8, 8, 1), mean=(0.5,), std=(0.25,), widths=(2, 3)
-    )
+    model, train_set = make_model(), train_set or make_train_set()
     recipe = Recipe(
         model=model,
         method=method,
@@ -146,17 +286,46 @@ def train(
         augment=lambda key, image: image,
         steps_per_epoch=100,
     )
-    images = np.random.default_rng(0).integers(0, 256, (BATCH, 8, 8, 1), dtype=np.uint8)
-    labels = np.arange(BATCH, dtype=np.int32) % 3
+    rows = np.arange(BATCH) % train_set.num_examples  # fewer than eight come again
+    images, labels = np.asarray(train_set.images[rows]), train_set.labels[rows]
     ids = np.arange(BATCH, dtype=np.int32)
     devices = jax.local_devices()[:num_devices]
     first = state
     if first is None:
-        first = create_state(jax.random.key(0), model, method, recipe.optimizer, num_rows=BATCH)
+        first = create_state(
+            jax.random.key(0),
+            model,
+            method,
+            recipe.optimizer,
+            num_rows=BATCH,
+            variables=variables,
+            class_counts=train_set.class_counts,
+        )
         first = jax.device_get(first)
     train_step = make_train_step(recipe, jax.random.key(1), devices=devices)
     placed, history, rows = place(first, devices), [], ids.reshape(num_devices, 1, -1)
     for _ in range(num_steps):
-        placed, metrics = train_step(placed, images, labels, ids, rows)
-        history.append(jax.device_get(metrics))
+        placed, step_metrics = train_step(placed, images, labels, ids, rows)
+        history.append(jax.device_get(step_metrics))
     return first, on_host(placed), history
+
+
+def _arrays(train_set: Dataset | None) -> list[np.ndarray]:
+    assert train_set is not None
+    return [np.asarray(train_set.images[:]), train_set.labels, train_set.example_ids]
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two trees hold the same bits."""
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return all(np.array_equal(own, theirs) for own, theirs in pairs)
+
+
+def _check_form(first: TrainState, last: TrainState) -> None:
+    same_form = jax.tree.structure(first) == jax.tree.structure(last)
+    assert same_form, "check_method: the state changes its form"
+    for before, after in zip(jax.tree.leaves(first), jax.tree.leaves(last), strict=True):
+        kept = (np.shape(before), np.asarray(before).dtype) == (np.shape(after), after.dtype)
+        assert kept, f"check_method: state of {after.dtype} {np.shape(after)} was another before"
+        is_number = np.issubdtype(np.asarray(after).dtype, np.floating)
+        assert not is_number or np.all(np.isfinite(after)), "check_method: state is not finite"

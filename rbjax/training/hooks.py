@@ -45,29 +45,43 @@ def prepare(
 
     Raises:
         ValueError: if a run has begun and its training set cannot be read, or the method returns
-            weights of another form than the model's.
+            anything else than a training set and weights of the model's form.
     """
     if method.prepare is None:
         return Prepared(train_set)
-    path = Path(workdir) / PREPARED_FILE
-    if not has_begun:
-        prepared = method.prepare(prng.named(key, "prepare"), train_set, model)
-        if prepared.variables is not None:
-            images = jax.ShapeDtypeStruct((1, *model.image_shape), np.float32)
-            expected = dict(jax.eval_shape(model.init, jax.random.key(0), images))
-            _check_form("prepare", prepared.variables, expected)
-        made = prepared.train_set
-        # Always written, so that a run that has begun and lacks it is known to be damaged.
-        arrays = {} if made is None else {name: getattr(made, name) for name in _ARRAYS}
-        atomic.write_npz(path, **arrays)
-        return prepared if made is not None else prepared._replace(train_set=train_set)
-    arrays = atomic.read_npz(path)
-    if arrays is None:
+    if has_begun:
+        return Prepared(_read(Path(workdir) / PREPARED_FILE, train_set))
+    prepared = method.prepare(prng.named(key, "prepare"), train_set, model)
+    if not isinstance(prepared, Prepared):
         raise ValueError(
-            f"{path}: is missing or damaged; it held the training set of a run that has begun. "
-            "Restore it, or train into another workdir"
+            f"the method's prepare returned a {type(prepared).__name__}; it must be an "
+            "rbjax.methods.Prepared, whose fields are None for what stays as it is"
         )
-    return Prepared(dataclasses.replace(train_set, **arrays))
+    if prepared.variables is not None:
+        images = jax.ShapeDtypeStruct((1, *model.image_shape), np.float32)
+        expected = dict(jax.eval_shape(model.init, jax.random.key(0), images))
+        _check_form("prepare", prepared.variables, expected)
+    made = prepared.train_set
+    if made is not None:
+        _check_train_set(made, model)
+    # Always written, so that a run that has begun and lacks it is known to be damaged.
+    arrays = {} if made is None else {name: getattr(made, name) for name in _ARRAYS}
+    atomic.write_npz(Path(workdir) / PREPARED_FILE, **arrays)
+    return prepared if made is not None else prepared._replace(train_set=train_set)
+
+
+def trained_on(workdir: str | Path, train_set: Dataset) -> Dataset:
+    """Returns the training set of a run: what its method prepared, or else the config's.
+
+    Args:
+        workdir: the run directory.
+        train_set: the config's training set.
+
+    Raises:
+        ValueError: if what was prepared cannot be read.
+    """
+    path = Path(workdir) / PREPARED_FILE
+    return _read(path, train_set) if path.exists() else train_set
 
 
 def after_epoch(method: Method, key: Key, state: TrainState, epoch: Epoch) -> TrainState:
@@ -85,11 +99,50 @@ def after_epoch(method: Method, key: Key, state: TrainState, epoch: Epoch) -> Tr
     assert method.after_epoch is not None
     own = jax.random.fold_in(prng.named(key, "after_epoch"), epoch.number)
     returned = jax.device_get(method.after_epoch(own, state, epoch))
+    if not isinstance(returned, TrainState):
+        raise ValueError(
+            f"the method's after_epoch returned a {type(returned).__name__}; it must be the state "
+            "it was given, with what changes replaced"
+        )
     _check_form("after_epoch", returned, state)
     return returned._replace(step=state.step)  # also with earlier weights, the data move on
 
 
 _ARRAYS = ("images", "labels", "index", "example_ids")
+
+
+def _read(path: Path, train_set: Dataset) -> Dataset:
+    arrays = atomic.read_npz(path)
+    if arrays is None:
+        raise ValueError(
+            f"{path}: is missing or damaged; it held the training set of a run that has begun. "
+            "Restore it, or train into another workdir"
+        )
+    return dataclasses.replace(train_set, **arrays)
+
+
+def _check_train_set(made: Any, model: Model) -> None:
+    """Refuses a training set that the loop or the model cannot take."""
+    start = "the method's prepare returned a training set"
+    if not isinstance(made, Dataset):
+        raise ValueError(f"{start} that is a {type(made).__name__}; it must be a data.Dataset")
+    expected = (made.num_examples, *model.image_shape)
+    dtype, shape = made.images.dtype, tuple(made.images.shape)
+    if dtype not in (np.uint8, np.float32) or shape != expected:
+        raise ValueError(
+            f"{start} whose images are {dtype} of shape {shape}; they must be uint8, or float32 in "
+            f"[0, 1], of shape {expected}"
+        )
+    labels, last = np.asarray(made.labels), model.num_classes - 1
+    allowed = np.issubdtype(labels.dtype, np.integer)
+    if not allowed or not np.all((labels >= 0) & (labels <= last)):
+        raise ValueError(f"{start} with other labels than the whole numbers 0 to {last}")
+    for name in ("index", "example_ids"):
+        if np.shape(getattr(made, name)) != labels.shape:
+            raise ValueError(
+                f"{start} whose {name} has shape {np.shape(getattr(made, name))}; it must be "
+                f"{labels.shape}, one an example"
+            )
 
 
 def _check_form(hook: str, tree: Any, expected: Any) -> None:

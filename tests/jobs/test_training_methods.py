@@ -7,9 +7,10 @@ import jax
 import numpy as np
 import pytest
 
-from rbjax import command_line, methods
+from rbjax import attack_setup, command_line, methods
 from rbjax.data import Dataset
 from rbjax.errors import TrainingStoppedError
+from rbjax.evaluate import evaluate
 from rbjax.methods import Method
 from rbjax.train import _Dispatch, train
 from rbjax.training import checkpoint, hooks, run_directory, setup
@@ -183,6 +184,28 @@ def test_a_prepared_data_set_that_is_gone_is_not_made_anew_in_silence(small, tmp
     (tmp_path / "run" / hooks.PREPARED_FILE).unlink()
     with pytest.raises(ValueError, match=r"prepared.npz: is missing or damaged"):
         run(config, tmp_path / "run", toys.half_the_data([]))
+
+
+def test_the_report_and_universal_attacks_are_of_the_prepared_data_set(
+    small, tmp_path, monkeypatch
+):
+    config = small(batch_size=32, num_epochs=1, diagnostics=0)
+    run(config, tmp_path / "run", toys.half_the_data([]))
+    crafted_on, create = [], attack_setup.create
+    monkeypatch.setattr(
+        attack_setup, "create", lambda *args: crafted_on.append(args[1]) or create(*args)
+    )
+    resolved = command_line.resolve(config, str(tmp_path / "run"))
+    report = evaluate(resolved, str(tmp_path / "run"))
+    assert report["train_class_counts"].sum() == 320
+    assert crafted_on[0].num_examples == 320
+    original, _ = setup.load_train(resolved)
+    np.testing.assert_array_equal(crafted_on[0].images, 255 - original.images[:320])
+
+
+def test_too_small_a_prepared_data_set_is_said_to_be_the_methods(small, tmp_path):
+    with pytest.raises(ValueError, match=r"at most 320, .* that the method standard prepared"):
+        run(small(batch_size=400), tmp_path / "run", toys.half_the_data([]))
 
 
 def test_the_schedule_of_replays_ends_where_training_does(small, tmp_path):

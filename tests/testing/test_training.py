@@ -5,13 +5,16 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
 
 from rbjax import methods, models, testing
-from rbjax.methods import Method, MethodState
+from rbjax.methods import Method, MethodState, Prepared
 from rbjax.models import Model
+from rbjax.testing import training as suite
+from tests.training import toy_methods as toys
 
 
 def small_model() -> Model:
@@ -23,6 +26,47 @@ def small_model() -> Model:
 def test_right_ones_pass():
     testing.check_model(small_model())
     testing.check_method(methods.standard())
+
+
+def test_methods_with_hooks_pass_and_the_hooks_are_called():
+    calls: list[int] = []
+    both = toys.validation_weights()._replace(prepare=toys.half_the_data(calls).prepare)
+    testing.check_method(both, num_devices=1)
+    assert len(calls) == 3  # and once read back
+    testing.check_method(toys.guard(), num_devices=1)
+
+
+@pytest.mark.parametrize(
+    ("check", "part", "reason"),
+    [
+        (testing.check_method, 5, "is an rbjax.methods.Method.*; this is a int"),
+        (testing.check_method, methods.standard, "as its maker returns it.*this is a function"),
+        (testing.check_model, nn.Dense(3), r"this is a Flax module; make it by models.create\("),
+        (testing.check_model, 5, "this is a int"),
+        (testing.check_loss, 5, r"\(logits \(B, K\), labels \(B,\)\).*this is a int"),
+        (testing.check_loss, lambda *, gamma=1.0: None, "a maker has to be called first"),
+        (testing.check_loss, lambda logits, labels: None, "returns a NoneType"),
+        (testing.check_perturbation, 5, r"\(key, image\) -> image.*this is a int"),
+        (testing.check_perturbation, lambda *, least=1.0: None, "a maker has to be called first"),
+    ],
+)
+def test_another_kind_of_thing_is_told_what_is_expected(check: Any, part: Any, reason: str):
+    with pytest.raises(AssertionError, match=f"{check.__name__}.*{reason}"):
+        check(part)
+
+
+def test_one_device_is_said_to_check_nothing(monkeypatch):
+    monkeypatch.setattr(jax, "local_device_count", lambda: 1)
+    monkeypatch.setattr(suite, "check_prepare", lambda method: 1 / 0)
+    with (
+        pytest.warns(UserWarning, match=r"there is one local device.*device_count=8.*=1"),
+        pytest.raises(ZeroDivisionError),
+    ):
+        testing.check_method(methods.standard())
+    with pytest.raises(ZeroDivisionError):  # and no warning, which would be an error here
+        testing.check_method(methods.standard(), num_devices=1)
+    with pytest.raises(ValueError, match=r"num_devices = 8: .* at most the 1 local devices"):
+        testing.check_method(methods.standard(), num_devices=8)
 
 
 def centred(variables: Any, images: jax.Array) -> jax.Array:
@@ -66,7 +110,44 @@ def hidden_count(*args: Any) -> MethodState:
     return MethodState(replicated=jnp.float32(next(CALLS)), per_row=())
 
 
+def counting(key: Any, state: Any, epoch: Any) -> Any:
+    """A state that depends on how often it was returned."""
+    del key, epoch
+    moved = jax.tree.map(lambda leaf: leaf + jnp.float32(next(CALLS)), state.variables)
+    return state._replace(variables=moved)
+
+
+def cast(key: Any, state: Any, epoch: Any) -> Any:
+    del key, epoch
+    return state._replace(variables=jax.tree.map(lambda leaf: leaf.astype("f2"), state.variables))
+
+
+def shrinking(key: Any, train_set: Any, model: Any) -> Prepared:
+    """Another training set each time."""
+    del key, model
+    return Prepared(train_set.take(jnp.arange(20 - next(CALLS) % 8)))
+
+
 WRONG_METHODS = {
+    "after_epoch: None": (
+        Method(after_epoch=lambda key, state, epoch: None),  # pyright: ignore[reportArgumentType]
+        "after_epoch returned a NoneType",
+    ),
+    "after_epoch: a count": (Method(after_epoch=counting), "another state each time"),
+    "after_epoch: a dtype": (Method(after_epoch=cast), r"returned variables.* as float16"),
+    "prepare: None": (
+        Method(prepare=lambda key, data, model: None),  # pyright: ignore[reportArgumentType]
+        "prepare returned a NoneType",
+    ),
+    "prepare: a count": (Method(prepare=shrinking), "prepare returns something else each time"),
+    "prepare: arrays": (
+        Method(prepare=lambda key, data, model: Prepared(data.images)),
+        "a training set that is a ndarray",
+    ),
+    "prepare: weights": (
+        Method(prepare=lambda key, data, model: Prepared(variables={"params": jnp.ones(3)})),
+        r"prepare returned params.* as float32\[3\]",
+    ),
     "not finite": (
         Method(loss=lambda seen: seen.task_loss(seen.outputs.logits) * jnp.inf),
         "not finite",
