@@ -94,8 +94,8 @@ def check_images(value: Any, *, field: str = "images") -> None:
         raise ValueError(f"{field} has dtype {dtype}; allowed: uint8, or floating in [0, 1]")
     if not is_known(value) or 0 in shape:
         return
-    known = np.asarray(value)
-    low, high = float(known.min()), float(known.max())
+    values = np.asarray(value)
+    low, high = float(values.min()), float(values.max())
     if not (low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):
         raise ValueError(
             f"{field} range from {low:g} to {high:g}; they must lie in [0, 1]: "
@@ -122,8 +122,8 @@ def check_labels(value: Any, *, num_examples: int, num_classes: int, field: str 
         raise ValueError(f"{field} has dtype {dtype}; it must hold whole numbers")
     if not is_known(value) or num_examples == 0:
         return
-    known = np.asarray(value)
-    low, high = int(known.min()), int(known.max())
+    values = np.asarray(value)
+    low, high = int(values.min()), int(values.max())
     if low < 0 or high >= num_classes:
         wrong = low if low < 0 else high
         raise ValueError(

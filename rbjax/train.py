@@ -136,7 +136,7 @@ def train(config: Config, workdir: str) -> None:
                 writer.write(step, record)
                 print(_line(title, record))
                 if method.after_epoch is not None:
-                    told = Epoch(
+                    summary = Epoch(
                         number=epoch + 1,
                         num_epochs=config.num_epochs,
                         train=sums.by_class(),
@@ -145,7 +145,7 @@ def train(config: Config, workdir: str) -> None:
                         validation_set=validation_set,
                         model=model,
                     )
-                    state = place(hooks.after_epoch(method, key, on_host(state), told), devices)
+                    state = place(hooks.after_epoch(method, key, on_host(state), summary), devices)
                 sums = _Sums()
             due = step == num_steps or (epoch + 1) % config.checkpoint.every_epochs == 0
             if step > saved and (due or stop_requested()):

@@ -266,9 +266,11 @@ def _ascend(plan: APGDPlan, problem: Problem) -> Found:
     )
     is_checkpoint, since = (jnp.asarray(row) for row in schedule(plan.num_steps))
     state, _ = jax.lax.scan(step, state, (jnp.arange(plan.num_steps), is_checkpoint, since))
-    found = state.adversarial
+    adversarial = state.adversarial
     return Found(
-        select(found.fooled, found.images, state.best.images), found.fooled, state.best.loss
+        select(adversarial.fooled, adversarial.images, state.best.images),
+        adversarial.fooled,
+        state.best.loss,
     )
 
 

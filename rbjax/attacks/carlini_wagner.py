@@ -143,8 +143,8 @@ class CarliniWagnerPlan(MarginPlan):
         def search(number: Array, carry: tuple[_Best, _Constants]) -> tuple[_Best, _Constants]:
             best, constants = carry
             again = problem._replace(keys=prng.per_draw(problem.keys, number))
-            found = _descend(self, again, constants.current, best)
-            return found.best, _adjust(constants, found.fooled)
+            descent = _descend(self, again, constants.current, best)
+            return descent.best, _adjust(constants, descent.fooled)
 
         best, _ = jax.lax.fori_loop(0, self.search_steps, search, (best, constants))
         return select(best.sizes <= problem.epsilon, best.images, images)
@@ -184,19 +184,19 @@ def _descend(plan: CarliniWagnerPlan, problem: Problem, c: Array, best: _Best) -
         tanh = jnp.tanh(state.w)
         moved = (tanh + 1) / 2
         keys = prng.per_draw(problem.keys, state.number)
-        found = problem.classifier.value_and_grad(climbed, keys, moved)
+        ascent = problem.classifier.value_and_grad(climbed, keys, moved)
         sizes = jax.vmap(NORMS["l2"].size)(moved - images)
         going = ~state.stopped
         # One that has stopped waits for its batch: what it finds meanwhile does not count.
-        succeeded = plan.succeeds(problem, found.logits) & going
+        succeeded = plan.succeeds(problem, ascent.logits) & going
         better = succeeded & (sizes < state.best.sizes)
-        lowest = jnp.minimum(state.lowest, sizes**2 + c * (plan.confidence - found.loss))
+        lowest = jnp.minimum(state.lowest, sizes**2 + c * (plan.confidence - ascent.loss))
         # The last stretch is never shorter than the others.
         begins = (state.number % window == 0) & (plan.num_steps - state.number >= window)
         fooled = state.fooled & ~begins
         looked = (state.number % window == window - 1) & plan.abort_early
         still = looked & (lowest > 0.9999 * state.lowest_before)
-        gradient = (2 * (moved - images) - column(c) * found.gradient) * (1 - tanh**2) / 2
+        gradient = (2 * (moved - images) - column(c) * ascent.gradient) * (1 - tanh**2) / 2
         memory, direction = _ADAM.step(state.memory, gradient, plan.norm)
         return _Descent(
             number=state.number + 1,

@@ -121,7 +121,7 @@ def walk(plan: DeepFoolPlan, problem: Problem, logits: Array, planes: Planes) ->
         logits: (B, K), at its images.
         planes: the boundaries, as seen from an iterate.
     """
-    images, asked = problem.images, problem.classifier
+    images, classifier = problem.images, problem.classifier
     stretch = 1 + plan.overshoot
 
     def goes_on(state: Walked) -> Array:
@@ -130,14 +130,14 @@ def walk(plan: DeepFoolPlan, problem: Problem, logits: Array, planes: Planes) ->
     def step(state: Walked) -> Walked:
         draw = 2 * state.number
         sums = planes(state.logits)
-        seen, gradients = asked.logits_and_gradients(
+        seen, gradients = classifier.logits_and_gradients(
             sums, prng.per_draw(problem.keys, draw), state.images
         )
         values = jnp.sum(sums * seen[:, None], axis=-1)
         distance, gradient = _nearest(values, gradients, plan.norm)
         moved = state.images + stretch * distance * steepest(gradient, plan.norm)
         moved = select(state.fooled, state.images, jnp.clip(moved, 0.0, 1.0))
-        logits = asked.logits(prng.per_draw(problem.keys, draw + 1), moved)
+        logits = classifier.logits(prng.per_draw(problem.keys, draw + 1), moved)
         return Walked(state.number + 1, moved, logits, state.fooled | problem.fooled(logits))
 
     start = Walked(jnp.zeros((), jnp.int32), images, logits, problem.fooled(logits))

@@ -103,16 +103,16 @@ class FABPlan(MarginPlan):
 
     def find(self, problem: Problem) -> Found:
         """Returns the smallest find over the restarts; its merit is minus its size."""
-        found = best_restart(
+        best = best_restart(
             lambda again, number: _walk(self, again, number), problem, self.num_restarts
         )
-        return within(found, problem)
+        return within(best, problem)
 
 
-def within(found: Found, problem: Problem) -> Found:
+def within(best: Found, problem: Problem) -> Found:
     """Returns a find whose merit is minus its size, or the image itself where it is too large."""
-    counts = found.fooled & (-found.merit <= problem.epsilon)
-    return Found(select(counts, found.images, problem.images), counts, found.merit)
+    counts = best.fooled & (-best.merit <= problem.epsilon)
+    return Found(select(counts, best.images, problem.images), counts, best.merit)
 
 
 class _State(NamedTuple):
@@ -123,10 +123,10 @@ class _State(NamedTuple):
 
 def _walk(plan: FABPlan, problem: Problem, restart: Array | int) -> Found:
     """Returns the smallest adversarial image of one run."""
-    origin, asked, size = problem.images, problem.classifier, jax.vmap(NORMS[plan.norm].size)
+    origin, classifier, size = problem.images, problem.classifier, jax.vmap(NORMS[plan.norm].size)
 
     def keep_smallest(images: Array, keys: Key, best: Found) -> tuple[Array, Found]:
-        fooled = problem.fooled(asked.logits(keys, images))
+        fooled = problem.fooled(classifier.logits(keys, images))
         new = Found(images, fooled, -size(images - origin))
         return fooled, select(fooled & (new.merit > best.merit), new, best)
 
@@ -169,8 +169,8 @@ def _boundary(problem: Problem, keys: Key, images: Array, norm: str) -> tuple[Ar
             rows = jnp.arange(logits.shape[0])
             return logits[rows, targets] - logits[rows, problem.labels]
 
-        found = problem.classifier.value_and_grad(gap, keys, images)
-        return found.loss, found.gradient
+        ascent = problem.classifier.value_and_grad(gap, keys, images)
+        return ascent.loss, ascent.gradient
 
     if problem.targets is not None:
         return towards(problem.targets)

@@ -174,8 +174,8 @@ def randomness(evidence: Evidence) -> Finding:
 def batch_dependence(evidence: Evidence) -> Finding:
     """An image's logits do not depend on its batch; the value is the largest relative change."""
     changes = _changes(evidence, evidence.beside)
-    known = changes[np.isfinite(changes)]
-    largest = float(np.max(known, initial=0.0))
+    finite = changes[np.isfinite(changes)]
+    largest = float(np.max(finite, initial=0.0))
     return _finding(
         "batch_dependence",
         largest <= SAME,

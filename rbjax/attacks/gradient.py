@@ -278,7 +278,7 @@ def _climb(plan: GradientPlan, problem: Problem, _: Array | int) -> Found:
         plan: the plan.
         problem: the batch, with the keys of this restart.
     """
-    images, keys, asked = problem.images, problem.keys, problem.classifier
+    images, keys, classifier = problem.images, problem.keys, problem.classifier
 
     def constrain(moved: Array) -> Array:
         if plan.ball:
@@ -290,10 +290,12 @@ def _climb(plan: GradientPlan, problem: Problem, _: Array | int) -> Found:
 
     def step(number: Array | int, carry: tuple[Array, Any, Found]) -> tuple[Array, Any, Found]:
         current, memory, best = carry
-        found = asked.value_and_grad(problem.objective, prng.per_draw(keys, number + 1), current)
+        ascent = classifier.value_and_grad(
+            problem.objective, prng.per_draw(keys, number + 1), current
+        )
         if plan.use_best:
-            best = better(judged(current, found.logits), best)
-        gradient = found.gradient
+            best = better(judged(current, ascent.logits), best)
+        gradient = ascent.gradient
         if plan.box and plan.norm == "l1":
             gradient = norms.movable(gradient, current)
         memory, direction = plan.rule.step(memory, gradient, plan.norm)
@@ -312,8 +314,8 @@ def _climb(plan: GradientPlan, problem: Problem, _: Array | int) -> Found:
         last, _, best = jax.lax.fori_loop(0, plan.num_steps, step, carry)
     if plan.num_restarts == 1 and not plan.use_best:  # judged by the attack itself
         return best._replace(images=last)
-    found = judged(last, asked.logits(prng.per_draw(keys, plan.num_steps + 1), last))
-    return better(found, best) if plan.use_best else found
+    end = judged(last, classifier.logits(prng.per_draw(keys, plan.num_steps + 1), last))
+    return better(end, best) if plan.use_best else end
 
 
 def _make(

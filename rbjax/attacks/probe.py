@@ -65,7 +65,7 @@ def _search(
     norm: str, model: Classifier, keys: Key, images: Array, labels: Array, plan: Search
 ) -> tuple[Array, ...]:
     """Returns the parts of `Searched`: projected ascent by steps of 2.5 epsilon / num_steps."""
-    asked = model.asked_about(images)
+    classifier = model.asked_about(images)
     epsilon = jnp.broadcast_to(plan.epsilon, labels.shape).astype(jnp.float32)
     step_size = 2.5 * epsilon / plan.num_steps
 
@@ -73,13 +73,13 @@ def _search(
         return jnp.clip(images + norms.project(moved - images, epsilon, norm), 0.0, 1.0)
 
     def judged(draws: Key, moved: Array) -> tuple[Array, Array]:
-        logits = asked.logits(draws, moved)
+        logits = classifier.logits(draws, moved)
         return adversarial.margin(logits, labels), jnp.argmax(logits, axis=-1) != labels
 
     def step(number: Array, carry: tuple[Array, ...]) -> tuple[Array, ...]:
         current, best, highest, _, memory = carry
         draws = prng.per_draw(keys, number + 1)
-        ascent = _gradient(asked, draws, current, labels, plan)
+        ascent = _gradient(classifier, draws, current, labels, plan)
         # With noise the logits are not those of `current`; only the last iterate is of use then.
         best, highest = _higher(current, adversarial.margin(ascent.logits, labels), best, highest)
         size = jnp.max(jnp.abs(ascent.gradient), axis=(1, 2, 3))
@@ -111,7 +111,9 @@ def _higher(new: Array, margin: Array, old: Array, highest: Array) -> tuple[Arra
     return select(margin > highest, (new, margin), (old, highest))
 
 
-def _gradient(asked: Classifier, keys: Key, images: Array, labels: Array, plan: Search) -> Gradient:
+def _gradient(
+    classifier: Classifier, keys: Key, images: Array, labels: Array, plan: Search
+) -> Gradient:
     """Returns the gradient of what is climbed, its mean over noisy images where there is noise."""
 
     def objective(logits: Array) -> Array:
@@ -126,11 +128,11 @@ def _gradient(asked: Classifier, keys: Key, images: Array, labels: Array, plan: 
         draws = prng.per_draw(keys, draw)
         # Drawing as many normal numbers in vain would take longer than a small model.
         moved = jax.lax.cond(plan.noise > 0, noisy, lambda _: images, draws)
-        return jax.tree.map(jnp.add, sums, asked.value_and_grad(objective, draws, moved))
+        return jax.tree.map(jnp.add, sums, classifier.value_and_grad(objective, draws, moved))
 
     zeros = Gradient(
         loss=jnp.zeros(labels.shape),
-        logits=jnp.zeros((len(labels), asked.num_classes)),
+        logits=jnp.zeros((len(labels), classifier.num_classes)),
         gradient=jnp.zeros(images.shape),
     )
     sums = jax.lax.fori_loop(0, plan.num_draws, add, zeros)

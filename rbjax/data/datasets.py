@@ -317,34 +317,34 @@ def info(name: str) -> DatasetInfo:
         ValueError: if there is no such dataset or config.
     """
     base, _, config = name.partition("/")
-    known = lookup(DATASETS, base, what="dataset")
+    info = lookup(DATASETS, base, what="dataset")
     if base == name:
-        return known
-    if not known.configs:
+        return info
+    if not info.configs:
         raise ValueError(f"config of {base} {config!r} is unknown: it has no configs")
-    lookup(dict.fromkeys(known.configs), config, what=f"config of {base}")
-    known = known._replace(name=name, configs=())
+    lookup(dict.fromkeys(info.configs), config, what=f"config of {base}")
+    info = info._replace(name=name, configs=())
     if name == "cifar10_1/v4":
-        return known._replace(num_examples={"test": 2021})
+        return info._replace(num_examples={"test": 2021})
     if base == "cifar10_1":
-        return known._replace(class_counts=_each(10, test=200))
-    return known
+        return info._replace(class_counts=_each(10, test=200))
+    return info
 
 
 def names() -> tuple[str, ...]:
     """Returns every name that can be loaded, such as "mnist" and "cifar10_corrupted/fog_3"."""
     return tuple(
         name
-        for known in _ALL
-        for name in ([f"{known.name}/{c}" for c in known.configs] or [known.name])
+        for info in _ALL
+        for name in ([f"{info.name}/{c}" for c in info.configs] or [info.name])
     )
 
 
-def with_bands(known: DatasetInfo, bands: Sequence[str]) -> DatasetInfo:
+def with_bands(info: DatasetInfo, bands: Sequence[str]) -> DatasetInfo:
     """Returns the description of a dataset of which only some channels are kept.
 
     Args:
-        known: of the whole dataset.
+        info: of the whole dataset.
         bands: of its channel names, each at most once, in the order wanted; empty: all of them.
 
     Returns:
@@ -354,16 +354,16 @@ def with_bands(known: DatasetInfo, bands: Sequence[str]) -> DatasetInfo:
         ValueError: if a band is unknown or named twice.
     """
     if not bands:
-        return known
-    if not known.channel_names:
-        raise ValueError(f"dataset.bands = {list(bands)}: {known.name} has no bands to choose from")
-    table = dict(zip(known.channel_names, range(len(known.channel_names)), strict=True))
-    rows = [lookup(table, band, what=f"{known.name} band") for band in bands]
+        return info
+    if not info.channel_names:
+        raise ValueError(f"dataset.bands = {list(bands)}: {info.name} has no bands to choose from")
+    table = dict(zip(info.channel_names, range(len(info.channel_names)), strict=True))
+    rows = [lookup(table, band, what=f"{info.name} band") for band in bands]
     if len(set(rows)) < len(rows):
         raise ValueError(f"dataset.bands = {list(bands)}: each band at most once")
-    return known._replace(
-        image_shape=(*known.image_shape[:2], len(rows)),
+    return info._replace(
+        image_shape=(*info.image_shape[:2], len(rows)),
         channel_names=tuple(bands),
-        mean=tuple(known.mean[row] for row in rows),
-        std=tuple(known.std[row] for row in rows),
+        mean=tuple(info.mean[row] for row in rows),
+        std=tuple(info.std[row] for row in rows),
     )

@@ -40,12 +40,12 @@ def prepare(name: str, data_dir: Path, source: str | Path | None = None) -> None
     """
     files = published_files(name)
     take(name, files, data_dir / _MANUAL, source)
-    known = DATASETS[name.partition("/")[0]]
-    missing = [file.name for file in known.files if not (data_dir / _MANUAL / file.name).exists()]
-    if known.how_to_get and missing:
+    info = DATASETS[name.partition("/")[0]]
+    missing = [file.name for file in info.files if not (data_dir / _MANUAL / file.name).exists()]
+    if info.how_to_get and missing:
         raise DatasetNotFoundError(
             f"{name} is not in {data_dir}, and {', '.join(missing)} is not in "
-            f"{data_dir / _MANUAL}: {known.how_to_get}"
+            f"{data_dir / _MANUAL}: {info.how_to_get}"
         )
     _check_hosts(name, data_dir, files)
     # TFDS uses files that lie there; its own downloads start over when they are interrupted.
@@ -83,13 +83,13 @@ def published_files(name: str) -> tuple[File, ...]:
         Their names, addresses, sizes and checksums.
     """
     base, _, config = name.partition("/")
-    known = DATASETS[base]
-    if known.builder or known.embedded:
-        return known.files
+    info = DATASETS[base]
+    if info.builder or info.embedded:
+        return info.files
     import tensorflow_datasets as tfds
 
     infos = tfds.builder_cls(base).url_infos or {}
-    by_hand = {file.name for file in known.files}
+    by_hand = {file.name for file in info.files}
     files = [
         File(value.filename or PurePosixPath(url).name, url, value.size, value.checksum)
         for url, value in infos.items()
@@ -97,7 +97,7 @@ def published_files(name: str) -> tuple[File, ...]:
     files = [file for file in files if file.name not in by_hand]
     if base == "cifar10_1" and config:
         files = [file for file in files if f"_{config}_" in file.name]
-    return (*known.files, *files)
+    return (*info.files, *files)
 
 
 def take(name: str, files: Sequence[File], folder: Path, source: str | Path | None = None) -> None:

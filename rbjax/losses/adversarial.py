@@ -137,12 +137,12 @@ def _largest(logits: Array, count: int) -> Array:
 
     One maximum after another: XLA's `top_k` sorts, and its gradient scatters.
     """
-    rest, found = logits.astype(jnp.float32), []
+    rest, largest = logits.astype(jnp.float32), []
     for _ in range(count):
-        found.append(jnp.max(rest, axis=1))
+        largest.append(jnp.max(rest, axis=1))
         is_largest = jax.nn.one_hot(jnp.argmax(rest, axis=1), rest.shape[1], dtype=bool)
         rest = jnp.where(is_largest, -jnp.inf, rest)
-    return jnp.stack(found, axis=1)
+    return jnp.stack(largest, axis=1)
 
 
 LOSSES: dict[str, LossFn] = {

@@ -222,9 +222,9 @@ def _curve(draws: np.ndarray, failed: np.ndarray, steps: np.ndarray, confidence:
         for function in (estimate, band.low, band.high)
     )
     stopped = np.bincount(draws[~failed] + 1, minlength=len(steps) + 1)[: len(steps)]
-    known = len(draws) - np.cumsum(stopped)
+    at_risk = len(draws) - np.cumsum(stopped)
     at_an_end = (survival == 1) | (survival == 0)
-    exact = clopper_pearson_interval(np.where(survival == 1, known, 0), known, confidence)
+    exact = clopper_pearson_interval(np.where(survival == 1, at_risk, 0), at_risk, confidence)
     low, high = (np.where(at_an_end, e, b) for e, b in zip(exact, (low, high), strict=True))
     low[0] = 1.0
     unknown = (survival > 0) & (steps > np.max(draws))

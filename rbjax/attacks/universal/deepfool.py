@@ -154,16 +154,16 @@ def _visit_block(
         references: (S,) the classes of the images as they are.
         epsilon: radius of the ball.
     """
-    asked = model.asked_about(jnp.zeros((1, *delta.shape), jnp.float32))
+    classifier = model.asked_about(jnp.zeros((1, *delta.shape), jnp.float32))
     # Each image is met with the same draws, and a walk reads neither sizes nor an objective.
     keys, unused = jax.random.split(jax.random.key(0), 1), jnp.zeros(1)
 
     def visit(delta: Array, row: tuple[Array, Array]) -> tuple[Array, Array]:
         image, reference = row
         start, label = apply_universal(image, delta)[None], reference[None]
-        logits = asked.logits(keys, start)
+        logits = classifier.logits(keys, start)
         planes = to_candidates(logits, label, plan.num_candidates)
-        problem = Problem(asked, keys, start, label, None, unused, unused, lambda z: z[:, 0])
+        problem = Problem(classifier, keys, start, label, None, unused, unused, lambda z: z[:, 0])
         # Where v fools already the walk has no step, and costs the pass forwards alone.
         walked = walk(plan, problem, logits, planes)
         moved = project(delta[None] + walked.images - start, epsilon, norm)[0]

@@ -72,19 +72,19 @@ def deform(
     factors = np.stack([scale * cpab.factor(each) for each in covariances])
     base = jax.random.key(recipe.seed)
     size = min(_BATCH, len(images))
-    made = np.empty_like(images)
+    deformed = np.empty_like(images)
     for start in range(0, len(images), size):
         # The last batch repeats some rows: one shape, one compilation.
         rows = np.arange(size) + min(start, len(images) - size)
         keys = prng.per_draw(prng.per_example(base, jnp.asarray(example_ids[rows])), block)
-        made[rows] = _deform(
+        deformed[rows] = _deform(
             keys,
             images[rows],
             factors[labels[rows]],
             field=recipe.alignment.field,
             num_steps=recipe.num_steps,
         )
-    return made
+    return deformed
 
 
 class Maker(NamedTuple):
@@ -131,9 +131,11 @@ class Maker(NamedTuple):
         print(f"alignmnist_generated: block {number} is made once, in {path}", file=sys.stderr)
         ids = order.example_ids(self.images, self.labels)
         covariances = self.covariances()
-        made = deform(self.images, self.labels, ids, covariances, block=number, recipe=self.recipe)
+        deformed = deform(
+            self.images, self.labels, ids, covariances, block=number, recipe=self.recipe
+        )
         with atomic.replace(path) as file:
-            np.lib.format.write_array(file, made, allow_pickle=False)
+            np.lib.format.write_array(file, deformed, allow_pickle=False)
         return np.load(path, mmap_mode="r", allow_pickle=False)
 
     def _digest(self) -> str:
