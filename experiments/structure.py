@@ -3,8 +3,9 @@
 python -m experiments.structure             # a minute; works on any rbjax that Python imports
 
 Prints the files and functions of rbjax that one PGD call, one RPR score and one corruption run
-through (counted by the interpreter's own profiler, first call, tracing included); private helpers
-that are used once; and files of 80 lines or fewer.
+through (counted by the interpreter's own profiler, first call, tracing included); helpers that are
+used once, private ones and all; options that stand at a maker and in the schema, too; and files of
+80 lines or fewer.
 """
 
 from __future__ import annotations
@@ -12,16 +13,19 @@ from __future__ import annotations
 import ast
 import sys
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 import rbjax
 from rbjax import attacks, corruptions, perturbations, rpr
+from rbjax import config as schema
+from rbjax.config import catalog
 
 PACKAGE = Path(rbjax.__file__).parent
 SHORT = 80
@@ -86,21 +90,71 @@ def _linear(weights: jax.Array, images: jax.Array) -> jax.Array:
     return images.reshape(len(images), -1) @ weights
 
 
-def helpers_used_once(files: list[Path]) -> tuple[int, int]:
-    """Returns how many private functions of a module there are, and how many are named once."""
-    private = once = 0
+class Helpers(NamedTuple):
+    """Functions of modules, and how many are named only once beside their definition."""
+
+    private: int
+    """Functions that begin with an underscore."""
+    private_once: int
+    """Those used once in their module."""
+    public_once: int
+    """Functions without an underscore that are used once in their own module and nowhere else in
+    the package, its tests and experiments, and that no `__all__` exports."""
+
+
+def helpers_used_once(files: list[Path], others: Sequence[Path] = ()) -> Helpers:
+    """Returns how many helper functions there are that are used once.
+
+    Args:
+        files: of the package.
+        others: which use the package, too: what they name is used there.
+    """
+    trees = {
+        file: ast.parse(file.read_text(encoding="utf-8"))
+        for file in dict.fromkeys([*files, *others])
+    }
+    uses = {file: _uses(tree) for file, tree in trees.items()}
+    total = sum(uses.values(), Counter())
+    private = private_once = public_once = 0
     for file in files:
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        names = [
-            node.name
-            for node in tree.body
-            if isinstance(node, ast.FunctionDef) and node.name.startswith("_")
-        ]
-        uses = [n.id for n in ast.walk(tree) if isinstance(n, ast.Name)]
-        uses += [n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)]
-        private += len(names)
-        once += sum(uses.count(name) <= 1 for name in names)
-    return private, once
+        for node in trees[file].body:
+            if not isinstance(node, ast.FunctionDef):
+                continue
+            here = uses[file][node.name]
+            if node.name.startswith("_"):
+                private += 1
+                private_once += here <= 1
+            else:
+                public_once += here == 1 and total[node.name] == 1
+    return Helpers(private, private_once, public_once)
+
+
+def _uses(tree: ast.Module) -> Counter[str]:
+    """Counts the names that a file uses, imports and exports."""
+    uses = Counter(n.id for n in ast.walk(tree) if isinstance(n, ast.Name))
+    uses += Counter(n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute))
+    uses += Counter(
+        alias.name for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for alias in n.names
+    )
+    exported = [
+        n.value
+        for n in tree.body
+        if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "__all__"
+    ]
+    return uses + Counter(name for value in exported for name in ast.literal_eval(value))
+
+
+def options_said_twice() -> list[str]:
+    """Returns the options, as group.option, that stand at a maker and in the schema, too."""
+    return [
+        f"{group.kind}.{option}"
+        for group in (*schema.GROUPS.values(), schema.ATTACKS)
+        if group.kind is not None
+        for option in sorted(
+            {o for entry in catalog.entries(group.kind).values() for o in entry.options}
+            & set(group.own)
+        )
+    ]
 
 
 def main() -> None:
@@ -110,12 +164,20 @@ def main() -> None:
         print(f"{name}: {num_files} files, {num_functions} functions (goal: 9 and 40)")
     files = sorted(PACKAGE.rglob("*.py"))
     lengths = {file: len(file.read_text(encoding="utf-8").splitlines()) for file in files}
-    private, once = helpers_used_once(files)
-    lines = sum(lengths.values())
+    root = PACKAGE.parent
+    others = [file for name in ("tests", "experiments") for file in (root / name).rglob("*.py")]
+    helpers, lines = helpers_used_once(files, others), sum(lengths.values())
     print(
-        f"private helpers: {private}, used once {once}, {1000 * once / lines:.1f} per 1,000 lines "
-        f"of {lines:,} (goal: 5)"
+        f"private helpers: {helpers.private}, used once {helpers.private_once}, "
+        f"{1000 * helpers.private_once / lines:.1f} per 1,000 lines of {lines:,} (goal: 5)"
     )
+    both = helpers.private_once + helpers.public_once
+    print(
+        f"helpers used once, with or without an underscore: {both}, "
+        f"{1000 * both / lines:.1f} per 1,000 lines"
+    )
+    twice = options_said_twice()
+    print(f"options said twice: {len(twice)} (goal: 0) {' '.join(twice)}".rstrip())
     short = [
         file.relative_to(PACKAGE)
         for file, length in lengths.items()

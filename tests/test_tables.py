@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import runpy
 import sys
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import flax.linen as nn
@@ -12,7 +14,8 @@ import numpy as np
 import optax
 import pytest
 
-from rbjax import attacks, corruptions, losses, methods, models, perturbations, tables
+from experiments import structure
+from rbjax import attacks, corruptions, losses, methods, models, perturbations, rpr, tables
 from rbjax import config as schema
 from rbjax.config import catalog
 from rbjax.data import imbalance, sampling
@@ -284,6 +287,55 @@ def test_every_attack_is_made_by_name(name):
     assert attacks.create(name, **options)
 
 
+SUITES = {
+    "attack": ("contracts/test_attacks.py", "test_contract"),
+    "method": ("contracts/test_methods.py", "test_contract"),
+    "model": ("contracts/test_models.py", "TestModel"),
+    "loss": ("contracts/test_losses.py", "test_contract"),
+    "perturbation": ("contracts/test_perturbations.py", "test_contract"),
+    "corruption": ("contracts/test_corruptions.py", "test_contract"),
+    "optimizer": (
+        "training/test_optimizers.py",
+        "test_every_optimizer_follows_its_schedule_and_compiles_once",
+    ),
+    "schedule": ("training/test_schedules.py", "test_every_schedule_is_a_jitable_float32_scalar"),
+}
+"""The contract suite of each kind that has one."""
+
+
+@pytest.mark.parametrize("kind", SUITES)
+def test_what_is_in_a_table_is_in_the_contract_suite(kind, monkeypatch):
+    """The suite is read again, not run: its cases are made of the table as it is then."""
+    table, (file, name) = tables.of_kind(kind), SUITES[kind]
+    assert table is not None
+    monkeypatch.setitem(table, "toy_of_tests", TOYS[kind])
+    suite = runpy.run_path(str(Path(__file__).parent / file), run_name=f"suite_of_{kind}")
+    marks = [mark for mark in suite[name].pytestmark if mark.name == "parametrize"]
+    cases = [case for mark in marks for case in mark.args[1]]
+    values = [
+        value for case in cases for value in (case.values if hasattr(case, "values") else (case,))
+    ]
+    num_profiles = len(corruptions.PROFILES) if kind == "corruption" else 1
+    assert values.count("toy_of_tests") == num_profiles
+
+
+def test_run_attacks_and_score_run_what_is_in_the_table(monkeypatch):
+    monkeypatch.setitem(attacks.ATTACKS, "toy_of_tests", toy_attack)
+    monkeypatch.setitem(perturbations.PERTURBATIONS, "toy_of_tests", toy_perturbation)
+    images, labels = np.full((2, 8, 8, 1), 100, np.uint8), np.array([0, 0])
+
+    def logits_fn(x):  # of the class of dark images
+        return jnp.stack([jnp.full(len(x), 0.45), x.mean((1, 2, 3))], axis=1)
+
+    key = jax.random.key(0)
+    made = {"toy": attacks.create("toy_of_tests", toy=8)}
+    result = attacks.run_attacks(logits_fn, key, images, labels, attacks=made)
+    assert (result.accuracy("clean").value, result.accuracy("toy").value) == (1, 0)
+    toy = perturbations.create("toy_of_tests", toy=0.5)
+    scores = rpr.score(logits_fn, key, images, labels, max_steps=2, perturbation=toy)
+    assert not scores.robust.any()
+
+
 def test_compiled_attacks_are_what_the_contract_suite_covers(monkeypatch):
     monkeypatch.setitem(attacks.ATTACKS, "toy_of_tests", toy_attack)
     assert "toy_of_tests" in attacks.compiled()
@@ -298,11 +350,7 @@ def test_the_generated_file_says_what_the_makers_say():
 
 
 def test_no_option_is_said_twice():
-    for group in (*schema.GROUPS.values(), schema.ATTACKS):
-        if group.kind is None:
-            continue
-        options = {o for entry in catalog.entries(group.kind).values() for o in entry.options}
-        assert not options & set(group.own)
+    assert not structure.options_said_twice()
 
 
 def test_an_option_has_one_type_in_all_makers_of_a_kind_and_a_meaning():

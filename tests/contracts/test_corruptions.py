@@ -120,7 +120,7 @@ def check_monotone(run, images, *, falls=False):
 
 
 def entries(profile):
-    names = corruptions.MNIST_C if profile == "mnist" else corruptions.names(profile)
+    names = corruptions.names(profile)
     marks = () if profile in ("cifar", "mnist") else (pytest.mark.slow,)
     return [pytest.param(profile, name, marks=marks) for name in names]
 
