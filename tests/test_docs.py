@@ -53,18 +53,20 @@ def reader_folder(tmp_path, monkeypatch):
 def test_adding(reader_folder, capsys):
     """One of each kind, written outside: checked, trained with, evaluated, called; and resumed."""
     counts = run_page(ROOT / "docs" / "adding.md", reader_folder)
-    assert counts["file"] == 8
+    assert counts["file"] == 10
     assert counts["python"] == 2
     assert counts["sh"] == 2
     printed = capsys.readouterr().out
     for name in ("mylab:stripes", "mylab:TinyNet", "mylab:noisy", "sigma=0.05", "mylab:slowing"):
         assert name in printed
+    for name in ("mylab:reversed_counts", "power=1", "mylab:rising", "least=0.75"):
+        assert name in printed
     whole = epochs(reader_folder / "runs/mylab")
     shutil.copytree("runs/mylab", "runs/stopped")
-    shutil.rmtree("runs/stopped/checkpoints/20")
+    shutil.rmtree("runs/stopped/checkpoints/16")
     command = "--config=mylab_config.py --workdir=runs/stopped --config.model.width=6"
     assert main.main(["rbjax.main", *command.split()]) == 0
-    assert "training from step 15 of 20" in capsys.readouterr().out
+    assert "training from step 12 of 16" in capsys.readouterr().out
     assert epochs(reader_folder / "runs/stopped") == whole
 
 
