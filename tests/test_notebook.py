@@ -10,7 +10,13 @@ COLAB = Path(__file__).parents[1] / "colab"
 NOTEBOOKS = sorted(COLAB.glob("*.ipynb"))
 PRINTED = {
     "quickstart": ("run directory: runs/quickstart", "universal"),
-    "your_own": ("all kept", "not one an example", "lab:halving", "lab:rising", "run directory: runs/your_own"),
+    "your_own": (
+        "all kept",
+        "not one an example",
+        "lab:halving",
+        "lab:rising",
+        "run directory: runs/your_own",
+    ),
 }
 """What each notebook has to have printed."""
 

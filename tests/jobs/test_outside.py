@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
+import signal
 import sys
 import textwrap
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rbjax import attacks, corruptions, losses, methods, models, rpr, testing
 from rbjax.main import main
+from rbjax.train import _Dispatch
+from rbjax.training import optimizers, schedules
 
 LAB = '''
 """What somebody else wrote."""
@@ -61,7 +69,7 @@ def focal(*, gamma: float = 2.0):
     """Returns the focal loss."""
 
     def loss(logits, labels):
-        log_p = jax.nn.log_softmax(logits)
+        log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
         log_p = jnp.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
         return -((1 - jnp.exp(log_p)) ** gamma) * log_p
 
@@ -110,7 +118,7 @@ def blobs(*, size: int = 12, seed: int = 0):
 
 def darker(*, most: float = 0.2):
     """Returns the perturbation that darkens."""
-    return lambda key, image: image * (1 - most * jax.random.uniform(key))
+    return lambda key, image: image * (1 - most * jax.random.uniform(key)).astype(image.dtype)
 
 
 def greyer(*, severity: int, strength: float = 0.1):
@@ -156,6 +164,26 @@ def lab(tmp_path, monkeypatch):
     (tmp_path / "own.py").write_text(CONFIG.format(lab=name))
     yield name
     sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package of somebody's own in the current folder; returns its module of parts."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    folder = tmp_path / "somebodys_package"
+    (folder / "networks").mkdir(parents=True)
+    parts, network, rest = LAB.partition("class Net(nn.Module):")
+    network, end, rest = rest.partition("def noisy(")
+    imports = parts[parts.index("from typing") :]
+    (folder / "__init__.py").write_text('"""What somebody else wrote, as a package."""\n')
+    (folder / "networks" / "__init__.py").write_text("from .small import Net\n")
+    (folder / "networks" / "small.py").write_text(f"{imports}class Net(nn.Module):{network}")
+    (folder / "parts.py").write_text(f"{parts}from .networks import Net\n\n\n{end}{rest}")
+    (tmp_path / "own.py").write_text(CONFIG.format(lab="somebodys_package.parts"))
+    yield "somebodys_package.parts"
+    for name in [name for name in sys.modules if name.startswith("somebodys_package")]:
+        del sys.modules[name]
 
 
 def arguments(lab: str, *more: str) -> list[str]:
@@ -214,6 +242,82 @@ def test_a_thing_of_every_kind_in_one_run(lab, capsys, tmp_path):
     assert report["results"]["mine"]["attack"]["times"] == 3
     assert main([*arguments(lab), "--config.method.sigma=0.1"]) == 2
     assert "method.sigma = 0.05 there, 0.1 here" in capsys.readouterr().err
+
+
+def test_parts_of_a_package_in_a_run_that_is_stopped_and_resumed(
+    package, capsys, tmp_path, monkeypatch
+):
+    command = [*arguments(package), "--config.score.max_steps=0"]
+    assert main(command) == 0
+    (tmp_path / "run").rename(tmp_path / "whole")
+    calls, dispatch = [], _Dispatch.__call__
+
+    def stopping(self, *args):
+        calls.append(1)
+        if len(calls) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return dispatch(self, *args)
+
+    monkeypatch.setattr(_Dispatch, "__call__", stopping)
+    assert main(command) == 1
+    assert "stopped at step 4 of 8 and saved; rerun the same" in capsys.readouterr().err
+    assert main(command) == 0
+    assert "training from step 4 of 8" in capsys.readouterr().out
+    epochs, results = [], []
+    for name in ("whole", "run"):
+        lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        epochs.append([{**json.loads(line), "images_per_second": 0} for line in lines])
+        results.append(np.load(tmp_path / name / "report.npz"))
+    assert epochs[0] == epochs[1]
+    for name in ("clean", "mine", "worst"):
+        np.testing.assert_array_equal(results[0][name], results[1][name])
+
+
+def test_parts_of_a_package_are_checked_and_called(package, tmp_path, monkeypatch):
+    """Each by its `check_*` where there is one, and by a library call."""
+    monkeypatch.syspath_prepend(tmp_path)
+    parts = importlib.import_module(package)
+    key, arrays = jax.random.key(0), parts.blobs()
+    dataset = {"num_classes": 2, "image_shape": (12, 12, 1), "mean": (0.4,), "std": (0.2,)}
+    net = models.create(parts.Net(width=2), **dataset)
+    corruption = corruptions.create(parts.greyer, severity=3, strength=0.2)
+    testing.check_attack(parts.one_step(epsilon=0.1), norm="linf", epsilon=0.1, num_devices=1)
+    testing.check_method(parts.noisy(sigma=0.1), num_devices=1)
+    testing.check_model(net)
+    testing.check_loss(parts.focal())
+    testing.check_perturbation(parts.darker())
+
+    images, labels = arrays["test_images"][..., None], arrays["test_labels"]
+    variables = net.init(key, jnp.zeros((1, 12, 12, 1)))
+    logits_fn = jax.tree_util.Partial(net.apply, variables)
+    attacked = attacks.run_attacks(
+        logits_fn, key, images, labels, attacks={"mine": parts.one_step(epsilon=0.3)}
+    )
+    assert attacked.accuracy("mine").value < attacked.accuracy("clean").value
+    corrupted = corruptions.run_corruptions(
+        logits_fn,
+        key,
+        images,
+        labels,
+        profile="mnist",
+        severities={"mine": (1,)},
+        corruptions={"mine": corruption},
+    )
+    assert corrupted.predictions["mine"].shape == (1, len(labels))
+    scores = rpr.score(
+        logits_fn, key, images, labels, max_steps=2, perturbation=parts.darker(most=0.1)
+    )
+    assert scores.first_failure.shape == (len(labels),)
+    rate = schedules.create(
+        parts.halving(rate=0.2, steps_per_epoch=5), num_steps=9, steps_per_epoch=5
+    )
+    optimizer = optimizers.create(parts.momentum(rate, decay=0.5), rate)
+    gradients = jax.tree.map(np.ones_like, variables["params"])
+    updates, _ = optimizer.update(gradients, optimizer.init(gradients), gradients)
+    assert {float(leaf.max()) for leaf in jax.tree.leaves(updates)} == {np.float32(-0.2)}
+    assert methods.create(parts.noisy()).inputs is not methods.standard().inputs
+    loss = losses.create(parts.focal(gamma=0.0))(jnp.zeros((1, 2)), jnp.array([1]))
+    np.testing.assert_allclose(loss, np.log(2), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
