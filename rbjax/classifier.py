@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
 import operator
-import types
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.tree_util import Partial
 
+from rbjax import captures, prng
 from rbjax import journal as journals
-from rbjax import prng
 from rbjax.black_box import BlackBox, on_the_host
 from rbjax.convolution import loop_safe
 from rbjax.inputs import check_integer
@@ -232,12 +229,12 @@ def as_classifier(model: Model) -> Classifier:
     A plain function is traced at each call: what it captures then (weights in a closure, in
     a global, or in an object whose method it is) becomes arguments, equal programs share one
     compilation, and nothing is kept of it afterwards. So an answer is always that of the weights
-    of the moment; only what JAX itself remembers is not seen, a function under `jax.jit` that the
-    model calls and whose captured arrays were exchanged. A loop over batches keeps the classifier
-    that this returns, and its trace.
+    of the moment, those of jitted functions that the model calls among them. A loop over batches
+    keeps the classifier that this returns, and its trace.
 
     A `jax.tree_util.Partial` is not traced again: its function is known by its identity, and its
-    arrays are arguments. If that function captures arrays itself it counts as a plain one.
+    arrays are arguments. If that function reads arrays or numbers of its own that may change (in
+    a closure, a global, or an object whose method it is) it counts as a plain one.
 
     Args:
         model: images (B, H, W, C) in [0, 1] -> logits (B, K), or a classifier.
@@ -278,46 +275,15 @@ def randomized(fn: RandomizedFn, *, num_samples: int = 20) -> Classifier:
 
 
 def _as_pytree(model: Any, field: str) -> Any:
-    """Returns a `Partial` whose function captures no array as it is; all else as plain."""
+    """Returns a `Partial` whose function reads no state as it is; all else as plain."""
     if not callable(model):
         raise ValueError(
             f"{field} is a {type(model).__name__}; it must be a function of images that gives "
             "logits, or jax.tree_util.Partial(apply, variables)"
         )
-    if isinstance(model, Partial) and not _captures_arrays(model.func):
+    if isinstance(model, Partial) and not captures.reads_state(model.func):
         return model
     return Partial(operator.call, PlainFunction(cast("Callable[..., Array]", model)))
-
-
-def _captures_arrays(fn: Any, seen: tuple[Any, ...] = ()) -> bool:
-    """Returns whether a function reads arrays that are not among its arguments, as far as seen.
-
-    Looked at are its closure, its globals and defaults, the attributes of its object, and the same
-    of the functions among them.
-    """
-    fn = getattr(fn, "__wrapped__", fn)
-    captured = _attributes(fn.__self__ if isinstance(fn, types.MethodType) else fn)
-    fn = getattr(fn, "__func__", fn)
-    if isinstance(fn, types.FunctionType):
-        cells = inspect.getclosurevars(fn)
-        captured += [cells.nonlocals, cells.globals, fn.__defaults__, fn.__kwdefaults__]
-    for leaf in jax.tree.leaves(captured):
-        if isinstance(leaf, jax.Array | np.ndarray):
-            return True
-        if isinstance(leaf, types.FunctionType) or hasattr(leaf, "__wrapped__"):
-            # Functions at the top of a module, ours and libraries' alike, are not followed.
-            is_local = getattr(leaf, "__closure__", None) is not None
-            if is_local and leaf not in seen and _captures_arrays(leaf, (*seen, fn, leaf)):
-                return True
-        elif any(isinstance(x, jax.Array | np.ndarray) for x in jax.tree.leaves(_attributes(leaf))):
-            return True
-    return False
-
-
-def _attributes(value: Any) -> list[Any]:
-    """Returns the values of an object's attributes; none of a class or module."""
-    is_code = isinstance(value, type | types.ModuleType)
-    return [] if is_code else list(getattr(value, "__dict__", {}).values())
 
 
 @Compiled

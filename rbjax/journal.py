@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import functools
 import hashlib
 import json
 import re
 import time
-from collections.abc import Iterable, Mapping
+import types
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from rbjax import atomic
+from rbjax import atomic, captures
 
 HEADER = "journal.json"
 BLOCKS = "*-block-*"
@@ -104,6 +106,8 @@ def _check_header(folder: Path, asked: Mapping[str, Any]) -> None:
         header = json.loads((folder / HEADER).read_text())
     except ValueError:
         raise ValueError(f"{where}: {HEADER} is damaged; remove the folder") from None
+    # Folders of earlier versions do not say of what kind of call they are.
+    header = {**{name: asked[name] for name in asked if name == "call"}, **header}
     for name in asked:
         if header.get(name) != asked[name]:
             raise ValueError(
@@ -182,16 +186,64 @@ def _name(value: Any) -> str:
     return getattr(value, "__qualname__", type(value).__qualname__)
 
 
+def function_identity(value: Any, call: Callable[..., Any], *args: Any) -> str:
+    """Returns what is known of a perturbation, a corruption or an attack; see `identity`.
+
+    One that is a person's, in whole or in part, is known by the program that it makes, or by its
+    code and what that reads where it makes none.
+
+    Args:
+        value: the function, or an object of options.
+        call: what calls it, a function of arrays.
+        *args: arrays, or their shapes and dtypes.
+    """
+    if _is_ours(value):
+        return identity(value)
+    try:
+        jaxpr, _ = captures.trace(call, *args)
+    except Exception:  # whatever a person's code raises: it says so when it is run
+        return f"{identity(value)} {captures.digest(value)}"
+    code = captures.digest(value) if "callback" in str(jaxpr) else ""
+    return f"{identity(value)} {_digest_of(jaxpr)}{code}"
+
+
+def _is_ours(value: Any) -> bool:
+    """Returns whether nothing of a person's is in a function or an object of options."""
+    if _is_record(value):
+        fields = (getattr(value, field.name) for field in dataclasses.fields(value))
+        return captures.is_of_library(type(value).__module__) and all(map(_is_ours, fields))
+    if isinstance(value, tuple | list):
+        return all(map(_is_ours, value))
+    if isinstance(value, Partial):
+        return _is_ours(value.func)
+    if isinstance(value, str):
+        return ":" not in value  # package.module:maker
+    if isinstance(value, types.MethodType):
+        return _is_ours(value.__self__) and _is_ours(value.__func__)
+    if isinstance(value, types.FunctionType) or hasattr(value, "__wrapped__"):
+        is_closed = bool(getattr(value, "__closure__", None))
+        return captures.is_of_library(value.__module__) and not is_closed
+    if isinstance(value, functools.partial):
+        return False
+    return not callable(value) or captures.is_of_library(type(value).__module__)
+
+
 def _program(model: Any, asked: Any) -> str:
     """Returns a digest of what a model computes: its operations, weights and answers.
 
     Two models may give the same answers to a few images, and two functions have one name.
     """
-    traced = jax.make_jaxpr(lambda images: model(images))(asked)
-    text = re.sub(r"0x[0-9a-f]+", "", str(traced.jaxpr))  # addresses differ between processes
+    traced, _ = captures.trace(lambda images: model(images), asked)
     answers = jnp.argmax(model(asked), axis=-1)
     bound = jax.tree.leaves((model.args, model.keywords)) if isinstance(model, Partial) else []
-    return digest(text, *map(_numbers, [*traced.consts, *bound]), answers)
+    return _digest_of(traced, *bound, answers=answers)
+
+
+def _digest_of(traced: Any, *bound: Any, answers: Any = None) -> str:
+    """Returns a digest of a program and its arrays, without the addresses in its text."""
+    text = re.sub(r"0x[0-9a-f]+", "", str(traced.jaxpr))
+    arrays = [*captures.constants(traced), *bound]
+    return digest(text, *map(_numbers, arrays), *([] if answers is None else [answers]))
 
 
 def _spelled(value: Any) -> str:

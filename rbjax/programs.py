@@ -22,10 +22,17 @@ import jax
 import numpy as np
 from jax.extend import core as jaxprs
 
+from rbjax import captures
 from rbjax.typing import Array
 
 Signature = tuple[tuple[tuple[int, ...], Any], ...]
 """The shape and dtype of each argument."""
+
+
+_INSTEAD = (
+    "pass state as an argument: jax.tree_util.Partial(apply, weights) with a pure function "
+    "apply(weights, images), or an NNX model after model.eval()"
+)
 
 
 class UnseenSignatureError(Exception):
@@ -68,13 +75,8 @@ class PlainFunction:
     def trace(self, signature: Signature) -> Trace:
         """Returns the function's trace for arguments of certain shapes and dtypes."""
         if signature not in self.traces:
-            # What `jit` remembers of a function is what it captured when it was first called.
-            is_jitted = hasattr(self.fn, "lower") and hasattr(self.fn, "__wrapped__")
-            fn = self.fn.__wrapped__ if is_jitted else self.fn
-            # A lambda of its own, since `make_jaxpr` remembers functions too.
-            jaxpr, out = jax.make_jaxpr(lambda *args: fn(*args), return_shape=True)(
-                *(jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in signature)
-            )
+            args = (jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in signature)
+            jaxpr, out = _traced(self.fn, *args)
             captured = [jax.numpy.asarray(array) for array in _captured(jaxpr)]
             if self.placement is not None:
                 captured = jax.device_put(captured, self.placement)
@@ -121,6 +123,30 @@ class TracedFunction:
         raise UnseenSignatureError(asked)
 
 
+def _traced(fn: Callable[..., Array], *args: Any) -> tuple[Any, Any]:
+    """Returns a function's program and the shape of its result.
+
+    Raises:
+        ValueError: if it keeps what it computes, or draws, in an object instead of returning it.
+    """
+    # In a person's own compiled function an object may hold values of that one's trace.
+    is_held = captures.leaked(fn) is not None
+    try:
+        jaxpr, out = captures.trace(fn, *args)
+    except Exception as error:
+        # Of Flax, which is not imported here.
+        if type(error).__name__ != "TraceContextError":
+            raise
+        raise ValueError(
+            "logits_fn changes its own state while it is traced, as batch statistics or dropout "
+            f"in training mode do; {_INSTEAD}"
+        ) from None
+    where = None if is_held else captures.leaked(fn)
+    if where is not None:
+        raise ValueError(f"logits_fn keeps a value of its trace in {where!r}; {_INSTEAD}")
+    return jaxpr, out
+
+
 def is_plain(value: Any) -> bool:
     """Returns whether a value is a plain function."""
     return isinstance(value, PlainFunction)
@@ -157,6 +183,10 @@ class Compiled:
                 return self.run(*jax.tree.unflatten(structure, bound))
             except UnseenSignatureError as unseen:
                 signatures.append(unseen.signature)
+            except jax.errors.UnexpectedTracerError:
+                raise ValueError(
+                    f"logits_fn reads a value of a trace that is over; {_INSTEAD}"
+                ) from None
 
 
 def _described(leaf: Any) -> Hashable:
@@ -311,9 +341,9 @@ def _spell(value: Any, inside: tuple[int, ...] = ()) -> Hashable:
         cells = [cell.cell_contents for cell in value.__closure__ or ()]
         if not cells and value.__module__.split(".")[0] == "jax":
             return value
-        read = [value.__globals__.get(name) for name in value.__code__.co_names]
-        arrays = [entry for entry in read if isinstance(entry, jax.Array | np.ndarray)]
-        rest = (value.__defaults__, value.__kwdefaults__, cells, arrays)
+        is_known = captures.is_of_library(value.__module__)
+        read = [] if is_known else captures.read_globals(value)
+        rest = (value.__defaults__, value.__kwdefaults__, cells, read)
         return value.__code__, *map(spell, rest)
     if is_of_jax and not callable(value) and kind.__hash__ is not None:
         return value

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from rbjax import atomic, prng, rpr
+from rbjax import journal as journals
 from rbjax.analysis import robustness
 from rbjax.config import Config, affecting
 from rbjax.data import Dataset
@@ -122,6 +123,14 @@ def _model(config: Config, dataset: Dataset, dtype: str) -> Model:
 def _journal(config: Config, workdir: str, step: int) -> Path:
     """Returns the folder of this scoring; one with other settings has another."""
     about = {"step": step, "score": config.score.to_dict()}
+    if ":" in config.score.perturbation:
+        perturbation, image = setup.create_perturbation(config), setup.info(config).image_shape
+        about["perturbation"] = journals.function_identity(
+            perturbation,
+            perturbation,
+            jax.random.key(0),
+            jax.ShapeDtypeStruct(image, np.float32),
+        )
     about["test"] = affecting("evaluation", "dataset", config.dataset)
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
     return Path(workdir) / "scoring" / digest[:12]

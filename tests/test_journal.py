@@ -139,3 +139,39 @@ def test_a_model_has_one_identity_in_every_process():
     ]
     assert printed[0].stdout == printed[1].stdout
     assert len(printed[0].stdout) > 16
+
+
+def by_makers(scale, image):
+    """Functions of one name: captured number and array, and a part of a record of ours."""
+    noise = scale * np.linspace(0, 1, image.size, dtype=np.float32).reshape(image.shape)
+    number, array = lambda key, x: scale * x, lambda key, x: x + noise
+    return number, array, perturbations.compose(array), lambda key, x: x + jax.jit(lambda: noise)()
+
+
+def test_functions_of_one_name_are_known_by_what_they_do():
+    image, key = np.ones((8, 8, 1), np.float32), jax.random.key(0)
+
+    def known(scale):
+        return [journal.function_identity(fn, fn, key, image) for fn in by_makers(scale, image)]
+
+    assert known(1.0) == known(1.0)
+    assert all(one != other for one, other in zip(known(1.0), known(2.0), strict=True))
+
+
+def test_functions_that_cannot_be_traced_are_known_by_their_code():
+    def maker(scale):
+        return lambda key, image: scale * image if bool(image.sum() > 0) else image
+
+    image, key = np.ones((8, 8, 1), np.float32), jax.random.key(0)
+    one, same, other = (
+        journal.function_identity(fn, fn, key, image) for fn in map(maker, (1.0, 1.0, 2.0))
+    )
+    assert one == same != other
+
+
+def test_what_is_ours_is_known_as_before():
+    image, key = np.ones((16, 16, 1), np.float32), jax.random.key(0)
+    for name in (*perturbations.PERTURBATIONS, "rotation+gaussian_noise"):
+        perturbation = perturbations.create(name)
+        asked = journal.function_identity(perturbation, perturbation, key, image)
+        assert asked == journal.identity(perturbation)

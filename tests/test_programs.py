@@ -174,3 +174,54 @@ def test_a_jitted_function_gives_the_answer_of_the_moment():
     state["weights"] = 2 * jnp.ones((4, 3))
     np.testing.assert_allclose(run(PlainFunction(fn), X)[0], X @ state["weights"], atol=1e-6)
     assert len(traces) == 1
+
+
+@pytest.mark.parametrize("through", ["number", "helper"])
+def test_a_rule_that_reads_another_global_is_another_program(through, monkeypatch):
+    @jax.custom_vjp
+    def identity(x):
+        return x
+
+    rules = {"number": lambda _, g: (FACTOR * g,), "helper": lambda _, g: (times_array(g),)}
+    identity.defvjp(lambda x: (x, None), rules[through])
+    run, _ = counted()
+    is_right(run, lambda x: identity(x).sum(axis=1))
+    monkeypatch.setitem(globals(), "FACTOR", -1.0)
+    monkeypatch.setitem(globals(), "ARRAY", -jnp.ones(4))
+    gradient = run(PlainFunction(lambda x: identity(x).sum(axis=1)), X)[1]
+    np.testing.assert_array_equal(gradient, -jnp.ones_like(X))
+
+
+KEPT: dict = {}
+FACTOR, ARRAY = 1.0, jnp.ones(4)
+
+
+def times_array(g):
+    return g * ARRAY
+
+
+def test_what_a_function_keeps_of_its_trace_is_refused():
+    class Counting:
+        total = jnp.zeros(())
+
+        def __call__(self, x):
+            self.total = self.total + x.sum()
+            return x
+
+    def reading(x):
+        before = KEPT.get("total", 0.0)
+        KEPT["total"] = x.sum()
+        return x + before
+
+    class Raising:
+        def __call__(self, x):
+            raise type("TraceContextError", (Exception,), {})
+
+    run, _ = counted()
+    with pytest.raises(ValueError, match=r"keeps a value of its trace in 'total'; pass state"):
+        run(PlainFunction(Counting()), X)
+    run(PlainFunction(reading), X)  # what it keeps where one does not look, it reads afterwards
+    with pytest.raises(ValueError, match="logits_fn reads a value of a trace that is over; pass"):
+        run(PlainFunction(reading), X)
+    with pytest.raises(ValueError, match=r"changes its own state .* after model\.eval\(\)"):
+        run(PlainFunction(Raising()), X)

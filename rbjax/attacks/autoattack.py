@@ -230,6 +230,7 @@ def _run(
         about = journals.describe(
             key,
             *examples[:3],
+            call="autoattack",
             attack=[epsilon, norm, version],
             batch_size=size,
             keep=keep,

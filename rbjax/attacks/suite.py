@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from rbjax import atomic, prng
@@ -25,6 +26,7 @@ from rbjax.attacks.transfer import TransferAttack
 from rbjax.blocks import (
     Block,
     Blocks,
+    Examples,
     Placement,
     Progress,
     Tell,
@@ -127,7 +129,7 @@ def run_attacks(
         journal: a folder in which finished blocks, and finished drivers, are kept. Repeat the
             call with the same folder to resume; other attacks may be among those of the new call.
             A model is known by what it computes of a few of the images, an attack by its options,
-            a loss of one's own by its name.
+            what is of one's own in it by what that computes.
         progress: called after each block; see `progress_bar`.
         finished: called with "clean" and with the label of each attack as it ends, and the results
             so far.
@@ -154,6 +156,7 @@ def run_attacks(
         about = journals.describe(
             key,
             *examples[:3],
+            call="attacks",
             batch_size=size,
             model=journals.identity(logits_fn, to_float(journals.sample(examples.images))),
         )
@@ -200,7 +203,7 @@ class _Job(NamedTuple):
 def _run(work: _Work, label: str, job: _Job, key: Key, clean: np.ndarray) -> Outcome:
     """Runs one attack, or reads what it did."""
     began = time.perf_counter()
-    about = journals.identity(job.entry)
+    about = _identity(work.blocks.examples, job)
     mark = journals.digest(label, about, job.rows, 0 if job.targets is None else job.targets)
     name = f"{re.sub(r'[^A-Za-z0-9_.]+', '_', label)}-{mark}"
     predictions, details, kept = clean.copy(), {}, {}
@@ -214,6 +217,27 @@ def _run(work: _Work, label: str, job: _Job, key: Key, clean: np.ndarray) -> Out
     seconds = time.perf_counter() - began
     correct = predictions == work.blocks.examples.labels
     return Outcome(predictions, correct, counted, job.targets, seconds, details, kept)
+
+
+def _identity(examples: Examples, job: _Job) -> str:
+    """Returns what a journal knows an attack by: a person's by what it does of a linear model."""
+    attack: Any = job.entry
+    images = jax.ShapeDtypeStruct((2, *examples.images.shape[1:]), jnp.float32)
+    size = int(np.prod(images.shape[1:]))
+    weights = np.linspace(-1.0, 1.0, size * examples.num_classes, dtype=np.float32)
+    weights = weights.reshape(size, examples.num_classes)
+
+    def linear(images: Array) -> Array:
+        return images.reshape(len(images), -1) @ weights
+
+    def call(images: Array, labels: Array) -> Any:
+        keys = jax.random.split(jax.random.key(0), len(images))
+        targets = None if job.targets is None else labels
+        result = attack(as_classifier(linear), keys, images, labels, targets=targets)
+        return result.images, result.predictions
+
+    labels = jax.ShapeDtypeStruct((2,), jnp.int32)
+    return journals.function_identity(attack, call, images, labels)
 
 
 Ask = Callable[[Block, Array], Mapping[str, Array]]

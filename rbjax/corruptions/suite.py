@@ -141,6 +141,7 @@ def run_corruptions(
         about = journals.describe(
             key,
             *examples[:3],
+            call="corruptions",
             batch_size=size,
             model=journals.identity(logits_fn, to_float(journals.sample(examples.images))),
         )
@@ -185,7 +186,11 @@ def _predict(
     stream, name = prng.named(key, label), label
     model_key = prng.named(stream, "model")
     if blocks.journal is not None:
-        mark = journals.digest(label, journals.identity(corruption) if corruption else CLEAN)
+        image = jax.ShapeDtypeStruct(blocks.examples.images.shape[1:], np.float32)
+        about = CLEAN
+        if corruption is not None:
+            about = journals.function_identity(corruption, corruption, jax.random.key(0), image)
+        mark = journals.digest(label, about)
         name = f"{label}-{mark}"
 
     def ask(block: Block, images: Array) -> dict[str, Array]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+import jax
 import numpy as np
 
 from rbjax import journal as journals
@@ -303,7 +304,10 @@ def prepare(
     )
     if journal is None:
         return work
-    about["perturbation"] = journals.identity(perturbation)
+    image = jax.ShapeDtypeStruct(examples.images.shape[1:], np.float32)
+    about["perturbation"] = journals.function_identity(
+        perturbation, perturbation, jax.random.key(0), image
+    )
     sample = to_float(journals.sample(examples.images))
     about["model"] = journals.identity(logits_fn, sample)
     header = journals.describe(key, *examples[:3], block_size=block_size, **about)

@@ -12,6 +12,7 @@ import pytest
 from jax.tree_util import Partial
 
 from rbjax import attacks, prng
+from rbjax.attack_setup import Known
 from rbjax.attacks import suite
 from rbjax.blocks import Progress
 from rbjax.metrics import wilson_interval
@@ -277,6 +278,24 @@ def test_killed_and_resumed(tmp_path, monkeypatch, expected):
     stronger = {"pgd": attacks.pgd(epsilon=0.2, num_steps=2)}
     found = run(batch_size=16, journal=tmp_path / "journal", attacks=stronger)
     assert_same(found, run(attacks=stronger))
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda attack: attack, lambda attack: Known(attack, "lab:attack", ())]
+)
+def test_attacks_of_one_name_are_told_apart_by_what_they_do(tmp_path, wrap):
+    """Closures with other values; and makers from outside, whose code was edited meanwhile."""
+
+    def made(epsilon):
+        def attack(logits_fn, keys, images, labels, *, targets=None):
+            fgsm = attacks.fgsm(epsilon=epsilon)
+            return fgsm(logits_fn, keys, images, labels, targets=targets)
+
+        return {"own": wrap(attack)}
+
+    for epsilon in (0.01, 0.9, 0.01):
+        assert_same(run(attacks=made(epsilon), journal=tmp_path), run(attacks=made(epsilon)))
+    assert len(list(tmp_path.glob("own-*"))) == 2
 
 
 def test_a_damaged_block_is_attacked_again(tmp_path, expected):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rbjax import corruptions, prng
+from rbjax import attacks, corruptions, prng
 from rbjax.metrics import error_rates
 
 NUM = 45
@@ -110,6 +110,28 @@ def test_it_goes_on_where_it_was(tmp_path):
         np.testing.assert_array_equal(of_imagenet.predictions[name], fresh.predictions[name])
     with pytest.raises(ValueError, match="belongs to a run with labels"):
         run(labels=(LABELS + 1) % 4, journal=tmp_path / "journal")
+
+
+def test_functions_of_one_name_are_told_apart(tmp_path):
+    def one(brightness):
+        own = {"own": lambda key, image: image * brightness}
+        folder = tmp_path / "journal"
+        made = {"severities": {}, "corruptions": own}
+        kept, fresh = (run(**made, **options) for options in ({"journal": folder}, {}))
+        np.testing.assert_array_equal(kept.predictions["own"], fresh.predictions["own"])
+        return kept.predictions["own"]
+
+    assert np.any(one(0.99) != one(-9.0))
+    one(0.99)
+    assert len(list((tmp_path / "journal").glob("own-*-block-000000.npz"))) == 2
+
+
+def test_a_journal_of_attacks_is_refused(tmp_path):
+    images = make_images()
+    options = {"batch_size": 16, "devices": ONE, "journal": tmp_path}
+    attacks.run_attacks(LOGITS, KEY, images, LABELS, attacks={}, **options)
+    with pytest.raises(ValueError, match="a run with call = attacks, this one has corruptions"):
+        run(images, journal=tmp_path)
 
 
 def test_it_tells_how_far_it_is():

@@ -241,3 +241,14 @@ def test_killed_ten_times(tmp_path):
     assert positions[-1] > positions[0]
     subprocess.run([sys.executable, SCRIPT, broken], check=True, stdout=subprocess.DEVNULL)
     assert (broken / "scores.npz").read_bytes() == (unbroken / "scores.npz").read_bytes()
+
+
+def test_perturbations_of_one_name_are_told_apart(tmp_path):
+    def score_one(distance):
+        perturbation = lambda key, image: image + distance * jax.random.normal(key, image.shape)
+        return score(MIXED[:8], perturbation=perturbation, journal=tmp_path)
+
+    first = score_one(0.01)
+    np.testing.assert_array_equal(score_one(0.01).first_failure, first.first_failure)
+    with pytest.raises(ValueError, match="belongs to a run with perturbation = "):
+        score_one(1.0)
