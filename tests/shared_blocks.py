@@ -85,4 +85,5 @@ if __name__ == "__main__":
     number, port, folder = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
     jax.distributed.initialize(f"localhost:{port}", 2, number)
     assert jax.process_count() == 2
-    np.savez(folder / f"{number}.npz", **run(folder))
+    results: Any = run(folder)
+    np.savez(folder / f"{number}.npz", **results)

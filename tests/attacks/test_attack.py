@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -144,8 +145,9 @@ def test_an_object_that_cannot_be_hashed():
 
     result, expected = (ATTACK(model, KEY, IMAGES, LABELS) for model in (Model(), LOGITS_FN))
     np.testing.assert_allclose(result.images, expected.images, atol=1e-6)
+    wrong: Any = [LOGITS_FN]
     with pytest.raises(ValueError, match="logits_fn is a list; it must be a function of images"):
-        ATTACK([LOGITS_FN], KEY, IMAGES, LABELS)
+        ATTACK(wrong, KEY, IMAGES, LABELS)
 
 
 def test_in_a_training_step_it_is_a_constant():
