@@ -17,6 +17,7 @@ from rbjax.blocks import Progress, Tell
 from rbjax.config import Config
 from rbjax.data import Dataset, DatasetInfo
 from rbjax.options import cached_options
+from rbjax.tables import reason
 from rbjax.training import run_directory, setup
 from rbjax.typing import Array, Key
 
@@ -91,7 +92,17 @@ def check(group: Config, info: DatasetInfo) -> None:
         targets = None if group.get("target_class") is None else labels
         return attack(linear, jax.random.key(0), images, labels, targets=targets)
 
-    jax.eval_shape(call, images, one)
+    try:
+        result = jax.eval_shape(call, images, one)
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(f"attack {group.name!r} fails: {reason(error)}") from error
+    missing = [field for field in ("images", "fooled", "predictions") if not hasattr(result, field)]
+    if missing:
+        raise ValueError(
+            f"attack {group.name!r} returns {result!r}; it must return an rbjax.typing.AttackResult"
+        )
 
 
 def _create(config: Config, group: Config, train: Dataset) -> suite.Entry:

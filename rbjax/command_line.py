@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,7 +25,7 @@ from rbjax.config import (
     describe_kind,
     of_run,
     open_up,
-    parse_fraction,
+    parsers,
     plural,
 )
 from rbjax.config import resolve as schema_resolve
@@ -60,10 +61,11 @@ def parse(argv: Sequence[str]) -> Command:
     path, others = _config_path(argv[1:])
     file, _, variant = path.partition(":")
     config = _load(file, variant)
-    _open_up(config, others)
+    default = str(Path("runs") / Path(file).stem) + (f"_{variant}" if variant else "")
+    _open_up(config, others, default)
     _check_overrides(config, others)
-    for kind in _PARSERS:
-        config_flags.register_flag_parser_for_type(kind, _Optional(kind))
+    for kind in parsers.PARSERS:
+        config_flags.register_flag_parser_for_type(kind, parsers.Optional(kind))
     values, arguments = flags.FlagValues(), [argv[0], *others]
     config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=arguments)
     flags.DEFINE_string("workdir", None, "the run directory", flag_values=values)
@@ -74,7 +76,7 @@ def parse(argv: Sequence[str]) -> Command:
             "--config.group.field=value (see --help)"
         )
     config: Config = values["config"].value
-    default = str(Path("runs") / Path(file).stem) + (f"_{variant}" if variant else "")
+    _keep_none(config, others)
     workdir = values["workdir"].value or config.workdir or default
     return Command(config, workdir, tuple(config_flags.get_override_values(values["config"])))
 
@@ -116,14 +118,44 @@ def resolve(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> Confi
     for kind in tables.HOMES:
         tables.of_kind(kind)
     names = {"dataset": _dataset_names(str(config.dataset.name))}
-    given = config.to_dict()
+    given, typed = config.to_dict(), tuple(typed)
+    emptied = [name for name in typed if _at(given, name) is None]
     if config.task == "evaluate":
-        given = of_run(given, run_directory.read_config(workdir), workdir, typed=typed)
-    resolved = schema_resolve(given, names)
+        run = run_directory.read_config(workdir)
+        given = of_run(given, run, workdir, typed=typed)
+        _check_makers_of_run(run, given, workdir)
+        emptied += [
+            f"{group}.{key}"
+            for group, values in run.items()
+            if isinstance(values, dict) and group in GROUPS
+            for key, value in values.items()
+            if value is None and given[group].get(key) is None
+        ]
+    resolved = schema_resolve(given, names, emptied=emptied)
     _tie_to_subset(resolved)
     _tie_to_own_data(resolved)
     _check_parts(resolved)
     return resolved
+
+
+def _check_makers_of_run(run: Any, given: Any, workdir: str) -> None:
+    """Refuses a run whose makers outside are not to be found here."""
+    for name, group in GROUPS.items():
+        maker = _at(run, f"{name}.{group.selector}")
+        if maker is None or _at(given, f"{name}.{group.selector}") != maker:
+            continue
+        try:
+            group.entries(maker)
+        except ValueError as error:
+            raise ConfigError(
+                f"{name}.{group.selector}: {error}; the config of the run in {workdir} names it: "
+                "start from the folder that holds it, or set PYTHONPATH"
+            ) from None
+
+
+def _at(config: Any, path: str) -> Any:
+    """Returns a field by its dotted name, None where there is none."""
+    return functools.reduce(lambda node, part: (node or {}).get(part), path.split("."), config)
 
 
 def _dataset_names(given: str) -> list[str]:
@@ -172,7 +204,7 @@ def _check_parts(config: Config) -> None:
     import jax
 
     from rbjax import attack_setup, corruption_setup, methods
-    from rbjax.training import setup
+    from rbjax.training import setup, trial
 
     info = setup.info(config)
     image = jax.ShapeDtypeStruct(info.image_shape, "float32")
@@ -187,11 +219,11 @@ def _check_parts(config: Config) -> None:
             config.method.name,
             config.dataset.mixup_alpha,
         ),
-        "loss": lambda: setup.create_loss(config, [1] * info.num_classes),
-        "schedule": lambda: setup.create_optimizer(config, steps_per_epoch=100),
-        "score": lambda: jax.eval_shape(
-            setup.create_perturbation(config), jax.random.key(0), image
-        ),
+        "loss": lambda: trial.loss(config, info),
+        "sampler": lambda: setup.create_sampler(config),
+        "schedule": lambda: trial.schedule(config),
+        "optimizer": lambda: trial.optimizer(config),
+        "score": lambda: trial.perturbation(config, info),
     }
     parts["corruptions"] = lambda: corruption_setup.create(config, info)
     for label, group in config.attacks.items():
@@ -260,13 +292,23 @@ def _load(file: str, variant: str) -> Config:
     return module.get_config(variant)
 
 
-def _open_up(config: Config, arguments: Sequence[str]) -> None:
-    """Adds the fields of makers outside that the config or the command line names, and new attacks.
+def _open_up(config: Config, arguments: Sequence[str], workdir: str) -> None:
+    """Adds new attacks, and fields of makers outside that the config, command line or run names.
+
+    Args:
+        config: changed in place.
+        arguments: what was typed.
+        workdir: the run directory where neither names one.
 
     Raises:
         ValueError: if there is no such maker.
     """
     typed = dict(_typed(arguments))
+    run: Any = {}
+    if typed.get("task", config.get("task")) == "evaluate":
+        options = [a.partition("=")[2] for a in arguments if a.lstrip("-").startswith("workdir=")]
+        workdir = (options or [typed.get("workdir") or config.get("workdir") or workdir])[-1]
+        run = _config_of_run(workdir)
     for path, name in typed.items():
         group, _, rest = path.partition(".")
         label, _, field = rest.partition(".")
@@ -275,12 +317,39 @@ def _open_up(config: Config, arguments: Sequence[str]) -> None:
     named = [(f"{name}.{group.selector}", config[name], group) for name, group in GROUPS.items()]
     named += [(f"attacks.{k}.name", v, ATTACKS) for k, v in config.attacks.items()]
     for path, values, schema_of in named:
-        name = typed.get(path, values.get(schema_of.selector))
-        if isinstance(name, str) and is_path(name):
+        theirs, name = _at(run, path), typed.get(path, values.get(schema_of.selector))
+        for maker in dict.fromkeys((theirs, name) if path not in typed else (name,)):
+            if not (isinstance(maker, str) and is_path(maker)):
+                continue
             try:
-                open_up(values, schema_of, name)
+                open_up(values, schema_of, maker)
             except ValueError as error:
-                raise ConfigError(f"{path}: {error}") from None
+                if maker == name:
+                    raise ConfigError(f"{path}: {error}") from None
+
+
+def _keep_none(config: Config, arguments: Sequence[str]) -> None:
+    """Puts back the text "none" that was typed, where it is what the option says or any text."""
+    for path, value in _typed(arguments):
+        *groups, key = path.split(".")
+        first = groups[0] if groups else ""
+        schema_of = ATTACKS if first == "attacks" else GROUPS.get(first)
+        if value.lower() != "none" or schema_of is None:
+            continue
+        values = functools.reduce(lambda node, part: node[part], groups, config)
+        option = schema_of.options(values[schema_of.selector]).get(key)
+        if option is None or option.kind is not str or option.optional:
+            continue
+        if option.choices is None or "none" in option.choices:
+            values[key] = value
+
+
+def _config_of_run(workdir: str) -> dict[str, Any]:
+    """Returns the config of a run directory, {} where there is none: that is said later."""
+    try:
+        return json.loads((Path(workdir) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
 
 
 def _typed(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -313,6 +382,11 @@ def _unknown_part(config: Config, path: str) -> list[str]:
         known = list(node.keys()) if isinstance(node, config_dict.ConfigDict) else []
         if part not in known:
             where = ".".join(path.split(".")[:depth])
+            if where == "attacks" and path.count(".") == 2:
+                return [
+                    f"--config.{path}: there is no attack {part!r}{nearest(part, known)}; to add "
+                    f"it, give --config.attacks.{part}.name=NAME too"
+                ]
             inside = f" in {where}" if where else ""
             return [
                 f"--config.{path}: no field {part!r}{inside}{nearest(part, known)} "
@@ -322,49 +396,3 @@ def _unknown_part(config: Config, path: str) -> list[str]:
     if isinstance(node, config_dict.ConfigDict):
         return [f"--config.{path}: a group; give one of its fields ({', '.join(node.keys())})"]
     return []
-
-
-class _Optional(flags.ArgumentParser):
-    """A value or "none", which leaves the field absent."""
-
-    def __init__(self, kind: type) -> None:
-        self._kind = kind
-        self.syntactic_help = f"{kind.__name__}, or none"
-
-    def parse(self, argument: Any) -> Any:
-        if argument is None or str(argument).lower() == "none":
-            return None
-        if isinstance(argument, self._kind):
-            return argument
-        return _PARSERS[self._kind](str(argument))
-
-    def flag_type(self) -> str:
-        return self._kind.__name__
-
-
-def _whole(text: str) -> int:
-    value = parse_fraction(text)
-    if not value.is_integer():
-        raise ValueError(f"{text!r} is not a whole number")
-    return int(value)
-
-
-def _truth(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise ValueError(f"{text!r} is neither true nor false")
-    return text.lower() == "true"
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    parts = [part for part in text.strip("()[] ").split(",") if part.strip()]
-    values = [parse_fraction(part) for part in parts]
-    return tuple(int(value) if value.is_integer() else value for value in values)
-
-
-_PARSERS: dict[type, Callable[[str], Any]] = {
-    float: parse_fraction,
-    int: _whole,
-    bool: _truth,
-    tuple: _numbers,
-    str: str,
-}

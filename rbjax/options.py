@@ -184,6 +184,8 @@ def options_of(maker: Callable[..., Any]) -> dict[str, Option]:
             required = parameter.default is parameter.empty
             default = None if required else parameter.default
             read = _read(hints.get(name, Any), default)
+            if not _is_of(read, default):  # such as a dtype whose annotation allows a str
+                read = {"kind": object}
             read |= {"meaning": meanings.get(name, ""), "required": required}
             options[name] = Option(default=default, **read)
     return options
@@ -241,11 +243,15 @@ def checked[**P, R](maker: Callable[P, R]) -> Callable[P, R]:
 
 
 def summary(maker: Any) -> str:
-    """Returns the first line of what a maker says of itself, without "Returns"."""
+    """Returns what a maker says of itself in one line, without "Returns", and what it settles."""
     source = maker.func if isinstance(maker, functools.partial) else maker
     lines = (inspect.getdoc(source) or "").splitlines()
     first = lines[0] if lines else ""
-    return re.sub(r"^(Returns|Makes) (.)", lambda match: match[2], first).rstrip(".")
+    first = re.sub(r"^(Returns|Makes|Crafts) (.)", lambda match: match[2], first).rstrip(".")
+    if isinstance(maker, functools.partial) and maker.keywords:
+        settled = ", ".join(f"{name}={value}" for name, value in maker.keywords.items())
+        return f"{first}, with {settled}"
+    return first
 
 
 def made_by(maker: Any) -> str:
@@ -270,6 +276,16 @@ def _hints(source: Any) -> dict[str, Any]:
             except Exception:
                 continue
         return known
+
+
+def _is_of(read: dict[str, Any], default: Any) -> bool:
+    """Returns whether a default is of the kind that the annotation says, as JSON can hold it."""
+    kind = read["kind"]
+    if default is None or kind is object:
+        return True
+    if kind in (int, float):
+        return _as_number(default) is not None
+    return isinstance(default, list | tuple if kind is tuple else kind)
 
 
 def _read(hint: Any, default: Any) -> dict[str, Any]:

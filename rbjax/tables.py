@@ -17,10 +17,20 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from rbjax import options as reading
-from rbjax.errors import nearest
+from rbjax.errors import a_type, nearest
 from rbjax.options import Option
 
-__all__ = ["HOMES", "Table", "is_path", "load", "lookup", "nearest", "of_kind"]
+__all__ = [
+    "HOMES",
+    "Table",
+    "is_made",
+    "is_path",
+    "load",
+    "lookup",
+    "nearest",
+    "of_kind",
+    "reason",
+]
 
 HOMES = {
     "attack": "rbjax.attacks:ATTACKS",
@@ -50,6 +60,7 @@ class Table[T](dict[str, Callable[..., T]]):
         positional: int = 0,
         derived: Iterable[str] = (),
         described: Mapping[str, Any] | None = None,
+        makes: tuple[Any, str] = (object, "anything"),
     ) -> None:
         """Makes a table.
 
@@ -60,6 +71,7 @@ class Table[T](dict[str, Callable[..., T]]):
             positional: how many first parameters of a maker the caller supplies by position.
             derived: options without a default that the caller fills in where they are left out.
             described: things of this kind that need no maker, by name: datasets that are known.
+            makes: the type of what is made, or a tuple of types, and what it is called.
         """
         super().__init__(makers)
         self.kind = kind
@@ -67,6 +79,7 @@ class Table[T](dict[str, Callable[..., T]]):
         self.positional = positional
         self.derived = tuple(derived)
         self.described = {} if described is None else described
+        self.makes, self.called = makes
 
     def names(self) -> list[str]:
         """Returns the names of what is described and of what is made."""
@@ -125,20 +138,38 @@ class Table[T](dict[str, Callable[..., T]]):
             What the maker makes.
 
         Raises:
-            ValueError: for an unknown name, an option that is unknown, missing or out of range.
+            ValueError: for an unknown name, an option that is unknown, missing or out of range, a
+                maker outside that fails, or one that makes something of another kind.
         """
+        if not isinstance(name, str) and not callable(name):
+            raise ValueError(
+                f"{self.kind} {name!r} is {a_type(name)}; it must be {self.called}, a name or a "
+                "maker"
+            )
         own = self.options(name)
         maker = self.find(name) if isinstance(name, str) else name
-        self.check(name if isinstance(name, str) else maker.__name__, own, options)
+        title = name if isinstance(name, str) else getattr(name, "__name__", type(name).__name__)
+        self.check(title, own, options)
         parameters = inspect.signature(maker).parameters
         accepts = {key: value for key, value in supplied.items() if key in parameters}
         values = reading.validate(own, options)
         try:
             inspect.signature(maker).bind(*args, **accepts, **values)
         except TypeError as error:  # of a maker outside, whose signature does not fit its kind
-            title = name if isinstance(name, str) else maker.__name__
             raise ValueError(f"{self.kind} {title!r} cannot be made: {error}") from None
-        return maker(*args, **accepts, **values)
+        try:
+            made = maker(*args, **accepts, **values)
+        except ValueError:
+            raise
+        except Exception as error:
+            if name in self:  # a fault of ours
+                raise
+            raise ValueError(f"{self.kind} {title!r}: making it failed: {reason(error)}") from error
+        if not isinstance(made, self.makes):
+            raise ValueError(
+                f"{self.kind} {title!r} makes {a_type(made)}; it must make {self.called}"
+            )
+        return made
 
     def check(self, name: str, own: Mapping[str, Option], options: Iterable[str]) -> None:
         """Refuses options that a thing does not have, and the lack of one that it needs."""
@@ -167,6 +198,22 @@ def of_kind(kind: str, *, imported: bool = True) -> Table[Any] | None:
     return getattr(sys.modules.get(module), attribute, None)
 
 
+def is_made(thing: Callable[..., Any], num_arguments: int) -> bool:
+    """Returns whether a function is a thing itself, called with so many arguments, or its maker."""
+    try:
+        inspect.signature(thing).bind(*[None] * num_arguments)
+    except TypeError:
+        return False
+    except ValueError:  # it does not say what it is called with
+        return True
+    return True
+
+
+def reason(error: Exception) -> str:
+    """Returns what an error outside rbjax says, in one line."""
+    return f"{type(error).__name__}: {error}".rstrip(": ").splitlines()[0]
+
+
 def is_path(name: str) -> bool:
     """Returns whether a name is that of a maker outside, `package.module:maker`."""
     return ":" in name
@@ -184,6 +231,8 @@ def load(path: str, *, what: str) -> Callable[..., Any]:
     """
     module_name, _, attribute = path.partition(":")
     where = f"{what} {path!r}"
+    if not (module_name and attribute) or module_name.startswith("."):
+        raise ValueError(f"{where}: write it as package.module:maker")
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.append(os.getcwd())
     try:
@@ -194,8 +243,7 @@ def load(path: str, *, what: str) -> Callable[..., Any]:
         hint = nearest(error.name, _siblings(error.name))
         raise ValueError(f"{where}: there is no module {error.name!r}{hint}") from None
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ValueError(f"{where}: importing {module_name} failed: {reason}") from None
+        raise ValueError(f"{where}: importing {module_name} failed: {reason(error)}") from None
     try:
         maker = operator.attrgetter(attribute)(module)
     except AttributeError:
@@ -204,7 +252,7 @@ def load(path: str, *, what: str) -> Callable[..., Any]:
             f"{where}: module {module_name} has no {attribute!r}{nearest(attribute, public)}"
         ) from None
     if not callable(maker):
-        raise ValueError(f"{where}: is a {type(maker).__name__}; it must be a function or a class")
+        raise ValueError(f"{where}: is {a_type(maker)}; it must be a function or a class")
     return maker
 
 

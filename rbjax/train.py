@@ -22,7 +22,7 @@ from rbjax.data import Dataset, streaming
 from rbjax.data.pipeline import Block, Schedule
 from rbjax.errors import TrainingStoppedError
 from rbjax.models import Model
-from rbjax.training import hooks, optimizers, run_directory, setup
+from rbjax.training import hooks, optimizers, run_directory, setup, trial
 from rbjax.training.checkpoint import Checkpoints
 from rbjax.training.method import ClassSums, Epoch, Method
 from rbjax.training.predict import predict
@@ -57,6 +57,8 @@ def train(config: Config, workdir: str) -> None:
     begin = functools.partial(_begin, config, model, method, len(devices))
     recipe, state = begin(train_set)
     plan = _plan(config, train_set, devices)
+    trial.sampler(config, train_set, recipe.steps_per_epoch)
+    trial.step(config, recipe, state, train_set)
 
     # ------------------------------------------------------------------ the run directory
     # Only now, when everything could be made: a refused config leaves no directory behind.

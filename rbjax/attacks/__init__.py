@@ -115,6 +115,10 @@ ATTACKS: Table[Any] = Table(
         *("logits_fn", "key", "images", "labels", "targets"),
         *("example_ids", "batch_size", "progress", "devices"),
     ),
+    makes=(
+        (Callable, Driver, Crafting),
+        "a function (logits_fn, keys, images, labels)",
+    ),
 )
 """Attacks by name: compiled ones, AutoAttack, and what crafts a perturbation for a dataset."""
 
@@ -125,11 +129,12 @@ def compiled() -> dict[str, Callable[..., CompiledAttack]]:
     return {name: ATTACKS[name] for name, kind in kinds.items() if kind in ("CompiledAttack", "")}
 
 
-def create(name: str, **options: Any) -> Any:
+def create(name: str | Callable[..., Any], **options: Any) -> Any:
     """Returns an attack by name.
 
     Args:
-        name: a name in `ATTACKS`, or `package.module:maker`.
+        name: a name in `ATTACKS`, `package.module:maker` or a maker; or an attack, which is
+            returned.
         **options: its maker's keywords.
 
     Returns:
@@ -138,4 +143,8 @@ def create(name: str, **options: Any) -> Any:
     Raises:
         ValueError: for an unknown name or option, or one out of range.
     """
+    if isinstance(name, CompiledAttack | AutoAttack | TransferAttack | Crafting):
+        if options:
+            raise ValueError(f"an attack that is made already has no options; got {options}")
+        return name
     return ATTACKS.create(name, options)

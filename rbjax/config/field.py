@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 from rbjax.config import catalog
 from rbjax.config.catalog import Entry
 from rbjax.options import Option
+from rbjax.tables import is_path
 
 Affects = Literal["weights", "evaluation", "scoring", "nothing"]
 
@@ -26,6 +27,10 @@ class Field(Option):
     """Of a selector, what it may say besides names of things, for none or many of them."""
     where: Callable[[Entry], bool] | None = None
     """Which named things it applies to; None: all."""
+
+
+_KEYWORDS = {"model": ("mean", "std"), "optimizer": ("schedule",), "corruption": ("quantize",)}
+"""Keywords of the kinds' `create` that are neither fields of the config nor supplied to makers."""
 
 
 class Group(NamedTuple):
@@ -58,7 +63,20 @@ class Group(NamedTuple):
         if self.kind is None or not isinstance(name, str):
             return []
         several = self.own[self.selector].several
-        return [catalog.entry(self.kind, one) for one in (name.split("+") if several else [name])]
+        entries = []
+        for one in name.split("+") if several else [name]:
+            entries.append(catalog.entry(self.kind, one))
+            taken = [option for option in entries[-1].options if option in self.taken()]
+            if is_path(one) and taken:
+                raise ValueError(
+                    f"{self.kind} {one!r} has an option {taken[0]!r}, and so has every "
+                    f"{self.kind} in rbjax; rename its own"
+                )
+        return entries
+
+    def taken(self) -> tuple[str, ...]:
+        """Returns the names that an option of a maker outside may not have."""
+        return ("name", *self.own, *_KEYWORDS.get(self.kind or "", ()))
 
     def applying(self, name: Any) -> dict[str, Field]:
         """Returns the fields that apply to a value of the selector, in the order of the config."""

@@ -322,7 +322,7 @@ GROUPS: dict[str, Group] = {
     "schedule": Group(SCHEDULE, "schedule"),
     "corruptions": Group(CORRUPTIONS, "corruption", affects="evaluation"),
     "score": Group(SCORE, "perturbation", "perturbation", affects="scoring"),
-    "checkpoint": Group(CHECKPOINT),
+    "checkpoint": Group(CHECKPOINT, affects="nothing"),
 }
 
 ATTACKS = Group(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import functools
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from ml_collections import config_dict
@@ -113,12 +114,15 @@ def vary(
     return config
 
 
-def resolve(config: Mapping[str, Any], names: Names | None = None) -> Config:
+def resolve(
+    config: Mapping[str, Any], names: Names | None = None, *, emptied: Collection[str] = ()
+) -> Config:
     """Checks a whole config and fills in what is absent.
 
     Args:
         config: as `default()` makes it; of a plain dict, missing fields count as absent.
         names: the known names of groups, of "attack" and "perturbation"; None: the tables'.
+        emptied: dotted names of fields that are None on purpose, where their maker allows it.
 
     Returns:
         A new, locked config: every field that applies has a value (optional ones may be None);
@@ -154,6 +158,13 @@ def resolve(config: Mapping[str, Any], names: Names | None = None) -> Config:
     _check_together(resolved, mistakes)
     if mistakes:
         raise ConfigError("\n".join(mistakes))
+    for name in emptied:
+        *path, key = name.split(".")
+        values = functools.reduce(lambda node, part: node[part], path, resolved)
+        schema_of = ATTACKS if path[:1] == ["attacks"] else GROUPS.get(path[0] if path else "")
+        options = schema_of.options(values[schema_of.selector]) if schema_of else {}
+        if key in options and _may_be_emptied(options[key]):
+            values[key] = None
     return config_dict.ConfigDict(resolved).lock()
 
 
@@ -183,7 +194,16 @@ def makers_options(group: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """
     schema = ATTACKS if group == "attacks" else GROUPS[group]
     options = schema.options(values[schema.selector])
-    return {key: values[key] for key in options if values.get(key) is not None}
+    return {
+        key: values[key]
+        for key, option in options.items()
+        if values.get(key) is not None or (key in values and _may_be_emptied(option))
+    }
+
+
+def _may_be_emptied(option: Option) -> bool:
+    """Returns whether None means another thing than leaving it out."""
+    return option.optional and option.default is not None
 
 
 def _initial(field: Field) -> Any:
@@ -224,7 +244,7 @@ def _resolve_named(
             mistakes.append(f"{where}.{group.selector} = {value!r}: {which}; {hint}")
         elif name not in known:
             try:
-                catalog.entry(group.kind or "", name)
+                group.entries(name)
             except ValueError as error:
                 mistakes.append(f"{where}.{group.selector}: {error}")
     return {} if len(mistakes) > wrong else _resolve_group(where, group, given, value, mistakes)
@@ -255,7 +275,8 @@ def _resolve_group(
         resolved[key] = field.default
         emptied = key in given and key in group.own and field.where is None
         if (field.default is None or emptied) and not field.optional:
-            mistakes.append(f"{prefix}{key} is missing: {field.meaning}")
+            meaning = field.meaning or f"required by {name}"
+            mistakes.append(f"{prefix}{key} is missing: {meaning}")
     return resolved
 
 

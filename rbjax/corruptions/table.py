@@ -84,6 +84,7 @@ CORRUPTIONS = _Table(
     },
     supplied=("profile", "severity"),
     positional=2,
+    makes=(Callable, "a function (key, image)"),
 )
 """The functions by name: (key, image, *, <constants in their order>, ...) -> image, not clipped.
 
@@ -282,6 +283,11 @@ def _published(name: str, profile: str) -> tuple[tuple[float, ...], ...]:
     table = lookup(CONSTANTS, profile, what="profile")
     if name not in table:
         others = [other for other in PROFILES if name in CONSTANTS[other]]
+        if not others:
+            raise ValueError(
+                f"corruption {name!r} has no option 'severity', and no published constants: write "
+                "its maker as (*, severity, ...) -> (key, image) -> image"
+            )
         raise ValueError(
             f"corruption {name!r} is not in profile {profile!r}; it is in: {', '.join(others)}"
         )

@@ -238,7 +238,14 @@ def _of_profile(name: str, class_counts: np.ndarray, options: dict[str, Any]) ->
     if "num_max" in left_out and own["num_max"].required:
         options["num_max"] = int(class_counts.min())
     supplied = {"num_classes": len(class_counts), "class_counts": class_counts}
-    return PROFILES.create(name, options, **supplied)
+    counts = PROFILES.create(name, options, **supplied)
+    shape, kind = np.shape(counts), np.asarray(counts).dtype.kind
+    if shape != class_counts.shape or kind not in "iu" or np.min(counts) < 0:
+        raise ValueError(
+            f"imbalance profile {name!r} makes {counts!r}; it must make {len(class_counts)} whole "
+            "numbers of at least 0, one per class"
+        )
+    return counts
 
 
 def select(

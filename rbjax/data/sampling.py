@@ -194,6 +194,7 @@ SAMPLERS: Table[Sampler] = Table(
         "square_root": _without_options(square_root),
         "effective_number": effective_number,
     },
+    makes=(Callable, "a function (labels, *, seed, epoch, batch_size, num_steps)"),
 )
 """Name -> maker."""
 

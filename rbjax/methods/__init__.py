@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from rbjax.methods.pgd import pgd
@@ -39,15 +40,17 @@ __all__ = [
 ]
 
 METHODS: Table[Method] = Table(
-    "method", {"standard": standard, "pgd": pgd, "universal": universal, "trades": trades}
+    "method",
+    {"standard": standard, "pgd": pgd, "universal": universal, "trades": trades},
+    makes=(Method, "an rbjax.methods.Method"),
 )
 
 
-def create(name: str | Method, **options: Any) -> Method:
+def create(name: str | Method | Callable[..., Method], **options: Any) -> Method:
     """Returns a training method by name.
 
     Args:
-        name: of `METHODS`, or `package.module:maker`; or a method, which is returned.
+        name: of `METHODS`, `package.module:maker` or a maker; or a method, which is returned.
         **options: the keywords of its maker.
 
     Returns:
@@ -56,7 +59,7 @@ def create(name: str | Method, **options: Any) -> Method:
     Raises:
         ValueError: if the name is unknown, or an option unknown or out of range.
     """
-    if not isinstance(name, str):
+    if isinstance(name, Method):
         if options:
             raise ValueError(f"a method that is made already has no options; got {options}")
         return name

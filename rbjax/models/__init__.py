@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -45,7 +45,7 @@ DTYPES = ("float32", "bfloat16")
 
 
 def create(
-    name: str | nn.Module,
+    name: str | nn.Module | Callable[..., nn.Module],
     *,
     num_classes: int,
     image_shape: Sequence[int],
@@ -58,8 +58,8 @@ def create(
     """Returns a model by name, the same object for the same arguments.
 
     Args:
-        name: a name in `MODELS`, or `package.module:Module` or a module of one's own: any Flax
-            Linen module, see `outside.adapt`.
+        name: a name in `MODELS`, `package.module:Module`, or a class or module of one's own: any
+            Flax Linen module, see `outside.adapt`.
         num_classes: K, at least 2.
         image_shape: (H, W, C).
         mean: C values in [0, 1] units, subtracted inside the model.
@@ -83,6 +83,16 @@ def create(
         own = MODELS.options(name)
         MODELS.check(name, own, options)
         values = {**options_of(name), **validate(own, options)}
+    elif not isinstance(name, nn.Module):
+        values = dict(options)
+    try:
+        hash((name, *values.values()))
+    except TypeError as error:
+        title = name if isinstance(name, str) else getattr(name, "__name__", type(name).__name__)
+        raise ValueError(
+            f"model {title!r} has a field that cannot be hashed, such as a list: {error}; make it "
+            "a tuple"
+        ) from None
     _check(num_classes, image_shape, mean, std, dtype)
     height, width, channels = (int(size) for size in image_shape)
     return _create(
@@ -112,7 +122,7 @@ def options_of(name: str) -> dict[str, Any]:
 
 @functools.cache
 def _create(
-    name: str | nn.Module,
+    name: str | nn.Module | Callable[..., nn.Module],
     num_classes: int,
     image_shape: tuple[int, int, int],
     mean: tuple[float, ...],
@@ -122,7 +132,7 @@ def _create(
     options: tuple[tuple[str, Any], ...],
 ) -> Model:
     number, made = jnp.dtype(dtype), name
-    if isinstance(made, str):
+    if not isinstance(made, nn.Module):
         made = MODELS.create(
             made,
             dict(options),
@@ -131,7 +141,7 @@ def _create(
             dtype=number,
             axis_name=axis_name,
         )
-    title = name if isinstance(name, str) else type(name).__name__
+    title = name if isinstance(name, str) else getattr(name, "__name__", type(name).__name__)
     if not hasattr(made, "min_size"):
         classifier = outside.adapt(made, title, num_classes, image_shape, mean, std, number)
         return from_module(title, classifier, image_shape)

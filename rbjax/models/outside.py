@@ -18,7 +18,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from rbjax.errors import a_type
 from rbjax.models.model import Classifier, Whole
+from rbjax.tables import reason
 from rbjax.typing import Array, Key
 
 _TRAINS = ("train", "training", "is_training")
@@ -90,20 +92,36 @@ def adapt(
         ValueError: if it is no such module, cannot be called, or gives what has no batch axis.
     """
     if not isinstance(module, nn.Module):
-        what = type(module).__name__
-        raise ValueError(f"model {name!r} makes a {what}; it must be a flax.linen.Module")
+        raise ValueError(f"model {name!r} makes {a_type(module)}; it must be a flax.linen.Module")
     adapted = Adapted(module)
     images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
     try:
-        made, _ = jax.eval_shape(adapted.init_with_output, jax.random.key(0), images)
+        made, variables = jax.eval_shape(adapted.init_with_output, jax.random.key(0), images)
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ValueError(f"model {name!r} on images {image_shape}: {reason}") from error
+        raise ValueError(f"model {name!r} on images {image_shape}: {reason(error)}") from error
     if getattr(made, "shape", ())[:1] != (2,):
         raise ValueError(f"model {name!r} returns {made}; it must be an array of one row an image")
+    _check_training(adapted, name, variables, images)
     if made.shape == (2, num_classes):
         return Whole(adapted, num_classes, mean, std)
     return Classifier(_Flat(adapted), num_classes, mean, std, dtype)
+
+
+def _check_training(adapted: Adapted, name: str, variables: Any, images: Any) -> None:
+    """Refuses a module that trains otherwise than on parameters, batch statistics and dropout."""
+
+    def train(variables: Any, images: Any) -> Any:
+        keys = jax.random.split(jax.random.key(0), 2)
+        return adapted.apply(variables, images, keys, train=True, mutable=["batch_stats"])
+
+    try:
+        jax.eval_shape(train, variables, images)
+        jax.eval_shape(adapted.apply, variables, images)
+    except Exception as error:
+        raise ValueError(
+            f"model {name!r} cannot be trained: it may change no collection but batch_stats, and "
+            f"draw random numbers in nn.Dropout or from its `keys` only; {reason(error)}"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ options.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from rbjax.perturbations.blur import gaussian_blur
@@ -18,7 +19,7 @@ from rbjax.perturbations.noise import gaussian_noise, impulse_noise, uniform_noi
 from rbjax.perturbations.photometric import brightness, contrast
 from rbjax.perturbations.pixels import random_pixels
 from rbjax.perturbations.weather import fog, rain, snow
-from rbjax.tables import Table, nearest
+from rbjax.tables import Table, is_made, nearest
 from rbjax.typing import Perturbation
 
 __all__ = [
@@ -58,16 +59,18 @@ PERTURBATIONS: Table[Perturbation] = Table(
         "fog": fog,
         "rain": rain,
     },
+    makes=(Callable, "a function (key, image)"),
 )
 """The makers by name."""
 
 
-def create(name: str | Perturbation, **options: Any) -> Perturbation:
+def create(name: str | Callable[..., Any], **options: Any) -> Perturbation:
     """Returns a perturbation, or a chain of them, by name.
 
     Args:
         name: a name in `PERTURBATIONS` or `package.module:maker`, or several joined by "+": the
-            members of a chain, the first one applied first; or a perturbation, which is returned.
+            members of a chain, the first one applied first; or a maker; or a perturbation, which is
+            returned.
         **options: the maker's keywords; in a chain each goes to every member that has it.
 
     Returns:
@@ -77,6 +80,8 @@ def create(name: str | Perturbation, **options: Any) -> Perturbation:
         ValueError: for an unknown name or option, or one out of range.
     """
     if not isinstance(name, str):
+        if not callable(name) or not is_made(name, 2):
+            return PERTURBATIONS.create(name, options)
         if options:
             raise ValueError(f"a perturbation that is made already has no options; got {options}")
         return name

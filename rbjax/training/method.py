@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from rbjax.data import Dataset
+from rbjax.errors import a_type
 from rbjax.inputs import check_integer
 from rbjax.models import Model
 from rbjax.tables import lookup
@@ -214,7 +215,7 @@ def check(method: Method) -> None:
     """
     if not isinstance(method, Method):
         raise ValueError(
-            f"a training method is an rbjax.methods.Method; this one is a {type(method).__name__}"
+            f"a training method is an rbjax.methods.Method; this one is {a_type(method)}"
         )
     for name in ("views", "replays"):
         check_integer(name, getattr(method, name), low=1)

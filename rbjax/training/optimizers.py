@@ -153,7 +153,10 @@ def rmsprop(
 
 
 OPTIMIZERS: Table[optax.GradientTransformation] = Table(
-    "optimizer", {"sgd": sgd, "adam": adam, "adamw": adamw, "rmsprop": rmsprop}, positional=1
+    "optimizer",
+    {"sgd": sgd, "adam": adam, "adamw": adamw, "rmsprop": rmsprop},
+    positional=1,
+    makes=(optax.GradientTransformation, "an optax.GradientTransformation"),
 )
 """Name -> maker, whose first argument is the schedule."""
 

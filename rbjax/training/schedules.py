@@ -254,6 +254,7 @@ SCHEDULES: Table[Schedule] = Table(
         "exp_range": exp_range,
     },
     supplied=("num_steps", "steps_per_epoch"),
+    makes=(Callable, "a function of the step"),
 )
 
 

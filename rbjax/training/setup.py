@@ -183,17 +183,21 @@ def create_loss(config: Config, class_counts: Sequence[int] | np.ndarray) -> Los
     return losses.create(config.loss.name, class_counts=class_counts, **options(config, "loss"))
 
 
-def create_optimizer(config: Config, *, steps_per_epoch: int) -> optax.GradientTransformation:
-    """Returns the optimizer with its schedule."""
-    schedule = schedules.create(
+def create_schedule(config: Config, *, steps_per_epoch: int) -> schedules.Schedule:
+    """Returns the course of the learning rate."""
+    return schedules.create(
         config.schedule.name,
         num_steps=steps_per_epoch * config.num_epochs,
         steps_per_epoch=steps_per_epoch,
         **options(config, "schedule"),
     )
+
+
+def create_optimizer(config: Config, *, steps_per_epoch: int) -> optax.GradientTransformation:
+    """Returns the optimizer with its schedule."""
     return optimizers.create(
         config.optimizer.name,
-        schedule,
+        create_schedule(config, steps_per_epoch=steps_per_epoch),
         gradient_clip=config.optimizer.gradient_clip,
         **options(config, "optimizer"),
     )

@@ -210,9 +210,14 @@ def _inputs(work: _Work) -> Any:
     if method.craft_at is not None:
         variables = {**variables, "params": method.craft_at(variables["params"], state)}
     logits_fn = _crafting_logits(work.recipe, variables, work.keys.model)
-    return jax.lax.stop_gradient(
-        method.inputs(logits_fn, work.keys.method, state, work.images, work.targets.most)
-    )
+    inputs = method.inputs(logits_fn, work.keys.method, state, work.images, work.targets.most)
+    expected = jnp.shape(jax.tree.leaves(work.images)[0])
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(inputs)]
+    if not shapes or any(shape != expected for shape in shapes):
+        raise ValueError(
+            f"the method's inputs have the shapes {shapes}; each must be {expected}, as the images"
+        )
+    return jax.lax.stop_gradient(inputs)
 
 
 def _mixed(keys: Key, share: Array, images: Any, batch: Batch) -> tuple[Any, mixup.Targets]:
@@ -249,10 +254,11 @@ def _loss(work: _Work, params: Any, inputs: Any) -> tuple[Array, _Aux]:
         losses = jnp.stack([seen.task_loss(output.logits) for output in _each(outputs)])
         losses = losses[0] if len(losses) == 1 else jnp.mean(losses, axis=0)
     else:
-        losses = _per_example(method.loss(seen), seen.labels, "loss")
+        losses = _per_example(method.loss(seen), seen.labels, "the method's loss")
     value = jnp.mean(losses)
     if method.weights is not None:
-        weights = _per_example(method.weights(seen._replace(losses=losses)), seen.labels, "weights")
+        weights = method.weights(seen._replace(losses=losses))
+        weights = _per_example(weights, seen.labels, "the method's weights")
         value = jnp.mean(jax.lax.stop_gradient(weights) * losses)
     return value, _Aux(outputs, seen.sums, losses, batch_stats)
 
@@ -297,7 +303,9 @@ def _seen(work: _Work, params: Any, inputs: Any, aux: _Aux) -> Seen:
     return Seen(
         outputs=aux.outputs,
         labels=work.targets.most,
-        task_loss=partial(work.targets.loss, work.recipe.loss_fn),
+        task_loss=lambda logits: _per_example(
+            work.targets.loss(work.recipe.loss_fn, logits), work.targets.most, "the training loss"
+        ),
         logits_fn=jax.tree_util.Partial(work.recipe.model.apply, _variables(work, params)),
         images=work.images,
         inputs=inputs,
@@ -321,7 +329,7 @@ def _each(outputs: Any) -> list[Output]:
 def _per_example(values: Any, labels: Array, name: str) -> Array:
     if jnp.shape(values) != labels.shape:
         raise ValueError(
-            f"the method's {name} has shape {jnp.shape(values)}; it must be {labels.shape}, one "
+            f"{name} has shape {jnp.shape(values)}; it must be {labels.shape}, one "
             "number per example"
         )
     return values

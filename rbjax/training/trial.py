@@ -1,0 +1,154 @@
+"""Tries what a config names, on shapes alone, so that nothing of it fails once a run has begun."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rbjax.config import Config
+from rbjax.data import Dataset, DatasetInfo
+from rbjax.tables import is_path, reason
+from rbjax.training import optimizers, setup
+from rbjax.training.state import TrainState, place
+from rbjax.training.step import Recipe, make_train_step
+
+_STEP = jax.ShapeDtypeStruct((), jnp.int32)
+
+
+def loss(config: Config, info: DatasetInfo) -> None:
+    """Refuses a training loss that is none.
+
+    Raises:
+        ValueError: for one that fails, or returns anything but a number per example.
+    """
+    made = setup.create_loss(config, [1] * info.num_classes)
+    logits = jax.ShapeDtypeStruct((4, info.num_classes), jnp.float32)
+    labels = jax.ShapeDtypeStruct((4,), jnp.int32)
+    returned = _traced(f"loss {config.loss.name!r}", made, logits, labels)
+    of_form = getattr(returned, "shape", None) == (4,)
+    if not of_form or not jnp.issubdtype(returned.dtype, jnp.floating):
+        raise ValueError(
+            f"loss {config.loss.name!r} returns {returned} for 4 examples; it must return one "
+            "number per example, not their mean"
+        )
+
+
+def schedule(config: Config) -> None:
+    """Refuses a schedule that is none.
+
+    Raises:
+        ValueError: for one that fails, or returns anything but a number.
+    """
+    made = setup.create_schedule(config, steps_per_epoch=100)
+    returned = _traced(f"schedule {config.schedule.name!r}", made, _STEP)
+    if getattr(returned, "shape", np.shape(returned)) != ():
+        raise ValueError(
+            f"schedule {config.schedule.name!r} returns {returned}; it must return one number"
+        )
+
+
+def optimizer(config: Config) -> None:
+    """Refuses an optimizer that cannot update two small arrays from their gradient alone.
+
+    Raises:
+        ValueError: for one that fails, or keeps what a checkpoint does not hold.
+    """
+    name = config.optimizer.name
+    made = optimizers.create(
+        name,
+        lambda step: jnp.float32(0.1),
+        gradient_clip=config.optimizer.gradient_clip,
+        **setup.options(config, "optimizer"),
+    )
+    if not is_path(name):
+        return
+    params = {"kernel": jnp.zeros((2, 3)), "bias": jnp.zeros(3)}
+    what = f"optimizer {name!r}"
+    state = _traced(what, made.init, params)
+    for leaf in jax.tree.leaves(state):
+        if jnp.issubdtype(getattr(leaf, "dtype", np.float32), jax.dtypes.prng_key):
+            raise ValueError(f"{what} keeps a typed key in its state, which no checkpoint holds")
+    updates, after = _traced(what, made.update, params, state, params)
+    if jax.tree.map(jnp.shape, updates) != jax.tree.map(jnp.shape, params):
+        raise ValueError(f"{what} makes updates of other shapes than the parameters")
+    if jax.tree.structure(after) != jax.tree.structure(state):
+        raise ValueError(f"{what} changes the form of its state")
+
+
+def perturbation(config: Config, info: DatasetInfo) -> None:
+    """Refuses a random perturbation that does not return an image.
+
+    Raises:
+        ValueError: for one that fails, or returns another shape.
+    """
+    made = setup.create_perturbation(config)
+    image = jax.ShapeDtypeStruct(info.image_shape, jnp.float32)
+    what = f"perturbation {config.score.perturbation!r}"
+    returned = _traced(what, made, jax.random.key(0), image)
+    if getattr(returned, "shape", None) != info.image_shape:
+        raise ValueError(f"{what} returns {returned}; it must return an image {info.image_shape}")
+
+
+def sampler(config: Config, train_set: Dataset, num_steps: int) -> None:
+    """Refuses a sampler from outside whose first epoch is none.
+
+    Raises:
+        ValueError: for one that fails, or returns anything but rows of the training set.
+    """
+    name, shape = config.sampler.name, (num_steps, config.batch_size)
+    if not is_path(name):
+        return
+    what, made = f"sampler {name!r}", setup.create_sampler(config)
+    sizes = {"batch_size": config.batch_size, "num_steps": num_steps}
+    try:
+        rows = made(train_set.labels, seed=config.seed, epoch=config.num_epochs - 1, **sizes)
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{what} fails: {reason(error)}") from error
+    if np.shape(rows)[1:] != shape[1:] or len(rows) < 1 or np.asarray(rows).dtype.kind not in "iu":
+        raise ValueError(f"{what} returns {rows!r}; it must return rows {shape} of whole numbers")
+    if np.min(rows) < 0 or np.max(rows) >= train_set.num_examples:
+        raise ValueError(
+            f"{what} returns rows from {np.min(rows)} to {np.max(rows)}; there are "
+            f"{train_set.num_examples}, numbered from 0"
+        )
+
+
+def step(config: Config, recipe: Recipe, state: TrainState, train_set: Dataset) -> None:
+    """Refuses a training step that cannot be traced, where a part of it is from outside.
+
+    Args:
+        config: the run's config.
+        recipe: what the step is made of.
+        state: the state before the first step, on the host.
+        train_set: the training set.
+
+    Raises:
+        ValueError: naming the parts from outside, and what the step says.
+    """
+    groups = ("model", "method", "loss", "optimizer")
+    outside = [f"{group} {config[group].name!r}" for group in groups if is_path(config[group].name)]
+    if not outside:
+        return
+    device, size = jax.local_devices()[:1], config.batch_size
+    compiled = make_train_step(recipe, jax.random.key(0), devices=device)
+    shape = (size, *train_set.info.image_shape)
+    images = jax.ShapeDtypeStruct(shape, jnp.uint8)
+    labels = jax.ShapeDtypeStruct((size,), jnp.int32)
+    rows = jax.ShapeDtypeStruct((1, 1, size), jnp.int32)
+    what = f"a training step with {', '.join(outside)}"
+    _traced(what, compiled, place(state, device), images, labels, labels, rows)
+
+
+def _traced(what: str, call: Callable[..., Any], *args: Any) -> Any:
+    try:
+        return jax.eval_shape(call, *args)
+    except Exception as error:
+        if type(error) is ValueError:
+            raise
+        raise ValueError(f"{what} fails: {reason(error)}") from error
