@@ -8,9 +8,9 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from absl import flags
 from ml_collections import config_dict, config_flags
@@ -30,9 +30,6 @@ from rbjax.config import (
 )
 from rbjax.config import resolve as schema_resolve
 from rbjax.tables import is_path, nearest
-
-if TYPE_CHECKING:
-    from rbjax.data import DatasetInfo
 
 
 class Command(NamedTuple):
@@ -62,7 +59,8 @@ def parse(argv: Sequence[str]) -> Command:
     file, _, variant = path.partition(":")
     config = _load(file, variant)
     default = str(Path("runs") / Path(file).stem) + (f"_{variant}" if variant else "")
-    _open_up(config, others, default)
+    run = _run_to_evaluate(config, others, default)
+    _open_up(config, others, run)
     _check_overrides(config, others)
     for kind in parsers.PARSERS:
         config_flags.register_flag_parser_for_type(kind, parsers.Optional(kind))
@@ -76,7 +74,7 @@ def parse(argv: Sequence[str]) -> Command:
             "--config.group.field=value (see --help)"
         )
     config: Config = values["config"].value
-    _keep_none(config, others)
+    _keep_none(config, others, run)
     workdir = values["workdir"].value or config.workdir or default
     return Command(config, workdir, tuple(config_flags.get_override_values(values["config"])))
 
@@ -209,7 +207,7 @@ def _check_parts(config: Config) -> None:
     info = setup.info(config)
     image = jax.ShapeDtypeStruct(info.image_shape, "float32")
     parts: dict[str, Callable[[], object]] = {
-        "dataset.name": lambda: _check_splits(config, info),
+        "dataset.name": lambda: trial.splits(config, info),
         "dataset": lambda: jax.eval_shape(
             setup.create_augment(config, info), jax.random.key(0), image
         ),
@@ -236,26 +234,6 @@ def _check_parts(config: Config) -> None:
             mistakes.append(f"{where}: {error}")
     if mistakes:
         raise ConfigError("\n".join(mistakes))
-
-
-def _check_splits(config: Config, info: DatasetInfo) -> None:
-    """Refuses data without a split that is needed after training; of one's own it is read."""
-    from rbjax.training import setup
-
-    needed = {"train"} if config.task != "evaluate" else {"test"}
-    if config.task == "train":
-        needed.add("test")
-    if config.task != "evaluate" and config.score.max_steps:
-        needed.add(config.score.split)
-    if setup.other_test(config) is not None:
-        needed.discard("test")
-    for split in sorted(needed - set(info.num_examples)):
-        if setup.own_data(config) is None:
-            raise ValueError(
-                f"{info.name} has no split {split!r}, which task = {config.task!r} needs; it has "
-                f"{', '.join(list(info.num_examples)[:3])}"
-            )
-        setup.load(config, split)
 
 
 def _config_path(arguments: Sequence[str]) -> tuple[str, list[str]]:
@@ -292,23 +270,18 @@ def _load(file: str, variant: str) -> Config:
     return module.get_config(variant)
 
 
-def _open_up(config: Config, arguments: Sequence[str], workdir: str) -> None:
+def _open_up(config: Config, arguments: Sequence[str], run: Mapping[str, Any]) -> None:
     """Adds new attacks, and fields of makers outside that the config, command line or run names.
 
     Args:
         config: changed in place.
         arguments: what was typed.
-        workdir: the run directory where neither names one.
+        run: the config of the run that is evaluated; {} where none is.
 
     Raises:
         ValueError: if there is no such maker.
     """
     typed = dict(_typed(arguments))
-    run: Any = {}
-    if typed.get("task", config.get("task")) == "evaluate":
-        options = [a.partition("=")[2] for a in arguments if a.lstrip("-").startswith("workdir=")]
-        workdir = (options or [typed.get("workdir") or config.get("workdir") or workdir])[-1]
-        run = _config_of_run(workdir)
     for path, name in typed.items():
         group, _, rest = path.partition(".")
         label, _, field = rest.partition(".")
@@ -328,7 +301,7 @@ def _open_up(config: Config, arguments: Sequence[str], workdir: str) -> None:
                     raise ConfigError(f"{path}: {error}") from None
 
 
-def _keep_none(config: Config, arguments: Sequence[str]) -> None:
+def _keep_none(config: Config, arguments: Sequence[str], run: Mapping[str, Any]) -> None:
     """Puts back the text "none" that was typed, where it is what the option says or any text."""
     for path, value in _typed(arguments):
         *groups, key = path.split(".")
@@ -337,15 +310,27 @@ def _keep_none(config: Config, arguments: Sequence[str]) -> None:
         if value.lower() != "none" or schema_of is None:
             continue
         values = functools.reduce(lambda node, part: node[part], groups, config)
-        option = schema_of.options(values[schema_of.selector]).get(key)
+        maker = _at(run, ".".join([*groups, schema_of.selector])) or values[schema_of.selector]
+        option = schema_of.options(maker).get(key)
         if option is None or option.kind is not str or option.optional:
             continue
         if option.choices is None or "none" in option.choices:
             values[key] = value
 
 
-def _config_of_run(workdir: str) -> dict[str, Any]:
-    """Returns the config of a run directory, {} where there is none: that is said later."""
+def _run_to_evaluate(config: Config, arguments: Sequence[str], default: str) -> dict[str, Any]:
+    """Returns the config of the run to evaluate, {} where there is none: that is said later.
+
+    Args:
+        config: as in its file.
+        arguments: what was typed.
+        default: the run directory where neither names one.
+    """
+    typed = dict(_typed(arguments))
+    if typed.get("task", config.get("task")) != "evaluate":
+        return {}
+    options = [a.partition("=")[2] for a in arguments if a.lstrip("-").startswith("workdir=")]
+    workdir = (options or [typed.get("workdir") or config.get("workdir") or default])[-1]
     try:
         return json.loads((Path(workdir) / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -183,7 +183,7 @@ def options_of(maker: Callable[..., Any]) -> dict[str, Option]:
         if not variadic and not fixed and parameter.kind is not parameter.POSITIONAL_ONLY:
             required = parameter.default is parameter.empty
             default = None if required else parameter.default
-            read = _read(hints.get(name, Any), default)
+            read: dict[str, Any] = _read(hints.get(name, Any), default)
             if not _is_of(read, default):  # such as a dtype whose annotation allows a str
                 read = {"kind": object}
             read |= {"meaning": meanings.get(name, ""), "required": required}

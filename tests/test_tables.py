@@ -281,6 +281,37 @@ def test_a_library_call_takes_the_thing_itself():
             create(change, toy=3)
 
 
+def test_a_library_call_takes_a_maker_and_its_options():
+    image, key = jnp.full((8, 8, 1), 0.5), jax.random.key(0)
+    assert attacks.create(toy_attack, toy=5) == toy_attack(toy=5)
+    assert attacks.create(toy_attack()) == toy_attack()
+    assert isinstance(methods.create(toy_method, toy=5), methods.Method)
+    logits, labels = jnp.ones((2, 3)), jnp.zeros(2, jnp.int32)
+    assert losses.create(toy_loss, toy=5)(logits, labels).tolist() == [5, 5]
+    assert losses.create(toy_loss)(logits, labels).tolist() == [3, 3]
+    assert perturbations.create(toy_perturbation, toy=0.25)(key, image).max() == 0.75
+    shape: dict[str, Any] = {"num_classes": 2, "image_shape": (8, 8, 1), "mean": (0,), "std": (1,)}
+    assert models.create(ToyModel, toy=2, **shape).init(key, image[None])
+
+
+class ListModel(ToyModel):
+    """A model of tests that cannot be hashed."""
+
+    sizes: Any = ()
+
+
+def test_a_library_call_refuses_what_is_no_thing_of_its_kind():
+    for create in (attacks.create, methods.create, losses.create, perturbations.create):
+        with pytest.raises(ValueError, match="5 is an int; it must be"):
+            create(5)
+    with pytest.raises(ValueError, match=r"'toy_loss' makes a function; it must make .*Method"):
+        methods.create(toy_loss)
+    with pytest.raises(ValueError, match=r"'ListModel' has a field that cannot be hashed.*tuple"):
+        models.create(
+            ListModel(2, sizes=[3]), num_classes=2, image_shape=(8, 8, 1), mean=(0,), std=(1,)
+        )
+
+
 @pytest.mark.parametrize("name", attacks.ATTACKS)
 def test_every_attack_is_made_by_name(name):
     options = {"epsilon": 0.1} if "epsilon" in attacks.ATTACKS.options(name) else {}

@@ -40,6 +40,7 @@ def of_run(
     """
     run = _unstamped(run)
     typed, defaults = set(typed), default().to_dict()
+    given = {key: _without_absent(value, defaults.get(key, {})) for key, value in given.items()}
     theirs, ours, usual = (dict(_flat(config)) for config in (run, given, defaults))
     merged = {key: dict(value) if isinstance(value, dict) else value for key, value in run.items()}
     free = [name for name in (*TOP, *GROUPS, "attacks") if not _is_of_the_run(name)]
@@ -61,6 +62,13 @@ def of_run(
     if mistakes:
         raise ConfigError("\n".join(mistakes))
     return merged
+
+
+def _without_absent(value: Any, usual: Any) -> Any:
+    """Returns a group without absent fields that only a maker outside has; a field as it is."""
+    if not isinstance(value, Mapping):
+        return value
+    return {key: entry for key, entry in value.items() if entry is not None or key in usual}
 
 
 def stored(run: Mapping[str, Any]) -> Config:

@@ -87,11 +87,10 @@ def create(
         values = dict(options)
     try:
         hash((name, *values.values()))
-    except TypeError as error:
+    except TypeError:
         title = name if isinstance(name, str) else getattr(name, "__name__", type(name).__name__)
         raise ValueError(
-            f"model {title!r} has a field that cannot be hashed, such as a list: {error}; make it "
-            "a tuple"
+            f"model {title!r} has a field that cannot be hashed, such as a list; make it a tuple"
         ) from None
     _check(num_classes, image_shape, mean, std, dtype)
     height, width, channels = (int(size) for size in image_shape)

@@ -19,6 +19,28 @@ from rbjax.training.step import Recipe, make_train_step
 _STEP = jax.ShapeDtypeStruct((), jnp.int32)
 
 
+def splits(config: Config, info: DatasetInfo) -> None:
+    """Refuses data without a split that is needed after training; of one's own it is read.
+
+    Raises:
+        ValueError: naming the split.
+    """
+    needed = {"train"} if config.task != "evaluate" else {"test"}
+    if config.task == "train":
+        needed.add("test")
+    if config.task != "evaluate" and config.score.max_steps:
+        needed.add(config.score.split)
+    if setup.other_test(config) is not None:
+        needed.discard("test")
+    for split in sorted(needed - set(info.num_examples)):
+        if setup.own_data(config) is None:
+            raise ValueError(
+                f"{info.name} has no split {split!r}, which task = {config.task!r} needs; it has "
+                f"{', '.join(list(info.num_examples)[:3])}"
+            )
+        setup.load(config, split)
+
+
 def loss(config: Config, info: DatasetInfo) -> None:
     """Refuses a training loss that is none.
 
