@@ -301,11 +301,12 @@ class ListModel(ToyModel):
 
 
 def test_a_library_call_refuses_what_is_no_thing_of_its_kind():
-    for create in (attacks.create, methods.create, losses.create, perturbations.create):
+    calls: list[Any] = [attacks.create, methods.create, losses.create, perturbations.create]
+    for create in calls:
         with pytest.raises(ValueError, match="5 is an int; it must be"):
             create(5)
     with pytest.raises(ValueError, match=r"'toy_loss' makes a function; it must make .*Method"):
-        methods.create(toy_loss)
+        calls[1](toy_loss)
     with pytest.raises(ValueError, match=r"'ListModel' has a field that cannot be hashed.*tuple"):
         models.create(
             ListModel(2, sizes=[3]), num_classes=2, image_shape=(8, 8, 1), mean=(0,), std=(1,)
