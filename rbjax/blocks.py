@@ -163,8 +163,6 @@ def check_examples(
         ValueError: for wrong shapes or values.
     """
     images = np.asarray(images) if isinstance(images, jax.Array | list) else images
-    labels = np.asarray(labels)
-    ids = np.arange(len(labels)) if example_ids is None else np.asarray(example_ids)
     if key is not None:
         prng.check(key)
     is_in_memory = isinstance(images, np.ndarray) and not isinstance(images, np.memmap)
@@ -175,9 +173,10 @@ def check_examples(
     num_classes = count_classes(jax.ShapeDtypeStruct((1, *images.shape[1:]), np.float32))
     if num_classes < 2:
         raise ValueError("logits_fn has one class; there must be at least two")
-    check_labels(labels, num_examples=num_images, num_classes=num_classes)
-    check_labels(ids, num_examples=num_images, num_classes=ANY_NUMBER, field="example_ids")
-    return Examples(images, labels.astype(np.int32), ids.astype(np.int32), num_classes)
+    labels = check_labels(np.asarray(labels), num_examples=num_images, num_classes=num_classes)
+    ids = np.arange(num_images) if example_ids is None else np.asarray(example_ids)
+    ids = check_labels(ids, num_examples=num_images, num_classes=ANY_NUMBER, field="example_ids")
+    return Examples(images, labels, ids, num_classes)
 
 
 class Block(NamedTuple):

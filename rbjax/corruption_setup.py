@@ -245,7 +245,7 @@ def _read_archives(
     for name in plan.names:
         configs = _archive_configs(str(plan.archive), name, plan.severities[name])
         sets = (data.load(config, "test", data_dir=data_dir) for config in configs)
-        corrupted[name] = np.stack([count(dataset) for dataset in sets])
+        corrupted[name] = metrics.stack_confusions([count(dataset) for dataset in sets])
         finished(name, corrupted[name])
     return Results(count(test), corrupted, {})
 

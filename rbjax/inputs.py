@@ -22,6 +22,9 @@ UNIT_INTERVAL = np.arange(256, dtype=np.float32) / np.float32(255)
 ANY_NUMBER = 2**31
 """One more than the largest class or id there can be."""
 
+NO_CLASS = -1
+"""The prediction where a model's answer is none: no label is equal to it."""
+
 RANGE_TOLERANCE = 1e-6
 """How far outside [0, 1] an image may lie by rounding alone."""
 
@@ -103,32 +106,51 @@ def check_images(value: Any, *, field: str = "images") -> None:
         )
 
 
-def check_labels(value: Any, *, num_examples: int, num_classes: int, field: str = "labels") -> None:
-    """Checks class numbers: one integer per example, below `num_classes` where values are known.
+def check_labels(
+    value: Any, *, num_examples: int, num_classes: int, field: str = "labels", lowest: int = 0
+) -> Any:
+    """Returns class numbers as int32, read by every place that takes labels or predictions.
+
+    Known ones outside [0, num_classes) are refused. Traced ones become num_classes, which no class
+    is: the losses make NaN of it.
 
     Args:
-        value: (num_examples,) integers.
+        value: (num_examples,) integers of any width.
         num_examples: B.
         num_classes: K.
         field: what the message calls them.
+        lowest: the least number allowed; predictions may be `NO_CLASS`.
+
+    Returns:
+        (num_examples,) int32, of JAX if `value` is, else of NumPy.
 
     Raises:
-        ValueError: for another shape or dtype, or a label outside [0, num_classes).
+        ValueError: for another shape or dtype, or a known number out of range.
     """
-    shape, dtype = np.shape(value), value.dtype
-    if shape != (num_examples,):
-        raise ValueError(f"{field} has shape {shape}; it must be ({num_examples},), one per image")
-    if not jnp.issubdtype(dtype, jnp.integer):
-        raise ValueError(f"{field} has dtype {dtype}; it must hold whole numbers")
-    if not is_known(value) or num_examples == 0:
-        return
-    values = np.asarray(value)
-    low, high = int(values.min()), int(values.max())
-    if low < 0 or high >= num_classes:
-        wrong = low if low < 0 else high
+    value = value if isinstance(value, jax.Array) else np.asarray(value)
+    if value.shape != (num_examples,):
+        is_one_hot = value.ndim == 2 and value.shape[1] in (1, num_classes)
+        axis = "[:, 0]" if value.shape[-1:] == (1,) else ".argmax(axis=-1)"
         raise ValueError(
-            f"{field} holds {wrong}; allowed: 0 to {num_classes - 1}, the model's classes"
+            f"{field} has shape {value.shape}; it must be ({num_examples},), one per image"
+            f"{f': {field}{axis}' if is_one_hot else ''}"
         )
+    if not jnp.issubdtype(value.dtype, jnp.integer):
+        raise ValueError(
+            f"{field} has dtype {value.dtype}; it must hold whole numbers, of an integer dtype"
+        )
+    # Narrow integers do not hold the number that they are compared with.
+    wide = value.astype(np.int32) if value.dtype.itemsize < 4 else value
+    highest = min(num_classes - 1, int(jnp.iinfo(wide.dtype).max))
+    least = max(lowest, int(jnp.iinfo(wide.dtype).min))
+    if not is_known(wide):
+        is_outside = (wide < least) | (wide > highest)
+        return jnp.where(is_outside, min(num_classes, ANY_NUMBER - 1), wide).astype(jnp.int32)
+    values = np.asarray(wide)
+    wrong = values[(values < least) | (values > highest)]
+    if wrong.size:
+        raise ValueError(f"{field} holds {wrong[0]}; allowed: {lowest} to {num_classes - 1}")
+    return wide.astype(np.int32)
 
 
 def check_integer(field: str, value: Any, *, low: int, high: int | None = None) -> int:

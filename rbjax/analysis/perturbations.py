@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from rbjax import atomic
 from rbjax.attacks import apply_universal
+from rbjax.inputs import check_labels
 
 _PER_ROW = 10
 """Perturbations beside each other."""
@@ -118,10 +119,12 @@ def _columns(
     if delta.ndim == 3:
         return [_Column(group, group, delta, images[0], alone=True)]
     columns = []
+    if labels is not None:
+        labels = check_labels(np.asarray(labels), num_examples=len(images), num_classes=len(delta))
     for number, one in enumerate(delta[:_MOST]):
         row = number % len(images)
         if labels is not None:
-            own = np.flatnonzero(np.asarray(labels) == number)
+            own = np.flatnonzero(labels == number)
             row = int(own[0]) if len(own) else 0
         name = str(number) if class_names is None else str(class_names[number])
         columns.append(_Column(group, name, one, images[row], alone=False))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rbjax import rpr
+from rbjax.inputs import check_labels
 from rbjax.metrics import wilson_interval
 
 _NUM_RESAMPLES = 1999
@@ -39,6 +40,7 @@ def summarize(
         against the rest with p-values (None where there is one class only).
     """
     repetitions = first_failure.reshape(len(first_failure), -1)
+    labels = check_labels(labels, num_examples=len(repetitions), num_classes=num_classes)
     chosen = np.ones(len(labels), bool) if counted is None else counted
     ratio = rpr.robust_ratio(
         repetitions[:, 0], max_steps, labels, num_classes=num_classes, counted=counted

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -152,8 +152,7 @@ class CompiledAttack:
         Raises:
             ValueError: for wrong shapes, and for wrong values where they are known.
         """
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
-        targets = None if targets is None else jnp.asarray(targets)
+        images = jnp.asarray(images)
         model = as_classifier(logits_fn)
         is_traced = is_tracing(model, key, images, labels, targets, epsilon, step_size)
         check_images(images)
@@ -162,10 +161,9 @@ class CompiledAttack:
                 "images has dtype uint8; an attack needs floating images: images / 255"
             )
         num_classes = ANY_NUMBER if is_traced else model.count_classes(images)
-        check_labels(labels, num_examples=len(images), num_classes=num_classes)
-        if targets is not None:
-            counts = {"num_examples": len(images), "num_classes": num_classes}
-            check_labels(targets, **counts, field="targets")
+        counts: Any = {"num_examples": len(images), "num_classes": num_classes}
+        labels = check_labels(labels, **counts)
+        targets = None if targets is None else check_labels(targets, **counts, field="targets")
         if step_size is not None and not self.plan.takes_step_size:
             raise ValueError(f"step_size is {step_size}; this attack chooses its steps itself")
         norm, shape = self.plan.norm, images.shape[:1]
@@ -193,6 +191,9 @@ def run(
     # Nothing of an attack is differentiated by its caller (adversarial training).
     images = jax.lax.stop_gradient(images)
     asked, wide = model.asked_about(images), images.astype(jnp.float32)
+    counts: Any = {"num_examples": len(images), "num_classes": asked.num_classes}
+    labels = check_labels(labels, **counts)  # in the caller's program, these may be any numbers
+    targets = None if targets is None else check_labels(targets, **counts, field="targets")
     objective = plan.objective(asked, keys, wide, labels, targets)
     problem = Problem(asked, keys, wide, labels, targets, epsilon, step_size, objective)
     moved = plan.search(problem)

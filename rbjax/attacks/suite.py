@@ -365,10 +365,13 @@ def _jobs(
             )
         aimed = None
         if label in targets:
-            aimed = np.asarray(targets[label])
-            field = f"targets[{label!r}]"
-            check_labels(aimed, num_examples=len(labels), num_classes=num_classes, field=field)
-            rows, aimed = rows & (aimed != labels), aimed.astype(np.int32)
+            aimed = check_labels(
+                np.asarray(targets[label]),
+                num_examples=len(labels),
+                num_classes=num_classes,
+                field=f"targets[{label!r}]",
+            )
+            rows = rows & (aimed != labels)
         if not rows.any():
             raise ValueError(f"attacks[{label!r}] has no image to attack; count at least one")
         jobs[label] = _Job(entry, np.flatnonzero(rows), aimed)

@@ -71,14 +71,13 @@ class TransferAttack:
         Raises:
             ValueError: for wrong shapes and values, and for models of other numbers of classes.
         """
-        images, labels, model = jnp.asarray(images), jnp.asarray(labels), as_classifier(logits_fn)
+        images, model = jnp.asarray(images), as_classifier(logits_fn)
         options = {"targets": targets, "epsilon": epsilon, "step_size": step_size}
         crafted = self.attack(self.source, key, images, labels, **options)
         if not is_tracing():
             has, needs = self.source.count_classes(images), model.count_classes(images)
             if has != needs:
                 raise ValueError(f"source has {has} classes; it must have the model's, {needs}")
-        targets = None if targets is None else jnp.asarray(targets)
         keys = prng.broadcast(key, images.shape[0])
         arguments = (crafted.images, keys, images, labels, targets)
         if is_tracing(model, *arguments):

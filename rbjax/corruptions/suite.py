@@ -23,7 +23,7 @@ from rbjax.classifier import Classifier, Model, as_classifier, classify
 from rbjax.corruptions import table
 from rbjax.inputs import to_float
 from rbjax.journal import Journal
-from rbjax.metrics import confusion_matrix
+from rbjax.metrics import confusion_matrix, stack_confusions
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key, Perturbation
 
@@ -51,7 +51,7 @@ class CorruptionResult:
             name: "clean", or a corruption.
 
         Returns:
-            (K, K); of a corruption (S, K, K).
+            (K, K); of a corruption (S, K, K); as `metrics.confusion_matrix` counts.
 
         Raises:
             ValueError: for an unknown name.
@@ -59,10 +59,11 @@ class CorruptionResult:
         known = {CLEAN: self.clean, **self.predictions}
         predictions = lookup(known, name, what="corruption")
         matrices = [
-            np.asarray(confusion_matrix(self.labels, row, self.num_classes))
+            confusion_matrix(self.labels, row, self.num_classes)
             for row in np.atleast_2d(predictions)
         ]
-        return matrices[0] if name == CLEAN else np.stack(matrices)
+        stacked = stack_confusions(matrices)
+        return stacked[0] if name == CLEAN else stacked
 
 
 def run_corruptions(

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from rbjax.data.order import priorities
+from rbjax.inputs import ANY_NUMBER, check_labels
 from rbjax.options import Count, Range, Share, checked, validate
 from rbjax.tables import Table
 
@@ -276,6 +277,7 @@ def select(
         ValueError: if a class has fewer examples than asked for, or the seed is negative.
     """
     class_counts = np.asarray(class_counts, np.int64)
+    labels = check_labels(labels, num_examples=len(example_ids), num_classes=ANY_NUMBER)
     _check_available(class_counts, np.bincount(labels, minlength=len(class_counts)))
     order = np.argsort(priorities(example_ids, seed=seed, name=name), kind="stable")
     picked = [order[labels[order] == label][:count] for label, count in enumerate(class_counts)]

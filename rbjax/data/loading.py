@@ -14,6 +14,7 @@ from rbjax.data import images as image_arrays
 from rbjax.data.datasets import DatasetInfo, info, with_bands
 from rbjax.data.digits import load_digits
 from rbjax.data.imbalance import select
+from rbjax.inputs import check_labels
 from rbjax.tables import lookup
 
 Profile = Callable[[np.ndarray], np.ndarray]
@@ -35,6 +36,10 @@ class Dataset:
     example_ids: np.ndarray
     """(N,) int32, ascending: the rank in the split by digest of label and pixels, or, if the images
     are not in memory, the number of the record."""
+
+    def __post_init__(self) -> None:
+        num_examples, num_classes = len(self.labels), self.info.num_classes
+        check_labels(self.labels, num_examples=num_examples, num_classes=num_classes)
 
     @property
     def num_examples(self) -> int:
@@ -276,6 +281,8 @@ def _check(dataset_info: DatasetInfo, split: str, images: Any, labels: np.ndarra
         )
     if labels.shape != images.shape[:1]:
         raise ValueError(f"{where}: labels are {labels.shape} for {len(images)} images")
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"{where}: labels are {labels.dtype}; must be whole numbers, as int32")
     if len(labels) and not 0 <= labels.min() <= labels.max() < dataset_info.num_classes:
         raise ValueError(
             f"{where}: labels are in {labels.min()}..{labels.max()}; "

@@ -7,6 +7,8 @@ import zlib
 
 import numpy as np
 
+from rbjax.inputs import ANY_NUMBER, check_labels
+
 
 def example_ids(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Returns each example's rank in its split by SHA-256 of label and pixels.
@@ -21,6 +23,7 @@ def example_ids(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     Returns:
         (N,) int32, a permutation of 0 to N - 1.
     """
+    labels = check_labels(labels, num_examples=len(images), num_classes=ANY_NUMBER)
     little_endian = labels.astype("<i4")
     digests = b"".join(
         hashlib.sha256(label.tobytes() + image.tobytes()).digest()

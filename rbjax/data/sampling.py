@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from rbjax.data.order import epoch_order, priorities
-from rbjax.inputs import check_integer
+from rbjax.inputs import ANY_NUMBER, check_integer, check_labels
 from rbjax.options import Share, checked
 from rbjax.tables import Table
 
@@ -239,6 +239,7 @@ def _drawn(
 
 def _rows_of_classes(labels: np.ndarray) -> list[np.ndarray]:
     """The rows of each class that has any, in the order of the rows."""
+    labels = check_labels(labels, num_examples=np.size(labels), num_classes=ANY_NUMBER)
     order = np.argsort(labels, kind="stable").astype(np.int32)
     return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
 

@@ -9,7 +9,31 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from rbjax.inputs import check_labels, is_known
 from rbjax.typing import Array, LossFn
+
+
+def prepare(logits: Array, labels: Array, *, field: str = "labels") -> tuple[Array, Array]:
+    """Returns what a loss is computed of: logits in float32 and labels in int32.
+
+    Args:
+        logits: (B, K) of any float dtype.
+        labels: (B,) integers in [0, K). Known ones outside are refused; a traced one makes its
+            row of logits NaN, and the gradient there.
+        field: what the message calls the labels.
+
+    Raises:
+        ValueError: for other shapes, labels that are no integers, or known ones outside [0, K).
+    """
+    if logits.ndim != 2:
+        raise ValueError(f"logits has shape {logits.shape}; it must be (batch, classes)")
+    num_examples, num_classes = logits.shape
+    labels = check_labels(labels, num_examples=num_examples, num_classes=num_classes, field=field)
+    logits, labels = logits.astype(jnp.float32), jnp.asarray(labels)
+    if is_known(labels):
+        return logits, labels
+    # A product: what `where` chose would have no gradient.
+    return logits * jnp.where(labels < num_classes, 1.0, jnp.nan)[:, None], labels
 
 
 def cross_entropy(logits: Array, labels: Array) -> Array:
@@ -19,7 +43,7 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
 
     Args:
         logits: (B, K) of any float dtype; computed in float32.
-        labels: (B,) integers in [0, K); another gives NaN.
+        labels: (B,) integers in [0, K), as for every loss of labels; see `prepare`.
 
     Returns:
         (B,) float32, at least 0.
@@ -27,8 +51,8 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
     Source: Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", 2017,
     arXiv:1706.06083, equation 2.1.
     """
-    chex.assert_rank([logits, labels], [2, 1])
-    log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32))
+    logits, labels = prepare(logits, labels)
+    log_probabilities = jax.nn.log_softmax(logits)
     return -jnp.take_along_axis(log_probabilities, labels[:, None], axis=1, mode="fill")[:, 0]
 
 
@@ -48,8 +72,7 @@ def margin(logits: Array, labels: Array) -> Array:
     Source: Carlini and Wagner, "Towards Evaluating the Robustness of Neural Networks", 2016,
     arXiv:1608.04644, section V-A, f_6 without its clamp.
     """
-    chex.assert_rank([logits, labels], [2, 1])
-    logits = logits.astype(jnp.float32)
+    logits, labels = prepare(logits, labels)
     is_label = jax.nn.one_hot(labels, logits.shape[1], dtype=bool)
     true = jnp.sum(jnp.where(is_label, logits, 0), axis=1)
     return jnp.max(jnp.where(is_label, -jnp.inf, logits), axis=1) - true
@@ -93,7 +116,7 @@ def dlr(logits: Array, labels: Array) -> Array:
     Source: Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of
     diverse parameter-free attacks", 2020, arXiv:2003.01690, equation 6.
     """
-    chex.assert_rank([logits, labels], [2, 1])
+    logits, labels = prepare(logits, labels)
     if logits.shape[1] < 3:
         raise ValueError(
             f"loss 'dlr' divides by the third largest logit and there are {logits.shape[1]} "
@@ -119,8 +142,8 @@ def targeted_dlr(logits: Array, labels: Array, targets: Array) -> Array:
 
     Source: Croce and Hein 2020, arXiv:2003.01690, equation 7.
     """
-    chex.assert_rank([logits, labels, targets], [2, 1, 1])
-    logits = logits.astype(jnp.float32)
+    logits, labels = prepare(logits, labels)
+    logits, targets = prepare(logits, targets, field="targets")
     rows = jnp.arange(logits.shape[0])
     difference = logits[rows, targets] - logits[rows, labels]
     if logits.shape[1] < 4:

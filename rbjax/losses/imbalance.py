@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rbjax.losses.adversarial import cross_entropy as softmax_cross_entropy
+from rbjax.losses.adversarial import prepare
 from rbjax.options import Share, checked
 from rbjax.typing import Array, LossFn
 
@@ -67,6 +68,7 @@ def class_balanced(class_counts: Counts, *, beta: Share = 0.9999) -> LossFn:
 
     def loss(logits: Array, labels: Array) -> Array:
         _check_classes(logits, len(weights))
+        logits, labels = prepare(logits, labels)
         return jnp.asarray(weights)[labels] * softmax_cross_entropy(logits, labels)
 
     return loss

@@ -5,6 +5,7 @@ from rbjax.metrics.classwise import (
     classwise,
     confusion_matrix,
     from_confusion,
+    stack_confusions,
     summarize,
 )
 from rbjax.metrics.corruption import (
@@ -27,6 +28,7 @@ __all__ = [
     "corruption_errors",
     "error_rates",
     "from_confusion",
+    "stack_confusions",
     "summarize",
     "wilson_interval",
 ]

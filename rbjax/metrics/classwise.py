@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from rbjax.inputs import is_known
+from rbjax.inputs import NO_CLASS, check_labels, is_known
 from rbjax.typing import Array
 
 
@@ -37,31 +39,37 @@ def confusion_matrix(
 
     Args:
         labels: (B,) integers in [0, K); inside jit, an example outside is not counted.
-        predictions: (B,) integers in [0, K), as labels.
+        predictions: (B,) integers in [0, K), as labels; or `NO_CLASS`, -1, as rbjax predicts where
+            a model's answer is NaN: wrong whatever the label.
         num_classes: K.
         mask: (B,) bool, False for examples that do not count; None counts all.
 
     Returns:
-        (K, K) int32, row = true class, column = predicted class.
+        (K, K) int32, row = true class, column = predicted class; (K, K + 1) if a prediction is
+        `NO_CLASS`, which the last column counts. Inside jit, where that is not known, always
+        (K, K): `classwise` counts it there.
 
     Raises:
-        ValueError: for a label or prediction outside [0, K) where its value is known.
+        ValueError: for labels or predictions that are not (B,) integers, or outside [0, K) where
+            their values are known.
     """
-    labels, predictions = jnp.asarray(labels), jnp.asarray(predictions)
-    chex.assert_equal_shape([labels, predictions])
-    counted = jnp.ones(labels.shape, bool) if mask is None else jnp.asarray(mask)
-    chex.assert_equal_shape([labels, counted])
-    for field, values in (("labels", labels), ("predictions", predictions)):
-        if is_known(values) and is_known(counted):
-            value = np.asarray(values)[np.asarray(counted)]
-            wrong = value[(value < 0) | (value >= num_classes)]
-            if wrong.size:
-                raise ValueError(f"{field} holds {wrong[0]}; allowed: 0 to {num_classes - 1}")
-    for values in (labels, predictions):
-        counted &= (values >= 0) & (values < num_classes)
-    cells = jnp.where(counted, labels * num_classes + predictions, num_classes**2)
-    counts = jnp.zeros(num_classes**2, jnp.int32).at[cells].add(1, mode="drop")
-    return counts.reshape(num_classes, num_classes)
+    counts = _counts(labels, predictions, num_classes, mask)
+    is_wide = is_known(counts) and np.asarray(counts[:, -1]).any()
+    return counts if is_wide else counts[:, :-1]
+
+
+def stack_confusions(matrices: Sequence[Array | np.ndarray]) -> np.ndarray:
+    """Returns confusion matrices as one array.
+
+    Args:
+        matrices: S of `confusion_matrix`, of one number of classes.
+
+    Returns:
+        (S, K, K), or (S, K, K + 1) if a matrix counts predictions of `NO_CLASS`.
+    """
+    width = max(matrix.shape[1] for matrix in matrices)
+    arrays = [np.asarray(matrix) for matrix in matrices]
+    return np.stack([np.pad(x, ((0, 0), (0, width - x.shape[1]))) for x in arrays])
 
 
 def classwise(
@@ -71,7 +79,7 @@ def classwise(
 
     Args:
         labels: (N,) integers in [0, K).
-        predictions: (N,) integers in [0, K).
+        predictions: (N,) integers in [0, K), or `NO_CLASS`, as for `confusion_matrix`.
         num_classes: K.
         mask: (N,) bool, False for examples that do not count.
 
@@ -79,26 +87,64 @@ def classwise(
         Counts int32 and ratios float32, (K,) each.
 
     Raises:
-        ValueError: for a label or prediction outside [0, K) where its value is known.
+        ValueError: as `confusion_matrix`.
     """
-    return from_confusion(confusion_matrix(labels, predictions, num_classes, mask))
+    return from_confusion(_counts(labels, predictions, num_classes, mask))
+
+
+def _counts(labels: Any, predictions: Any, num_classes: int, mask: ArrayLike | None) -> Array:
+    """Returns the counts (K, K + 1), the last column of predictions of no class."""
+    labels, predictions = (
+        x if isinstance(x, jax.Array) else np.asarray(x) for x in (labels, predictions)
+    )
+    num_examples = labels.shape[0] if labels.ndim else 1
+    if mask is not None:
+        mask = mask if isinstance(mask, jax.Array) else np.asarray(mask)
+        if mask.shape != (num_examples,) or mask.dtype != bool:
+            raise ValueError(
+                f"mask is {mask.dtype} of shape {mask.shape}; it must be bool ({num_examples},)"
+            )
+    numbers = []
+    for field, values, lowest in (("labels", labels, 0), ("predictions", predictions, NO_CLASS)):
+        if mask is not None and values.shape == mask.shape:  # any number may fill up a batch
+            where = jnp.where if isinstance(values, jax.Array) or not is_known(mask) else np.where
+            values = where(mask, values, np.zeros((), values.dtype))
+        numbers.append(
+            check_labels(
+                values,
+                num_examples=num_examples,
+                num_classes=num_classes,
+                field=field,
+                lowest=lowest,
+            )
+        )
+    rows, columns = map(jnp.asarray, numbers)
+    is_counted = (rows < num_classes) & (columns < num_classes)
+    rows = jnp.where(is_counted if mask is None else is_counted & mask, rows, num_classes)
+    columns = jnp.where(columns == NO_CLASS, num_classes, columns)
+    counts = jnp.zeros((num_classes, num_classes + 1), jnp.int32)
+    return counts.at[rows, columns].add(1, mode="drop")
 
 
 def from_confusion(matrix: Array | np.ndarray) -> ClasswiseMetrics:
     """Returns the metrics of each class.
 
     Args:
-        matrix: (K, K) counts, row = true class, column = predicted class.
+        matrix: (K, K) counts, row = true class, column = predicted class; or (K, K + 1), the last
+            column of predictions of no class.
 
     Returns:
         (K,) arrays of the matrix's own kind: float64 ratios from numpy, float32 from JAX.
     """
     chex.assert_rank(matrix, 2)
-    xp = matrix.__array_namespace__()
-    count, predicted, correct = matrix.sum(axis=1), matrix.sum(axis=0), matrix.diagonal()
+    xp, is_of_jax = matrix.__array_namespace__(), isinstance(matrix, jax.Array)
+    whole, real = (jnp.int32, jnp.float32) if is_of_jax else (np.int64, np.float64)
+    count = matrix.sum(axis=1, dtype=whole)
+    predicted = matrix.sum(axis=0, dtype=whole)[: len(matrix)]
+    correct = matrix.diagonal()
 
     def ratio(numerator: Any, denominator: Any) -> Any:
-        return numerator / xp.where(denominator == 0, 1, denominator)
+        return numerator.astype(real) / xp.where(denominator == 0, 1, denominator).astype(real)
 
     return ClasswiseMetrics(
         count=count,
@@ -117,7 +163,7 @@ def summarize(matrix: Array | np.ndarray) -> dict[str, float]:
     and count as 0 in the macro F1, as in scikit-learn with `labels=range(K)`.
 
     Args:
-        matrix: (K, K) counts, row = true class, column = predicted class.
+        matrix: (K, K) or (K, K + 1) counts, as for `from_confusion`.
 
     Returns:
         `accuracy`; `balanced_accuracy`, the mean recall; `macro_f1`, the mean F1; `weighted_f1`,

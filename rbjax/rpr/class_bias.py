@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rbjax.inputs import check_integer
+from rbjax.inputs import check_integer, check_labels
 from rbjax.rpr.estimators import count_draws, log_failure_probability
 from rbjax.rpr.survival import survival_curve
 
@@ -81,7 +81,8 @@ def class_bias(
     """
     check_integer("num_resamples", num_resamples, low=1)
     check_integer("seed", seed, low=0)
-    first_failure, labels = np.asarray(first_failure), np.asarray(labels)
+    first_failure = np.asarray(first_failure)
+    labels = check_labels(labels, num_examples=len(first_failure), num_classes=num_classes)
     log_failure = log_failure_probability(*count_draws(first_failure, max_steps))
     once = first_failure if first_failure.ndim == 1 else first_failure[:, 0]
     curves = survival_curve(once, max_steps, labels, num_classes=num_classes, counted=counted)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rbjax.inputs import check_real
+from rbjax.inputs import check_labels, check_real
 
 _NEAR = 1e-9
 """Nearer to the estimate than any end of an interval, for fewer than 10^8 images."""
@@ -130,9 +130,7 @@ def compare_classes(
     labels = np.asarray(labels)
     if labels.shape != first.shape:
         raise ValueError(f"labels have shape {labels.shape}; they must have {first.shape}")
-    wrong = labels[(labels < 0) | (labels >= num_classes)]
-    if wrong.size:
-        raise ValueError(f"labels holds {wrong[0]}; allowed: 0 to {num_classes - 1}")
+    labels = check_labels(labels, num_examples=labels.size, num_classes=num_classes)
     return [
         compare(first, second, counted=kept & (labels == label), confidence=confidence)
         for label in range(num_classes)

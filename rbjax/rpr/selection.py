@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rbjax.data.imbalance import select
-from rbjax.inputs import check_integer
+from rbjax.inputs import ANY_NUMBER, check_integer, check_labels
 
 
 class Subset(NamedTuple):
@@ -115,9 +115,5 @@ def _checked(
         raise ValueError(
             f"labels and example_ids have shapes {labels.shape} and {ids.shape}; both must be (N,)"
         )
-    for field, values, high in (("labels", labels, num_classes - 1), ("example_ids", ids, None)):
-        wrong = values[(values < 0) | (False if high is None else values > high)]
-        if wrong.size:
-            allowed = "at least 0" if high is None else f"0 to {high}"
-            raise ValueError(f"{field} holds {wrong[0]}; allowed: {allowed}")
-    return labels, ids
+    ids = check_labels(ids, num_examples=ids.size, num_classes=ANY_NUMBER, field="example_ids")
+    return check_labels(labels, num_examples=ids.size, num_classes=num_classes), ids

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rbjax.inputs import check_integer, check_real
+from rbjax.inputs import check_integer, check_labels, check_real
 from rbjax.metrics.intervals import clopper_pearson_interval
 
 
@@ -247,14 +247,11 @@ def _counted(
             f"first_failure, labels and counted have shapes {first_failure.shape}, {labels.shape} "
             f"and {counted.shape}; all must be (N,)"
         )
-    for field, values, low, high in (
-        ("first_failure", first_failure, 1, max_steps + 1),
-        ("labels", labels, 0, num_classes - 1),
-    ):
-        wrong = values[(values < low) | (values > high)]
-        if wrong.size:
-            raise ValueError(f"{field} holds {wrong[0]}; allowed: {low} to {high}")
-    return first_failure[counted], labels[counted]
+    wrong = first_failure[(first_failure < 1) | (first_failure > max_steps + 1)]
+    if wrong.size:
+        raise ValueError(f"first_failure holds {wrong[0]}; allowed: 1 to {max_steps + 1}")
+    numbers = check_labels(labels, num_examples=labels.size, num_classes=num_classes)
+    return first_failure[counted], numbers[counted]
 
 
 def _share(part: Any, whole: Any) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from rbjax import prng
 from rbjax.blocks import Block, Blocks, Placement, block_size, check_examples
 from rbjax.classifier import Classifier, Model, as_classifier
-from rbjax.inputs import to_float
+from rbjax.inputs import check_labels, to_float
 from rbjax.programs import Compiled
 from rbjax.typing import Array, Key
 
@@ -41,9 +41,14 @@ def apply_classwise(
         deltas: (K, H, W, C), in pixel units.
 
     Returns:
-        float32 images in [0, 1].
+        float32 images in [0, 1]; NaN where a traced label is no class.
+
+    Raises:
+        ValueError: for labels that are not (B,) integers, or known ones outside [0, K).
     """
-    return apply_universal(images, jnp.asarray(deltas)[jnp.asarray(labels)])
+    deltas = jnp.asarray(deltas)
+    labels = check_labels(labels, num_examples=len(images), num_classes=len(deltas))
+    return apply_universal(images, deltas.at[labels].get(mode="fill"))
 
 
 class UniversalEvaluation(NamedTuple):

@@ -299,8 +299,10 @@ def _check(
         check_size("step_size", ascent.step_size, ascent.norm)
     if targets is None:
         return _Data(examples, examples.labels, False)
-    classes, num_examples = np.asarray(targets), len(examples.labels)
-    check_labels(
-        classes, num_examples=num_examples, num_classes=examples.num_classes, field="targets"
+    classes = check_labels(
+        np.asarray(targets),
+        num_examples=len(examples.labels),
+        num_classes=examples.num_classes,
+        field="targets",
     )
-    return _Data(examples, classes.astype(np.int32), True)
+    return _Data(examples, classes, True)

@@ -29,6 +29,7 @@ import optax
 
 from rbjax import atomic, cpab
 from rbjax.data import order
+from rbjax.inputs import check_labels
 from rbjax.typing import Array
 
 _BATCH = 100
@@ -124,6 +125,7 @@ def learn(
     Raises:
         ValueError: if a class has fewer than two examples.
     """
+    labels = check_labels(labels, num_examples=len(images), num_classes=num_classes)
     rows = [pairs(labels, example_ids, label, settings) for label in range(num_classes)]
     sources, targets = (images[np.concatenate(rows)[:, side]] for side in (0, 1))
     thetas = align(sources, targets, settings).astype(np.float64)

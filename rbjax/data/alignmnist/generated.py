@@ -21,7 +21,7 @@ import numpy as np
 from rbjax import atomic, cpab, prng
 from rbjax.data import order
 from rbjax.data.alignmnist import alignment
-from rbjax.inputs import check_real
+from rbjax.inputs import check_labels, check_real
 from rbjax.typing import Array, Key
 
 _BATCH = 1000
@@ -69,6 +69,7 @@ def deform(
         ValueError: if the scale is negative or not finite.
     """
     scale = check_real("scale", recipe.scale)
+    labels = check_labels(labels, num_examples=len(images), num_classes=len(covariances))
     factors = np.stack([scale * cpab.factor(each) for each in covariances])
     base = jax.random.key(recipe.seed)
     size = min(_BATCH, len(images))
