@@ -211,7 +211,7 @@ def _check_parts(config: Config) -> None:
         "dataset": lambda: jax.eval_shape(
             setup.create_augment(config, info), jax.random.key(0), image
         ),
-        "model": lambda: setup.create_model(config, info),
+        "model": lambda: trial.model(config, info),
         "method": lambda: methods.check_mixup(
             methods.create(config.method.name, **setup.options(config, "method")),
             config.method.name,

@@ -7,6 +7,8 @@ which they are not inside `jit`.
 from __future__ import annotations
 
 import math
+import os
+import sys
 from typing import Any
 
 import jax
@@ -14,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from rbjax.errors import spelled
 from rbjax.typing import Array
 
 # x / 255, correctly rounded; XLA turns a division by a constant into a product, which is not.
@@ -154,16 +157,38 @@ def check_labels(
 
 
 def check_integer(field: str, value: Any, *, low: int, high: int | None = None) -> int:
-    """Returns `value` as an int of at least `low`, and of at most `high` if there is one.
+    """Returns `value` as an int of at least `low` and at most `high`; None: what int32 holds.
 
     Raises:
         ValueError: if it is not a whole number, or out of range.
     """
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or value < low or (high is not None and value > high):
-        most = "" if high is None else f" and at most {high}"
-        raise ValueError(f"{field} is {value!r}; it must be a whole number of at least {low}{most}")
+    most = 2**31 - 1 if high is None else high  # what a compiled program holds
+    if not whole or not low <= value <= most:
+        named = f" and at most {most}" if high is not None or (whole and value > most) else ""
+        raise ValueError(
+            f"{field} is {spelled(value)}; it must be a whole number of at least {low}{named}"
+        )
     return int(value)
+
+
+def check_memory(field: str, value: Any, num_bytes: int) -> None:
+    """Refuses what makes arrays that this machine cannot hold.
+
+    Args:
+        field: what makes them.
+        value: what it is.
+        num_bytes: of the arrays.
+
+    Raises:
+        ValueError: if they are larger than the machine's memory.
+    """
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if num_bytes > memory:
+        raise ValueError(
+            f"{field} is {spelled(value)}; it makes arrays of {num_bytes / 2**30:,.0f} GiB, and "
+            f"this machine has {memory / 2**30:,.0f}"
+        )
 
 
 def check_real(field: str, value: Any, *, low: float = 0.0, high: float = math.inf) -> float:
@@ -174,8 +199,9 @@ def check_real(field: str, value: Any, *, low: float = 0.0, high: float = math.i
     """
     numeric = isinstance(value, int | float | np.number | np.ndarray | jax.Array)
     if isinstance(value, bool) or not numeric or np.ndim(value) != 0:
-        raise ValueError(f"{field} is {value!r}; it must be a number")
-    number = float(value)
+        raise ValueError(f"{field} is {spelled(value)}; it must be a number")
+    is_too_large = isinstance(value, int) and abs(value) > sys.float_info.max
+    number = math.inf if is_too_large else float(value)
     if not math.isfinite(number) or not low <= number <= high:
         bounds = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
         raise ValueError(f"{field} is {number!r}; it must be {bounds}")

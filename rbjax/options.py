@@ -27,14 +27,21 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from rbjax.errors import nearest
+from rbjax.errors import nearest, spelled
+
+MOST = 10**9
+"""The largest whole number where nothing else bounds it: twice as many still fit into int32."""
+MOST_ENTRIES = 1000
+"""Of a tuple."""
+_LARGEST, _SMALLEST = 3.4e38, 1.2e-38
+"""Of float32, in which smaller ones are 0 once they are in a compiled program."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Range:
     """What numbers an option may have, in `Annotated[float, Range(...)]`; of a tuple, each entry.
 
-    A number is finite in any case.
+    A number is finite and one that float32 holds in any case, a whole one at most `MOST`.
     """
 
     low: float | None = None
@@ -48,11 +55,13 @@ class Range:
     """The norm that a radius is measured in, where the maker has no option for it."""
 
 
-Epsilon = Annotated[float, Range(low=0.0, unit="pixels in [0, 1]")]
+PIXELS = "pixels in [0, 1]"
+"""The unit of a radius, whose range depends on the norm."""
+Epsilon = Annotated[float, Range(low=0.0, high=float(MOST), unit=PIXELS)]
 """Radius of a ball around an image; in l-inf at most 1."""
-StepSize = Annotated[float, Range(low=0.0, unit="pixels in [0, 1]")]
+StepSize = Annotated[float, Range(above=0.0, high=float(MOST), unit=PIXELS)]
 """Length of one step."""
-Count = Annotated[int, Range(low=1)]
+Count = Annotated[int, Range(low=1, high=MOST)]
 """How many there are of something that there has to be."""
 Norm = Literal["linf", "l2", "l1"]
 """The norm of a ball."""
@@ -86,14 +95,20 @@ class Option:
     is_open: bool = False
     """Whether a library call may give a function in its place."""
 
-    def bounds(self) -> str:
-        """Returns the range as words, "between 0 and 1"; "" where there is none."""
+    def bounds(self, number: int | float | None = None) -> str:
+        """Returns the range as words, "between 0 and 1"; "" where there is none.
+
+        Args:
+            number: one that is out of it; only where it exceeds that, `MOST` is named.
+        """
         low, high = self.low, self.high
+        if high == MOST and (number is None or not number > MOST or number == math.inf):
+            high = None
         if low is not None and high is not None:
-            return f"between {low:g} and {high:g}"
+            return f"between {low:.12g} and {high:.12g}"
         parts = [f"above {self.above:g}"] if self.above is not None else []
         parts += [f"at least {low:g}"] if low is not None else []
-        parts += [f"at most {high:g}"] if high is not None else []
+        parts += [f"at most {high:.12g}"] if high is not None else []
         parts += [f"below {self.below:g}"] if self.below is not None else []
         return " and ".join(parts)
 
@@ -113,15 +128,21 @@ class Option:
         if self.kind is object or (self.is_open and callable(value)):
             return value, ""
         if self.kind is tuple:
-            entries = tuple(map(_as_number, value)) if isinstance(value, list | tuple) else (None,)
-            return (entries, "") if all(map(self._contains, entries)) else (value, self._wanted())
+            if not isinstance(value, list | tuple):
+                return value, self._wanted()
+            if len(value) > MOST_ENTRIES:
+                return value, f"a tuple of at most {MOST_ENTRIES} numbers"
+            entries = tuple(map(_as_number, value))
+            wrong = [entry for entry in entries if not self._contains(entry)]
+            return (value, self._wanted(wrong[0])) if wrong else (entries, "")
         if self.kind in (int, float):
             number = _as_number(value)
             if number is None or not isinstance(number, int | self.kind):
                 return value, self._wanted()
             if self._contains(number):
                 return self.kind(number), ""
-            return (value if self.kind is int else float(number)), self._wanted(number)
+            is_held = self.kind is float and abs(number) <= _LARGEST
+            return (float(number) if is_held else value), self._wanted(number)
         # NumPy's bool is none of Python's, and NumPy is not imported here.
         is_bool = type(value).__module__ == "numpy" and type(value).__name__ in ("bool", "bool_")
         if type(value) is not self.kind and not (self.kind is bool and is_bool):
@@ -139,28 +160,42 @@ class Option:
         return f"allowed: {', '.join(names)}{nearest(str(value), names)}"
 
     def _contains(self, number: int | float | None) -> bool:
-        """Returns whether there is a number, finite and in the range."""
+        """Returns whether there is a number, one that a program holds and in the range."""
         return (
             number is not None
-            and (isinstance(number, int) or math.isfinite(number))
+            and self._is_held(number)
             and (self.low is None or number >= self.low)
             and (self.high is None or number <= self.high)
             and (self.above is None or number > self.above)
             and (self.below is None or number < self.below)
         )
 
+    def _is_held(self, number: int | float) -> bool:
+        """Returns whether a compiled program holds a number: int32, or float32 and not as 0."""
+        if self.kind is int:
+            return -(2**31) <= number < 2**31
+        return number == 0 or _SMALLEST <= abs(number) <= _LARGEST  # neither for NaN
+
     def _wanted(self, number: int | float | None = None) -> str:
         """Returns what a number, or a tuple of them, must be instead."""
-        bounds = self.bounds()
+        bounds = self.bounds(number)
+        if self.kind is int:
+            if bounds.startswith("between"):
+                bounds = f"at least {self.low} and at most {self.high}"
+            elif number is not None and self.high is None and not self._is_held(number):
+                bounds = f"{bounds} and at most {2**31 - 1}".removeprefix(" and ")
+            return f"a whole number{' of ' if bounds else ''}{bounds}"
+        if number is not None and not self._is_held(number):
+            if number - number != 0:  # infinite, or NaN
+                bounds = f"finite{' and ' if bounds else ''}{bounds}"
+            elif self.high is None or abs(number) <= self.high:
+                held = f"{_SMALLEST:g} to {_LARGEST:g} in size, as float32 has it"
+                bounds = f"{bounds}, and {held}".removeprefix(", and ")
+        if self.unit == PIXELS and number is not None and number > 1:
+            bounds += " (in l-inf between 0 and 1)"
         if self.kind is tuple:
             return f"a tuple of numbers{' ' if bounds else ''}{bounds}"
-        if self.kind is int:
-            if self.low is not None and self.high is not None:
-                bounds = f"at least {self.low:g} and at most {self.high:g}"
-            return f"a whole number{' of ' if bounds else ''}{bounds}"
-        if number is None:
-            return "a number"
-        return bounds if math.isfinite(number) else f"finite{' and ' if bounds else ''}{bounds}"
+        return "a number" if number is None else bounds
 
 
 def options_of(maker: Callable[..., Any]) -> dict[str, Option]:
@@ -213,10 +248,10 @@ def validate(options: Mapping[str, Option], values: Mapping[str, Any]) -> dict[s
         checked[name], mistake = option.check(value)
         if mistake:
             shown = checked[name] if isinstance(checked[name], float) else value
-            raise ValueError(f"{name} is {shown!r}; it must be {mistake}")
+            raise ValueError(f"{name} is {spelled(shown)}; it must be {mistake}")
         allowed = "" if option.choices is None else option.choice_of(value)
         if allowed:
-            raise ValueError(f"{name} {value!r} is unknown; {allowed}")
+            raise ValueError(f"{name} {spelled(value)} is unknown; {allowed}")
     return checked
 
 
@@ -358,7 +393,10 @@ def _as_number(value: Any) -> int | float | None:
     if isinstance(value, numbers.Integral):
         return int(value)
     if isinstance(value, numbers.Real):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:  # a fraction
+            return math.trunc(value)
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
         return _as_number(value.item())
     return None

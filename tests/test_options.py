@@ -58,7 +58,7 @@ def test_type_range_default_and_meaning_are_read():
     assert (read["epsilon"].kind, read["epsilon"].low, read["epsilon"].required) == (float, 0, True)
     assert read["epsilon"].unit == "pixels in [0, 1]"
     assert read["epsilon"].meaning == "radius of the ball, on one of two lines"
-    assert (read["step_size"].low, read["step_size"].optional) == (0.0, True)
+    assert (read["step_size"].above, read["step_size"].optional) == (0.0, True)
     assert (read["num_steps"].kind, read["num_steps"].default) == (int, 10)
     assert read["norm"].choices == ("linf", "l2", "l1")
     assert (read["loss"].choices, read["loss"].is_open) == (("dlr", "kl"), True)
@@ -98,7 +98,7 @@ def test_of_makers_that_others_wrote():
         ({"epsilon": float("nan")}, "epsilon is nan; it must be finite and at least 0"),
         ({"epsilon": "a"}, "epsilon is 'a'; it must be a number"),
         ({"epsilon": True}, "epsilon is True; it must be a number"),
-        ({"epsilon": 1, "step_size": -1}, "step_size is -1.0; it must be at least 0"),
+        ({"epsilon": 1, "step_size": -1}, "step_size is -1.0; it must be above 0"),
         ({"epsilon": 1, "num_steps": 0}, "num_steps is 0; it must be a whole number of at least 1"),
         (
             {"epsilon": 1, "degree": 6},

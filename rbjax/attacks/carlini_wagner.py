@@ -12,7 +12,7 @@ from rbjax import prng
 from rbjax.attacks.attack import CompiledAttack, Problem, clean_keys, column, select
 from rbjax.attacks.norms import NORMS, RULES, check_size
 from rbjax.attacks.search import MarginPlan
-from rbjax.options import Count, NotNegative, Positive, Range, checked
+from rbjax.options import MOST, PIXELS, Count, Epsilon, NotNegative, Positive, Range, checked
 from rbjax.typing import Array
 
 _LARGEST = 1e10
@@ -21,7 +21,7 @@ _LARGEST = 1e10
 @checked
 def carlini_wagner(
     *,
-    epsilon: Annotated[float, Range(low=0.0, unit="pixels in [0, 1]", norm="l2")] | None = None,
+    epsilon: Annotated[Epsilon, Range(low=0.0, high=MOST, unit=PIXELS, norm="l2")] | None = None,
     confidence: NotNegative = 0.0,
     num_steps: Count = 1000,
     search_steps: Count = 9,

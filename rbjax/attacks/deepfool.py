@@ -16,7 +16,7 @@ from rbjax import prng
 from rbjax.attacks.attack import CompiledAttack, Problem, clean_keys, select
 from rbjax.attacks.norms import NORMS, check_size, size_linf, steepest
 from rbjax.attacks.search import MarginPlan, ranked_targets
-from rbjax.options import Count, Epsilon, NotNegative, Range, checked
+from rbjax.options import MOST, Count, Epsilon, NotNegative, Range, checked
 from rbjax.typing import Array
 
 SHORTEST_STEP = 1e-4
@@ -29,7 +29,7 @@ def deepfool(
     epsilon: Epsilon | None = None,
     norm: Literal["linf", "l2"] = "l2",
     num_steps: Count = 50,
-    num_candidates: Annotated[int, Range(low=2)] = 10,
+    num_candidates: Annotated[int, Range(low=2, high=MOST)] = 10,
     overshoot: NotNegative = 0.02,
 ) -> CompiledAttack:
     """Returns DeepFool: a small perturbation to the nearest wrong class.

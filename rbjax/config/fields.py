@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from rbjax.config.catalog import Entry
 from rbjax.config.field import Field, Group
+from rbjax.options import MOST
 
 
 def _is_compiled(attack: Entry) -> bool:
@@ -22,9 +23,14 @@ TOP: dict[str, Field] = {
     ),
     "seed": Field(int, 0, "every random number follows from it", low=0, high=2**31 - 1),
     "batch_size": Field(
-        int, 128, "examples a step, over all devices", low=1, affects=("weights", "evaluation")
+        int,
+        128,
+        "examples a step, over all devices",
+        low=1,
+        high=MOST,
+        affects=("weights", "evaluation"),
     ),
-    "num_epochs": Field(int, 10, "passes over the training set", low=1),
+    "num_epochs": Field(int, 10, "passes over the training set", low=1, high=10**6),
     "workdir": Field(
         str, None, "the run directory; runs/<config name>", optional=True, affects="nothing"
     ),
@@ -33,6 +39,7 @@ TOP: dict[str, Field] = {
         256,
         "test images on which an evaluation looks for a false sense of robustness; 0: none",
         low=0,
+        high=MOST,
         affects="evaluation",
     ),
     "data_dir": Field(
@@ -72,7 +79,7 @@ DATASET: dict[str, Field] = {
         float, 0.0, "largest rotation either way", low=0.0, high=180.0, unit="degrees"
     ),
     "crop_padding": Field(
-        int, 0, "pixels of the fill padded before a random crop", low=0, unit="pixels"
+        int, 0, "pixels of the fill padded before a random crop", low=0, high=4096, unit="pixels"
     ),
     "deformation": Field(
         float,
@@ -83,15 +90,20 @@ DATASET: dict[str, Field] = {
         unit="widths of the image",
     ),
     "jitter_brightness": Field(
-        float, 0.0, "brightness times up to 1 + or - so much; 0: as it is", low=0.0
+        float, 0.0, "brightness times up to 1 + or - so much; 0: as it is", low=0.0, high=1000.0
     ),
-    "jitter_contrast": Field(float, 0.0, "contrast likewise", low=0.0),
-    "jitter_saturation": Field(float, 0.0, "saturation likewise", low=0.0),
+    "jitter_contrast": Field(float, 0.0, "contrast likewise", low=0.0, high=1000.0),
+    "jitter_saturation": Field(float, 0.0, "saturation likewise", low=0.0, high=1000.0),
     "jitter_hue": Field(
         float, 0.0, "largest shift of the hue either way", low=0.0, high=0.5, unit="turns"
     ),
     "cutout_size": Field(
-        int, 0, "side of a square of the fill, anywhere on the image; 0: none", low=0, unit="pixels"
+        int,
+        0,
+        "side of a square of the fill, anywhere on the image; 0: none",
+        low=0,
+        high=4096,
+        unit="pixels",
     ),
     "fill": Field(
         str,
@@ -100,7 +112,7 @@ DATASET: dict[str, Field] = {
         choices=("black", "mean"),
     ),
     "mixup_alpha": Field(
-        float, 0.0, "Mixup's shares are of Beta(alpha, alpha); 0: no Mixup", low=0.0
+        float, 0.0, "Mixup's shares are of Beta(alpha, alpha); 0: no Mixup", low=0.0, high=1e6
     ),
     "streaming": Field(
         str,
@@ -114,6 +126,7 @@ DATASET: dict[str, Field] = {
         None,
         "what training images may take; a quarter of an accelerator's memory, 2048 on CPU",
         low=1,
+        high=MOST,
         unit="MiB",
         optional=True,
         affects="nothing",
@@ -128,7 +141,9 @@ DATASET: dict[str, Field] = {
     "subset_digest": Field(
         str, None, "of the subset's ids; filled in, and checked where it is given", optional=True
     ),
-    "max_train_examples": Field(int, None, "keep only so many of train", low=1, optional=True),
+    "max_train_examples": Field(
+        int, None, "keep only so many of train", low=1, high=MOST, optional=True
+    ),
     "test_on": Field(
         str,
         None,
@@ -137,7 +152,13 @@ DATASET: dict[str, Field] = {
         affects="evaluation",
     ),
     "max_test_examples": Field(
-        int, None, "keep only so many of test", low=1, optional=True, affects="evaluation"
+        int,
+        None,
+        "keep only so many of test",
+        low=1,
+        high=MOST,
+        optional=True,
+        affects="evaluation",
     ),
 }
 
@@ -154,6 +175,7 @@ SAMPLER: dict[str, Field] = {
         0,
         "uniform before this epoch, counted from 0: deferred",
         low=0,
+        high=MOST,
         where=lambda sampler: sampler.name != "uniform",
     ),
 }
@@ -213,7 +235,9 @@ CORRUPTIONS: dict[str, Field] = {
         choices=("cifar", "tiny_imagenet", "imagenet", "mnist"),
         optional=True,
     ),
-    "severities": Field(tuple, None, "of 1 to 5; those that are published", optional=True),
+    "severities": Field(
+        tuple, None, "of 1 to 5; those that are published", low=1, high=5, optional=True
+    ),
     "source": Field(
         str,
         "online",
@@ -236,9 +260,9 @@ SCORE: dict[str, Field] = {
         "the random perturbation; several joined by + are a chain, the first applied first",
         several=True,
     ),
-    "max_steps": Field(int, 250, "draws a datapoint; 0 leaves the scoring out", low=0, high=10**9),
+    "max_steps": Field(int, 250, "draws a datapoint; 0 leaves the scoring out", low=0, high=MOST),
     "repetitions": Field(
-        int, 1, "times each datapoint is scored, each time with draws of its own", low=1
+        int, 1, "times each datapoint is scored, each time with draws of its own", low=1, high=10**6
     ),
     "max_width": Field(
         float,
@@ -253,6 +277,7 @@ SCORE: dict[str, Field] = {
         None,
         "look after every so many draws whether the survival curve is flat, and stop there",
         low=1,
+        high=MOST,
         optional=True,
     ),
     "stop_tolerance": Field(
@@ -265,20 +290,23 @@ SCORE: dict[str, Field] = {
         choices=("float32", "bfloat16"),
         optional=True,
     ),
-    "block_size": Field(int, None, "datapoints read at once; by the device", low=1, optional=True),
+    "block_size": Field(
+        int, None, "datapoints read at once; by the device", low=1, high=MOST, optional=True
+    ),
     "split": Field(str, "test", "which split", choices=("train", "test")),
     "batch_size": Field(
         int,
         None,
         "datapoints drawn for at once, on each device; by their number",
         low=1,
+        high=MOST,
         optional=True,
     ),
 }
 
 CHECKPOINT: dict[str, Field] = {
-    "every_epochs": Field(int, 1, "save every so many epochs", low=1),
-    "keep": Field(int, 2, "newest checkpoints kept", low=1),
+    "every_epochs": Field(int, 1, "save every so many epochs", low=1, high=MOST),
+    "keep": Field(int, 2, "newest checkpoints kept", low=1, high=MOST),
 }
 
 ATTACK: dict[str, Field] = {
@@ -288,6 +316,7 @@ ATTACK: dict[str, Field] = {
         None,
         "craft on so many of train; all",
         low=1,
+        high=MOST,
         optional=True,
         where=lambda attack: "example_ids" in attack.takes,
     ),
@@ -299,13 +328,19 @@ ATTACK: dict[str, Field] = {
         where=_is_compiled,
     ),
     "only_class": Field(
-        int, None, "attack and count test images of this class alone (P5)", low=0, optional=True
+        int,
+        None,
+        "attack and count test images of this class alone (P5)",
+        low=0,
+        high=MOST,
+        optional=True,
     ),
     "target_class": Field(
         int,
         None,
         "the class to be taken for; its own images do not count",
         low=0,
+        high=MOST,
         optional=True,
         where=lambda attack: _is_compiled(attack) or "targets" in attack.takes,
     ),

@@ -12,6 +12,7 @@ from rbjax.config import catalog
 from rbjax.config.field import Field, Group
 from rbjax.config.fields import ATTACKS, GROUPS, TOP
 from rbjax.config.numbers import parse_fraction
+from rbjax.errors import spelled
 from rbjax.options import Option
 from rbjax.tables import is_path, nearest
 
@@ -241,7 +242,7 @@ def _resolve_named(
         which = f"{name!r} is unknown" if len(names) > 1 else "unknown"
         if name not in known and not (isinstance(name, str) and is_path(name)):
             hint = f"allowed: {', '.join(known)}{nearest(name, known)}"
-            mistakes.append(f"{where}.{group.selector} = {value!r}: {which}; {hint}")
+            mistakes.append(f"{where}.{group.selector} = {spelled(value)}: {which}; {hint}")
         elif name not in known:
             try:
                 group.entries(name)
@@ -259,7 +260,7 @@ def _resolve_group(
         known = {**group.every(), **fields}
         mistakes += [_unknown(where, key, known) for key in given if key not in known]
         mistakes += [
-            f"{prefix}{key} = {value!r}: not a field of {name!r} (its fields: "
+            f"{prefix}{key} = {spelled(value)}: not a field of {name!r} (its fields: "
             f"{', '.join(fields)}); leave it out, or --config.{prefix}{key}=none"
             for key, value in given.items()
             if key in known and key not in fields and value is not None
@@ -270,7 +271,7 @@ def _resolve_group(
         if value is not None:
             resolved[key], mistake = _checked(value, field)
             if mistake:
-                mistakes.append(f"{prefix}{key} = {value!r}: {mistake}")
+                mistakes.append(f"{prefix}{key} = {spelled(value)}: {mistake}")
             continue
         resolved[key] = field.default
         emptied = key in given and key in group.own and field.where is None

@@ -67,7 +67,7 @@ class Arrays(NamedTuple):
 def folder(
     *,
     path: str,
-    image_size: Annotated[tuple[int, int], Range(low=1, unit="pixels")] | None = None,
+    image_size: Annotated[tuple[int, int], Range(low=1, high=16384, unit="pixels")] | None = None,
     channels: Count | None = None,
     test_fraction: Annotated[float, Range(above=0.0, high=0.9)] = 0.2,
 ) -> Source:

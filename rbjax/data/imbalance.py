@@ -14,10 +14,10 @@ import numpy as np
 
 from rbjax.data.order import priorities
 from rbjax.inputs import ANY_NUMBER, check_labels
-from rbjax.options import Count, Range, Share, checked, validate
+from rbjax.options import MOST, Count, Range, Share, checked, validate
 from rbjax.tables import Table
 
-Classes = Annotated[int, Range(low=2)]
+Classes = Annotated[int, Range(low=2, high=MOST)]
 Ratio = Annotated[float, Range(low=1.0)]
 
 # Counts that are whole in exact arithmetic stay whole in floating point.
@@ -132,7 +132,7 @@ def step(
 def target(
     *,
     num_classes: Classes,
-    target_class: Annotated[int, Range(low=0)] = 0,
+    target_class: Annotated[int, Range(low=0, high=MOST)] = 0,
     target_count: Count,
     other_count: Count,
 ) -> np.ndarray:

@@ -22,7 +22,7 @@ class MLP(nn.Module):
 
     min_size: ClassVar[int] = 1
 
-    widths: Annotated[tuple[int, ...], Range(low=1)] = (256, 256)
+    widths: Annotated[tuple[int, ...], Range(low=1, high=65536)] = (256, 256)
     """Units of each hidden layer."""
     dtype: jnp.dtype = jnp.dtype("float32")
 

@@ -22,7 +22,7 @@ class SimpleCNN(nn.Module):
 
     min_size: ClassVar[int] = 6
 
-    widths: Annotated[tuple[int, int], Range(low=1)] = (32, 64)
+    widths: Annotated[tuple[int, int], Range(low=1, high=65536)] = (32, 64)
     """Channels of the first and of the second convolution."""
     dtype: jnp.dtype = jnp.dtype("float32")
 

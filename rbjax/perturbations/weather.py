@@ -259,7 +259,9 @@ class _Rain:
 
 
 @checked
-def fog(*, thickness: NotNegative = 0.5, decay: Annotated[float, Range(low=1.0)] = 2.5) -> Clipped:
+def fog(
+    *, thickness: NotNegative = 0.5, decay: Annotated[float, Range(low=1.0, high=1000.0)] = 2.5
+) -> Clipped:
     """Returns the perturbation that draws a cloud before the image.
 
     See `plasma` and `add_fog`. CIFAR-10-C's five severities are thickness, decay = (0.2, 3),
@@ -285,7 +287,7 @@ def fog(*, thickness: NotNegative = 0.5, decay: Annotated[float, Range(low=1.0)]
 def snow(
     *,
     coverage: Share = 0.1,
-    flake_size: Annotated[float, Range(low=1.0)] = 1.5,
+    flake_size: Annotated[float, Range(low=1.0, high=1000.0)] = 1.5,
     max_whiteness: Share = 0.2,
 ) -> Clipped:
     """Returns the perturbation that lets snow fall before a whitened image.

@@ -12,7 +12,7 @@ import numpy as np
 from rbjax import prng
 from rbjax.blocks import Progress, Tell
 from rbjax.classifier import Model
-from rbjax.inputs import check_integer, check_real
+from rbjax.inputs import check_integer, check_memory, check_real
 from rbjax.rpr.anytime import anytime_interval
 from rbjax.rpr.estimators import count_draws
 from rbjax.rpr.first_failures import ImageSource, Work, first_failures
@@ -119,6 +119,7 @@ def _repeat(
 ) -> Repeated:
     """Sweeps over the images that are not known well enough, once a repetition."""
     num_images = len(work.examples.labels)
+    check_memory("repetitions", repetitions, 4 * num_images * repetitions)
     first_failure = np.zeros((num_images, repetitions), np.int32)
     clean_correct, rows, num_passes = np.zeros(num_images, bool), np.arange(num_images), 0
     total = num_images * repetitions

@@ -22,6 +22,11 @@ from rbjax.typing import Array
 Schedule = Callable[[Array | int], Array]
 """Updates made so far -> learning rate () float32."""
 
+MOST_STEPS = 2**31 - 1
+"""Updates of a run, whose number is an int32."""
+_MOST_FALLS = 100_000
+"""Of the schedule "step", whose milestones are a table."""
+
 
 @checked
 def constant(*, learning_rate: Positive = 1e-3) -> Schedule:
@@ -66,10 +71,17 @@ def step(
     """
     if milestones is not None and epochs_per_step is None:
         boundaries = sorted(round(epoch * steps_per_epoch) for epoch in milestones)
+        boundaries = [min(boundary, MOST_STEPS) for boundary in boundaries]
     elif epochs_per_step is not None and milestones is None:
         length = epochs_per_step * steps_per_epoch
+        if num_steps > _MOST_FALLS * length:
+            raise ValueError(
+                f"schedule.epochs_per_step = {epochs_per_step:g}: makes more than {_MOST_FALLS:,} "
+                "steps; take a longer one"
+            )
         # Rounded one by one, so that fractions of an epoch do not add up to a drift.
-        boundaries = [round(k * length) for k in range(1, math.ceil(num_steps / length) + 1)]
+        falls = range(1, math.ceil(num_steps / length) + 1)
+        boundaries = [min(round(k * length), MOST_STEPS) for k in falls]
     else:
         raise ValueError(
             f"schedule.epochs_per_step = {epochs_per_step} and schedule.milestones = {milestones}: "
@@ -276,7 +288,7 @@ def create(
         ValueError: if the name or an option is unknown, or a number is out of its range.
     """
     counts = {
-        "num_steps": check_integer("num_steps", num_steps, low=1),
+        "num_steps": check_integer("num_steps", num_steps, low=1, high=MOST_STEPS),
         "steps_per_epoch": check_integer("steps_per_epoch", steps_per_epoch, low=1),
     }
     if not isinstance(name, str):
@@ -298,7 +310,7 @@ def _cyclical(
         raise ValueError(
             f"schedule.max_learning_rate = {high}: must be at least schedule.learning_rate = {low}"
         )
-    half = max(1, round(half_cycle))
+    half = min(max(1, round(half_cycle)), MOST_STEPS // 2)
 
     def schedule(step: Array | int) -> Array:
         step = jnp.asarray(step, jnp.int32)

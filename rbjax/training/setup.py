@@ -184,10 +184,20 @@ def create_loss(config: Config, class_counts: Sequence[int] | np.ndarray) -> Los
 
 
 def create_schedule(config: Config, *, steps_per_epoch: int) -> schedules.Schedule:
-    """Returns the course of the learning rate."""
+    """Returns the course of the learning rate.
+
+    Raises:
+        ValueError: for more updates than an int32 counts, or an option out of range.
+    """
+    num_steps = steps_per_epoch * config.num_epochs
+    if num_steps > schedules.MOST_STEPS:
+        raise ValueError(
+            f"num_epochs = {config.num_epochs}: makes {num_steps} updates of {steps_per_epoch} an "
+            f"epoch; at most {schedules.MOST_STEPS}"
+        )
     return schedules.create(
         config.schedule.name,
-        num_steps=steps_per_epoch * config.num_epochs,
+        num_steps=num_steps,
         steps_per_epoch=steps_per_epoch,
         **options(config, "schedule"),
     )

@@ -11,6 +11,7 @@ import numpy as np
 
 from rbjax.config import Config
 from rbjax.data import Dataset, DatasetInfo
+from rbjax.inputs import check_memory
 from rbjax.tables import is_path, reason
 from rbjax.training import optimizers, setup
 from rbjax.training.state import TrainState, place
@@ -57,6 +58,21 @@ def loss(config: Config, info: DatasetInfo) -> None:
             f"loss {config.loss.name!r} returns {returned} for 4 examples; it must return one "
             "number per example, not their mean"
         )
+
+
+def model(config: Config, info: DatasetInfo) -> None:
+    """Refuses a model that is none, or whose weights this machine cannot hold.
+
+    Raises:
+        ValueError: for one that cannot be made, or is too large.
+    """
+    made = setup.create_model(config, info)
+    images = jax.ShapeDtypeStruct((1, *info.image_shape), jnp.float32)
+    what = f"model {config.model.name!r}"
+    weights = _traced(what, made.init, jax.random.key(0), images)
+    # Of each weight there is a gradient at least.
+    size = 2 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(weights))
+    check_memory("name", config.model.name, size)
 
 
 def schedule(config: Config) -> None:
@@ -113,6 +129,8 @@ def perturbation(config: Config, info: DatasetInfo) -> None:
     returned = _traced(what, made, jax.random.key(0), image)
     if getattr(returned, "shape", None) != info.image_shape:
         raise ValueError(f"{what} returns {returned}; it must return an image {info.image_shape}")
+    repetitions, num_examples = config.score.repetitions, info.num_examples.get(config.score.split)
+    check_memory("repetitions", repetitions, 4 * repetitions * (num_examples or 0))
 
 
 def sampler(config: Config, train_set: Dataset, num_steps: int) -> None:

@@ -58,7 +58,7 @@ def test_the_step_is_halved_and_the_best_point_kept():
     fixed = attacks.pgd(**options, loss="margin", step_size=0.6)(model, KEY, IMAGES, LABELS)
     assert float(auto.loss.mean()) > float(fixed.loss.mean()) + 1.0
     # What is returned is no worse than where it started.
-    start = attacks.pgd(epsilon=0.3, num_steps=1, step_size=0.0, start="sphere", loss="margin")
+    start = attacks.pgd(epsilon=0.3, num_steps=1, step_size=1e-9, start="sphere", loss="margin")
     assert np.all(auto.loss >= start(model, KEY, IMAGES, LABELS).loss - 1e-5)
 
 

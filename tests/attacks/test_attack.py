@@ -199,7 +199,7 @@ def test_fooling_goes_before_the_loss():
 
     def one(restarts):
         attack = attacks.pgd(
-            epsilon=0.5, num_steps=1, step_size=0.0, num_restarts=restarts, loss=loss
+            epsilon=0.5, num_steps=1, step_size=1e-9, num_restarts=restarts, loss=loss
         )
         return attack(LOGITS_FN, KEY, IMAGES, LABELS)
 

@@ -16,7 +16,7 @@ from rbjax.attacks.universal.evaluation import apply_universal, classify
 from rbjax.attacks.universal.gradient import epoch_order
 from rbjax.blocks import Blocks, Placement, Progress, Tell, block_size, check_examples, cut
 from rbjax.classifier import Classifier, Model, as_classifier
-from rbjax.options import Count, Epsilon, Norm, NotNegative, Range, Share, checked
+from rbjax.options import MOST, Count, Epsilon, Norm, NotNegative, Range, Share, checked
 from rbjax.programs import Compiled
 from rbjax.typing import Array, Key
 
@@ -48,7 +48,7 @@ def craft_universal_deepfool(
     norm: Norm = "linf",
     fooling_rate: Share = 0.8,
     max_passes: Count = 10,
-    num_candidates: Annotated[int, Range(low=2)] = 10,
+    num_candidates: Annotated[int, Range(low=2, high=MOST)] = 10,
     overshoot: NotNegative = 0.02,
     deepfool_steps: Count = 10,
     batch_size: Count = 256,
