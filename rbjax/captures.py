@@ -1,7 +1,7 @@
-"""What a function reads beside its arguments: closures, globals, defaults, attributes.
+"""What a function reads beside its arguments, and compiled functions that take it as arguments.
 
-None of it is seen by what knows a function by its name or its identity: a journal, a compiled
-program, and what JAX remembers of a trace.
+Closures, globals, defaults and attributes are seen by nothing that knows a function by its name or
+its identity: a journal, a compiled program, and what JAX remembers of a trace.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import itertools
 import re
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,6 +35,12 @@ _JITTED_IN = tuple(
 )
 _ARRAYS = (jax.Array, np.ndarray)
 _VALUES = (bool, int, float, complex, str, bytes, np.generic)
+Signature = tuple[tuple[tuple[int, ...], Any], ...]
+"""The shape and dtype of each argument."""
+INSTEAD = (
+    "pass state as an argument: jax.tree_util.Partial(apply, weights) with a pure function "
+    "apply(weights, images), or an NNX model after model.eval()"
+)
 _MOMENT = jax.make_user_context(0)
 _moments = itertools.count(1)
 
@@ -130,7 +136,11 @@ def read_globals(fn: types.FunctionType) -> list[tuple[str, Any]]:
 
     Of a module that is no library's, what the function may read of it.
     """
-    names = sorted(_names(fn.__code__))
+    codes, names = [fn.__code__], set()
+    for code in codes:
+        names.update(code.co_names)
+        codes += [value for value in code.co_consts if isinstance(value, types.CodeType)]
+    names = sorted(names)
     values = [(name, fn.__globals__[name]) for name in names if name in fn.__globals__]
     for module, value in list(values):
         if isinstance(value, types.ModuleType) and not is_of_library(value.__name__):
@@ -139,71 +149,111 @@ def read_globals(fn: types.FunctionType) -> list[tuple[str, Any]]:
     return values
 
 
-def _names(code: types.CodeType) -> set[str]:
-    inner = [_names(value) for value in code.co_consts if isinstance(value, types.CodeType)]
-    return set(code.co_names).union(*inner)
-
-
 def is_of_library(module: str | None) -> bool:
     """Returns whether a module belongs to a library, or to rbjax."""
     return (module or "").split(".")[0] in LIBRARIES
 
 
-def reads_state(fn: Any, seen: tuple[int, ...] = ()) -> bool:
+def reads_state(fn: Any) -> bool:
     """Returns whether a function reads what may change beside its arguments, as far as seen.
 
     Looked at are its closure, its globals and defaults, the attributes of its object, and the same
-    of the functions among them. Objects that refuse to be changed, and those of rbjax and the
-    libraries, may hold numbers, but no arrays.
+    of the functions and objects among them. Objects that refuse to be changed, and those of rbjax
+    and the libraries, may hold numbers, but no arrays.
     """
-    if id(fn) in seen:
-        return False
-    seen = (*seen, id(fn))
-    fn = getattr(fn, "__wrapped__", fn)
-    owner = fn.__self__ if isinstance(fn, types.MethodType) else fn
-    if _holds(owner, seen):
-        return True
-    fn = getattr(fn, "__func__", fn)
-    if not isinstance(fn, types.FunctionType):
-        return False
-    read = [value for _, value in _captured(fn)]
-    is_fixed = is_of_library(fn.__module__)
-    if not is_fixed:
-        read += [value for _, value in read_globals(fn)]
-    defaults = [fn.__defaults__, fn.__kwdefaults__]
-    return _is_state(read, seen, _ARRAYS if is_fixed else (*_ARRAYS, *_VALUES)) or _is_state(
-        defaults, seen, _ARRAYS
-    )
-
-
-def _holds(owner: Any, seen: tuple[int, ...]) -> bool:
-    """Returns whether an object's attributes are state."""
-    if isinstance(owner, functools.partial):
-        return _is_state([owner.func, owner.args, owner.keywords], seen, _ARRAYS)
-    if isinstance(owner, type | types.ModuleType | types.FunctionType):
-        return False
-    kind = type(owner)
-    is_fixed = is_of_library(kind.__module__) or (
-        dataclasses.is_dataclass(owner) and kind.__setattr__ is not object.__setattr__
-    )
-    values = list(getattr(owner, "__dict__", {}).values())
-    return _is_state(values, seen, _ARRAYS if is_fixed else (*_ARRAYS, *_VALUES))
-
-
-def _is_state(values: Any, seen: tuple[int, ...], kinds: tuple[type, ...]) -> bool:
-    for leaf in jax.tree.leaves(values):
-        if isinstance(leaf, kinds):
-            return True
-        is_function = isinstance(leaf, types.FunctionType | types.MethodType)
-        # Functions at the top of a library's module are not followed.
-        is_top = isinstance(leaf, types.FunctionType) and leaf.__closure__ is None
-        if is_function or hasattr(leaf, "__wrapped__"):
-            is_known = is_top and is_of_library(leaf.__module__)
-            if not is_known and reads_state(leaf, seen):
+    waiting, seen = [fn], {}
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen[id(value)] = value
+        fn = getattr(value, "__wrapped__", value)
+        owner = fn.__self__ if isinstance(fn, types.MethodType) else fn
+        kind, fn = type(owner), getattr(fn, "__func__", fn)
+        fixed, changeable = [], []
+        if isinstance(owner, functools.partial):
+            fixed += [owner.func, owner.args, owner.keywords]
+        elif not isinstance(owner, type | types.ModuleType | types.FunctionType):
+            is_frozen = dataclasses.is_dataclass(owner) and (
+                kind.__setattr__ is not object.__setattr__
+            )
+            is_fixed = is_frozen or is_of_library(kind.__module__)
+            (fixed if is_fixed else changeable).extend(getattr(owner, "__dict__", {}).values())
+        if isinstance(fn, types.FunctionType):
+            is_fixed = is_of_library(fn.__module__)
+            read = [*_captured(fn), *([] if is_fixed else read_globals(fn))]
+            (fixed if is_fixed else changeable).extend([held for _, held in read])
+            fixed += [fn.__defaults__, fn.__kwdefaults__]
+        values = [(leaf, _ARRAYS) for leaf in jax.tree.leaves(fixed)]
+        values += [(leaf, (*_ARRAYS, *_VALUES)) for leaf in jax.tree.leaves(changeable)]
+        for leaf, kinds in values:
+            if isinstance(leaf, kinds):
                 return True
-        elif not is_function and id(leaf) not in seen and _holds(leaf, (*seen, id(leaf))):
-            return True
+            # Functions at the top of a library's module are not followed.
+            is_top = isinstance(leaf, types.FunctionType) and leaf.__closure__ is None
+            if not is_top or not is_of_library(leaf.__module__):
+                waiting.append(leaf)
     return False
+
+
+class UnseenSignatureError(Exception):
+    """A traced function was called with other shapes than it was traced for."""
+
+    def __init__(self, signature: Signature) -> None:
+        """Keeps the signature."""
+        super().__init__(f"not traced for {signature}")
+        self.signature = signature
+
+
+class Unbound:
+    """A plain function whose captured arrays are no arguments yet: `programs.PlainFunction`."""
+
+    def bind(self, signatures: list[Signature]) -> Any:
+        """Returns the function as a pytree that can be called with any of several signatures."""
+        raise NotImplementedError
+
+
+def is_plain(value: Any) -> bool:
+    """Returns whether a value is a plain function."""
+    return isinstance(value, Unbound)
+
+
+class Compiled:
+    """A compiled function that takes plain functions anywhere among its arguments.
+
+    They are traced in each call for the shapes that the compiled function calls them with: it is
+    tried, and tells. Which shapes those are is remembered for arguments of the same shapes.
+    """
+
+    def __init__(self, run: Callable[..., Any]) -> None:
+        """Takes a function that `jit` or `pmap` made, whose static arguments come first."""
+        self.run = run
+        self._signatures: dict[Hashable, list[Signature]] = {}
+
+    def __call__(self, *args: Any) -> Any:
+        """Returns what the compiled function does of the arguments."""
+        leaves, structure = jax.tree.flatten(args, is_leaf=is_plain)
+        if not any(map(is_plain, leaves)):
+            return self.run(*args)
+        if len(self._signatures) > 1000:
+            self._signatures.clear()
+        described = [
+            (leaf.shape, leaf.dtype)
+            if isinstance(leaf, _ARRAYS)
+            else (type(leaf) if isinstance(leaf, Unbound | int | float | complex) else leaf)
+            for leaf in leaves
+        ]
+        signatures = self._signatures.setdefault((structure, *described), [])
+        while True:
+            bound = [leaf.bind(signatures) if is_plain(leaf) else leaf for leaf in leaves]
+            try:
+                return self.run(*jax.tree.unflatten(structure, bound))
+            except UnseenSignatureError as unseen:
+                signatures.append(unseen.signature)
+            except jax.errors.UnexpectedTracerError:
+                raise ValueError(
+                    f"logits_fn reads a value of a trace that is over; {INSTEAD}"
+                ) from None
 
 
 def digest(value: Any) -> str:

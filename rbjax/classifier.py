@@ -21,9 +21,10 @@ from jax.tree_util import Partial
 from rbjax import captures, prng
 from rbjax import journal as journals
 from rbjax.black_box import BlackBox, on_the_host
+from rbjax.captures import Compiled, is_plain
 from rbjax.convolution import loop_safe
 from rbjax.inputs import check_integer
-from rbjax.programs import Compiled, PlainFunction, is_plain
+from rbjax.programs import PlainFunction
 from rbjax.typing import Array, Key, RandomizedFn
 
 Objective = Callable[[Array], Array]

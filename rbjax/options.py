@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ast
 import collections.abc
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -210,7 +211,14 @@ def options_of(maker: Callable[..., Any]) -> dict[str, Option]:
     """
     settled = maker.keywords if isinstance(maker, functools.partial) else {}
     source = maker.func if isinstance(maker, functools.partial) else maker
-    hints, meanings = _hints(source), _meanings(source)
+    meanings, hints = _meanings(source), {}
+    try:
+        hints = typing.get_type_hints(source, include_extras=True)
+    except Exception:  # one that cannot be evaluated is left out
+        names = getattr(inspect.unwrap(source), "__globals__", {})
+        for name, text in getattr(source, "__annotations__", {}).items():
+            with contextlib.suppress(Exception):
+                hints[name] = eval(text, names) if isinstance(text, str) else text
     options = {}
     for name, parameter in inspect.signature(maker).parameters.items():
         variadic = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
@@ -219,7 +227,13 @@ def options_of(maker: Callable[..., Any]) -> dict[str, Option]:
             required = parameter.default is parameter.empty
             default = None if required else parameter.default
             read: dict[str, Any] = _read(hints.get(name, Any), default)
-            if not _is_of(read, default):  # such as a dtype whose annotation allows a str
+            kind = list | tuple if read["kind"] is tuple else read["kind"]
+            is_number = kind in (int, float) and _as_number(default) is not None
+            if (
+                default is not None
+                and not is_number
+                and (kind in (int, float) or not isinstance(default, kind))
+            ):  # such as a dtype whose annotation allows a str
                 read = {"kind": object}
             read |= {"meaning": meanings.get(name, ""), "required": required}
             options[name] = Option(default=default, **read)
@@ -296,31 +310,6 @@ def made_by(maker: Any) -> str:
         return source.__name__
     made = getattr(inspect.unwrap(source), "__annotations__", {}).get("return", "")
     return made if isinstance(made, str) else getattr(made, "__name__", str(made))
-
-
-def _hints(source: Any) -> dict[str, Any]:
-    """Returns the annotations; one that cannot be evaluated is left out."""
-    try:
-        return typing.get_type_hints(source, include_extras=True)
-    except Exception:
-        names = getattr(inspect.unwrap(source), "__globals__", {})
-        known = {}
-        for name, text in getattr(source, "__annotations__", {}).items():
-            try:
-                known[name] = eval(text, names) if isinstance(text, str) else text
-            except Exception:
-                continue
-        return known
-
-
-def _is_of(read: dict[str, Any], default: Any) -> bool:
-    """Returns whether a default is of the kind that the annotation says, as JSON can hold it."""
-    kind = read["kind"]
-    if default is None or kind is object:
-        return True
-    if kind in (int, float):
-        return _as_number(default) is not None
-    return isinstance(default, list | tuple if kind is tuple else kind)
 
 
 def _read(hint: Any, default: Any) -> dict[str, Any]:

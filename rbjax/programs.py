@@ -23,25 +23,8 @@ import numpy as np
 from jax.extend import core as jaxprs
 
 from rbjax import captures
+from rbjax.captures import INSTEAD, Signature, Unbound, UnseenSignatureError
 from rbjax.typing import Array
-
-Signature = tuple[tuple[tuple[int, ...], Any], ...]
-"""The shape and dtype of each argument."""
-
-
-_INSTEAD = (
-    "pass state as an argument: jax.tree_util.Partial(apply, weights) with a pure function "
-    "apply(weights, images), or an NNX model after model.eval()"
-)
-
-
-class UnseenSignatureError(Exception):
-    """A traced function was called with other shapes than it was traced for."""
-
-    def __init__(self, signature: Signature) -> None:
-        """Keeps the signature."""
-        super().__init__(f"not traced for {signature}")
-        self.signature = signature
 
 
 class Trace(NamedTuple):
@@ -56,11 +39,11 @@ class Trace(NamedTuple):
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(eq=False)
-class PlainFunction:
+class PlainFunction(Unbound):
     """A function of a person's, and what tracing it gave in the call that this object is made for.
 
     Inside `jit` it is called as it is. On its way into a compiled function it is replaced by
-    a `TracedFunction`, see `Compiled`.
+    a `TracedFunction`, see `captures.Compiled`.
     """
 
     fn: Callable[..., Array]
@@ -139,61 +122,17 @@ def _traced(fn: Callable[..., Array], *args: Any) -> tuple[Any, Any]:
             raise
         raise ValueError(
             "logits_fn changes its own state while it is traced, as batch statistics or dropout "
-            f"in training mode do; {_INSTEAD}"
+            f"in training mode do; {INSTEAD}"
         ) from None
     where = None if is_held else captures.leaked(fn)
     if where is not None:
-        raise ValueError(f"logits_fn keeps a value of its trace in {where!r}; {_INSTEAD}")
+        raise ValueError(f"logits_fn keeps a value of its trace in {where!r}; {INSTEAD}")
     return jaxpr, out
-
-
-def is_plain(value: Any) -> bool:
-    """Returns whether a value is a plain function."""
-    return isinstance(value, PlainFunction)
 
 
 def signature_of(args: tuple[Any, ...]) -> Signature:
     """Returns the shape and dtype of each argument."""
     return tuple((tuple(arg.shape), arg.dtype) for arg in args)
-
-
-class Compiled:
-    """A compiled function that takes plain functions anywhere among its arguments.
-
-    They are traced in each call for the shapes that the compiled function calls them with: it is
-    tried, and tells. Which shapes those are is remembered for arguments of the same shapes.
-    """
-
-    def __init__(self, run: Callable[..., Any]) -> None:
-        """Takes a function that `jit` or `pmap` made, whose static arguments come first."""
-        self.run = run
-        self._signatures: dict[Hashable, list[Signature]] = {}
-
-    def __call__(self, *args: Any) -> Any:
-        """Returns what the compiled function does of the arguments."""
-        leaves, structure = jax.tree.flatten(args, is_leaf=is_plain)
-        if not any(map(is_plain, leaves)):
-            return self.run(*args)
-        if len(self._signatures) > 1000:
-            self._signatures.clear()
-        signatures = self._signatures.setdefault((structure, tuple(map(_described, leaves))), [])
-        while True:
-            bound = [leaf.bind(signatures) if is_plain(leaf) else leaf for leaf in leaves]
-            try:
-                return self.run(*jax.tree.unflatten(structure, bound))
-            except UnseenSignatureError as unseen:
-                signatures.append(unseen.signature)
-            except jax.errors.UnexpectedTracerError:
-                raise ValueError(
-                    f"logits_fn reads a value of a trace that is over; {_INSTEAD}"
-                ) from None
-
-
-def _described(leaf: Any) -> Hashable:
-    if isinstance(leaf, jax.Array | np.ndarray):
-        return leaf.shape, leaf.dtype
-    is_value = isinstance(leaf, PlainFunction | int | float | complex)
-    return type(leaf) if is_value else leaf
 
 
 class Program:

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rbjax.programs import Compiled, PlainFunction
+from rbjax.captures import Compiled
+from rbjax.programs import PlainFunction
 
 X = jnp.linspace(-1.0, 1.0, 8).reshape(2, 4)
 

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 
 from rbjax import prng
 from rbjax.attacks.norms import check_size
+from rbjax.captures import Compiled
 from rbjax.classifier import Classifier, Model, Objective, as_classifier
 from rbjax.inputs import ANY_NUMBER, check_images, check_labels, is_tracing
-from rbjax.programs import Compiled
 from rbjax.typing import Array, AttackResult, Key
 
 

@@ -18,9 +18,9 @@ from rbjax.attacks.fab import FABPlan
 from rbjax.attacks.search import AimedPlan, ranked_targets
 from rbjax.attacks.square import SquarePlan, advance, init
 from rbjax.blocks import Block, Blocks, cut, map_blocks
+from rbjax.captures import Compiled
 from rbjax.classifier import Classifier
 from rbjax.inputs import to_float
-from rbjax.programs import Compiled
 from rbjax.typing import Array, Key
 
 NUM_STEPS, NUM_QUERIES, MOST_TARGETS, RHO = 100, 5000, 9, 0.75

@@ -17,10 +17,10 @@ from rbjax import prng
 from rbjax.attacks import norms
 from rbjax.attacks.attack import CompiledAttack, column, select
 from rbjax.blocks import Block, Blocks
+from rbjax.captures import Compiled
 from rbjax.classifier import Classifier, Gradient
 from rbjax.inputs import to_float
 from rbjax.losses import adversarial
-from rbjax.programs import Compiled
 from rbjax.typing import Array, Key
 
 FEW_STEPS, MANY_STEPS = 4, 20

@@ -34,10 +34,10 @@ from rbjax.blocks import (
     check_examples,
     sum_over_processes,
 )
+from rbjax.captures import Compiled
 from rbjax.classifier import Classifier, Model, as_classifier
 from rbjax.inputs import check_labels, to_float
 from rbjax.journal import Journal
-from rbjax.programs import Compiled
 from rbjax.tables import nearest
 from rbjax.typing import Array, AttackResult, Key
 

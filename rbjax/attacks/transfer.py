@@ -10,9 +10,9 @@ import jax.numpy as jnp
 
 from rbjax import prng
 from rbjax.attacks.attack import CompiledAttack, Plan, Problem, Threat, run
+from rbjax.captures import Compiled
 from rbjax.classifier import Classifier, Model, Objective, as_classifier
 from rbjax.inputs import is_tracing
-from rbjax.programs import Compiled
 from rbjax.typing import Array, AttackResult, Key
 
 

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.core import Tracer
 from jax.tree_util import Partial
+
+from rbjax.inputs import is_tracing
 
 try:
     from jax.extend import core as jaxprs
@@ -80,11 +80,10 @@ class _LoopSafe:
     __name__ = "loop_safe"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        leaves, structure = jax.tree.flatten((args, kwargs))
         # An eager call is in no loop. If a function closes over what is traced, new arrays are too.
-        is_traced = any(isinstance(leaf, Tracer) for leaf in (*leaves, jnp.zeros(())))
-        if jax.default_backend() != "cpu" or not is_traced:
+        if jax.default_backend() != "cpu" or not is_tracing(args, kwargs):
             return self.fn(*args, **kwargs)
+        leaves, structure = jax.tree.flatten((args, kwargs))
         traced = [isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves]
 
         def fn(*arrays: jax.Array) -> Any:

@@ -172,14 +172,16 @@ def create(
         change: Callable[..., Any] = name
         return Corruption(change, quantize=bool(quantize))
     name = ALIASES.get(name, name)
-    if is_by_severity(name):
-        lookup(CONSTANTS, profile, what="profile")
-        return _by_severity(name, severity, options, quantize)
-    last = len(_published(name, profile))
+    published = CONSTANTS.get(profile, {}).get(name)
+    if published is None or "severity" in inspect.signature(CORRUPTIONS[name]).parameters:
+        if is_by_severity(name):
+            lookup(CONSTANTS, profile, what="profile")
+            return _by_severity(name, severity, options, quantize)
+        published = _published(name, profile)  # which refuses it
     if severity is None:
         severity = default_severity(name, profile)
-    severity = check_integer(f"severity of {name}", severity, low=1, high=last)
-    constants = bind(name, _published(name, profile)[severity - 1], profile)
+    severity = check_integer(f"severity of {name}", severity, low=1, high=len(published))
+    constants = bind(name, published[severity - 1], profile)
     if options:
         CORRUPTIONS.check(name, CORRUPTIONS.options(name), options)
     options = {

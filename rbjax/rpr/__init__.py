@@ -24,10 +24,11 @@ from rbjax.rpr.estimators import (
 )
 from rbjax.rpr.heterogeneity import BetaGeometric, fit_beta_geometric
 from rbjax.rpr.repeated import Repeated, score_repeatedly
-from rbjax.rpr.scoring import Flattening, Scores, score
+from rbjax.rpr.scoring import Scores, score
 from rbjax.rpr.selection import Subset, random_subset, robust_subset
 from rbjax.rpr.survival import (
     Curve,
+    Flattening,
     KaplanMeier,
     RobustRatio,
     SurvivalCurves,

@@ -11,10 +11,10 @@ import numpy as np
 
 from rbjax import prng
 from rbjax.blocks import Block, check_examples, cut, map_blocks
+from rbjax.captures import Compiled
 from rbjax.classifier import Classifier, Model, as_classifier
 from rbjax.inputs import check_integer, to_float
 from rbjax.metrics import clopper_pearson_interval
-from rbjax.programs import Compiled
 from rbjax.rpr.lanes import OF_THE_MODEL
 from rbjax.typing import Array, Key, Perturbation
 

@@ -6,23 +6,35 @@ result down and takes the next image from the queue. So hardly a pass is wasted 
 queue, whatever the images' robustness. When it is empty the busy lanes thin out, and
 `compact` moves them into fewer.
 
-A `Runner` runs them: `Compiled` for a JAX function, `on_host.OnHost` for any other model.
+A `Runner` runs them: `OnDevices` for a JAX function, `on_host.OnHost` for any other model.
 """
 
 from __future__ import annotations
 
 import functools
+import time
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rbjax import prng, programs
-from rbjax.blocks import AXIS, Placement
+from rbjax import prng
+from rbjax.blocks import AXIS, Block, Examples, Placement
+from rbjax.captures import Compiled
 from rbjax.classifier import Classifier
 from rbjax.inputs import to_float
+from rbjax.journal import Journal
 from rbjax.typing import Array, Key, Perturbation
+
+_SHRINK = 4
+"""Lanes are compacted when one in so many would do."""
+FEWEST_LANES = 16
+"""Fewer are hardly faster, and every number of lanes is a program to compile."""
+_SECONDS_PER_DISPATCH = 1.0
+"""How long the device runs between two looks of the host."""
+
 
 Anywhere = Any
 """An array on the devices, or its numpy copy on the host."""
@@ -241,7 +253,7 @@ class Runner(Protocol):
         ...
 
 
-class Compiled:
+class OnDevices:
     """The runner of a JAX function, compiled once for each number of lanes."""
 
     def __init__(self, placement: Placement, model: Classifier, perturbation: Perturbation) -> None:
@@ -287,4 +299,92 @@ def _programs(devices: tuple[Any, ...]) -> tuple[Any, Any]:
     )
     axes = (None, None, None, 0, 0, None, None, None)
     runs = compiled(advance, in_axes=axes), compiled(classify, in_axes=(None, None, None, 0))
-    return programs.Compiled(runs[0]), programs.Compiled(runs[1])
+    return Compiled(runs[0]), Compiled(runs[1])
+
+
+class Work(NamedTuple):
+    """What all passes over the images of a run have in common."""
+
+    runner: Runner
+    examples: Examples
+    block_size: int
+    """Images of a block, over all devices of this process."""
+    num_lanes: int
+    """Lanes of a device."""
+    journal: Journal | None
+
+
+class FirstFailures(NamedTuple):
+    """The first failures of some images, in the order of the rows asked for."""
+
+    first_failure: np.ndarray
+    """(M,) int32, first to last draw, or last + 1 where none failed."""
+    clean_correct: np.ndarray
+    """(M,) bool; all False where it was not asked for."""
+    num_passes: int
+    """Perturbed images classified, idle lanes included."""
+
+
+def score_block(
+    work: Work,
+    key: Key,
+    draws: Draws,
+    clean: bool,
+    so_far: Callable[[np.ndarray, int], None] | None,
+    block: Block,
+    dataset: Dataset,
+) -> dict[str, Any]:
+    """Scores one block, from where the journal says that it stood."""
+    num_images, runner, journal = len(block.rows), work.runner, work.journal
+    lanes, num_passes = start(dataset, work.num_lanes, int(draws.first)), 0
+    stored = None if journal is None else journal.read_unfinished(block.name)
+    if stored is not None and stored["first_failure"].shape == dataset.labels.shape:
+        num_passes = int(stored.pop("passes"))
+        lanes = Lanes(**stored)
+    dataset = runner.place(dataset)
+    clean_correct = np.zeros(num_images, bool)
+    if clean:
+        clean_correct = _collect(runner.classify(key, dataset, work.num_lanes), num_images)
+    num_iterations = 1
+    while not np.all(_collect(lanes.first_failure, num_images)):
+        # Lanes are refilled while there is a queue, so few are busy only when it is empty.
+        most_busy, num_lanes = int(np.max(np.sum(lanes.busy, axis=1))), lanes.row.shape[1]
+        while True:
+            fewer = num_lanes // _SHRINK if num_lanes >= _SHRINK * FEWEST_LANES else 0
+            if most_busy > fewer:
+                break
+            num_lanes = fewer
+        if num_lanes < lanes.row.shape[1]:
+            lanes = compact(lanes, num_lanes)
+        began = time.monotonic()
+        lanes = runner.advance(key, dataset, lanes, draws, num_iterations, fewer)
+        # Long enough that looking costs nothing, short enough to be seen; the first one compiles.
+        per_iteration = (time.monotonic() - began) / num_iterations
+        num_iterations = max(1, min(2 * num_iterations, int(_SECONDS_PER_DISPATCH / per_iteration)))
+        num_passes += int(np.sum(lanes.iterations, dtype=np.int64)) * num_lanes
+        if journal is not None:
+            journal.write_unfinished(block.name, passes=num_passes, **lanes._asdict())
+        if so_far is not None:
+            so_far(_collect(lanes.first_failure, num_images), num_passes)
+    first_failure = _collect(lanes.first_failure, num_images)
+    return FirstFailures(first_failure, clean_correct, num_passes)._asdict()
+
+
+def deal(work: Work, block: Block) -> Dataset:
+    """Returns a block's images, image i on device i modulo their number, padded to one length."""
+    images, num_devices = work.examples.read(block.rows), work.runner.num_devices
+    num_slots = -(-len(block.padded) // num_devices)
+    places = np.arange(num_slots * num_devices).reshape(num_slots, num_devices).T
+    source = np.minimum(places, len(images) - 1)
+    is_whole = num_devices == 1 and num_slots == len(images)
+    return Dataset(
+        images=images[None] if is_whole else images[source],
+        labels=work.examples.labels[block.rows][source],
+        example_ids=work.examples.example_ids[block.rows][source],
+        num_rows=np.sum(places < len(images), axis=1, dtype=np.int32),
+    )
+
+
+def _collect(dealt: np.ndarray, num_images: int) -> np.ndarray:
+    """Returns what was dealt over devices in the order of the images."""
+    return dealt.T.reshape(-1)[:num_images]

@@ -15,9 +15,8 @@ from rbjax.classifier import Model
 from rbjax.inputs import check_integer, check_memory, check_real
 from rbjax.rpr.anytime import anytime_interval
 from rbjax.rpr.estimators import count_draws
-from rbjax.rpr.first_failures import ImageSource, Work, first_failures
-from rbjax.rpr.lanes import Draws
-from rbjax.rpr.scoring import MOST_STEPS, prepare
+from rbjax.rpr.lanes import Draws, Work
+from rbjax.rpr.scoring import MOST_STEPS, ImageSource, first_failures, prepare
 from rbjax.typing import Array, Key, Perturbation
 
 

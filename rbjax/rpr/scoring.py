@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import jax
 import numpy as np
 
 from rbjax import journal as journals
 from rbjax.black_box import BlackBox
-from rbjax.blocks import Placement, Progress, Tell, check_examples
+from rbjax.blocks import Block, Placement, Progress, Tell, check_examples, cut, map_blocks
 from rbjax.classifier import Model, as_classifier
-from rbjax.inputs import ANY_NUMBER, check_integer, check_real, to_float
-from rbjax.rpr.first_failures import FEWEST_LANES, ImageSource, Work, first_failures
-from rbjax.rpr.lanes import Compiled, Draws
+from rbjax.inputs import ANY_NUMBER, check_integer, to_float
+from rbjax.rpr.lanes import (
+    FEWEST_LANES,
+    Draws,
+    FirstFailures,
+    OnDevices,
+    Work,
+    deal,
+    score_block,
+)
 from rbjax.rpr.on_host import OnHost
+from rbjax.rpr.survival import Flattening
 from rbjax.typing import Array, Key, Perturbation
 
+MOST_STEPS = 10**9
+"""Draws are counted in int32."""
 _IMAGES_PER_LANE = 4
 """The queue of a lane, at least: fewer waste passes at its end, more make batches too small."""
 _LANES = {"cpu": 256}
@@ -29,44 +39,30 @@ _MORE_LANES, _LARGER_BLOCK = 4096, 65536
 _BYTES_PER_BLOCK = 2**28
 """Of each device, at most."""
 
+Report = Callable[[int, int, int], None]
+"""(images finished, those that withstood every draw, forward passes run) so far."""
 
-MOST_STEPS = 10**9
-"""Draws are counted in int32."""
 
+class ImageSource(Protocol):
+    """Images that are read block by block: a memory map, or whatever is indexed as numpy is."""
 
-@dataclasses.dataclass(frozen=True)
-class Flattening:
-    """Stops where the survival curve has become flat, P4's early stop.
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, H, W, C)."""
+        ...
 
-    After every `window` draws: S(t - window) - S(t) <= tolerance.
+    @property
+    def dtype(self) -> Any:
+        """uint8, or floating."""
+        ...
 
-    Source:
-        Ilie, Popescu and Stefanescu 2020, section 2.3 (P4): "discovering images which are not
-        robust eventually flattens". The paper gives no rule; window and tolerance are ours.
-    """
+    def __len__(self) -> int:
+        """Returns N."""
+        ...
 
-    window: int = 25
-    """Draws between two looks."""
-    tolerance: float = 0.005
-    """The largest share of all images that may fail within a window of a flat curve."""
-
-    def __post_init__(self) -> None:
-        check_integer("window", self.window, low=1)
-        check_real("tolerance", self.tolerance, high=1.0)
-
-    def is_flat(self, survival: np.ndarray) -> bool:
-        """Returns whether to stop at the last point of a survival curve.
-
-        Args:
-            survival: (t + 1,) the share of images that withstood 0 to t draws.
-
-        Returns:
-            Whether its last `window` draws took no more than `tolerance` away; False for shorter
-            curves.
-        """
-        if len(survival) <= self.window:
-            return False
-        return bool(survival[-1 - self.window] - survival[-1] <= self.tolerance)
+    def __getitem__(self, rows: Any, /) -> Any:
+        """Returns the images of a slice, or of ascending row numbers."""
+        ...
 
 
 class Scores(NamedTuple):
@@ -234,6 +230,58 @@ def _draw(
     return _Draws(first_failure, clean_correct, last, num_passes)
 
 
+def first_failures(
+    work: Work,
+    key: Key,
+    rows: np.ndarray,
+    draws: Draws,
+    *,
+    name: str,
+    clean: bool,
+    report: Report | None,
+) -> FirstFailures:
+    """Draws for each of some images until one draw fools or the last one has not.
+
+    Blocks are dealt to the processes in turn, and each process gets the results of all.
+
+    Args:
+        work: the run.
+        key: the base of the draws' keys.
+        rows: (M,) the images, ascending.
+        draws: of each image.
+        name: unlike that of any other call of the run.
+        clean: whether to classify the images as they are too.
+        report: told how far this process is; None: nobody asks.
+
+    Returns:
+        The first failures.
+    """
+    scored = num_robust = num_passes = 0
+
+    def so_far(failures: np.ndarray, passes: int) -> None:
+        assert report is not None
+        robust = int(np.sum(failures > draws.last))
+        report(scored + int(np.sum(failures > 0)), num_robust + robust, num_passes + passes)
+
+    def finished(block: Block, results: Mapping[str, np.ndarray]) -> None:
+        nonlocal scored, num_robust, num_passes
+        failures, passes = results["first_failure"], int(results["num_passes"])
+        so_far(failures, passes)
+        scored, num_passes = scored + len(block.rows), num_passes + passes
+        num_robust += int(np.sum(failures > draws.last))
+
+    results = map_blocks(
+        functools.partial(score_block, work, key, draws, clean, None if report is None else so_far),
+        cut(rows, work.block_size, name=name),
+        read=functools.partial(deal, work),
+        journal=work.journal,
+        finished=None if report is None else finished,
+    )
+    return FirstFailures(
+        results["first_failure"], results["clean_correct"], int(np.sum(results["num_passes"]))
+    )
+
+
 def prepare(
     logits_fn: Model,
     key: Key,
@@ -290,7 +338,7 @@ def prepare(
     num_devices, platform = len(placement.devices), placement.devices[0].platform
     block_size = _block_size(examples.images, block_size, num_devices, platform)
     work = Work(
-        runner=(OnHost if box else Compiled)(placement, model, perturbation),
+        runner=(OnHost if box else OnDevices)(placement, model, perturbation),
         examples=examples,
         block_size=block_size,
         num_lanes=_num_lanes(

@@ -13,10 +13,10 @@ import numpy as np
 
 from rbjax import prng
 from rbjax.blocks import Block, check_examples, cut, map_blocks
+from rbjax.captures import Compiled
 from rbjax.classifier import Classifier, Model, as_classifier
 from rbjax.inputs import check_integer, check_real, to_float
 from rbjax.losses.adversarial import margin
-from rbjax.programs import Compiled
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key
 

@@ -17,7 +17,7 @@ import pytest
 from jax.tree_util import Partial
 
 from rbjax import atomic, journal, rpr
-from rbjax.rpr import first_failures
+from rbjax.rpr import lanes
 from tests.rpr.known import KEY, LOGITS_FN, MIXED, make_images, redraw, score, threshold
 
 SCRIPT = Path(__file__).with_name("resumed.py")
@@ -68,7 +68,7 @@ def test_a_memory_map_is_read_block_by_block(tmp_path):
 def test_interrupted_at_every_look(tmp_path, monkeypatch, options):
     """Whenever it stops, it goes on: no image lost, none scored again, the same passes run."""
     monkeypatch.setattr(journal, "_SECONDS_BETWEEN_SAVES", 0.0)
-    monkeypatch.setattr(first_failures, "_SECONDS_PER_DISPATCH", 0.0)
+    monkeypatch.setattr(lanes, "_SECONDS_PER_DISPATCH", 0.0)
     options = {"batch_size": 8, "block_size": 20, **options}
     looks = []
     unbroken = score(MIXED[:48], progress=looks.append, **options)

@@ -9,7 +9,7 @@ import pytest
 from jax.tree_util import Partial
 
 from rbjax import perturbations, rpr
-from rbjax.rpr import first_failures, scoring
+from rbjax.rpr import lanes, scoring
 from tests.rpr.known import KEY, LOGITS_FN, MIXED, make_images, redraw, score, threshold
 
 ONE = jax.devices()[:1]
@@ -128,13 +128,13 @@ def test_hardly_a_pass_is_wasted():
 def test_lanes_are_compacted(monkeypatch):
     """What one long tail costs: 31 lanes of 32 fail at once and one goes on for 200 draws."""
     monkeypatch.setattr(scoring, "_IMAGES_PER_LANE", 1)
-    monkeypatch.setattr(first_failures, "FEWEST_LANES", 8)
+    monkeypatch.setattr(lanes, "FEWEST_LANES", 8)
     probabilities = np.ones(32)
     probabilities[5] = 0.0
     scores = score(probabilities, max_steps=200, batch_size=32)
     assert scores.forward_passes_needed == 231
     assert scores.forward_passes_run == 32 + 199 * 8
-    monkeypatch.setattr(first_failures, "FEWEST_LANES", 2)
+    monkeypatch.setattr(lanes, "FEWEST_LANES", 2)
     scores = score(probabilities, max_steps=200, batch_size=32)
     assert scores.forward_passes_run == 32 + 199 * 2
     assert scores.first_failure[5] == 201

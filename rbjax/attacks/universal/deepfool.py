@@ -15,9 +15,9 @@ from rbjax.attacks.norms import check_size, project
 from rbjax.attacks.universal.evaluation import apply_universal, classify
 from rbjax.attacks.universal.gradient import epoch_order
 from rbjax.blocks import Blocks, Placement, Progress, Tell, block_size, check_examples, cut
+from rbjax.captures import Compiled
 from rbjax.classifier import Classifier, Model, as_classifier
 from rbjax.options import MOST, Count, Epsilon, Norm, NotNegative, Range, Share, checked
-from rbjax.programs import Compiled
 from rbjax.typing import Array, Key
 
 _BLOCK = 256

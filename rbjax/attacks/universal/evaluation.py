@@ -11,9 +11,9 @@ import numpy as np
 
 from rbjax import prng
 from rbjax.blocks import Block, Blocks, Placement, block_size, check_examples
+from rbjax.captures import Compiled
 from rbjax.classifier import Classifier, Model, as_classifier
 from rbjax.inputs import check_labels, to_float
-from rbjax.programs import Compiled
 from rbjax.typing import Array, Key
 
 
