@@ -47,7 +47,16 @@ def create(config: Config, train: Dataset, test: Dataset) -> Suite:
     made = Suite({}, {}, {})
     for label, group in config.attacks.items():
         try:
-            made.attacks[label] = _create(config, group, train)
+            attack = _compile(group)
+            if isinstance(attack, attacks.Crafting):
+                options = (*attack.options, ("batch_size", config.batch_size))
+                some = setup.first(train, group.max_examples)
+                aim = group.get("target_class")
+                attack = Universal(attack.craft, tuple(sorted(options)), aim, some)
+            elif group.get("source") is not None:
+                run = _read_source(group.source, setup.info(config))
+                attack = attacks.transfer(attack, setup.trained_logits_fn(run, group.source))
+            made.attacks[label] = attack
         except ValueError as error:
             raise ValueError(f"attacks.{label}: {error}") from None
         if group.get("only_class") is not None:
@@ -103,19 +112,6 @@ def check(group: Config, info: DatasetInfo) -> None:
         raise ValueError(
             f"attack {group.name!r} returns {result!r}; it must return an rbjax.typing.AttackResult"
         )
-
-
-def _create(config: Config, group: Config, train: Dataset) -> suite.Entry:
-    """Returns one attack."""
-    attack = _compile(group)
-    if isinstance(attack, attacks.Crafting):
-        options = (*attack.options, ("batch_size", config.batch_size))
-        some = setup.first(train, group.max_examples)
-        return Universal(attack.craft, tuple(sorted(options)), group.get("target_class"), some)
-    if group.get("source") is None:
-        return attack
-    run = _read_source(group.source, setup.info(config))
-    return attacks.transfer(attack, setup.trained_logits_fn(run, group.source))
 
 
 def _compile(group: Config) -> Any:

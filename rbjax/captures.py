@@ -63,18 +63,12 @@ def trace(fn: Callable[..., Any], *args: Any) -> tuple[Any, Any]:
         return jax.make_jaxpr(lambda *args: fn(*args), return_shape=True)(*args)
 
     jaxpr, out = make()
-    if not any(map(_is_jitted_elsewhere, _equations(jaxpr.jaxpr))):
-        return jaxpr, out
+    jitted = [e for e in _equations(jaxpr.jaxpr) if e.primitive.name in ("jit", "pjit")]
+    files = [eqn.params["jaxpr"].jaxpr.debug_info.func_filename for eqn in jitted]
+    if all(file is not None and file.startswith(_JITTED_IN) for file in files):
+        return jaxpr, out  # nothing but what belongs to a library, or to rbjax
     with _MOMENT(next(_moments)):
         return make()
-
-
-def _is_jitted_elsewhere(eqn: Any) -> bool:
-    """Returns whether an equation calls a jitted function of neither a library nor rbjax."""
-    if eqn.primitive.name not in ("jit", "pjit"):
-        return False
-    file = eqn.params["jaxpr"].jaxpr.debug_info.func_filename
-    return file is None or not file.startswith(_JITTED_IN)
 
 
 def _equations(jaxpr: Any) -> Iterator[Any]:

@@ -305,9 +305,4 @@ _logits_struct = Compiled(_logits.eval_shape)
 
 def _keys_for(images: Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     """Returns what (B,) keys look like."""
-    return jax.ShapeDtypeStruct(images.shape[:1], _key_dtype())
-
-
-@functools.cache
-def _key_dtype() -> Any:
-    return jax.eval_shape(lambda: jax.random.key(0)).dtype
+    return jax.ShapeDtypeStruct(images.shape[:1], jax.eval_shape(jax.random.key, 0).dtype)

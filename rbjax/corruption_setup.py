@@ -83,8 +83,11 @@ def create(config: Config, info: DatasetInfo) -> Plan:
     suites = {**SUITES, "all": (*SUITES["all"], *own())}
     names = tuple(dict.fromkeys(n for one in asked for n in suites.get(one, (one,))))
     profile = group.profile or profile_of(info, names)
-    levels, options = {}, {name: _options(group, name) for name in names}
+    given = makers_options("corruptions", group.to_dict())
+    levels, options = {}, {}
     for name in names:
+        own_options = corruptions.CORRUPTIONS.options(ALIASES.get(name, name))
+        options[name] = {key: value for key, value in given.items() if key in own_options}
         chosen = dict.fromkeys(group.severities or corruptions.severities(name, profile))
         levels[name] = tuple(int(level) for level in chosen)
         made = [
@@ -105,13 +108,6 @@ def create(config: Config, info: DatasetInfo) -> Plan:
 def own() -> tuple[str, ...]:
     """Returns the corruptions of the table that are made from their severity alone."""
     return tuple(name for name in corruptions.CORRUPTIONS if corruptions.is_by_severity(name))
-
-
-def _options(group: Config, name: str) -> dict[str, Any]:
-    """Returns the options of one corruption, of a resolved group."""
-    given = makers_options("corruptions", group.to_dict())
-    known = corruptions.CORRUPTIONS.options(ALIASES.get(name, name))
-    return {option: value for option, value in given.items() if option in known}
 
 
 def profile_of(info: DatasetInfo, names: tuple[str, ...]) -> str:
@@ -302,7 +298,27 @@ def _baseline(given: str, plan: Plan, dataset: str) -> metrics.Baseline:
     if given == ALEXNET:
         baseline = metrics.Baseline(metrics.ALEXNET)
     else:
-        baseline = _baseline_of_run(Path(given), plan, where, dataset)
+        file = Path(given) / "report.json"
+        if not file.is_file():
+            raise ValueError(f"{where}: there is no {file}; allowed: {ALEXNET}, or a run directory")
+        whole = json.loads(file.read_text(encoding="utf-8"))
+        report = whole.get("corruptions")
+        if not report:
+            raise ValueError(f"{where}: that run was not evaluated under corruptions")
+        if whole["dataset"] != dataset:
+            raise ValueError(f"{where}: is of {whole['dataset']}, this evaluation of {dataset}")
+        if report["profile"] != plan.profile:
+            raise ValueError(
+                f"{where}: has the constants of {report['profile']}, this evaluation those of "
+                f"{plan.profile}"
+            )
+        for name, levels in plan.severities.items():
+            theirs = report["severities"].get(name)
+            if theirs is not None and tuple(theirs) != levels:
+                raise ValueError(
+                    f"{where}: has severities {theirs} of {name}, this evaluation {list(levels)}"
+                )
+        baseline = metrics.Baseline(report["mean_errors"], report["clean_error"])
     try:  # what cannot be divided by is said before hours of evaluation
         metrics.corruption_errors({name: [0.5] for name in plan.names}, 0.5, baseline=baseline)
     except ValueError as error:
@@ -315,27 +331,3 @@ def _baseline(given: str, plan: Plan, dataset: str) -> metrics.Baseline:
                     f"evaluation has {plan.profile} at {', '.join(map(str, levels))} of {name}"
                 )
     return baseline
-
-
-def _baseline_of_run(workdir: Path, plan: Plan, where: str, dataset: str) -> metrics.Baseline:
-    file = workdir / "report.json"
-    if not file.is_file():
-        raise ValueError(f"{where}: there is no {file}; allowed: {ALEXNET}, or a run directory")
-    whole = json.loads(file.read_text(encoding="utf-8"))
-    report = whole.get("corruptions")
-    if not report:
-        raise ValueError(f"{where}: that run was not evaluated under corruptions")
-    if whole["dataset"] != dataset:
-        raise ValueError(f"{where}: is of {whole['dataset']}, this evaluation of {dataset}")
-    if report["profile"] != plan.profile:
-        raise ValueError(
-            f"{where}: has the constants of {report['profile']}, this evaluation those of "
-            f"{plan.profile}"
-        )
-    for name, levels in plan.severities.items():
-        theirs = report["severities"].get(name)
-        if theirs is not None and tuple(theirs) != levels:
-            raise ValueError(
-                f"{where}: has severities {theirs} of {name}, this evaluation {list(levels)}"
-            )
-    return metrics.Baseline(report["mean_errors"], report["clean_error"])

@@ -56,10 +56,29 @@ class PlainFunction(Unbound):
         return self.fn(*args)
 
     def trace(self, signature: Signature) -> Trace:
-        """Returns the function's trace for arguments of certain shapes and dtypes."""
+        """Returns the function's trace for arguments of certain shapes and dtypes.
+
+        Raises:
+            ValueError: if it keeps what it computes, or draws, in an object instead of returning
+                it.
+        """
         if signature not in self.traces:
             args = (jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in signature)
-            jaxpr, out = _traced(self.fn, *args)
+            # In a person's own compiled function an object may hold values of that one's trace.
+            is_held = captures.leaked(self.fn) is not None
+            try:
+                jaxpr, out = captures.trace(self.fn, *args)
+            except Exception as error:
+                # Of Flax, which is not imported here.
+                if type(error).__name__ != "TraceContextError":
+                    raise
+                raise ValueError(
+                    "logits_fn changes its own state while it is traced, as batch statistics or "
+                    f"dropout in training mode do; {INSTEAD}"
+                ) from None
+            where = None if is_held else captures.leaked(self.fn)
+            if where is not None:
+                raise ValueError(f"logits_fn keeps a value of its trace in {where!r}; {INSTEAD}")
             captured = [jax.numpy.asarray(array) for array in _captured(jaxpr)]
             if self.placement is not None:
                 captured = jax.device_put(captured, self.placement)
@@ -104,30 +123,6 @@ class TracedFunction:
             if signature == asked:
                 return program(iter([self.captured[i] for i in numbers]), args)
         raise UnseenSignatureError(asked)
-
-
-def _traced(fn: Callable[..., Array], *args: Any) -> tuple[Any, Any]:
-    """Returns a function's program and the shape of its result.
-
-    Raises:
-        ValueError: if it keeps what it computes, or draws, in an object instead of returning it.
-    """
-    # In a person's own compiled function an object may hold values of that one's trace.
-    is_held = captures.leaked(fn) is not None
-    try:
-        jaxpr, out = captures.trace(fn, *args)
-    except Exception as error:
-        # Of Flax, which is not imported here.
-        if type(error).__name__ != "TraceContextError":
-            raise
-        raise ValueError(
-            "logits_fn changes its own state while it is traced, as batch statistics or dropout "
-            f"in training mode do; {INSTEAD}"
-        ) from None
-    where = None if is_held else captures.leaked(fn)
-    if where is not None:
-        raise ValueError(f"logits_fn keeps a value of its trace in {where!r}; {INSTEAD}")
-    return jaxpr, out
 
 
 def signature_of(args: tuple[Any, ...]) -> Signature:

@@ -240,7 +240,11 @@ def load(path: str, *, what: str) -> Callable[..., Any]:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise ValueError(f"{where}: importing {module_name} failed: {error}") from None
-        hint = nearest(error.name, _siblings(error.name))
+        package, _, _ = error.name.rpartition(".")
+        prefix = f"{package}." if package else ""
+        paths = getattr(sys.modules.get(package), "__path__", None) if package else [os.getcwd()]
+        beside = [prefix + module.name for module in pkgutil.iter_modules(paths)]
+        hint = nearest(error.name, beside)
         raise ValueError(f"{where}: there is no module {error.name!r}{hint}") from None
     except Exception as error:
         raise ValueError(f"{where}: importing {module_name} failed: {reason(error)}") from None
@@ -254,14 +258,6 @@ def load(path: str, *, what: str) -> Callable[..., Any]:
     if not callable(maker):
         raise ValueError(f"{where}: is {a_type(maker)}; it must be a function or a class")
     return maker
-
-
-def _siblings(module_name: str) -> list[str]:
-    """Returns the modules beside one that is missing, as it would be written."""
-    package, _, _ = module_name.rpartition(".")
-    prefix = f"{package}." if package else ""
-    paths = getattr(sys.modules.get(package), "__path__", None) if package else [os.getcwd()]
-    return [prefix + module.name for module in pkgutil.iter_modules(paths)]
 
 
 def lookup[T](table: Mapping[str, T], name: str, *, what: str) -> T:

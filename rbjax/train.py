@@ -90,7 +90,9 @@ def train(config: Config, workdir: str) -> None:
         if not (Path(workdir) / CSV_FILE).exists():  # killed just before it was written
             write_csv(workdir)
         return
-    print(f"{workdir}: training from step {step} of {num_steps} on {_describe(devices)}; {plan}")
+    many = f"{len(devices)} {devices[0].device_kind} device{'s' if len(devices) > 1 else ''}"
+    where = f"{many}, jax {jax.__version__}"
+    print(f"{workdir}: training from step {step} of {num_steps} on {where}; {plan}")
 
     # ------------------------------------------------------------------ the loop
     saved, state = step, place(state, devices)
@@ -341,11 +343,6 @@ def _line(title: str, record: dict[str, Any]) -> str:
     if "data_wait" in record:
         parts.append(f"waited {record['data_wait']:.1%} for data")
     return "  ".join(parts)
-
-
-def _describe(devices: list[Device]) -> str:
-    kind = devices[0].device_kind
-    return f"{len(devices)} {kind} device{'s' if len(devices) > 1 else ''}, jax {jax.__version__}"
 
 
 @contextlib.contextmanager

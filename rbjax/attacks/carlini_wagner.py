@@ -144,7 +144,13 @@ class CarliniWagnerPlan(MarginPlan):
             best, constants = carry
             again = problem._replace(keys=prng.per_draw(problem.keys, number))
             descent = _descend(self, again, constants.current, best)
-            return descent.best, _adjust(constants, descent.fooled)
+            # c is bisected once one has fooled, and made ten times larger before.
+            current, low, high = constants
+            high = jnp.where(descent.fooled, jnp.minimum(high, current), high)
+            low = jnp.where(descent.fooled, low, jnp.maximum(low, current))
+            larger = jnp.minimum(10 * current, _LARGEST)
+            current = jnp.where(jnp.isfinite(high), (low + high) / 2, larger)
+            return descent.best, _Constants(current, low, high)
 
         best, _ = jax.lax.fori_loop(0, self.search_steps, search, (best, constants))
         return select(best.sizes <= problem.epsilon, best.images, images)
@@ -152,15 +158,6 @@ class CarliniWagnerPlan(MarginPlan):
     def succeeds(self, problem: Problem, logits: Array) -> Array:
         """Returns which images are fooled by enough of a margin, (B,) bool."""
         return problem.fooled(logits) & (problem.objective(logits) >= self.confidence)
-
-
-def _adjust(constants: _Constants, fooled: Array) -> _Constants:
-    """Returns the next c of each image: bisected once one has fooled, ten times before."""
-    current, low, high = constants
-    high = jnp.where(fooled, jnp.minimum(high, current), high)
-    low = jnp.where(fooled, low, jnp.maximum(low, current))
-    current = jnp.where(jnp.isfinite(high), (low + high) / 2, jnp.minimum(10 * current, _LARGEST))
-    return _Constants(current, low, high)
 
 
 def _descend(plan: CarliniWagnerPlan, problem: Problem, c: Array, best: _Best) -> _Descent:

@@ -146,19 +146,13 @@ def _walk(plan: FABPlan, problem: Problem, restart: Array | int) -> Found:
 
     none = Found(origin, jnp.zeros(origin.shape[:1], bool), jnp.full(origin.shape[:1], -jnp.inf))
     _, best = keep_smallest(origin, prng.per_draw(problem.keys, 1), none)
-    start = _State(_start(plan, problem, restart), best)
-    return jax.lax.fori_loop(0, plan.num_steps, step, start).best
-
-
-def _start(plan: FABPlan, problem: Problem, restart: Array | int) -> Array:
-    """Returns the image; of a further restart, a point at half the radius of the ball."""
-    if plan.num_restarts == 1:
-        return problem.images
-    # Half of epsilon; half of the range where there is no ball.
-    radius = jnp.minimum(problem.epsilon, 1.0) / 2
-    keys, shape = prng.per_draw(problem.keys, 0), problem.images.shape[1:]
-    moved = problem.images + norms.start(norms.STARTS["sphere"], keys, shape, radius, plan.norm)
-    return jnp.where(restart == 0, problem.images, jnp.clip(moved, 0.0, 1.0))
+    first = origin
+    if plan.num_restarts > 1:  # a further one begins at half of epsilon, or of the range
+        radius = jnp.minimum(problem.epsilon, 1.0) / 2
+        keys, sphere = prng.per_draw(problem.keys, 0), norms.STARTS["sphere"]
+        moved = origin + norms.start(sphere, keys, origin.shape[1:], radius, plan.norm)
+        first = jnp.where(restart == 0, origin, jnp.clip(moved, 0.0, 1.0))
+    return jax.lax.fori_loop(0, plan.num_steps, step, _State(first, best)).best
 
 
 def _boundary(problem: Problem, keys: Key, images: Array, norm: str) -> tuple[Array, Array]:

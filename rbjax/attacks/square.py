@@ -142,7 +142,13 @@ def advance(
     """
     height, width = problem.images.shape[1:3]
     ends, sides = side_lengths(plan, height, width)
-    bumps = jnp.asarray(_bump_table(sides, height, width)) if plan.norm == "l2" else None
+    bumps = None
+    if plan.norm == "l2":  # of each side, upright and lying, in an image's corner
+        table = np.zeros((len(sides), 2, height, width), np.float32)
+        for stage, side in enumerate(sides):
+            upright = bump(int(side))
+            table[stage, :, :side, :side] = [upright, upright.T]
+        bumps = jnp.asarray(table)
 
     def query(number: Array, found: Found) -> Found:
         stage = jnp.sum(number > ends)
@@ -234,15 +240,6 @@ def _unit(delta: Array) -> Array:
     """Returns a perturbation with every channel of norm 1 (or 0)."""
     sizes = jnp.sqrt(jnp.sum(delta**2, axis=(0, 1), keepdims=True))
     return delta / jnp.maximum(sizes, 1e-12)
-
-
-def _bump_table(sides: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Returns the bump of each side, upright and lying, in an image's corner, (S, 2, H, W)."""
-    table = np.zeros((len(sides), 2, height, width), np.float32)
-    for stage, side in enumerate(sides):
-        upright = bump(int(side))
-        table[stage, :, :side, :side] = [upright, upright.T]
-    return table
 
 
 def bump(side: int) -> np.ndarray:

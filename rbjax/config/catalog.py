@@ -82,10 +82,17 @@ def text() -> str:
 @functools.cache
 def _generated() -> dict[str, dict[str, Entry]]:
     kinds = json.loads(FILE.read_text(encoding="utf-8"))
-    return {
-        kind: {name: _parsed(name, plain) for name, plain in known.items()}
-        for kind, known in kinds.items()
-    }
+    entries: dict[str, dict[str, Entry]] = {kind: {} for kind in kinds}
+    for kind, known in kinds.items():
+        for name, plain in known.items():
+            options = {}
+            for option, fields in plain["options"].items():
+                said = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+                options[option] = Option(**{**said, "kind": _KINDS[fields["kind"]]})
+            entries[kind][name] = Entry(
+                name, plain["summary"], options, tuple(plain["takes"]), plain["makes"]
+            )
+    return entries
 
 
 def _read(kind: str, table: Table[Any], name: str) -> Entry:
@@ -127,11 +134,3 @@ def _plain(known: Entry) -> dict[str, Any]:
         "takes": list(known.takes),
         "makes": known.makes,
     }
-
-
-def _parsed(name: str, plain: dict[str, Any]) -> Entry:
-    options = {}
-    for option, fields in plain["options"].items():
-        said = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-        options[option] = Option(**{**said, "kind": _KINDS[fields["kind"]]})
-    return Entry(name, plain["summary"], options, tuple(plain["takes"]), plain["makes"])

@@ -40,7 +40,11 @@ def of_run(
     """
     run = _unstamped(run)
     typed, defaults = set(typed), default().to_dict()
-    given = {key: _without_absent(value, defaults.get(key, {})) for key, value in given.items()}
+    given = dict(given)
+    for name, group in given.items():
+        if isinstance(group, Mapping):  # without absent fields that only a maker outside has
+            own = defaults.get(name, {})
+            given[name] = {k: entry for k, entry in group.items() if entry is not None or k in own}
     theirs, ours, usual = (dict(_flat(config)) for config in (run, given, defaults))
     merged = {key: dict(value) if isinstance(value, dict) else value for key, value in run.items()}
     free = [name for name in (*TOP, *GROUPS, "attacks") if not _is_of_the_run(name)]
@@ -62,13 +66,6 @@ def of_run(
     if mistakes:
         raise ConfigError("\n".join(mistakes))
     return merged
-
-
-def _without_absent(value: Any, usual: Any) -> Any:
-    """Returns a group without absent fields that only a maker outside has; a field as it is."""
-    if not isinstance(value, Mapping):
-        return value
-    return {key: entry for key, entry in value.items() if entry is not None or key in usual}
 
 
 def stored(run: Mapping[str, Any]) -> Config:

@@ -107,7 +107,21 @@ def _rewrite(jaxpr: Any) -> Any:
     """
     if jaxpr not in _rewritten:
         inner = getattr(jaxpr, "jaxpr", jaxpr)
-        eqns = [_rewrite_equation(eqn) for eqn in inner.eqns]
+        eqns = list(inner.eqns)
+        for number, eqn in enumerate(eqns):
+            if eqn.primitive is lax.conv_general_dilated_p:
+                x, w = (operand.aval for operand in eqn.invars)
+                if primitives.supports(x, w, eqn.params):
+                    params = {"shape": primitives.shape_of(x, w, eqn.params)}
+                    eqns[number] = eqn.replace(primitive=primitives.forward_p, params=params)
+            elif eqn.primitive is lax.reduce_window_max_p:
+                if pooling.supports(eqn.invars[0].aval, eqn.params):
+                    params = {"window": tuple(eqn.params["window_dimensions"][1:3])}
+                    eqns[number] = eqn.replace(primitive=pooling.max_pool_p, params=params)
+            elif eqn.primitive.name in _CALLS:
+                params = {name: _rewrite_parameter(value) for name, value in eqn.params.items()}
+                if any(params[name] is not value for name, value in eqn.params.items()):
+                    eqns[number] = eqn.replace(params=params)
         if all(map(operator.is_, eqns, inner.eqns)):
             _rewritten[jaxpr] = None
         elif inner is jaxpr:
@@ -116,27 +130,6 @@ def _rewrite(jaxpr: Any) -> Any:
             _rewritten[jaxpr] = jaxpr.replace(jaxpr=inner.replace(eqns=eqns))
     rewritten = _rewritten[jaxpr]
     return jaxpr if rewritten is None else rewritten
-
-
-def _rewrite_equation(eqn: Any) -> Any:
-    """Returns an equation with its convolutions rewritten; itself if it has none."""
-    if eqn.primitive is lax.conv_general_dilated_p:
-        x, w = (operand.aval for operand in eqn.invars)
-        if not primitives.supports(x, w, eqn.params):
-            return eqn
-        shape = primitives.shape_of(x, w, eqn.params)
-        return eqn.replace(primitive=primitives.forward_p, params={"shape": shape})
-    if eqn.primitive is lax.reduce_window_max_p:
-        if not pooling.supports(eqn.invars[0].aval, eqn.params):
-            return eqn
-        window = tuple(eqn.params["window_dimensions"][1:3])
-        return eqn.replace(primitive=pooling.max_pool_p, params={"window": window})
-    if eqn.primitive.name not in _CALLS:
-        return eqn
-    params = {name: _rewrite_parameter(value) for name, value in eqn.params.items()}
-    if all(params[name] is value for name, value in eqn.params.items()):
-        return eqn
-    return eqn.replace(params=params)
 
 
 def _rewrite_parameter(value: Any) -> Any:

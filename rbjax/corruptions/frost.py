@@ -8,7 +8,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -161,12 +161,26 @@ def read_textures(textures: Textures) -> Pictures:
     Raises:
         ValueError: for textures of another shape, type or range, or a file that cannot be read.
     """
+    from PIL import Image
+
     if isinstance(textures, str | os.PathLike):
         raise ValueError(f"textures is {str(textures)!r}; it must be a list of paths, or an array")
     if not isinstance(textures, np.ndarray | jax.Array):
         if len(textures) == 0:
             raise ValueError("textures is empty; it must hold at least one path")
-        return Pictures.of([_of_file(path) for path in textures])
+        pictures = []
+        for path in textures:
+            if not isinstance(path, str | os.PathLike):
+                raise ValueError(f"textures holds {type(path).__name__}; it must hold paths")
+            where = f"textures holds {str(path)!r}"
+            try:
+                with Image.open(Path(path).expanduser()) as picture:
+                    pictures.append(np.asarray(picture.convert("RGB")))
+            except FileNotFoundError:
+                raise ValueError(f"{where}, which does not exist") from None
+            except OSError as error:
+                raise ValueError(f"{where}, not a picture: {error}") from None
+        return Pictures.of(pictures)
     array = np.asarray(textures)
     if array.ndim != 4 or array.shape[-1] != 3 or 0 in array.shape:
         raise ValueError(f"textures has shape {array.shape}; it must be (T, h, w, 3)")
@@ -180,21 +194,6 @@ def read_textures(textures: Textures) -> Pictures:
             )
         array = np.rint(255 * array).astype(np.uint8)
     return Pictures.of(list(array))
-
-
-def _of_file(path: Any) -> np.ndarray:
-    from PIL import Image
-
-    if not isinstance(path, str | os.PathLike):
-        raise ValueError(f"textures holds {type(path).__name__}; it must hold paths")
-    file = Path(path).expanduser()
-    try:
-        with Image.open(file) as picture:
-            return np.asarray(picture.convert("RGB"))
-    except FileNotFoundError:
-        raise ValueError(f"textures holds {str(path)!r}, which does not exist") from None
-    except OSError as error:
-        raise ValueError(f"textures holds {str(path)!r}, not a picture: {error}") from None
 
 
 @functools.cache

@@ -90,7 +90,19 @@ def corruption_errors(
                 f"errors[{name!r}] has shape {values.shape}; it must be (severities, "
                 f"{', '.join(map(str, clean.shape))}), as clean_error is"
             )
-        by, added = _divisors(name, baseline)
+        by = added = 1.0
+        if baseline is not None:
+            if name not in baseline.errors:
+                raise ValueError(
+                    f"baseline has no errors of {name!r}; it has "
+                    f"{', '.join(baseline.errors) or 'none'}"
+                )
+            by = float(baseline.errors[name])
+            if not 0.0 < by <= 1.0:
+                raise ValueError(f"baseline: the error of {name!r} is {by}; it must be in (0, 1]")
+            added = np.nan
+            if baseline.clean_error is not None and by > baseline.clean_error:
+                added = by - baseline.clean_error
         means[name] = values.mean(axis=0) / by
         relative[name] = (values.mean(axis=0) - clean) / added
     return CorruptionErrors(
@@ -114,22 +126,6 @@ def error_rates(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     wrong = count - np.diagonal(matrix, axis1=-2, axis2=-1)
     classes = np.where(count > 0, wrong / np.maximum(count, 1), np.nan)
     return wrong.sum(axis=-1) / count.sum(axis=-1), classes
-
-
-def _divisors(name: str, baseline: Baseline | None) -> tuple[float, float]:
-    """Returns what a corruption's mean error, and what it adds to the clean one, is divided by."""
-    if baseline is None:
-        return 1.0, 1.0
-    if name not in baseline.errors:
-        raise ValueError(
-            f"baseline has no errors of {name!r}; it has {', '.join(baseline.errors) or 'none'}"
-        )
-    error = float(baseline.errors[name])
-    if not 0.0 < error <= 1.0:
-        raise ValueError(f"baseline: the error of {name!r} is {error}; it must be in (0, 1]")
-    if baseline.clean_error is None or error <= baseline.clean_error:
-        return error, np.nan
-    return error, error - baseline.clean_error
 
 
 def _checked(field: str, values: ArrayLike) -> np.ndarray:

@@ -101,14 +101,6 @@ def adapt(
         raise ValueError(f"model {name!r} on images {image_shape}: {reason(error)}") from error
     if getattr(made, "shape", ())[:1] != (2,):
         raise ValueError(f"model {name!r} returns {made}; it must be an array of one row an image")
-    _check_training(adapted, name, variables, images)
-    if made.shape == (2, num_classes):
-        return Whole(adapted, num_classes, mean, std)
-    return Classifier(_Flat(adapted), num_classes, mean, std, dtype)
-
-
-def _check_training(adapted: Adapted, name: str, variables: Any, images: Any) -> None:
-    """Refuses a module that trains otherwise than on parameters, batch statistics and dropout."""
 
     def train(variables: Any, images: Any) -> Any:
         keys = jax.random.split(jax.random.key(0), 2)
@@ -122,6 +114,9 @@ def _check_training(adapted: Adapted, name: str, variables: Any, images: Any) ->
             f"model {name!r} cannot be trained: it may change no collection but batch_stats, and "
             f"draw random numbers in nn.Dropout or from its `keys` only; {reason(error)}"
         ) from error
+    if made.shape == (2, num_classes):
+        return Whole(adapted, num_classes, mean, std)
+    return Classifier(_Flat(adapted), num_classes, mean, std, dtype)
 
 
 @contextlib.contextmanager

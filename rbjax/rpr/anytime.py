@@ -45,7 +45,16 @@ def anytime_interval(
     from scipy.special import betaln, xlog1py, xlogy
 
     s, n = np.broadcast_arrays(np.asarray(failures, np.float64), np.asarray(draws, np.float64))
-    _check(s, n, confidence, prior)
+    confidence = check_real("confidence", confidence, high=1.0)
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}; it must be above 0 and below 1")
+    if len(prior) != 2 or not min(check_real("prior", value) for value in prior) > 0:
+        raise ValueError(f"prior is {prior}; it must be two positive numbers")
+    wrong = ~((s >= 0) & (s <= n) & np.isfinite(n))
+    if wrong.any():
+        raise ValueError(
+            f"failures is {s[wrong][0]:g} of {n[wrong][0]:g} draws; it must be from 0 to draws"
+        )
     a, b = prior
     mixture = betaln(a + s, b + n - s) - betaln(a, b) + np.log1p(-confidence)
 
@@ -66,19 +75,3 @@ def _edge(outside, far: np.ndarray, near: np.ndarray) -> np.ndarray:
         is_outside = outside(middle)
         far, near = np.where(is_outside, middle, far), np.where(is_outside, near, middle)
     return far
-
-
-def _check(
-    failures: np.ndarray, draws: np.ndarray, confidence: float, prior: tuple[float, float]
-) -> None:
-    confidence = check_real("confidence", confidence, high=1.0)
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence}; it must be above 0 and below 1")
-    if len(prior) != 2 or not min(check_real("prior", value) for value in prior) > 0:
-        raise ValueError(f"prior is {prior}; it must be two positive numbers")
-    wrong = ~((failures >= 0) & (failures <= draws) & np.isfinite(draws))
-    if wrong.any():
-        raise ValueError(
-            f"failures is {failures[wrong][0]:g} of {draws[wrong][0]:g} draws; "
-            "it must be from 0 to draws"
-        )

@@ -79,6 +79,8 @@ def class_bias(
     Source: Nanda et al., "Fairness Through Robustness: Investigating Robustness Disparity in Deep
     Learning", 2021, arXiv:2006.12621 (robustness bias and the area between the curves).
     """
+    from scipy import stats
+
     check_integer("num_resamples", num_resamples, low=1)
     check_integer("seed", seed, low=0)
     first_failure = np.asarray(first_failure)
@@ -93,7 +95,17 @@ def class_bias(
     tested = (curves.counts > 0) & (curves.counts < len(labels))
     p_values = np.full(observed.shape, np.nan)
     if tested.any():
-        p_values[tested] = _permutation_test(differences, labels, num_resamples, seed)[tested]
+        result = stats.permutation_test(
+            (labels,),
+            lambda labels, axis: np.abs(differences(labels, axis)),
+            permutation_type="pairings",
+            vectorized=True,
+            alternative="greater",
+            n_resamples=num_resamples,
+            batch=max(1, _NUMBERS_PER_BATCH // len(labels)),
+            rng=np.random.default_rng(seed),
+        )
+        p_values[tested] = np.asarray(result.pvalue)[tested]
     observed[~tested] = np.nan
     biases = [
         Bias(*columns, holm(columns[1])) for columns in zip(observed.T, p_values.T, strict=True)
@@ -160,22 +172,3 @@ def _against_the_rest(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Returns each class's mean minus that of the rest, from sums; the classes are axis 1."""
     rest_sums, rest_counts = (np.sum(x, axis=1, keepdims=True) - x for x in (sums, counts))
     return sums / np.maximum(counts, 1) - rest_sums / np.maximum(rest_counts, 1)
-
-
-def _permutation_test(
-    differences: _Differences, labels: np.ndarray, num_resamples: int, seed: int
-) -> np.ndarray:
-    """Returns the p-values (K, 4)."""
-    from scipy import stats
-
-    result = stats.permutation_test(
-        (labels,),
-        lambda labels, axis: np.abs(differences(labels, axis)),
-        permutation_type="pairings",
-        vectorized=True,
-        alternative="greater",
-        n_resamples=num_resamples,
-        batch=max(1, _NUMBERS_PER_BATCH // len(labels)),
-        rng=np.random.default_rng(seed),
-    )
-    return np.asarray(result.pvalue)

@@ -175,13 +175,20 @@ def normal_form(linearization: Linearization) -> ClosedForm:
         The probabilities.
     """
     from scipy.special import ndtr
+    from scipy.stats import multivariate_normal
 
     distances = np.clip(np.asarray(linearization.distances, np.float64), -_FARTHEST, _FARTHEST)
     tails = ndtr(-distances)
     low, high = np.max(tails, axis=1), np.minimum(np.sum(tails, axis=1), 1.0)
     failure = high.copy()
     for row in np.flatnonzero(high - low > _NEGLIGIBLE):
-        failure[row] = 1 - _normal_cdf(distances[row], linearization.correlation[row])
+        correlation = np.asarray(linearization.correlation[row], np.float64)
+        covariance = (correlation + _JITTER * np.eye(len(correlation))) / (1 + _JITTER)
+        np.fill_diagonal(covariance, 1.0)
+        # A fixed sequence of points, so that it is the same each time.
+        options = {"maxpts": 2000, "rng": np.random.default_rng(0)}
+        cdf: Any = multivariate_normal.cdf  # its stubs allow numbers only
+        failure[row] = 1 - float(cdf(distances[row], cov=covariance, **options))
     failure = np.clip(failure, low, high)
     return ClosedForm(failure, 1 - failure)
 
@@ -210,17 +217,6 @@ FORMS: dict[str, Callable[[Linearization], ClosedForm]] = {
     "sigmoid": sigmoid_form,
 }
 """From a linear model's margins to the probability that all are positive, by name."""
-
-
-def _normal_cdf(distances: np.ndarray, correlation: np.ndarray) -> float:
-    """Returns Phi(z; C) with a fixed sequence of points, so that it is the same each time."""
-    from scipy.stats import multivariate_normal
-
-    size = len(distances)
-    covariance = (np.asarray(correlation, np.float64) + _JITTER * np.eye(size)) / (1 + _JITTER)
-    np.fill_diagonal(covariance, 1.0)
-    cdf: Any = multivariate_normal.cdf  # its stubs allow numbers only
-    return float(cdf(distances, cov=covariance, maxpts=2000, rng=np.random.default_rng(0)))
 
 
 def _jacobian(model: Classifier, images: Array) -> tuple[Array, Array]:

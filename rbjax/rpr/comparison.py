@@ -74,6 +74,8 @@ def compare(
         "Note on the sampling error of the difference between correlated proportions",
         Psychometrika 12, in its exact form.
     """
+    from scipy.stats import binomtest
+
     first, second, kept = _checked(first, second, counted)
     confidence = check_real("confidence", confidence, high=1.0)
     if not 0 < confidence < 1:
@@ -86,6 +88,9 @@ def compare(
     share_first, share_second = (
         float(np.mean(flags)) if count else math.nan for flags in (first, second)
     )
+    p_value, discordant = 1.0 if count else math.nan, only_first + only_second
+    if discordant:
+        p_value = float(binomtest(only_first, discordant).pvalue)  # McNemar's, exact, two-sided
     return Comparison(
         count=count,
         first=share_first,
@@ -95,7 +100,7 @@ def compare(
         high=high,
         only_first=only_first,
         only_second=only_second,
-        p_value=_mcnemar(only_first, only_second) if count else math.nan,
+        p_value=p_value,
     )
 
 
@@ -161,14 +166,6 @@ def _tango_interval(
     low: Any = -1.0 if below < -1 else brentq(excess, -1.0, below, args=(z,), xtol=1e-12)
     high: Any = 1.0 if above > 1 else brentq(excess, above, 1.0, args=(-z,), xtol=1e-12)
     return float(low), float(high)
-
-
-def _mcnemar(only_first: int, only_second: int) -> float:
-    """Returns the exact two-sided p-value; 1 where the models disagree on no image."""
-    from scipy.stats import binomtest
-
-    discordant = only_first + only_second
-    return float(binomtest(only_first, discordant).pvalue) if discordant else 1.0
 
 
 def _checked(

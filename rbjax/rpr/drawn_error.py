@@ -126,7 +126,13 @@ def error_against_draws(
         raise ValueError(f"failure_probability holds {wrong:g}; allowed: 0 to 1")
     num_draws = check_integer("num_draws", num_draws, low=1)
     block_size = check_integer("block_size", block_size, low=1)
-    chosen = _choose(key, len(examples.labels), num_images)
+    chosen = np.arange(len(examples.labels))
+    if num_images is not None:
+        num_images = check_integer("num_images", num_images, low=1)
+        if num_images > len(chosen):
+            raise ValueError(f"num_images is {num_images}; there are {len(chosen)} images")
+        order = jax.random.permutation(prng.named(key, "rows"), len(chosen))
+        chosen = np.sort(np.asarray(order)[:num_images]).astype(np.int64)
 
     def count_block(block: Block, images: np.ndarray) -> dict[str, Array]:
         rows = block.padded
@@ -139,17 +145,6 @@ def error_against_draws(
     low, high = clopper_pearson_interval(failed, num_draws, confidence)
     drawn = failed / num_draws
     return DrawnError(chosen, estimated[chosen], drawn, low, high, num_draws, confidence)
-
-
-def _choose(key: Key, num_images: int, num_chosen: int | None) -> np.ndarray:
-    """Returns the rows to draw, ascending."""
-    if num_chosen is None:
-        return np.arange(num_images)
-    num_chosen = check_integer("num_images", num_chosen, low=1)
-    if num_chosen > num_images:
-        raise ValueError(f"num_images is {num_chosen}; there are {num_images} images")
-    order = jax.random.permutation(prng.named(key, "rows"), num_images)
-    return np.sort(np.asarray(order)[:num_chosen]).astype(np.int64)
 
 
 @Compiled

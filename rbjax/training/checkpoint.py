@@ -93,7 +93,12 @@ class Checkpoints:
                 ),
             )
         if jax.process_index() == 0:
-            _write_manifest(path)
+            digests = {}
+            for file in sorted(p for p in path.rglob("*") if p.is_file() and p.name != MANIFEST):
+                atomic.sync(file)
+                digests[file.relative_to(path).as_posix()] = _digest(file)
+            atomic.write_json(path / MANIFEST, digests)
+            atomic.sync(path.parent)
             self._delete_old()
         _wait_for_all_processes("checkpoint written")
 
@@ -165,7 +170,15 @@ def _restore(path: Path, template: PyTree, partial: bool) -> Restored:
     arrays = {k: np.zeros(v.shape, v.dtype) for k, v in expected.items() if not np.size(v)}
     arrays |= stored.state
     _check_fits(path, arrays, expected, partial)
-    leaves = [_placed_like(arrays[name], leaf) for name, leaf in expected.items()]
+    leaves = []
+    for name, leaf in expected.items():
+        array, sharding = arrays[name], getattr(leaf, "sharding", None)
+        if sharding is not None and sharding.is_fully_addressable:
+            # Copied: on CPU a device array may share numpy's buffer, and the state is donated.
+            array = jax.device_put(array, sharding, may_alias=False)
+        elif sharding is not None:
+            array = jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
+        leaves.append(array)
     state = jax.tree.unflatten(jax.tree.structure(template), leaves)
     return Restored(int(path.name), state, stored.extra)
 
@@ -212,16 +225,6 @@ def _on_host(name: str, leaf: Any) -> np.ndarray:
     return np.asarray(leaf)
 
 
-def _placed_like(array: np.ndarray, leaf: Any) -> Any:
-    sharding = getattr(leaf, "sharding", None)
-    if sharding is None:
-        return array
-    if sharding.is_fully_addressable:
-        # Copied: on CPU a device array may share numpy's buffer, and the state is donated.
-        return jax.device_put(array, sharding, may_alias=False)
-    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
-
-
 def _form(leaf: Any) -> str:
     dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
     return f"{dtype}{list(np.shape(leaf))}"
@@ -231,15 +234,6 @@ def _delete(path: Path) -> None:
     # The manifest first: after an interrupted deletion, what remains is no longer a checkpoint.
     (path / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(path)
-
-
-def _write_manifest(path: Path) -> None:
-    digests = {}
-    for file in sorted(p for p in path.rglob("*") if p.is_file() and p.name != MANIFEST):
-        atomic.sync(file)
-        digests[file.relative_to(path).as_posix()] = _digest(file)
-    atomic.write_json(path / MANIFEST, digests)
-    atomic.sync(path.parent)
 
 
 def _damage(path: Path) -> str | None:
