@@ -53,15 +53,24 @@ def sync(path: str | os.PathLike[str]) -> None:
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Writes JSON, keys sorted.
+    """Writes JSON, keys sorted; a list of numbers is one line.
 
     Args:
         path: the file.
         value: as for `plain`.
     """
-    text = json.dumps(plain(value), indent=2, sort_keys=True, allow_nan=False)
     with replace(path) as file:
-        file.write(f"{text}\n".encode())
+        file.write(f"{_json(plain(value))}\n".encode())
+
+
+def _json(value: Any, indent: str = "\n") -> str:
+    inside, is_nested = f"{indent}  ", isinstance(value, dict | list) and len(value) > 0
+    if is_nested and isinstance(value, dict):
+        items = [f"{json.dumps(k)}: {_json(value[k], inside)}" for k in sorted(value)]
+        return f"{{{inside}{f',{inside}'.join(items)}{indent}}}"
+    if is_nested and any(isinstance(item, dict | list) for item in value):
+        return f"[{inside}{f',{inside}'.join(_json(item, inside) for item in value)}{indent}]"
+    return json.dumps(value, allow_nan=False)
 
 
 def write_npz(path: str | os.PathLike[str], /, **arrays: Any) -> None:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import config_dict, config_flags
 
-from rbjax import tables
+from rbjax import config_file, tables
 from rbjax.config import (
     ATTACKS,
     GROUPS,
@@ -29,6 +28,7 @@ from rbjax.config import (
     plural,
 )
 from rbjax.config import resolve as schema_resolve
+from rbjax.paths import expanded
 from rbjax.tables import is_path, nearest
 
 
@@ -55,9 +55,8 @@ def parse(argv: Sequence[str]) -> Command:
         ValueError: for whatever was given wrong; each line names it and what is allowed.
         flags.Error: likewise, from absl.
     """
-    path, others = _config_path(argv[1:])
-    file, _, variant = path.partition(":")
-    config = _load(file, variant)
+    file, variant, others = config_file.split(argv[1:])
+    config = config_file.load(file, variant)
     default = str(Path("runs") / Path(file).stem) + (f"_{variant}" if variant else "")
     run = _run_to_evaluate(config, others, default)
     _open_up(config, others, run)
@@ -75,7 +74,7 @@ def parse(argv: Sequence[str]) -> Command:
         )
     config: Config = values["config"].value
     _keep_none(config, others, run)
-    workdir = values["workdir"].value or config.workdir or default
+    workdir = str(expanded(values["workdir"].value or config.workdir or default, field="workdir"))
     return Command(config, workdir, tuple(config_flags.get_override_values(values["config"])))
 
 
@@ -116,11 +115,11 @@ def resolve(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> Confi
     for kind in tables.HOMES:
         tables.of_kind(kind)
     names = {"dataset": _dataset_names(str(config.dataset.name))}
-    given, typed = config.to_dict(), tuple(typed)
+    given, typed = _expanded(config.to_dict()), tuple(typed)
     emptied = [name for name in typed if _at(given, name) is None]
     if config.task == "evaluate":
         run = run_directory.read_config(workdir)
-        given = of_run(given, run, workdir, typed=typed)
+        given = _expanded(of_run(given, run, workdir, typed=typed))
         _check_makers_of_run(run, given, workdir)
         emptied += [
             f"{group}.{key}"
@@ -134,6 +133,23 @@ def resolve(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> Confi
     _tie_to_own_data(resolved)
     _check_parts(resolved)
     return resolved
+
+
+def _expanded(given: dict[str, Any]) -> dict[str, Any]:
+    """Returns a config's values with `~` in its paths as the home folder."""
+    nested: list[tuple[str, tuple[str, ...]]] = [
+        ("", ("workdir", "data_dir")),
+        ("dataset", ("path", "subset")),
+        ("corruptions", ("baseline",)),
+        *((f"attacks.{label}", ("source",)) for label in given.get("attacks") or {}),
+    ]
+    for where, names in nested:
+        group = _at(given, where) if where else given
+        for name in names:
+            if isinstance(group, dict) and isinstance(group.get(name), str):
+                field = f"{where}.{name}".lstrip(".")
+                group[name] = str(expanded(group[name], field=field))
+    return given
 
 
 def _check_makers_of_run(run: Any, given: Any, workdir: str) -> None:
@@ -236,40 +252,6 @@ def _check_parts(config: Config) -> None:
         raise ConfigError("\n".join(mistakes))
 
 
-def _config_path(arguments: Sequence[str]) -> tuple[str, list[str]]:
-    """Returns what `--config` was given, and the other arguments."""
-    for position, argument in enumerate(arguments):
-        name, equals, path = argument.partition("=")
-        if name in ("--config", "-config"):
-            width = 1 if equals else 2
-            path = path or "".join(arguments[position + 1 : position + width])
-            return path, [*arguments[:position], *arguments[position + width :]]
-    found = ", ".join(_configs(Path("configs")))
-    raise ConfigError(f"--config=FILE is missing; there are {found or 'no files in configs/'}")
-
-
-def _configs(folder: Path) -> list[str]:
-    return sorted(str(file) for file in folder.glob("*.py") if not file.name.startswith("_"))
-
-
-def _load(file: str, variant: str) -> Config:
-    """Runs a config file, so that what is wrong with it is said before absl wraps it."""
-    if not Path(file).is_file():
-        known = _configs(Path(file).parent) or _configs(Path("configs"))
-        raise ConfigError(
-            f"--config={file}: no such file (from the current folder); there are "
-            f"{', '.join(known) or 'no config files here'}{nearest(file, known)}"
-        )
-    spec = importlib.util.spec_from_file_location("_rbjax_config", file)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"--config={file}: not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, "get_config"):
-        raise ConfigError(f"--config={file}: it has no function get_config(variant)")
-    return module.get_config(variant)
-
-
 def _open_up(config: Config, arguments: Sequence[str], run: Mapping[str, Any]) -> None:
     """Adds new attacks, and fields of makers outside that the config, command line or run names.
 
@@ -332,7 +314,8 @@ def _run_to_evaluate(config: Config, arguments: Sequence[str], default: str) -> 
     options = [a.partition("=")[2] for a in arguments if a.lstrip("-").startswith("workdir=")]
     workdir = (options or [typed.get("workdir") or config.get("workdir") or default])[-1]
     try:
-        return json.loads((Path(workdir) / "config.json").read_text(encoding="utf-8"))
+        file = expanded(workdir, field="workdir") / "config.json"
+        return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
 

@@ -13,19 +13,19 @@ import numpy as np
 from tqdm import tqdm
 
 import rbjax
-from rbjax import atomic, attack_setup, attacks, corruption_setup, journal, metrics, prng
+from rbjax import attack_setup, attacks, corruption_setup, journal, metrics, prng
+from rbjax.analysis.evaluation import write_report
 from rbjax.attacks.diagnostics import diagnose, format_findings
 from rbjax.attacks.outcome import SuiteResult
 from rbjax.blocks import progress_bar
 from rbjax.config import Config, affecting
+from rbjax.console import printable
 from rbjax.data import Dataset
-from rbjax.training import hooks, setup
+from rbjax.training import hooks, run_directory, setup
 from rbjax.typing import LogitsFn
 
-REPORT_FILE = "report.json"
-EXAMPLES_FILE = "report.npz"
 
-
+@run_directory.job
 def evaluate(config: Config, workdir: str) -> dict[str, Any]:
     """Attacks the test set and writes the report.
 
@@ -37,11 +37,12 @@ def evaluate(config: Config, workdir: str) -> dict[str, Any]:
         workdir: a run directory with a checkpoint.
 
     Returns:
-        What was written to report.json: for "clean" and for each attack its settings, confusion
-        matrix, summary and 95 % intervals; "worst", what is correctly classified clean and under
-        every attack; "diagnostics", what looks like a false sense of robustness; and "corruptions",
-        accuracies by corruption and severity and their mCE. report.npz holds each example's
-        predictions and whether all of them are correct, and each universal perturbation.
+        The report, as `analysis.read_report` reads it back: for "clean" and for each attack its
+        settings, confusion matrix, summary and 95 % intervals; "worst", what is correctly
+        classified clean and under every attack; "diagnostics", what looks like a false sense of
+        robustness; and "corruptions", accuracies by corruption and severity and their mCE.
+        report.json has all but the matrices; these are in report.npz, with each example's
+        predictions, whether all of them are correct, and each universal perturbation.
 
     Raises:
         ValueError: if the run directory holds no checkpoint, or an attack cannot be made.
@@ -96,7 +97,6 @@ def evaluate(config: Config, workdir: str) -> dict[str, Any]:
         "versions": {"rbjax": rbjax.__version__, "jax": jax.__version__},
         "device": jax.devices()[0].device_kind,
     }
-    atomic.write_json(Path(workdir) / REPORT_FILE, report)
     arrays = {
         "index": test.index,
         "example_ids": test.example_ids,
@@ -115,7 +115,7 @@ def evaluate(config: Config, workdir: str) -> dict[str, Any]:
             arrays |= {"shown/images": test.images[rows], "shown/labels": test.labels[rows]}
     if corrupted:
         arrays |= {f"corruptions/{name}": rows for name, rows in corrupted.predictions.items()}
-    atomic.write_npz(Path(workdir) / EXAMPLES_FILE, **arrays)
+    write_report(workdir, report, arrays)
     return report
 
 
@@ -256,7 +256,9 @@ def _line(label: str, results: SuiteResult, test: Dataset) -> str:
     lowest = int(np.nanargmin(classes))
     share, low, high = (100 * value for value in results.accuracy(label)[:3])
     parts = [f"{label}: {share:.1f} % ({low:.1f} to {high:.1f}) correct"]
-    parts.append(f"worst class {test.info.class_names[lowest]} {100 * classes[lowest]:.1f} %")
+    parts.append(
+        f"worst class {printable(test.info.class_names[lowest])} {100 * classes[lowest]:.1f} %"
+    )
     if label in results.outcomes:
         parts.append(f"{results.outcomes[label].seconds:.1f} s")
     return ", ".join(parts)

@@ -17,14 +17,23 @@ from collections.abc import Iterable, Sequence
 
 from absl import flags
 
-from rbjax import command_line
+from rbjax import command_line, console
 from rbjax.config import Config, describe, format_config
 from rbjax.errors import TrainingStoppedError
+from rbjax.paths import expanded
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command line, the process's own or `argv`; returns 0, or 2 for what is wrong in it."""
-    argv = list(sys.argv if argv is None else argv)
+    """Runs a command line, the process's own or `argv`, and returns the exit code.
+
+    0: done; 1: training stopped early, or a number is not finite; 2: what was typed is wrong, or
+    another job works in the run directory.
+    """
+    with console.steady():
+        return _main(list(sys.argv if argv is None else argv))
+
+
+def _main(argv: list[str]) -> int:
     if {"--help", "-h", "-help"} & set(argv[1:]):
         print(f"{__doc__}\nFields of a config, their types and what they are when left out:\n")
         print(describe())
@@ -52,25 +61,30 @@ def run(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> None:
             contradict the run.
 
     Raises:
-        ValueError: listing whatever is wrong with the config, or naming what is with the directory.
+        ValueError: listing whatever is wrong with the config, or naming what is with the directory,
+            such as another job that works in it.
         TrainingStoppedError: if training ended early.
     """
+    workdir = str(expanded(workdir, field="workdir"))
     config = command_line.resolve(config, workdir, typed=typed)
     # Imported here, so that --help and a typo are answered without waiting for JAX.
     from rbjax import analysis
     from rbjax.evaluate import evaluate
     from rbjax.score import score
     from rbjax.train import train
+    from rbjax.training import run_directory, setup
 
-    print(format_config(config), end="\n\n")
-    if config.task in ("train", "score"):
-        train(config, workdir)  # returns at once where that is done
-    if config.task in ("train", "evaluate"):
-        evaluate(config, workdir)
-    if config.task in ("train", "score") and config.score.max_steps:
-        score(config, workdir)
-    print(analysis.report(workdir))
-    print(f"run directory: {workdir}")
+    with console.steady(), run_directory.hold(workdir):
+        print(format_config(config), end="\n\n")
+        analysis.rehearse(setup.info(config).class_names, ("clean", *config.attacks))
+        if config.task in ("train", "score"):
+            train(config, workdir)  # returns at once where that is done
+        if config.task in ("train", "evaluate"):
+            evaluate(config, workdir)
+        if config.task in ("train", "score") and config.score.max_steps:
+            score(config, workdir)
+        print(analysis.report(workdir))
+        print(f"run directory: {workdir}")
 
 
 def _complain(error: Exception, status: int) -> int:

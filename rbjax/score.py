@@ -17,7 +17,7 @@ from rbjax.analysis import robustness
 from rbjax.config import Config, affecting
 from rbjax.data import Dataset
 from rbjax.models import Model
-from rbjax.training import hooks, setup
+from rbjax.training import hooks, run_directory, setup
 from rbjax.typing import Key
 
 SCORES_FILE = "rpr.json"
@@ -26,6 +26,7 @@ _COMPARED = 1000
 """Datapoints that are scored in float32 too, to measure the effect of bfloat16."""
 
 
+@run_directory.job
 def score(config: Config, workdir: str) -> dict[str, Any]:
     """Scores a split with a run's newest weights and writes the results.
 

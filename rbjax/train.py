@@ -36,6 +36,7 @@ STEPS_PER_DISPATCH = 4
 (experiments/benchmarks/dispatch.py); 8 add a tenth at most, and a stop would wait longer."""
 
 
+@run_directory.job
 def train(config: Config, workdir: str) -> None:
     """Trains a model, or resumes from the newest checkpoint of the run directory.
 

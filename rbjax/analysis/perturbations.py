@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from rbjax import atomic
+from rbjax.analysis import figures
+from rbjax.analysis.figures import literal, size_of
 from rbjax.attacks import apply_universal
 from rbjax.inputs import check_labels
 
@@ -23,9 +22,9 @@ _MOST = 20
 """Perturbations of one label that are drawn: of many classes, those with the first numbers."""
 _PANEL = 1.25
 """Inches of a picture's side."""
-_DPI = 150
 
 
+@figures.plain
 def plot_perturbations(
     path: str | os.PathLike[str],
     perturbations: Mapping[str, ArrayLike],
@@ -77,9 +76,7 @@ def plot_perturbations(
     for i, row in enumerate(rows):
         for j, column in enumerate(row):
             _draw(list(grid[3 * i : 3 * i + 3, j]), column, first=j == 0)
-    FigureCanvasAgg(figure)
-    with atomic.replace(Path(path)) as file:
-        figure.savefig(file, format="png", dpi=_DPI)
+    figures.save(figure, path)
 
 
 class _Column(NamedTuple):
@@ -150,5 +147,7 @@ def _draw(panels: Sequence[Axes], column: _Column, *, first: bool) -> None:
             axes.imshow(grey, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         if first:
             place: Any = {"transform": axes.transAxes, "ha": "right", "va": "center"}
-            axes.text(-0.06, 0.5, name, rotation=90, fontsize=8, **place)
-    panels[0].set_title(f"{column.title}\n{255 * largest:.3g}/255", fontsize=8)
+            size = size_of([name], 8)
+            axes.text(-0.06, 0.5, literal(name), rotation=90, fontsize=size, **place)
+    title = f"{literal(column.title)}\n{255 * largest:.3g}/255"
+    panels[0].set_title(title, fontsize=size_of([column.title], 8))

@@ -9,18 +9,17 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike
 
-from rbjax import atomic
+from rbjax.analysis import figures
+from rbjax.analysis.figures import literal, save, size_of
 from rbjax.metrics import wilson_interval
 
 Columns = Mapping[str, ArrayLike]
@@ -37,13 +36,13 @@ _HATCHES = ("", "////", "....")
 """Of bars whose colours are in use already."""
 MANY = 20
 """More classes than this get points in place of bars, and grey lines in place of coloured ones."""
-_DPI = 150
 _CELL_HEIGHT, _CELL_WIDTH = 0.26, 0.52
 """Of a cell, in inches."""
 _WIDEST = 20
 """Of a picture, in inches: with more classes its cells are narrower."""
 
 
+@figures.plain
 def plot_classwise(
     path: PathLike,
     columns: Columns,
@@ -69,6 +68,7 @@ def plot_classwise(
     save(figure, path)
 
 
+@figures.plain
 def plot_training(path: PathLike, records: Sequence[Mapping[str, Any]]) -> None:
     """Draws loss, accuracy and learning rate over the epochs, or over the steps.
 
@@ -92,26 +92,28 @@ def plot_training(path: PathLike, records: Sequence[Mapping[str, Any]]) -> None:
     figure = Figure(figsize=(4.2 * len(panels), 3.4), layout="constrained")
     unit = "epoch" if all("epoch" in record for record in records) else "step"
     for i, (ending, names) in enumerate(panels.items()):
-        axes = figure.add_subplot(1, len(panels), i + 1)
+        axes, curves = figure.add_subplot(1, len(panels), i + 1), []
         for j, name in enumerate(names):
             points = [(r[unit], r[name]) for r in records if r.get(name) is not None]
             if points:
                 look: Any = {"color": COLOURS[j % len(COLOURS)], "ms": 3}
                 look["marker"] = "o" if len(points) <= 30 else None
                 label = name.replace("/", " ").replace("_", " ")
-                axes.plot(*zip(*points, strict=True), label=label, **look)
+                (curve,) = axes.plot(*zip(*points, strict=True), **look)
+                curves.append((label, curve))
         axes.set_xlabel(unit)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(color="#DDDDDD", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
         if len(names) > 1 or "/" in names[0]:
-            axes.legend(frameon=False, fontsize=9)
+            figures.legend(axes, curves, size=9)
         axes.set_title(ending.replace("_", " ").capitalize())
         if ending == "accuracy":
             axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     save(figure, path)
 
 
+@figures.plain
 def plot_survival(
     path: PathLike,
     overall: ArrayLike,
@@ -139,6 +141,7 @@ def plot_survival(
     save(figure, path)
 
 
+@figures.plain
 def plot_overview(
     path: PathLike,
     columns: Columns,
@@ -176,10 +179,11 @@ def plot_overview(
     for i, (_, draw_panel) in enumerate(panels):
         draw_panel(figure.add_subplot(grid[1, i]))
     if title:
-        figure.suptitle(title, fontweight="bold")
+        figure.suptitle(literal(title), fontweight="bold")
     save(figure, path)
 
 
+@figures.plain
 def plot_corruptions(
     path: PathLike, corruptions: Mapping[str, Any], *, class_names: list[str]
 ) -> None:
@@ -216,7 +220,7 @@ def draw_classwise(
     many = len(class_names) > MANY
     if many:
         order = np.argsort(-np.nan_to_num(next(iter(values.values()))), kind="stable")
-    bar = 0.8 / len(values)
+    bar, entries = 0.8 / len(values), []
     for i, (name, column) in enumerate(values.items()):
         column, colour = column[order], _BARS[i % len(_BARS)]
         hatch = _HATCHES[i // len(_BARS) % len(_HATCHES)]
@@ -229,18 +233,18 @@ def draw_classwise(
         whiskers: Any = {"yerr": errors, "elinewidth": 0.8}
         if many:
             marker = _MARKERS[i % len(_MARKERS)]
-            whiskers |= {"fmt": marker, "ms": 4, "color": colour, "label": name, "alpha": 0.9}
-            axes.errorbar(np.arange(len(order)), column, **whiskers)
+            whiskers |= {"fmt": marker, "ms": 4, "color": colour, "alpha": 0.9}
+            entries += [(name, axes.errorbar(np.arange(len(order)), column, **whiskers))]
         else:
             offset = (i - (len(values) - 1) / 2) * bar
             look: Any = {"color": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0}
-            axes.bar(order + offset, column, bar, label=name, **look)
+            entries += [(name, axes.bar(order + offset, column, bar, **look))]
             whiskers |= {"fmt": "none", "ecolor": "#333333", "capsize": 1.5}
             axes.errorbar(order + offset, column, **whiskers)
     _name_classes(axes, [str(class_names[i]) for i in order.tolist()])
     axes.set_title("Accuracy of each class")
     axes.set_ylabel("accuracy")
-    axes.legend(loc="lower left", bbox_to_anchor=(1.0, 0.0), frameon=False)
+    figures.legend(axes, entries, loc="lower left", bbox_to_anchor=(1.0, 0.0))
 
 
 def draw_survival(
@@ -261,9 +265,8 @@ def draw_survival(
     draws = np.arange(len(overall))
     if band is not None:
         _shade(axes, *band, colour="black")
-    axes.plot(
-        draws, overall, color="black", linewidth=2.6, label=f"all  {overall[-1]:.0%}", zorder=3
-    )
+    (whole,) = axes.plot(draws, overall, color="black", linewidth=2.6, zorder=3)
+    entries = [(f"all  {overall[-1]:.0%}", whole)]
     for label in np.setdiff1d(ranked, named):
         axes.plot(draws, curves[label], color="#BBBBBB", linewidth=0.6)
     styles = [(line, colour) for line in _LINES for colour in COLOURS[:-2]]
@@ -272,13 +275,14 @@ def draw_survival(
         if class_band is not None:
             low, high = (np.asarray(edge, np.float64)[label] for edge in class_band)
             _shade(axes, low, high, colour=colour)
-        axes.plot(draws, curves[label], line, color=colour, linewidth=1.4, label=text)
+        (curve,) = axes.plot(draws, curves[label], line, color=colour, linewidth=1.4)
+        entries.append((text, curve))
     _percent(axes)
     axes.set_title("Images that withstand every random draw so far")
     axes.set_xlim(0, len(overall) - 1)
     axes.set_xlabel("random draws of an image")
     axes.set_ylabel("still robust")
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9)
+    figures.legend(axes, entries, size=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def _shade(axes: Axes, low: ArrayLike, high: ArrayLike, *, colour: str) -> None:
@@ -297,13 +301,15 @@ def draw_corruptions(
     whole = np.asarray([np.mean(corruptions["accuracy"][name]) for name in names])
     cells = np.concatenate([whole[:, None], classes], axis=1)
     drawn = axes.imshow(cells, vmin=0, vmax=1, cmap="cividis", aspect="auto")
-    axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names], fontsize=8)
+    shown_names = [literal(name.replace("_", " ")) for name in names]
+    axes.set_yticks(range(len(names)), shown_names, fontsize=size_of(names, 8))
     axes.axvline(0.5, color="white", linewidth=2)
     if len(class_names) > MANY:
         axes.set_xticks([0], ["all"], fontsize=8)
         axes.set_xlabel(f"{len(class_names)} classes, in their order", fontsize=8)
     else:
-        axes.set_xticks(range(cells.shape[1]), ["all", *class_names], fontsize=8, rotation=40)
+        shown_names, size = ["all", *map(literal, class_names)], size_of(class_names, 8)
+        axes.set_xticks(range(cells.shape[1]), shown_names, fontsize=size, rotation=40)
         for text in axes.get_xticklabels():
             text.set(ha="right", rotation_mode="anchor")
         for (row, column), value in np.ndenumerate(cells):
@@ -330,8 +336,9 @@ def draw_perturbation(axes: Axes, perturbation: ArrayLike) -> None:
 def _name_classes(axes: Axes, names: Sequence[str]) -> None:
     many = len(names) > MANY
     turned = many or max(map(len, names)) > 9
-    size = 6 if many else 9
-    axes.set_xticks(range(len(names)), names, fontsize=size, rotation=90 if many else 30 * turned)
+    size = size_of(names, 6 if many else 9)
+    shown, rotation = [literal(name) for name in names], 90 if many else 30 * turned
+    axes.set_xticks(range(len(names)), shown, fontsize=size, rotation=rotation)
     if turned and not many:
         for text in axes.get_xticklabels():
             text.set(ha="right", rotation_mode="anchor")
@@ -345,10 +352,3 @@ def _percent(axes: Axes) -> None:
     axes.set_axisbelow(True)
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def save(figure: Figure, path: PathLike) -> None:
-    """Writes a figure as PNG, completely or not at all."""
-    FigureCanvasAgg(figure)
-    with atomic.replace(Path(path)) as file:
-        figure.savefig(file, format="png", dpi=_DPI)

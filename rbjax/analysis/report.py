@@ -2,20 +2,56 @@
 
 from __future__ import annotations
 
-import json
 import os
+import tempfile
 import textwrap
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from absl import logging
 
+from rbjax import atomic, console
 from rbjax.analysis import tables
+from rbjax.analysis.evaluation import EXAMPLES_FILE, REPORT_FILE, read_arrays, read_json
 from rbjax.metrics import wilson_interval
+from rbjax.paths import expanded
 from rbjax.training.writers import read_metrics
 
-EVALUATION, EVALUATED_EXAMPLES, SCORES = "report.json", "report.npz", "rpr.json"
+SCORES = "rpr.json"
 CSV_FILE = "classwise.csv"
+
+
+def rehearse(class_names: Sequence[str], columns: Sequence[str]) -> None:
+    """Writes and draws names as a report will, so that they do not fail after hours of training.
+
+    Args:
+        class_names: K names.
+        columns: headings of the table.
+
+    Raises:
+        ValueError: if they cannot be written. That they cannot be drawn is a warning.
+    """
+    ratios = dict.fromkeys(columns, np.ones(len(class_names)))
+    counts = np.ones(len(class_names))
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            atomic.write_json(Path(folder) / REPORT_FILE, {"class_names": list(class_names)})
+            tables.format_classwise(ratios, class_names=class_names, counts=counts)
+            tables.write_csv(
+                Path(folder) / CSV_FILE, ratios, class_names=class_names, counts=counts
+            )
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"the names of the classes cannot be reported: {error}") from None
+
+    try:
+        from rbjax.analysis import figures  # matplotlib takes a second to import
+
+        figures.try_names([*class_names, *columns])
+    except Exception as error:  # whatever matplotlib or a font says
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        logging.warning("there will be no plots of classes: %s", console.printable(reason))
 
 
 def report(workdir: str | os.PathLike[str]) -> str:
@@ -23,7 +59,8 @@ def report(workdir: str | os.PathLike[str]) -> str:
 
     Reads those that exist of report.json and report.npz (an evaluation), rpr.json (a scoring) and
     metrics.jsonl (a training); writes classwise.csv, classwise.png, survival.png, training.png,
-    overview.png, corruptions.png and perturbations.png, each if there are data for it.
+    overview.png, corruptions.png and perturbations.png, each if there are data for it. A plot that
+    cannot be drawn is left out, with a warning.
 
     Args:
         workdir: the run directory.
@@ -34,11 +71,11 @@ def report(workdir: str | os.PathLike[str]) -> str:
     Raises:
         ValueError: if the directory holds neither an evaluation nor a scoring nor a training.
     """
-    folder = Path(workdir)
-    evaluation, scores = _read(folder / EVALUATION), _read(folder / SCORES)
+    folder = expanded(workdir, field="workdir")
+    evaluation, scores = read_json(folder / REPORT_FILE), read_json(folder / SCORES)
     records = read_metrics(folder)
     if not (evaluation or scores or records):
-        raise ValueError(f"{folder} holds no {EVALUATION}, {SCORES} or metrics.jsonl to report")
+        raise ValueError(f"{folder} holds no {REPORT_FILE}, {SCORES} or metrics.jsonl to report")
     written = _plot(folder, evaluation, scores, records)
     lines = []
     if evaluation or scores:
@@ -71,10 +108,6 @@ def report(workdir: str | os.PathLike[str]) -> str:
             lines += textwrap.wrap(text, 100, subsequent_indent="  ")
         written.insert(0, CSV_FILE)
     return "\n".join([*lines, f"written: {', '.join(written)}"])
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def _columns(
@@ -147,63 +180,99 @@ def _plot(
     scores: dict[str, Any] | None,
     records: list[dict[str, Any]],
 ) -> list[str]:
-    """Writes the plots for which there are data and returns their names."""
-    from rbjax.analysis import plots  # matplotlib takes a second to import
-
-    written = []
-    survival: dict[str, Any] = {}
+    """Writes the plots for which there are data, and returns the names of those that were."""
+    pictures: dict[str, Callable[[Any, Path], None]] = {}
     if records:
-        plots.plot_training(folder / "training.png", records)
-        written.append("training.png")
-    if scores:
-        curve, classes = scores["all"]["survival"], scores["all"]["class_survival"]
-        curve, classes = np.asarray(curve, np.float64), np.asarray(classes, np.float64)
-        survival = {"survival": curve, "class_survival": classes}
-        names = scores["class_names"]
-        bands: dict[str, Any] = {
-            "band": np.asarray(scores["all"]["survival_band"], np.float64),
-            "class_band": np.asarray(scores["all"]["class_survival_band"], np.float64),
-        }
-        plots.plot_survival(folder / "survival.png", curve, classes, class_names=names, **bands)
-        written.append("survival.png")
+        pictures["training.png"] = lambda plots, path: plots.plot_training(path, records)
+    survival = _survival(scores)
+    if survival:
+        pictures["survival.png"] = lambda plots, path: plots.plot_survival(path, **survival)
     if evaluation:
-        written += _plot_evaluation(folder, evaluation, survival)
-    return written
+        pictures |= _of_evaluation(folder, evaluation, survival)
+    return [name for name, draw in pictures.items() if _is_drawn(folder / name, draw)]
 
 
-def _plot_evaluation(
+def _is_drawn(path: Path, draw: Callable[[Any, Path], None]) -> bool:
+    """Draws a picture; one that fails costs itself alone, and a warning that names it."""
+    try:
+        from rbjax.analysis import plots  # matplotlib takes a second to import
+
+        draw(plots, path)
+    except Exception as error:  # whatever matplotlib, a font or the disk says
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        logging.warning("%s is not drawn: %s", path.name, console.printable(reason))
+        path.unlink(missing_ok=True)  # one of an earlier report would belong to other numbers
+        return False
+    return True
+
+
+def _survival(scores: dict[str, Any] | None) -> dict[str, Any]:
+    """Returns what the survival plot shows, {} without scores."""
+    if not scores:
+        return {}
+    arrays = {
+        name: np.asarray(scores["all"][name], np.float64)
+        for name in ("survival", "class_survival", "survival_band", "class_survival_band")
+    }
+    return {
+        "overall": arrays["survival"],
+        "classes": arrays["class_survival"],
+        "class_names": scores["class_names"],
+        "band": arrays["survival_band"],
+        "class_band": arrays["class_survival_band"],
+    }
+
+
+def _of_evaluation(
     folder: Path, evaluation: dict[str, Any], survival: dict[str, Any]
-) -> list[str]:
-    """Writes the plots of an evaluation and returns their names."""
-    from rbjax.analysis import plots
-    from rbjax.analysis.perturbations import plot_perturbations
-
+) -> dict[str, Callable[[Any, Path], None]]:
+    """Returns what draws each picture of an evaluation."""
+    names = evaluation["class_names"]
     bars: dict[str, Any] = {
         "columns": {label: _recall(result) for label, result in _results(evaluation)},
-        "class_names": evaluation["class_names"],
+        "class_names": names,
         "counts": np.asarray(evaluation["class_counts"]),
     }
-    plots.plot_classwise(folder / "classwise.png", **bars)
-    examples: dict[str, np.ndarray] = {}
-    if (folder / EVALUATED_EXAMPLES).exists():
-        with np.load(folder / EVALUATED_EXAMPLES) as file:
-            examples = dict(file)
-    deltas = {k: v for k, v in examples.items() if k.endswith("/perturbation")}
+    arrays = _pictured(folder, evaluation)
+    deltas = {k: v for k, v in arrays.items() if k.endswith("/perturbation")}
     # Those of one class each are in a picture of their own.
     first = next((delta for delta in deltas.values() if delta.ndim == 3), None)
-    plots.plot_overview(folder / "overview.png", **bars, **survival, perturbation=first)
-    written = ["classwise.png", "overview.png"]
+    panels = {"survival": survival.get("overall"), "class_survival": survival.get("classes")}
+    pictures: dict[str, Callable[[Any, Path], None]] = {
+        "classwise.png": lambda plots, path: plots.plot_classwise(path, **bars),
+        "overview.png": lambda plots, path: plots.plot_overview(
+            path, **bars, **panels, perturbation=first
+        ),
+    }
     if corruptions := _corrupted(evaluation):
-        names = evaluation["class_names"]
-        plots.plot_corruptions(folder / "corruptions.png", corruptions, class_names=names)
-        written.append("corruptions.png")
-    if deltas and "shown/images" in examples:
-        plot_perturbations(
-            folder / "perturbations.png",
-            {name.removesuffix("/perturbation"): delta for name, delta in deltas.items()},
-            images=examples["shown/images"],
-            labels=examples["shown/labels"],
-            class_names=evaluation["class_names"],
+        pictures["corruptions.png"] = lambda plots, path: plots.plot_corruptions(
+            path, corruptions, class_names=names
         )
-        written.append("perturbations.png")
-    return written
+    if deltas and "shown/images" in arrays:
+
+        def draw(_: Any, path: Path) -> None:
+            from rbjax.analysis.perturbations import plot_perturbations
+
+            plot_perturbations(
+                path,
+                {name.removesuffix("/perturbation"): delta for name, delta in deltas.items()},
+                images=arrays["shown/images"],
+                labels=arrays["shown/labels"],
+                class_names=names,
+            )
+
+        pictures["perturbations.png"] = draw
+    return pictures
+
+
+def _pictured(folder: Path, evaluation: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Returns the arrays of an evaluation that pictures show; without the file, none."""
+    if not (folder / EXAMPLES_FILE).exists():
+        return {}
+    try:
+        with read_arrays(folder, evaluation) as file:
+            names = [n for n in file.files if n.endswith("/perturbation") or n.startswith("shown/")]
+            return {name: file[name] for name in names}
+    except atomic.DAMAGED as error:
+        logging.warning("no picture of perturbations: %s", error)
+        return {}

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rbjax import rpr
+from rbjax.console import printable
 from rbjax.inputs import check_labels
 from rbjax.metrics import wilson_interval
 
@@ -90,9 +91,11 @@ def describe(part: dict[str, Any], class_names: Sequence[str]) -> str:
     significant = np.nan_to_num(p_values, nan=1.0) <= _SIGNIFICANT
     parts = []
     for word, sign in (("less robust", -1), ("more robust", 1)):
-        labels = np.flatnonzero(significant & (sign * difference > 0)).tolist()
-        named = [f"{class_names[label]} ({100 * difference[label]:+.1f})" for label in labels]
-        parts += [f"{word} {', '.join(named)}"] if named else []
+        points = [
+            f"{printable(class_names[label])} ({100 * difference[label]:+.1f})"
+            for label in np.flatnonzero(significant & (sign * difference > 0)).tolist()
+        ]
+        parts += [f"{word} {', '.join(points)}"] if points else []
     test = f"permutation test, {bias['num_resamples']} resamples, Holm, 5 %"
     if not parts:
         return f"no class differs from the rest in its robust ratio ({test})"

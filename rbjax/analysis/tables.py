@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rbjax import atomic
+from rbjax.console import printable
 
 _GAP = "  "
 
@@ -50,7 +51,7 @@ def format_classwise(
     sizes["count"] = counts
     rows = [
         [
-            str(name),
+            printable(str(name)),
             *(f"{size[i]:,}" for size in sizes.values()),
             *(_per_cent(column[i]) for column in shown.values()),
         ]
@@ -93,7 +94,7 @@ def write_csv(
         row = [float(column[i]) for column in values.values()]
         table.writerow([i, name, count, *("" if np.isnan(value) else repr(value) for value in row)])
     with atomic.replace(Path(path)) as file:
-        file.write(text.getvalue().encode())
+        file.write(text.getvalue().encode(errors="backslashreplace"))
 
 
 def describe_corruptions(corruptions: Mapping[str, Any]) -> str:

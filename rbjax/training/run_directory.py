@@ -1,20 +1,40 @@
 """The directory of one run: what it was asked to do, and that nothing else writes into it.
 
 A run directory belongs to one config for good.  The same config continues the run in it; another
-one is refused.
+one is refused.  One job at a time works in it, and holds its lock.
+
+The lock is flock(2) on a file in it.  The kernel releases it when the process ends, killed or not.
+Linux asks an NFS server for it as a lock of the whole file (flock(2), "NFS details") and an SMB
+server likewise ("CIFS details"), so that it holds between machines; a server forgets a machine that
+crashed when its lease expires.  Lustre and Ceph keep it across machines too (Lustre where it is
+mounted with `flock`, not `localflock`, which is one machine's own).
 """
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+import datetime
+import errno
+import fcntl
+import functools
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rbjax import atomic
+import jax
+import numpy as np
+from absl import logging
+
+from rbjax import atomic, console
+from rbjax.paths import expanded
 
 CONFIG_FILE = "config.json"
+LOCK_FILE = "lock.json"
+"""Says which process works in the directory; it is there while one does."""
 _SHOWN = 5
 _ABSENT = "absent"
 
@@ -49,7 +69,7 @@ def prepare(
         return True
     # What a killed `prepare` leaves behind does not count as somebody's file.
     files = sorted(p.name for p in workdir.iterdir()) if workdir.exists() else []
-    files = [name for name in files if not name.endswith(atomic.TEMPORARY)]
+    files = [n for n in files if n != LOCK_FILE and not n.endswith(atomic.TEMPORARY)]
     if files:
         raise ValueError(
             f"workdir = {str(workdir)!r}: holds {', '.join(files[:_SHOWN])} and no {CONFIG_FILE}, "
@@ -58,6 +78,67 @@ def prepare(
     workdir.mkdir(parents=True, exist_ok=True)
     atomic.write_json(workdir / CONFIG_FILE, config)
     return False
+
+
+def job[Settings, Result](
+    function: Callable[[Settings, str], Result],
+) -> Callable[[Settings, str], Result]:
+    """Makes a function of a config and a run directory hold the directory while it runs.
+
+    `~` in the directory's path is the home folder, and what the function prints cannot fail.
+    """
+
+    @functools.wraps(function)
+    def alone(config: Settings, workdir: str) -> Result:
+        workdir = str(expanded(workdir, field="workdir"))
+        with console.steady(), hold(workdir):
+            return function(config, workdir)
+
+    return alone
+
+
+_HELD: contextvars.ContextVar[frozenset[str]] = contextvars.ContextVar("held", default=frozenset())
+"""The directories that are held by what runs here; what it calls in turn works in them too."""
+_MESSAGE_SIZE = 2048
+"""Bytes of what process 0 tells the others."""
+
+
+@contextlib.contextmanager
+def hold(workdir: str | os.PathLike[str]) -> Iterator[None]:
+    """Holds a run directory, which nothing else may work in meanwhile.
+
+    Of the processes of a `jax.distributed` run, which all must call it, process 0 holds the
+    directory for all. A directory in which nothing was written is not left behind.
+
+    Args:
+        workdir: the directory; made if need be.
+
+    Raises:
+        ValueError: if somebody else holds it, saying which process on which machine, since when;
+            or it is a file.
+        OSError: if it cannot be made.
+    """
+    place = os.path.realpath(workdir)
+    if place in _HELD.get():
+        yield
+        return
+    lock, refusal = None, None
+    if jax.process_index() == 0:
+        try:
+            lock = _Lock(Path(workdir))
+        except (ValueError, OSError) as error:
+            refusal = error
+    if jax.process_count() > 1:
+        refusal = _from_first(refusal)
+    if refusal is not None:
+        raise refusal
+    token = _HELD.set(_HELD.get() | {place})
+    try:
+        yield
+    finally:
+        _HELD.reset(token)
+        if lock is not None:
+            lock.release()
 
 
 def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any]:
@@ -87,6 +168,107 @@ def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ValueError(f"workdir = {str(workdir)!r}: {CONFIG_FILE} is not the config of a run")
     return config
+
+
+class _Lock:
+    """A lock that this process has; it goes with the process."""
+
+    def __init__(self, workdir: Path) -> None:
+        """Takes the lock of a directory.
+
+        Raises:
+            ValueError: if another has it.
+        """
+        if workdir.exists() and not workdir.is_dir():
+            raise ValueError(f"workdir = {str(workdir)!r}: is a file; give a folder")
+        self._path = workdir / LOCK_FILE
+        above = [workdir, *workdir.parents]
+        self._made = [folder for folder in above if not folder.exists()]
+        while True:
+            try:
+                workdir.mkdir(parents=True, exist_ok=True)
+                self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+            except FileNotFoundError:
+                continue  # another job ended just now, and removed the empty folder
+            _OPEN.add(self._descriptor)
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in (errno.EAGAIN, errno.EACCES):
+                    logging.warning(
+                        "%s: its file system has no locks (%s); start one job in it at a time",
+                        workdir,
+                        error.strerror,
+                    )
+                    break
+                who = _holder(self._path)
+                self._close()
+                raise ValueError(
+                    f"workdir = {str(workdir)!r}: {who}; wait until it has ended, or give another "
+                    "workdir"
+                ) from None
+            if _is_at(self._descriptor, self._path):
+                break
+            self._close()  # its holder removed it while it was opened here
+        about = {"host": socket.gethostname(), "pid": os.getpid()}
+        now = datetime.datetime.now(datetime.UTC)
+        about["since"] = now.isoformat(" ", timespec="seconds")
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, f"{json.dumps(about)}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Removes the lock, and the folders that were made for it and are empty."""
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+        self._close()
+        with contextlib.suppress(OSError):
+            for folder in self._made:
+                folder.rmdir()
+
+    def _close(self) -> None:
+        _OPEN.discard(self._descriptor)
+        os.close(self._descriptor)
+
+
+_OPEN: set[int] = set()
+"""Descriptors of locks. A forked process has them too, and would keep a lock beyond its owner."""
+
+
+def _let_go() -> None:
+    while _OPEN:
+        os.close(_OPEN.pop())
+
+
+os.register_at_fork(after_in_child=_let_go)
+
+
+def _holder(path: Path) -> str:
+    """Returns who works in a directory, as its lock says."""
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        who = f"process {about['pid']} on {about['host']} has worked in it since {about['since']}"
+    except (OSError, ValueError, TypeError, KeyError):  # it is being written just now
+        who = "another process works in it"
+    return who
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file is the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _from_first(refusal: Exception | None) -> Exception | None:
+    """Returns what process 0 was refused with, in every process."""
+    from jax.experimental import multihost_utils
+
+    text = "" if refusal is None else str(refusal)
+    padded = text.encode()[:_MESSAGE_SIZE].ljust(_MESSAGE_SIZE, b"\0")
+    told = multihost_utils.broadcast_one_to_all(np.frombuffer(padded, np.uint8))
+    text = np.asarray(told).astype(np.uint8).tobytes().rstrip(b"\0").decode(errors="replace")
+    return ValueError(text) if text else None
 
 
 def _refuse_other_config(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,7 @@ def resolve(job, workdir, attacks: dict[str, Any], **changes):
 
 def read(workdir) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     with np.load(f"{workdir}/report.npz") as examples:
-        return json.loads(Path(workdir, "report.json").read_text()), dict(examples)
+        return analysis.read_report(workdir), dict(examples)
 
 
 def test_intervals_and_the_worst(job, workdir, capsys):

@@ -1,6 +1,5 @@
 """Evaluating and scoring a run directory, and what they write."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from rbjax import command_line, data, journal, models, rpr
+from rbjax import analysis, command_line, data, journal, models, rpr
 from rbjax import config as schema
 from rbjax.evaluate import evaluate
 from rbjax.score import score
@@ -31,7 +30,7 @@ def config(job, workdir):
 
 def test_evaluate_counts_every_test_image_under_every_attack(config, workdir):
     evaluate(config, workdir)
-    report = json.loads(Path(workdir, "report.json").read_text())
+    report = analysis.read_report(workdir)
     examples = np.load(f"{workdir}/report.npz")
     assert list(report["results"]) == sorted(["clean", "fgsm", "universal"])
     for label, result in report["results"].items():

@@ -1,0 +1,136 @@
+"""The files of an evaluation: report.json, and report.npz with what is large.
+
+A confusion matrix of K classes has K^2 counts, and an evaluation has one for each attack and one
+for each corruption and severity. These stand in the .npz, beside the predictions of each example.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rbjax import atomic
+from rbjax.paths import expanded
+
+REPORT_FILE = "report.json"
+EXAMPLES_FILE = "report.npz"
+_CONFUSION = "confusion"
+
+
+def write_report(
+    workdir: str | os.PathLike[str], report: Mapping[str, Any], arrays: Mapping[str, Any]
+) -> None:
+    """Writes both files; who reads the first knows whether the second is of the same evaluation.
+
+    Args:
+        workdir: the run directory.
+        report: of an evaluation, with its matrices.
+        arrays: of each example, by name.
+    """
+    folder, matrices = Path(workdir), {}
+    for name, holder, key in _places(report):
+        matrices[f"{name}/{_CONFUSION}"] = np.asarray(holder[key], np.int32)
+    atomic.write_npz(folder / EXAMPLES_FILE, **arrays, **matrices)
+    without: dict[str, Any] = {
+        **report,
+        "results": {k: _without(v, _CONFUSION) for k, v in report["results"].items()},
+        "arrays": {"file": EXAMPLES_FILE, "sha256": _digest(folder / EXAMPLES_FILE)},
+    }
+    if report.get("corruptions"):
+        without["corruptions"] = _without(report["corruptions"], _CONFUSION)
+    atomic.write_json(folder / REPORT_FILE, without)
+
+
+def read_report(workdir: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads a run's evaluation.
+
+    Args:
+        workdir: the run directory.
+
+    Returns:
+        report.json, with the confusion matrices: report["results"][label]["confusion"], (K, K)
+        int64, row = true class, column = predicted class; and, of an evaluation under corruptions,
+        report["corruptions"]["confusion"][name], (S, K, K), one a severity. Reports of earlier
+        versions, which have them in the JSON, are read likewise.
+
+    Raises:
+        ValueError: if there is no evaluation, or its files are damaged or not of one evaluation.
+    """
+    folder = expanded(workdir, field="workdir")
+    report = read_json(folder / REPORT_FILE)
+    if report is None:
+        raise ValueError(f"workdir = {str(workdir)!r}: holds no {REPORT_FILE}; evaluate it first")
+    if "arrays" not in report:
+        for _, holder, key in _places(report):
+            holder[key] = np.asarray(holder[key], np.int64)
+        return report
+    with read_arrays(folder, report) as arrays:
+        for label, result in report["results"].items():
+            result[_CONFUSION] = arrays[f"{label}/{_CONFUSION}"].astype(np.int64)
+        if corruptions := report.get("corruptions"):
+            corruptions[_CONFUSION] = {
+                name: arrays[f"corruptions/{name}/{_CONFUSION}"].astype(np.int64)
+                for name in corruptions["order"]
+            }
+    return report
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Returns what a file of results holds; None where there is none.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    if not path.exists():
+        return None
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: is damaged ({error}); evaluate or score again") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: is damaged; evaluate or score again")
+    return values
+
+
+def read_arrays(folder: Path, report: Mapping[str, Any]) -> Any:
+    """Opens the arrays of an evaluation, each read when it is asked for.
+
+    Raises:
+        ValueError: if they are missing, damaged, or of another evaluation than the report.
+    """
+    path, about = folder / EXAMPLES_FILE, report.get("arrays")
+    if not path.exists():
+        raise ValueError(f"{path}: is missing; evaluate again")
+    if about is not None and about["sha256"] != _digest(path):
+        raise ValueError(
+            f"{path}: is damaged, or not of the evaluation that {REPORT_FILE} is of; evaluate again"
+        )
+    try:
+        return np.load(path)
+    except atomic.DAMAGED as error:
+        raise ValueError(f"{path}: is damaged ({error}); evaluate again") from None
+
+
+def _places(report: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """Yields the name of each matrix, what holds it, and under which key."""
+    for label, result in report["results"].items():
+        if _CONFUSION in result:
+            yield label, result, _CONFUSION
+    matrices = (report.get("corruptions") or {}).get(_CONFUSION, {})
+    for name in matrices:
+        yield f"corruptions/{name}", matrices, name
+
+
+def _without(values: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name != key}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

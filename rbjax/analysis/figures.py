@@ -1,0 +1,120 @@
+"""Figures in which any name can stand, whatever the settings of the person who runs a job.
+
+Matplotlib reads "$...$" in a text as mathematics, and leaves what begins with "_" out of a legend;
+here names are shown as they are.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from absl import logging
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from rbjax import atomic
+from rbjax.console import printable
+
+_DPI = 150
+_LONGEST = 2.6
+"""Inches that a name takes at most: longer ones are in smaller letters."""
+_LETTER = 0.55
+"""Width of a letter, of its height."""
+_OTHER_SCRIPTS = (
+    *("Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "Noto Sans SC", "Noto Sans KR"),
+    *("WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Droid Sans Fallback", "Arial Unicode MS"),
+    *("PingFang SC", "Hiragino Sans", "Apple SD Gothic Neo", "IPAGothic", "NanumGothic"),
+    *("Noto Sans Devanagari", "Noto Sans Bengali", "Noto Sans Tamil", "Noto Sans Thai"),
+    *("Noto Sans Arabic", "Noto Sans Hebrew", "Noto Sans Ethiopic", "FreeSans", "Unifont"),
+)
+"""Families with letters that matplotlib's own font lacks; those that are installed are used."""
+
+
+def literal(name: object) -> str:
+    """Returns the text in which matplotlib shows a name: no mathematics, and one line."""
+    return printable(str(name)).replace("$", r"\$")
+
+
+def size_of(names: Sequence[object], usual: float) -> float:
+    """Returns the size of letters, in points, in which the longest of some names has room."""
+    longest = max((len(literal(name)) for name in names), default=0)
+    return min(usual, 72 * _LONGEST / (_LETTER * max(longest, 1)))
+
+
+def legend(
+    axes: Axes, entries: Sequence[tuple[str, Any]], *, size: float = 10, **options: Any
+) -> None:
+    """Adds a legend that shows every name.
+
+    Args:
+        axes: where.
+        entries: names, each with the artist it is of.
+        size: of its letters, in points, where the names are not too long.
+        **options: of `Axes.legend`.
+    """
+    names, artists = [name for name, _ in entries], [artist for _, artist in entries]
+    options = {"frameon": False, "fontsize": size_of(names, size), **options}
+    added = axes.legend(artists, ["name"] * len(names), **options)
+    for text, name in zip(added.get_texts(), names, strict=True):
+        text.set_text(literal(name))
+
+
+def plain[**Arguments, Result](
+    draw: Callable[Arguments, Result],
+) -> Callable[Arguments, Result]:
+    """Makes a function draw without TeX, and in fonts that have the letters of most languages."""
+
+    @functools.wraps(draw)
+    def drawn(*args: Arguments.args, **keywords: Arguments.kwargs) -> Result:
+        settings: Any = {"text.usetex": False, "text.parse_math": True}
+        settings["font.family"] = [*matplotlib.rcParams["font.family"], *_other_scripts()]
+        with matplotlib.rc_context(settings):
+            return draw(*args, **keywords)
+
+    return drawn
+
+
+@functools.cache
+def _other_scripts() -> tuple[str, ...]:
+    installed = set(font_manager.get_font_names())
+    return tuple(name for name in _OTHER_SCRIPTS if name in installed)
+
+
+@plain
+def try_names(names: Iterable[object]) -> None:
+    """Draws names without a picture, so that one that cannot be drawn is known beforehand."""
+    figure = Figure(figsize=(1, 1), dpi=20)
+    for name in names:
+        figure.text(0.0, 0.5, literal(name), fontsize=9)
+    FigureCanvasAgg(figure)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        figure.savefig(io.BytesIO(), format="png")
+
+
+def save(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Writes a figure as PNG, completely or not at all; what the picture lacks is one warning."""
+    path = Path(path)
+    FigureCanvasAgg(figure)
+    with warnings.catch_warnings(record=True) as complaints, atomic.replace(path) as file:
+        warnings.simplefilter("always")
+        figure.savefig(file, format="png", dpi=_DPI)
+    lacking = False
+    for complaint in complaints:
+        if "missing from font" in (text := str(complaint.message)):
+            lacking = True
+        elif "constrained_layout not applied" not in text:
+            warnings.warn_explicit(
+                complaint.message, complaint.category, complaint.filename, complaint.lineno
+            )
+    if lacking:
+        logging.warning("%s: no font here has all letters of its names", path.name)
