@@ -13,10 +13,10 @@ import numpy as np
 from rbjax import attacks
 from rbjax import config as schema
 from rbjax.attacks import suite
-from rbjax.blocks import Progress, Tell
 from rbjax.config import Config
 from rbjax.data import Dataset, DatasetInfo
 from rbjax.options import cached_options
+from rbjax.progress import Progress, Tell
 from rbjax.tables import reason
 from rbjax.training import run_directory, setup
 from rbjax.typing import Array, Key

@@ -7,21 +7,28 @@ results of all.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from types import MappingProxyType
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from tqdm import tqdm
 
+from rbjax import journal as journals
 from rbjax import prng
-from rbjax.inputs import ANY_NUMBER, UNIT_INTERVAL, check_images, check_integer, check_labels
+from rbjax.inputs import (
+    ANY_NUMBER,
+    UNIT_INTERVAL,
+    check_images,
+    check_integer,
+    check_labels,
+    to_float,
+)
 from rbjax.journal import Journal
+from rbjax.progress import Progress, Tell
 from rbjax.typing import Array, Device, Key
 
 AXIS = "data"
@@ -31,55 +38,6 @@ _LARGER_BATCH = 1024
 """Of every platform but the CPU, on each device."""
 _MOST_WASTE = 0.75
 """A block that would be filled less than this is made smaller."""
-
-
-class Progress(NamedTuple):
-    """How far a long call is."""
-
-    task: str
-    """What is under way: an attack, a corruption and its severity; empty where there is one."""
-    done: int
-    """Images, or steps of what has steps; of several processes those of this one."""
-    of: int
-    figures: Mapping[str, int | float] = MappingProxyType({})
-    """What else is known so far, by name, such as the images that are still correctly classified
-    ("robust")."""
-
-
-Tell = Callable[[Progress], object]
-"""What is called with a `Progress`."""
-
-
-@contextlib.contextmanager
-def progress_bar(title: str = "") -> Iterator[Tell]:
-    """Shows a bar for each task: how much is done, its figures and the time to go.
-
-    In a terminal only. `with progress_bar() as progress: run_attacks(..., progress=progress)`
-
-    Args:
-        title: what stands before the bar.
-
-    Yields:
-        What to give as `progress`.
-    """
-    with tqdm(leave=False, disable=None) as bar:
-        shown = None
-
-        def show(state: Progress) -> None:
-            nonlocal shown
-            names = [name for name in (title, state.task) if name]
-            bar.set_description(": ".join(names), refresh=False)
-            figures = {k: f"{v:,}" if isinstance(v, int) else v for k, v in state.figures.items()}
-            bar.set_postfix(figures, refresh=False)
-            # The parts of an attack that has parts, "label: part", are one bar.
-            if state.task.split(":")[0] != shown or state.done < bar.n:
-                shown = state.task.split(":")[0]
-                bar.reset(state.of)
-            bar.update(state.done - bar.n)
-            if state.done == state.of:
-                bar.refresh()
-
-        yield show
 
 
 class Placement:
@@ -324,6 +282,30 @@ class Blocks(NamedTuple):
     """Of a block; a multiple of the number of devices."""
     journal: Journal | None = None
     tell: Tell | None = None
+
+    def kept_in(self, folder: str | Path | None, key: Key, *, call: str, model: Any) -> Blocks:
+        """Returns the same with a journal for finished blocks; None: none.
+
+        Args:
+            folder: of the journal, which refuses another call.
+            key: of the call.
+            call: what it does, such as "attacks".
+            model: as a person gave it: it is known by what it computes of a few of the images.
+
+        Raises:
+            ValueError: for another call's journal.
+        """
+        if folder is None:
+            return self
+        sample = to_float(journals.sample(self.examples.images))
+        about = journals.describe(
+            key,
+            *self.examples[:3],
+            call=call,
+            batch_size=self.size,
+            model=journals.identity(model, sample),
+        )
+        return self._replace(journal=Journal(folder, about))
 
     def map(
         self,

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from rbjax import corruptions, data, metrics
-from rbjax.blocks import Tell
 from rbjax.config import Config, makers_options
 from rbjax.corruptions.table import ALIASES
 from rbjax.data import Dataset, DatasetInfo
+from rbjax.progress import Tell
 from rbjax.training.predict import predict
 from rbjax.typing import Key, LogitsFn
 

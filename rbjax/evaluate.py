@@ -17,10 +17,10 @@ from rbjax import attack_setup, attacks, corruption_setup, journal, metrics, prn
 from rbjax.analysis.evaluation import write_report
 from rbjax.attacks.diagnostics import diagnose, format_findings
 from rbjax.attacks.outcome import SuiteResult
-from rbjax.blocks import progress_bar
 from rbjax.config import Config, affecting
 from rbjax.console import printable
 from rbjax.data import Dataset
+from rbjax.progress import progress_bar
 from rbjax.training import hooks, run_directory, setup
 from rbjax.typing import LogitsFn
 

@@ -41,9 +41,9 @@ from rbjax.attacks.universal import (
     crafting,
     evaluate_universal,
 )
-from rbjax.blocks import Progress, progress_bar
 from rbjax.classifier import Classifier, randomized
 from rbjax.options import made_by
+from rbjax.progress import Progress, progress_bar
 from rbjax.tables import Table
 
 __all__ = [

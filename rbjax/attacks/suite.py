@@ -36,8 +36,7 @@ from rbjax.blocks import (
 )
 from rbjax.captures import Compiled
 from rbjax.classifier import Classifier, Model, as_classifier
-from rbjax.inputs import check_labels, to_float
-from rbjax.journal import Journal
+from rbjax.inputs import check_labels
 from rbjax.tables import nearest
 from rbjax.typing import Array, AttackResult, Key
 
@@ -151,20 +150,11 @@ def run_attacks(
     jobs = _jobs(attacks, targets or {}, counted or {}, examples.labels, examples.num_classes)
     placement = Placement(devices)
     size = block_size(len(examples.labels), batch_size, placement)
-    book = None
-    if journal is not None:
-        about = journals.describe(
-            key,
-            *examples[:3],
-            call="attacks",
-            batch_size=size,
-            model=journals.identity(logits_fn, to_float(journals.sample(examples.images))),
-        )
-        book = Journal(journal, about)
+    blocks = Blocks(examples, placement, size, tell=progress)
     work = _Work(
         logits_fn=logits_fn,
         model=model.placed(placement.whole),
-        blocks=Blocks(examples, placement, size, book, progress),
+        blocks=blocks.kept_in(journal, key, call="attacks", model=logits_fn),
         options={"batch_size": batch_size, "devices": devices},
     )
     outcomes: dict[str, Outcome] = {}

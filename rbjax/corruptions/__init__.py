@@ -11,7 +11,6 @@ contract suite and `run_corruptions` then cover it.
 `run_corruptions` classifies a dataset under all of them.
 """
 
-from rbjax.blocks import Progress, progress_bar
 from rbjax.corruptions.constants import COMMON, CONSTANTS, EXTRA, MNIST_C, PROFILES
 from rbjax.corruptions.suite import CorruptionResult, published, run_corruptions
 from rbjax.corruptions.table import (
@@ -23,6 +22,7 @@ from rbjax.corruptions.table import (
     names,
     severities,
 )
+from rbjax.progress import Progress, progress_bar
 
 __all__ = [
     "COMMON",

@@ -18,12 +18,11 @@ import numpy as np
 
 from rbjax import journal as journals
 from rbjax import prng
-from rbjax.blocks import Block, Blocks, Placement, Tell, block_size, check_examples
+from rbjax.blocks import Block, Blocks, Placement, block_size, check_examples
 from rbjax.classifier import Classifier, Model, as_classifier, classify
 from rbjax.corruptions import table
-from rbjax.inputs import to_float
-from rbjax.journal import Journal
 from rbjax.metrics import confusion_matrix, stack_confusions
+from rbjax.progress import Tell
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key, Perturbation
 
@@ -117,52 +116,48 @@ def run_corruptions(
         ValueError: for an unknown name, profile or severity, wrong shapes or values, or another
             call's journal.
     """
-    made, own, options = {}, corruptions or {}, options or {}
-    levels_of = dict(published(profile) if severities is None else severities)
-    for name, maker in own.items():
-        is_maker = "severity" in inspect.signature(maker).parameters
-        levels_of.setdefault(name, (1, 2, 3, 4, 5) if is_maker else (1,))
-    for name, levels in levels_of.items():
-        given = {"profile": profile, "quantize": True, **options.get(name, {})}
-        what = own.get(name, name)
-        made[name] = [table.create(what, severity=level, **given) for level in levels]
-    chosen = {name: tuple(map(int, levels)) for name, levels in levels_of.items()}
+    made = _make(profile, severities, corruptions or {}, options or {})
     prng.check(key)
     model = as_classifier(logits_fn)
     examples = check_examples(
-        images,
-        labels,
-        count_classes=model.count_classes,
-        example_ids=example_ids,
+        images, labels, count_classes=model.count_classes, example_ids=example_ids
     )
     placement = Placement(devices)
     size = block_size(len(examples.labels), batch_size, placement)
-    book = None
-    if journal is not None:
-        about = journals.describe(
-            key,
-            *examples[:3],
-            call="corruptions",
-            batch_size=size,
-            model=journals.identity(logits_fn, to_float(journals.sample(examples.images))),
-        )
-        book = Journal(journal, about)
-    blocks = Blocks(examples, placement, size, book, progress)
+    blocks = Blocks(examples, placement, size, tell=progress)
+    blocks = blocks.kept_in(journal, key, call="corruptions", model=logits_fn)
     model = model.placed(placement.whole)
     clean = _predict(blocks, model, key, CLEAN, None)
     predictions: dict[str, np.ndarray] = {}
+    chosen = {name: tuple(level for level, _ in levels) for name, levels in made.items()}
     result = CorruptionResult(examples.labels, examples.num_classes, clean, predictions, chosen)
     if finished is not None:
         finished(CLEAN, result)
-    for name, levels in chosen.items():
-        rows = [
-            _predict(blocks, model, key, f"{name}-{level}", corruption)
-            for level, corruption in zip(levels, made[name], strict=True)
-        ]
+    for name, levels in made.items():
+        rows = [_predict(blocks, model, key, f"{name}-{level}", made) for level, made in levels]
         predictions[name] = np.stack(rows)
         if finished is not None:
             finished(name, result)
     return result
+
+
+def _make(
+    profile: str,
+    severities: Mapping[str, Sequence[int]] | None,
+    own: Mapping[str, Callable[..., Any]],
+    options: Mapping[str, Mapping[str, Any]],
+) -> dict[str, list[tuple[int, Perturbation]]]:
+    """Returns the corruptions of a call by name, each with its severity."""
+    levels_of = dict(published(profile) if severities is None else severities)
+    for name, maker in own.items():
+        is_maker = "severity" in inspect.signature(maker).parameters
+        levels_of.setdefault(name, (1, 2, 3, 4, 5) if is_maker else (1,))
+    made: dict[str, list[tuple[int, Perturbation]]] = {}
+    for name, levels in levels_of.items():
+        given = {"profile": profile, "quantize": True, **options.get(name, {})}
+        created = [table.create(own.get(name, name), severity=n, **given) for n in levels]
+        made[name] = list(zip(map(int, levels), created, strict=True))
+    return made
 
 
 def published(profile: str) -> dict[str, tuple[int, ...]]:

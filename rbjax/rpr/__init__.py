@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from rbjax.black_box import BlackBox, black_box
-from rbjax.blocks import Progress, progress_bar
+from rbjax.progress import Progress, progress_bar
 from rbjax.rpr import agreement, closed_form, splitting
 from rbjax.rpr.anytime import anytime_interval
 from rbjax.rpr.class_bias import Bias, ClassBias, class_bias

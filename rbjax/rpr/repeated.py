@@ -10,9 +10,9 @@ import jax
 import numpy as np
 
 from rbjax import prng
-from rbjax.blocks import Progress, Tell
 from rbjax.classifier import Model
 from rbjax.inputs import check_integer, check_memory, check_real
+from rbjax.progress import Progress, Tell
 from rbjax.rpr.anytime import anytime_interval
 from rbjax.rpr.estimators import count_draws
 from rbjax.rpr.lanes import Draws, Work

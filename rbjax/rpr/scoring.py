@@ -12,9 +12,10 @@ import numpy as np
 
 from rbjax import journal as journals
 from rbjax.black_box import BlackBox
-from rbjax.blocks import Block, Placement, Progress, Tell, check_examples, cut, map_blocks
+from rbjax.blocks import Block, Placement, check_examples, cut, map_blocks
 from rbjax.classifier import Model, as_classifier
 from rbjax.inputs import ANY_NUMBER, check_integer, to_float
+from rbjax.progress import Progress, Tell
 from rbjax.rpr.lanes import (
     FEWEST_LANES,
     Draws,

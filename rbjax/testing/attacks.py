@@ -86,16 +86,7 @@ def check_attack(
     """
     attack = _declared(attack, norm, epsilon)
     num_devices = choose_num_devices(num_devices, "check_attack")
-    call = "attack(logits_fn, keys, images, labels)"
-    try:
-        result = attack(model(), KEYS, make_images(), LABELS)
-    except TypeError as error:
-        raise AssertionError(
-            f"check_attack: cannot be called as {call}; a maker has to be called first, with its "
-            f"options: {error}"
-        ) from error
-    right = isinstance(result, AttackResult)
-    assert right, f"check_attack: {call} returns a {type(result).__name__}, not an AttackResult"
+    _check_result(attack)
     if attack.threat is not None:
         check_set(attack)
     if attack.threat is not None and _takes(attack, "epsilon"):
@@ -142,6 +133,20 @@ def _takes(attack: Any, name: str) -> bool:
     function = attack.function if isinstance(attack, Declared) else attack
     parameters = inspect.signature(function).parameters
     return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def _check_result(attack: Any) -> None:
+    """Checks that it can be called as an attack, and returns what an attack returns."""
+    call = "attack(logits_fn, keys, images, labels)"
+    try:
+        result = attack(model(), KEYS, make_images(), LABELS)
+    except TypeError as error:
+        raise AssertionError(
+            f"check_attack: cannot be called as {call}; a maker has to be called first, with its "
+            f"options: {error}"
+        ) from error
+    right = isinstance(result, AttackResult)
+    assert right, f"check_attack: {call} returns a {type(result).__name__}, not an AttackResult"
 
 
 def choose_num_devices(num_devices: int | None, check: str) -> int:

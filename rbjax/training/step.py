@@ -209,12 +209,7 @@ def _inputs(work: _Work) -> Any:
     method, variables, state = work.recipe.method, work.state.variables, work.state.method_state
     if method.craft_at is not None:
         variables = {**variables, "params": method.craft_at(variables["params"], state)}
-    model, keys = work.recipe.model, work.keys.model
-    logits_fn: LogitsFn = (
-        jax.tree_util.Partial(model.apply, variables)
-        if method.attack_batch_norm == "eval"
-        else lambda inputs: model.apply_train(variables, inputs, keys)[0]
-    )
+    logits_fn = _crafting_logits(work.recipe, variables, work.keys.model)
     inputs = method.inputs(logits_fn, work.keys.method, state, work.images, work.targets.most)
     expected = jnp.shape(jax.tree.leaves(work.images)[0])
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(inputs)]
@@ -344,11 +339,7 @@ def _step_keys(recipe: Recipe, key: Key, example_ids: Array, step: Array) -> _St
     """An example's keys in an epoch, whatever its batch, row and device."""
     draws: list[Array] = [step // recipe.steps_per_epoch]
     if recipe.repeats:
-        # How often each example came before in the whole batch.
-        everyone = jax.lax.all_gather(example_ids, AXIS, tiled=True)
-        places = jax.lax.axis_index(AXIS) * len(example_ids) + jnp.arange(len(example_ids))
-        earlier = jnp.arange(len(everyone)) < places[:, None]
-        draws = [step, jnp.sum(earlier & (everyone == example_ids[:, None]), axis=1)]
+        draws = [step, _repeat(example_ids)]
 
     def stream(name: str) -> Key:
         keys = prng.per_example(prng.named(key, name), example_ids)
@@ -359,6 +350,20 @@ def _step_keys(recipe: Recipe, key: Key, example_ids: Array, step: Array) -> _St
     more = range(1, recipe.method.views)
     augment = (stream("augment"), *(stream(f"augment view {view}") for view in more))
     return _StepKeys(augment, stream("model"), stream("method"), stream("mixup"))
+
+
+def _repeat(example_ids: Array) -> Array:
+    """How often each example came before in the whole batch, (B / devices,)."""
+    everyone = jax.lax.all_gather(example_ids, AXIS, tiled=True)
+    places = jax.lax.axis_index(AXIS) * len(example_ids) + jnp.arange(len(example_ids))
+    earlier = jnp.arange(len(everyone)) < places[:, None]
+    return jnp.sum(earlier & (everyone == example_ids[:, None]), axis=1)
+
+
+def _crafting_logits(recipe: Recipe, variables: Any, keys: Key) -> LogitsFn:
+    if recipe.method.attack_batch_norm == "eval":
+        return jax.tree_util.Partial(recipe.model.apply, variables)
+    return lambda inputs: recipe.model.apply_train(variables, inputs, keys)[0]
 
 
 def _learnt(work: _Work, seen: Seen, input_gradients: Any) -> MethodState:

@@ -14,8 +14,8 @@ from jax.tree_util import Partial
 from rbjax import attacks, prng
 from rbjax.attack_setup import Known
 from rbjax.attacks import suite
-from rbjax.blocks import Progress
 from rbjax.metrics import wilson_interval
+from rbjax.progress import Progress
 
 N, SHAPE, K = 75, (4, 4, 1), 4
 KEY = jax.random.key(5)

@@ -14,10 +14,11 @@ from rbjax.attacks.deepfool import DeepFoolPlan, to_candidates, walk
 from rbjax.attacks.norms import check_size, project
 from rbjax.attacks.universal.evaluation import apply_universal, classify
 from rbjax.attacks.universal.gradient import epoch_order
-from rbjax.blocks import Blocks, Placement, Progress, Tell, block_size, check_examples, cut
+from rbjax.blocks import Blocks, Placement, block_size, check_examples, cut
 from rbjax.captures import Compiled
 from rbjax.classifier import Classifier, Model, as_classifier
 from rbjax.options import MOST, Count, Epsilon, Norm, NotNegative, Range, Share, checked
+from rbjax.progress import Progress, Tell
 from rbjax.typing import Array, Key
 
 _BLOCK = 256

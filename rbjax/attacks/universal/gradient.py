@@ -16,12 +16,13 @@ import numpy as np
 from rbjax import prng
 from rbjax.attacks.norms import check_size, project, sample, steepest
 from rbjax.attacks.universal.evaluation import apply_universal
-from rbjax.blocks import Blocks, Examples, Placement, Progress, Tell, check_examples, cut
+from rbjax.blocks import Blocks, Examples, Placement, check_examples, cut
 from rbjax.captures import Compiled
 from rbjax.classifier import Classifier, Model, as_classifier
 from rbjax.inputs import check_labels
 from rbjax.losses.adversarial import cross_entropy
 from rbjax.options import Count, Epsilon, Norm, Positive, StepSize, checked
+from rbjax.progress import Progress, Tell
 from rbjax.typing import Array, Key
 
 
