@@ -19,6 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rbjax import journal as journals
 from rbjax import prng
+from rbjax.errors import spelled
 from rbjax.inputs import (
     ANY_NUMBER,
     UNIT_INTERVAL,
@@ -54,6 +55,11 @@ class Placement:
         """
         if devices is not None and not len(devices):
             raise ValueError("devices is empty; give at least one, or None for all local ones")
+        if not all(hasattr(device, "platform") for device in devices or ()):
+            raise ValueError(
+                f"devices is {spelled(devices)}; it must be a sequence of jax.Device, such as "
+                "jax.devices()"
+            )
         self.devices = tuple(jax.local_devices() if devices is None else devices)
         mesh = Mesh(np.asarray(self.devices), (AXIS,))
         self.rows = NamedSharding(mesh, PartitionSpec(AXIS))
@@ -123,6 +129,8 @@ def check_examples(
     images = np.asarray(images) if isinstance(images, jax.Array | list) else images
     if key is not None:
         prng.check(key)
+    if not hasattr(images, "dtype"):
+        check_images(images)
     is_in_memory = isinstance(images, np.ndarray) and not isinstance(images, np.memmap)
     check_images(images if is_in_memory else images[:0])
     num_images = len(images)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from rbjax.errors import spelled
+from rbjax.errors import a_type, spelled
 from rbjax.typing import Array
 
 # x / 255, correctly rounded; XLA turns a division by a constant into a product, which is not.
@@ -31,6 +32,7 @@ NO_CLASS = -1
 RANGE_TOLERANCE = 1e-6
 """How far outside [0, 1] an image may lie by rounding alone."""
 
+_INSIDE = "subtract the mean and divide by the deviation inside the model"
 _SLACK = 1e-3
 """A level that float32 misses from below by less than this is that level, not the one below."""
 
@@ -44,7 +46,7 @@ def to_float(images: np.ndarray | Array) -> Array:
     Returns:
         float32 of the same shape; uint8 becomes exactly x / 255, on every backend.
     """
-    if images.dtype == jnp.uint8:
+    if check_array(images).dtype == jnp.uint8:
         return jnp.asarray(UNIT_INTERVAL)[images]
     return jnp.asarray(images, jnp.float32)
 
@@ -81,6 +83,34 @@ def is_known(value: Any) -> bool:
     return not is_traced and getattr(value, "is_fully_addressable", True)
 
 
+def check_array(value: Any, *, field: str = "images") -> Any:
+    """Returns what is an array of numpy or JAX, and whatever says no dtype, as it is.
+
+    Args:
+        value: an array.
+        field: what the message calls it.
+
+    Raises:
+        ValueError: for another library's array, or another machine's order of bytes.
+    """
+    dtype = getattr(value, "dtype", None)
+    if dtype is None and not isinstance(value, str | bytes | None):
+        return value
+    is_ours = isinstance(dtype, np.dtype) or type(dtype).__module__.partition(".")[0] == "jax"
+    if not is_ours or getattr(dtype, "kind", "") in ("O", "S", "U", "M", "m"):
+        of = "" if dtype is None else f" of {dtype}"
+        raise ValueError(
+            f"{field} is {a_type(value)}{of}; it must be an array of numbers, of numpy or JAX: "
+            f"numpy.asarray({field}, numpy.float32)"
+        )
+    if not getattr(dtype, "isnative", True):
+        raise ValueError(
+            f"{field} has dtype {dtype}, which is big-endian; JAX takes the byte order of the "
+            f'machine: {field}.astype({field}.dtype.newbyteorder("="))'
+        )
+    return value
+
+
 def check_images(value: Any, *, field: str = "images") -> None:
     """Checks a batch of images: four axes, uint8 or floating, and [0, 1] where values are known.
 
@@ -91,6 +121,9 @@ def check_images(value: Any, *, field: str = "images") -> None:
     Raises:
         ValueError: for another shape, another dtype, or values outside [0, 1] by more than 1e-6.
     """
+    if not hasattr(value, "dtype"):
+        raise ValueError(f"{field} is {a_type(value)}; it must be an array of numpy or JAX")
+    check_array(value, field=field)
     shape, dtype = np.shape(value), value.dtype
     if len(shape) != 4:
         raise ValueError(f"{field} has shape {shape}; it must be (batch, height, width, channels)")
@@ -103,10 +136,9 @@ def check_images(value: Any, *, field: str = "images") -> None:
     values = np.asarray(value)
     low, high = float(values.min()), float(values.max())
     if not (low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):
-        raise ValueError(
-            f"{field} range from {low:g} to {high:g}; they must lie in [0, 1]: "
-            "subtract the mean and divide by the deviation inside the model"
-        )
+        is_eight_bit = low >= 0 and 1 < high <= 255
+        hint = f"divide them by 255: {field} / 255" if is_eight_bit else _INSIDE
+        raise ValueError(f"{field} range from {low:g} to {high:g}; they must lie in [0, 1]: {hint}")
 
 
 def check_labels(
@@ -170,6 +202,21 @@ def check_integer(field: str, value: Any, *, low: int, high: int | None = None) 
             f"{field} is {spelled(value)}; it must be a whole number of at least {low}{named}"
         )
     return int(value)
+
+
+def check_mapping(field: str, value: Any, like: str) -> None:
+    """Refuses what is no dict.
+
+    Args:
+        field: what the message calls it.
+        value: a mapping.
+        like: one, as it is written.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{field} is {a_type(value)}; it must be a dict, such as {like}")
 
 
 def check_memory(field: str, value: Any, num_bytes: int) -> None:

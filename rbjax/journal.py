@@ -12,6 +12,7 @@ import fnmatch
 import functools
 import hashlib
 import json
+import os
 import re
 import time
 import types
@@ -25,6 +26,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from rbjax import atomic, captures
+from rbjax.errors import spelled
 
 HEADER = "journal.json"
 BLOCKS = "*-block-*"
@@ -55,6 +57,8 @@ class Journal:
         Raises:
             ValueError: if the folder belongs to another call, naming what differs, or is none.
         """
+        if not isinstance(folder, str | os.PathLike):
+            raise ValueError(f"journal is {spelled(folder)}; it must be a folder")
         self.folder, asked = Path(folder), atomic.plain(about)
         self._last_save = time.monotonic()
         self._under_way = self.folder / f"{_UNDER_WAY}{jax.process_index()}.npz"

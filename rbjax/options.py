@@ -147,8 +147,10 @@ class Option:
         # NumPy's bool is none of Python's, and NumPy is not imported here.
         is_bool = type(value).__module__ == "numpy" and type(value).__name__ in ("bool", "bool_")
         if type(value) is not self.kind and not (self.kind is bool and is_bool):
-            text = "text" if self.choices is None else "a name"
-            return value, text if self.kind is str else "true or false"
+            if self.kind is bool:
+                return value, "true or false"
+            allowed = "" if self.choices is None else f" ({self.choice_of(str(value))})"
+            return value, f"a name{allowed}" if allowed else "text"
         return self.kind(value), ""
 
     def choice_of(self, value: Any) -> str:
@@ -281,14 +283,40 @@ def checked[**P, R](maker: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(maker)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        if args:  # by name, so that they are checked too
-            bound = inspect.signature(maker).bind(*args, **kwargs)
-            values = validate(cached_options(maker), bound.arguments)
-            bound.arguments.update(values)
-            return maker(*bound.args, **bound.kwargs)
-        return maker(**validate(cached_options(maker), kwargs))  # type: ignore[reportCallIssue]
+        bound = bind(maker, *args, **kwargs)
+        bound.arguments.update(validate(cached_options(maker), bound.arguments))
+        return maker(*bound.args, **bound.kwargs)
 
     return call
+
+
+def named[**P, R](function: Callable[P, R]) -> Callable[P, R]:
+    """Makes a function answer keywords that it does not have with those it has; a decorator."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        bind(function, *args, **kwargs)
+        return function(*args, **kwargs)
+
+    return call
+
+
+def bind(function: Callable[..., Any], *args: Any, **kwargs: Any) -> inspect.BoundArguments:
+    """Returns a call's arguments by name.
+
+    Raises:
+        ValueError: for a call that the function does not take, with the nearest name.
+    """
+    signature = inspect.signature(function)
+    try:
+        return signature.bind(*args, **kwargs)
+    except TypeError as error:
+        title, own = function.__name__, signature.parameters
+        unknown = [name for name in kwargs if name not in own]
+        if unknown:
+            hint = f"has no option {unknown[0]!r}; allowed: {', '.join(own)}"
+            raise ValueError(f"{title} {hint}{nearest(unknown[0], own)}") from None
+        raise ValueError(f"{title}: {error}; its options: {', '.join(own)}, each by name") from None
 
 
 def summary(maker: Any) -> str:
@@ -385,7 +413,7 @@ def _as_number(value: Any) -> int | float | None:
         try:
             return float(value)
         except OverflowError:  # a fraction
-            return math.trunc(value)
+            return value.__trunc__()
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
         return _as_number(value.item())
     return None

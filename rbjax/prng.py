@@ -11,7 +11,10 @@ import zlib
 import jax
 import jax.numpy as jnp
 
+from rbjax.errors import spelled
 from rbjax.typing import Array, Key
+
+_KEY = "jax.random.key(0)"
 
 
 def named(key: Key, name: str) -> Key:
@@ -79,11 +82,13 @@ def check(key: Key, num_examples: int | None = None) -> None:
         num_examples: B; None: only one key is allowed.
 
     Raises:
-        ValueError: for a raw uint32 array, or a batch of keys of another length.
+        ValueError: for a seed, a raw uint32 array, or a batch of keys of another length.
     """
+    if not hasattr(key, "dtype"):
+        raise ValueError(f"key is {spelled(key)}; it must be a typed key, such as {_KEY}")
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         raise ValueError(
-            f"key has dtype {key.dtype}; it must be a typed key: jax.random.key(0), "
+            f"key has dtype {key.dtype}; it must be a typed key: {_KEY}, "
             "or jax.random.wrap_key_data(key) for an old-style one"
         )
     if key.ndim and num_examples is None:

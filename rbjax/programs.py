@@ -24,6 +24,7 @@ from jax.extend import core as jaxprs
 
 from rbjax import captures
 from rbjax.captures import INSTEAD, Signature, Unbound, UnseenSignatureError
+from rbjax.errors import a_type
 from rbjax.typing import Array
 
 
@@ -70,12 +71,16 @@ class PlainFunction(Unbound):
                 jaxpr, out = captures.trace(self.fn, *args)
             except Exception as error:
                 # Of Flax, which is not imported here.
+                if "is not a valid JAX type" in str(error):
+                    raise ValueError(f"logits_fn must return logits (B, K): {error}") from None
                 if type(error).__name__ != "TraceContextError":
                     raise
                 raise ValueError(
                     "logits_fn changes its own state while it is traced, as batch statistics or "
                     f"dropout in training mode do; {INSTEAD}"
                 ) from None
+            if not hasattr(out, "dtype"):
+                raise ValueError(f"logits_fn returns {a_type(out)}; it must return logits (B, K)")
             where = None if is_held else captures.leaked(self.fn)
             if where is not None:
                 raise ValueError(f"logits_fn keeps a value of its trace in {where!r}; {INSTEAD}")

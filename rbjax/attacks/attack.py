@@ -18,7 +18,8 @@ from rbjax import prng
 from rbjax.attacks.norms import check_size
 from rbjax.captures import Compiled
 from rbjax.classifier import Classifier, Model, Objective, as_classifier
-from rbjax.inputs import ANY_NUMBER, check_images, check_labels, is_tracing
+from rbjax.errors import nearest
+from rbjax.inputs import ANY_NUMBER, check_array, check_images, check_labels, is_tracing
 from rbjax.typing import Array, AttackResult, Key
 
 
@@ -132,6 +133,7 @@ class CompiledAttack:
         targets: Array | None = None,
         epsilon: Array | float | None = None,
         step_size: Array | float | None = None,
+        **unknown: Any,
     ) -> AttackResult:
         """Attacks a batch.
 
@@ -144,6 +146,7 @@ class CompiledAttack:
             targets: (B,) integers, the classes to be taken for; None: any wrong one.
             epsilon: a number or (B,), in pixel units, in place of the attack's own.
             step_size: a number or (B,), likewise.
+            **unknown: refused.
 
         Returns:
             The adversarial images (same shape and dtype), (B,) bool which are fooled, the (B,)
@@ -152,7 +155,10 @@ class CompiledAttack:
         Raises:
             ValueError: for wrong shapes, and for wrong values where they are known.
         """
-        images = jnp.asarray(images)
+        for name in unknown:
+            hint = nearest(name, ("targets", "epsilon", "step_size"))
+            raise ValueError(f"an attack is not called with {name!r}{hint}")
+        images = jnp.asarray(check_array(images))
         model = as_classifier(logits_fn)
         is_traced = is_tracing(model, key, images, labels, targets, epsilon, step_size)
         check_images(images)

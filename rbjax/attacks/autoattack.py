@@ -31,7 +31,7 @@ from rbjax.blocks import (
 from rbjax.classifier import Model, as_classifier
 from rbjax.inputs import check_real, to_float
 from rbjax.journal import Journal
-from rbjax.options import Epsilon, checked
+from rbjax.options import Epsilon, checked, named
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key
 
@@ -114,6 +114,7 @@ def autoattack(
     return AutoAttack(float(epsilon), norm, version)
 
 
+@named
 def run_autoattack(
     logits_fn: Model,
     key: Key,

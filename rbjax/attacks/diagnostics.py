@@ -19,11 +19,12 @@ from rbjax.attacks.square import square
 from rbjax.blocks import Blocks, Placement, block_size, check_examples
 from rbjax.classifier import Model, as_classifier
 from rbjax.inputs import check_real
-from rbjax.options import Norm
+from rbjax.options import Norm, named
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key
 
 
+@named
 def diagnose(
     logits_fn: Model,
     key: Key,

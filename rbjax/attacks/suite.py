@@ -36,7 +36,7 @@ from rbjax.blocks import (
 )
 from rbjax.captures import Compiled
 from rbjax.classifier import Classifier, Model, as_classifier
-from rbjax.inputs import check_labels
+from rbjax.inputs import check_labels, check_mapping
 from rbjax.tables import nearest
 from rbjax.typing import Array, AttackResult, Key
 
@@ -337,6 +337,7 @@ def _jobs(
     num_classes: int,
 ) -> dict[str, _Job]:
     """Returns what is to be run; raises a ValueError for what is wrong with it."""
+    check_mapping("attacks", attacks, '{"pgd": attacks.pgd(epsilon=8/255)}')
     for field, by_label in (("targets", targets), ("counted", counted)):
         for label in by_label:
             if label not in attacks:

@@ -12,7 +12,7 @@ from rbjax import prng
 from rbjax.attacks.attack import CompiledAttack, Plan, Problem, Threat, run
 from rbjax.captures import Compiled
 from rbjax.classifier import Classifier, Model, Objective, as_classifier
-from rbjax.inputs import is_tracing
+from rbjax.inputs import check_array, is_tracing
 from rbjax.typing import Array, AttackResult, Key
 
 
@@ -71,7 +71,7 @@ class TransferAttack:
         Raises:
             ValueError: for wrong shapes and values, and for models of other numbers of classes.
         """
-        images, model = jnp.asarray(images), as_classifier(logits_fn)
+        images, model = jnp.asarray(check_array(images)), as_classifier(logits_fn)
         options = {"targets": targets, "epsilon": epsilon, "step_size": step_size}
         crafted = self.attack(self.source, key, images, labels, **options)
         if not is_tracing():

@@ -21,6 +21,8 @@ from rbjax import prng
 from rbjax.blocks import Block, Blocks, Placement, block_size, check_examples
 from rbjax.classifier import Classifier, Model, as_classifier, classify
 from rbjax.corruptions import table
+from rbjax.errors import spelled
+from rbjax.inputs import check_mapping
 from rbjax.metrics import confusion_matrix, stack_confusions
 from rbjax.progress import Tell
 from rbjax.tables import lookup
@@ -148,12 +150,18 @@ def _make(
     options: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, list[tuple[int, Perturbation]]]:
     """Returns the corruptions of a call by name, each with its severity."""
-    levels_of = dict(published(profile) if severities is None else severities)
+    severities = published(profile) if severities is None else severities
+    check_mapping("corruptions", own, '{"mine": function}')
+    check_mapping("options", options, '{"frost": {"textures": folder}}')
+    check_mapping("severities", severities, '{"fog": (1, 3, 5)}')
+    levels_of = dict(severities)
     for name, maker in own.items():
         is_maker = "severity" in inspect.signature(maker).parameters
         levels_of.setdefault(name, (1, 2, 3, 4, 5) if is_maker else (1,))
     made: dict[str, list[tuple[int, Perturbation]]] = {}
     for name, levels in levels_of.items():
+        if not isinstance(levels, Sequence):
+            raise ValueError(f"severities[{name!r}] is {spelled(levels)}; it must be a sequence")
         given = {"profile": profile, "quantize": True, **options.get(name, {})}
         created = [table.create(own.get(name, name), severity=n, **given) for n in levels]
         made[name] = list(zip(map(int, levels), created, strict=True))

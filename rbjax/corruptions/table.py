@@ -9,6 +9,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from rbjax import prng
 from rbjax.corruptions import (
     blur,
     digital,
@@ -30,7 +31,7 @@ from rbjax.corruptions.constants import (
     PROFILES,
     Constants,
 )
-from rbjax.inputs import check_integer, truncate
+from rbjax.inputs import check_array, check_integer, truncate
 from rbjax.options import Option
 from rbjax.tables import Table, lookup
 from rbjax.typing import Array, Key, Perturbation
@@ -116,7 +117,8 @@ class Corruption:
 
     def __call__(self, key: Key, image: Array) -> Array:
         """Returns the corrupted image of one image, in [0, 1]."""
-        image = jnp.asarray(image)
+        prng.check(key)
+        image = jnp.asarray(check_array(image, field="image"))
         if not jnp.issubdtype(image.dtype, jnp.floating):
             raise ValueError(
                 f"image is of {image.dtype}; a corruption needs floating values in [0, 1], of "

@@ -7,6 +7,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from rbjax import prng
+from rbjax.inputs import check_array
 from rbjax.typing import Array, Key, Perturbation
 
 
@@ -23,6 +25,8 @@ class Clipped:
 
     def __call__(self, key: Key, image: Array) -> Array:
         """Returns the perturbed image of one image, in [0, 1]."""
+        prng.check(key)
+        check_array(image, field="image")
         return jnp.clip(self.change(key, image), 0.0, 1.0)
 
 

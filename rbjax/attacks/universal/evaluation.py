@@ -13,7 +13,7 @@ from rbjax import prng
 from rbjax.blocks import Block, Blocks, Placement, block_size, check_examples
 from rbjax.captures import Compiled
 from rbjax.classifier import Classifier, Model, as_classifier
-from rbjax.inputs import check_labels, to_float
+from rbjax.inputs import check_array, check_labels, to_float
 from rbjax.typing import Array, Key
 
 
@@ -27,7 +27,7 @@ def apply_universal(images: np.ndarray | Array, delta: np.ndarray | Array) -> Ar
     Returns:
         float32 images in [0, 1].
     """
-    return jnp.clip(to_float(images) + delta, 0.0, 1.0)
+    return jnp.clip(to_float(images) + check_array(delta, field="delta"), 0.0, 1.0)
 
 
 def apply_classwise(
@@ -128,7 +128,7 @@ def evaluate_universal(
         )
     model, key = model.placed(placement.whole), jax.random.key(0) if key is None else key
     clean = classify(blocks, model, np.zeros(shape, np.float32), key)
-    perturbed = classify(blocks, model, np.asarray(delta), key)
+    perturbed = classify(blocks, model, np.asarray(check_array(delta, field="delta")), key)
     correct, fooled = perturbed == labels, perturbed != clean
     counts = np.bincount(perturbed, minlength=num_classes)
     dominant, shares = int(np.argmax(counts)), counts[counts > 0] / counts.sum()
