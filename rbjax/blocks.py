@@ -56,10 +56,7 @@ class Placement:
         if devices is not None and not len(devices):
             raise ValueError("devices is empty; give at least one, or None for all local ones")
         if not all(hasattr(device, "platform") for device in devices or ()):
-            raise ValueError(
-                f"devices is {spelled(devices)}; it must be a sequence of jax.Device, such as "
-                "jax.devices()"
-            )
+            raise ValueError(f"devices is {spelled(devices)}; give some of jax.devices()")
         self.devices = tuple(jax.local_devices() if devices is None else devices)
         mesh = Mesh(np.asarray(self.devices), (AXIS,))
         self.rows = NamedSharding(mesh, PartitionSpec(AXIS))
@@ -129,10 +126,8 @@ def check_examples(
     images = np.asarray(images) if isinstance(images, jax.Array | list) else images
     if key is not None:
         prng.check(key)
-    if not hasattr(images, "dtype"):
-        check_images(images)
-    is_in_memory = isinstance(images, np.ndarray) and not isinstance(images, np.memmap)
-    check_images(images if is_in_memory else images[:0])
+    is_elsewhere = isinstance(images, np.memmap) or not isinstance(images, np.ndarray)
+    check_images(images[:0] if is_elsewhere and hasattr(images, "dtype") else images)
     num_images = len(images)
     if num_images == 0:
         raise ValueError("images holds no image; there must be at least one")

@@ -11,16 +11,18 @@ import numpy as np
 import pytest
 
 import rbjax
-from rbjax import attacks, methods, metrics, perturbations, rpr
+from rbjax import metrics, perturbations, rpr
 from rbjax.errors import nearest, spelled
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.random((4, 8, 8, 3)).astype(np.float32)
 LABELS = np.zeros(4, np.int32)
 KEY = jax.random.key(0)
-NOISE, FGSM = perturbations.gaussian_noise(), attacks.fgsm(epsilon=0.1)
 BIG_ENDIAN = IMAGES.astype(">f4")
-ANY: Any = None
+attacks: Any = rbjax.attacks  # what is given wrong here, a type checker would refuse
+methods: Any = rbjax.methods
+NOISE: Any = perturbations.gaussian_noise()
+FGSM = attacks.fgsm(epsilon=0.1)
 
 
 def logits_fn(x):
@@ -75,35 +77,36 @@ def diagnose(x: Any = IMAGES, k: Any = KEY, **options: Any) -> Any:
 
 SEED = "key is 0; it must be a typed key, such as jax.random.key"
 ENDIAN = "big-endian; JAX takes the byte order"
-DELTA = np.zeros((8, 8, 3), ">f4")
-CORRUPTION = rbjax.corruptions.create("brightness", severity=1)
+NAMES: Any = (["a"], ["a"])
+DELTA: Any = np.zeros((8, 8, 3), ">f4")
+CORRUPTION: Any = rbjax.corruptions.create("brightness", severity=1)
 CASES: dict[str, tuple[Callable[[], Any], str]] = {
-    "a seed, attack": (lambda: FGSM(logits_fn, ANY or 0, IMAGES, LABELS), SEED),
+    "a seed, attack": (lambda: FGSM(logits_fn, 0, IMAGES, LABELS), SEED),
     "a seed, score": (lambda: score(k=0), SEED),
     "a seed, suite": (lambda: suite(k=0), SEED),
     "a seed, corruptions": (lambda: corrupted(k=0), SEED),
     "a seed, universal": (lambda: universal(k=0), SEED),
     "a seed, AutoAttack": (lambda: autoattack(k=0), SEED),
     "a seed, diagnostics": (lambda: diagnose(k=0), SEED),
-    "a seed, perturbation": (lambda: NOISE(ANY or 0, IMAGES[0]), SEED),
-    "a seed, corruption": (lambda: CORRUPTION(ANY or 0, IMAGES[0]), SEED),
-    "no key": (lambda: FGSM(logits_fn, ANY, IMAGES, LABELS), "key is None"),
+    "a seed, perturbation": (lambda: NOISE(0, IMAGES[0]), SEED),
+    "a seed, corruption": (lambda: CORRUPTION(0, IMAGES[0]), SEED),
+    "no key": (lambda: FGSM(logits_fn, None, IMAGES, LABELS), "key is None"),
     "tensors, suite": (lambda: suite(x=Foreign(IMAGES)), "numpy.asarray"),
     "tensors, score": (lambda: score(x=Foreign(IMAGES)), "numpy.asarray"),
-    "tensors, attack": (lambda: FGSM(logits_fn, KEY, Foreign(IMAGES), LABELS), "numpy.asarray"),  # type: ignore[reportArgumentType]
-    "objects": (lambda: FGSM(logits_fn, KEY, IMAGES.astype(object), LABELS), "array of numbers"),  # type: ignore[reportArgumentType]
+    "tensors, attack": (lambda: FGSM(logits_fn, KEY, Foreign(IMAGES), LABELS), "numpy.asarray"),
+    "objects": (lambda: FGSM(logits_fn, KEY, IMAGES.astype(object), LABELS), "array of numbers"),
     "a path, suite": (lambda: suite(x="images.npz"), "images is a str"),
-    "a path, attack": (lambda: FGSM(logits_fn, KEY, ANY or "a.npz", LABELS), "images is a str"),
+    "a path, attack": (lambda: FGSM(logits_fn, KEY, "a.npz", LABELS), "images is a str"),
     "nothing": (lambda: suite(x=None), "images is None"),
-    "big-endian, attack": (lambda: FGSM(logits_fn, KEY, BIG_ENDIAN, LABELS), ENDIAN),  # type: ignore[reportArgumentType]
+    "big-endian, attack": (lambda: FGSM(logits_fn, KEY, BIG_ENDIAN, LABELS), ENDIAN),
     "big-endian, score": (lambda: score(x=BIG_ENDIAN), ENDIAN),
     "big-endian, corruptions": (lambda: corrupted(x=BIG_ENDIAN), ENDIAN),
     "big-endian, universal": (lambda: universal(x=BIG_ENDIAN), ENDIAN),
     "big-endian, AutoAttack": (lambda: autoattack(x=BIG_ENDIAN), ENDIAN),
-    "big-endian, perturbation": (lambda: NOISE(KEY, BIG_ENDIAN[0]), ENDIAN),  # type: ignore[reportArgumentType]
-    "big-endian, corruption": (lambda: CORRUPTION(KEY, BIG_ENDIAN[0]), ENDIAN),  # type: ignore[reportArgumentType]
+    "big-endian, perturbation": (lambda: NOISE(KEY, BIG_ENDIAN[0]), ENDIAN),
+    "big-endian, corruption": (lambda: CORRUPTION(KEY, BIG_ENDIAN[0]), ENDIAN),
     "big-endian, delta": (lambda: attacks.apply_universal(IMAGES, DELTA), ENDIAN),
-    "0 to 255": (lambda: FGSM(logits_fn, KEY, IMAGES * 255, LABELS), "divide them by 255"),  # type: ignore[reportArgumentType]
+    "0 to 255": (lambda: FGSM(logits_fn, KEY, IMAGES * 255, LABELS), "divide them by 255"),
     "standardised": (lambda: suite(x=4 * IMAGES - 2), "inside the model"),
     "an infinite epsilon": (lambda: attacks.pgd(epsilon=np.inf), "between 0 and 1"),
     "steps of 0": (lambda: attacks.pgd(epsilon=0.1, step_size=2 // 255), "step_size is 0.0; it"),
@@ -112,18 +115,18 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
     "text returned": (lambda: suite(lambda x: "a"), "must return logits (B, K)"),
     "a list of attacks": (lambda: suite(a=[FGSM]), "attacks is a list; it must be a dict"),
     "an attack's name": (lambda: suite(a={"a": "pgd"}), "it must be an attack, such as"),
-    "devices by name": (lambda: suite(devices="cpu"), "devices is 'cpu'; it must be a sequence"),
+    "devices by name": (lambda: suite(devices="cpu"), "devices is 'cpu'; give some of"),
     "a journal's number": (lambda: suite(journal=3), "journal is 3; it must be a folder"),
     "one severity": (lambda: corrupted(severities={"fog": 1}), "severities['fog'] is 1"),
     "a list of corruptions": (lambda: corrupted(severities=["fog"]), "severities is a list"),
-    "class names": (lambda: metrics.classwise(["a"], ["a"], num_classes=2), "whole"),
+    "class names": (lambda: metrics.classwise(*NAMES, num_classes=2), "whole"),
     "pgd(eps=)": (lambda: attacks.pgd(**{"eps": 0.1}), "did you mean 'epsilon'"),
     "pgd(0.1)": (lambda: attacks.pgd(*[0.1]), "too many positional arguments; its options"),
     "pgd()": (lambda: attacks.pgd(**{}), "missing a required"),
-    "pgd(norm=inf)": (lambda: attacks.pgd(epsilon=0.1, norm=ANY or np.inf), "mean 'linf'"),
-    "pgd(norm=2)": (lambda: attacks.pgd(epsilon=0.1, norm=ANY or 2), "mean 'l2'"),
-    "pgd(norm='Linf')": (lambda: attacks.pgd(epsilon=0.1, norm=ANY or "Linf"), "mean 'linf'"),
-    "an attack's call": (lambda: FGSM(logits_fn, KEY, IMAGES, LABELS, eps=0.1), "mean 'epsilon'"),  # type: ignore[reportArgumentType]
+    "pgd(norm=inf)": (lambda: attacks.pgd(epsilon=0.1, norm=np.inf), "mean 'linf'"),
+    "pgd(norm=2)": (lambda: attacks.pgd(epsilon=0.1, norm=2), "mean 'l2'"),
+    "pgd(norm='Linf')": (lambda: attacks.pgd(epsilon=0.1, norm="Linf"), "mean 'linf'"),
+    "an attack's call": (lambda: FGSM(logits_fn, KEY, IMAGES, LABELS, eps=0.1), "mean 'epsilon'"),
     "methods.pgd(alpha=)": (lambda: methods.pgd(**{"alpha": 0.1}), "did you mean 'step_size'"),
     "run_autoattack(eps=)": (lambda: autoattack(eps=0.1), "did you mean 'epsilon'"),
     "diagnose(eps=)": (lambda: diagnose(eps=0.1), "did you mean 'epsilon'"),
@@ -143,7 +146,7 @@ def test_without_the_mistake_nothing_is_refused():
     suite(x=list(IMAGES))
     score(x=(255 * IMAGES).astype(np.uint8))
     corrupted(severities={"brightness": [1]})
-    FGSM(logits_fn, KEY, IMAGES.astype(np.float16), LABELS, epsilon=0.2)  # type: ignore[reportArgumentType]
+    FGSM(logits_fn, KEY, IMAGES.astype(np.float16), LABELS, epsilon=0.2)
     attacks.pgd(epsilon=3.0, norm="l2", step_size=1e-6)
 
 

@@ -176,9 +176,9 @@ def test_distortion_grows_with_every_severity(name, option, values):
     ("name", "options", "message"),
     [
         ("fog", {"thickness": -1}, "thickness is -1.0"),
-        ("fog", {"decay": 0.5}, "decay is 0.5; it must be at least 1"),
+        ("fog", {"decay": 0.5}, "decay is 0.5; it must be between 1 and 1000"),
         ("snow", {"coverage": 2}, "coverage is 2.0; it must be between 0 and 1"),
-        ("snow", {"flake_size": 0.5}, "flake_size is 0.5; it must be at least 1"),
+        ("snow", {"flake_size": 0.5}, "flake_size is 0.5; it must be between 1 and 1000"),
         ("snow", {"whitenes": 0.5}, "did you mean 'max_whiteness'"),
         ("rain", {"streak_length": 0}, "streak_length is 0"),
         ("rain", {"opacity": 1.2}, "opacity is 1.2"),
