@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 
-from rbjax import options
+from rbjax import options, tables
 from rbjax.options import Count, Epsilon, Norm, Range, StepSize, checked
 
 
@@ -66,7 +66,7 @@ def test_type_range_default_and_meaning_are_read():
     assert (read["milestones"].kind, read["milestones"].low) == (tuple, 0.0)
     assert (read["unsaid"].kind, read["unsaid"].default) == (float, 2.0)
     assert "not" not in read
-    assert options.summary(noisy) == "noise of a kind"
+    assert tables.summary(noisy) == "noise of a kind"
 
 
 def test_of_a_module_and_of_what_a_partial_leaves_open():

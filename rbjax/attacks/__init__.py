@@ -42,9 +42,8 @@ from rbjax.attacks.universal import (
     evaluate_universal,
 )
 from rbjax.classifier import Classifier, randomized
-from rbjax.options import made_by
 from rbjax.progress import Progress, progress_bar
-from rbjax.tables import Table
+from rbjax.tables import Table, made_by
 
 __all__ = [
     "ATTACKS",

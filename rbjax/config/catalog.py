@@ -14,7 +14,6 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rbjax import options as reading
 from rbjax import tables
 from rbjax.options import Option
 from rbjax.tables import Table
@@ -115,7 +114,7 @@ def _read_maker(kind: str, name: str, maker: Any) -> Entry:
     }
     parameters = inspect.signature(maker).parameters
     takes = tuple(parameter for parameter in table.supplied if parameter in parameters)
-    return Entry(name, reading.summary(maker), options, takes, reading.made_by(maker))
+    return Entry(name, tables.summary(maker), options, takes, tables.made_by(maker))
 
 
 def _plain(known: Entry) -> dict[str, Any]:
