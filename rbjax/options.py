@@ -319,27 +319,6 @@ def bind(function: Callable[..., Any], *args: Any, **kwargs: Any) -> inspect.Bou
         raise ValueError(f"{title}: {error}; its options: {', '.join(own)}, each by name") from None
 
 
-def summary(maker: Any) -> str:
-    """Returns what a maker says of itself in one line, without "Returns", and what it settles."""
-    source = maker.func if isinstance(maker, functools.partial) else maker
-    lines = (inspect.getdoc(source) or "").splitlines()
-    first = lines[0] if lines else ""
-    first = re.sub(r"^(Returns|Makes|Crafts) (.)", lambda match: match[2], first).rstrip(".")
-    if isinstance(maker, functools.partial) and maker.keywords:
-        settled = ", ".join(f"{name}={value}" for name, value in maker.keywords.items())
-        return f"{first}, with {settled}"
-    return first
-
-
-def made_by(maker: Any) -> str:
-    """Returns the name of what a maker says that it returns, "" where it says nothing."""
-    source = maker.func if isinstance(maker, functools.partial) else maker
-    if inspect.isclass(source):
-        return source.__name__
-    made = getattr(inspect.unwrap(source), "__annotations__", {}).get("return", "")
-    return made if isinstance(made, str) else getattr(made, "__name__", str(made))
-
-
 def _read(hint: Any, default: Any) -> dict[str, Any]:
     """Returns what an annotation says; where it says nothing, what the default does."""
     if typing.get_origin(hint) is Annotated:

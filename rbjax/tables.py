@@ -6,12 +6,14 @@ are those of its signature (`rbjax.options`), but for what the caller of `create
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import inspect
 import operator
 import os
 import pkgutil
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -27,9 +29,11 @@ __all__ = [
     "is_path",
     "load",
     "lookup",
+    "made_by",
     "nearest",
     "of_kind",
     "reason",
+    "summary",
 ]
 
 HOMES = {
@@ -183,6 +187,27 @@ class Table[T](dict[str, Callable[..., T]]):
         for option, said in own.items():
             if said.required and option not in options:
                 raise ValueError(f"{self.kind} {name!r} needs its option {option!r}")
+
+
+def summary(maker: Any) -> str:
+    """Returns what a maker says of itself in one line, without "Returns", and what it settles."""
+    source = maker.func if isinstance(maker, functools.partial) else maker
+    lines = (inspect.getdoc(source) or "").splitlines()
+    first = lines[0] if lines else ""
+    first = re.sub(r"^(Returns|Makes|Crafts) (.)", lambda match: match[2], first).rstrip(".")
+    if isinstance(maker, functools.partial) and maker.keywords:
+        settled = ", ".join(f"{name}={value}" for name, value in maker.keywords.items())
+        return f"{first}, with {settled}"
+    return first
+
+
+def made_by(maker: Any) -> str:
+    """Returns the name of what a maker says that it returns, "" where it says nothing."""
+    source = maker.func if isinstance(maker, functools.partial) else maker
+    if inspect.isclass(source):
+        return source.__name__
+    made = getattr(inspect.unwrap(source), "__annotations__", {}).get("return", "")
+    return made if isinstance(made, str) else getattr(made, "__name__", str(made))
 
 
 def of_kind(kind: str, *, imported: bool = True) -> Table[Any] | None:
