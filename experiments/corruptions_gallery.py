@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageDraw
 
-from rbjax import atomic, corruptions, data
+from rbjax import atomic, corruptions, data, prng
 
 _GAP = 4
 _LABEL_WIDTH = 116
@@ -62,12 +62,12 @@ def corrupted(image: jax.Array, profile: str, *, seed: int) -> dict[str, list[np
     Returns:
         By name, the images of its severities, each (H, W, C) in [0, 1].
     """
-    key = jax.random.key(seed)
+    key = prng.key(seed)
     rows = {}
     for number, name in enumerate(corruptions.names(profile)):
         severities = range(1, len(corruptions.CONSTANTS[profile][name]) + 1)
         made = [corruptions.create(name, severity=s, profile=profile) for s in severities]
-        row_key = jax.random.fold_in(key, number)
+        row_key = prng.fold_in(key, number)
         rows[name] = [np.asarray(jax.jit(one)(row_key, image)) for one in made]
     return rows
 

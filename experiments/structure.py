@@ -23,7 +23,7 @@ import jax
 import numpy as np
 
 import rbjax
-from rbjax import attacks, corruptions, perturbations, rpr
+from rbjax import attacks, corruptions, perturbations, prng, rpr
 from rbjax import config as schema
 from rbjax.config import catalog
 
@@ -68,7 +68,7 @@ def calls() -> dict[str, Callable[[], object]]:
     labels = jax.numpy.zeros(8, "int32")
     weights = jax.numpy.asarray(np.random.default_rng(1).normal(size=(64, 3)), "float32")
     logits_fn = jax.tree_util.Partial(_linear, weights)
-    key = jax.random.key(0)
+    key = prng.key(0)
     scheme = perturbations.create("random_pixels")
 
     def pgd() -> object:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rbjax import attacks
+from rbjax import attacks, prng
 from rbjax import config as schema
 from rbjax.attacks import suite
 from rbjax.config import Config
@@ -99,7 +99,7 @@ def check(group: Config, info: DatasetInfo) -> None:
 
     def call(images: Array, labels: Array) -> Any:
         targets = None if group.get("target_class") is None else labels
-        return attack(linear, jax.random.key(0), images, labels, targets=targets)
+        return attack(linear, prng.key(0), images, labels, targets=targets)
 
     try:
         result = jax.eval_shape(call, images, one)

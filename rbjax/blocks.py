@@ -18,7 +18,6 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rbjax import journal as journals
-from rbjax import prng
 from rbjax.errors import spelled
 from rbjax.inputs import (
     ANY_NUMBER,
@@ -104,7 +103,6 @@ def check_examples(
     *,
     count_classes: Callable[[jax.ShapeDtypeStruct], int],
     example_ids: Any = None,
-    key: Key | None = None,
 ) -> Examples:
     """Returns what a person gives to a call as that wants it.
 
@@ -115,7 +113,6 @@ def check_examples(
         labels: (N,) integers, the true classes.
         count_classes: from the shape of a batch of one to the model's number of classes.
         example_ids: (N,) integers; None: the row numbers.
-        key: one key; None where nothing is drawn.
 
     Returns:
         The examples.
@@ -124,8 +121,6 @@ def check_examples(
         ValueError: for wrong shapes or values.
     """
     images = np.asarray(images) if isinstance(images, jax.Array | list) else images
-    if key is not None:
-        prng.check(key)
     is_elsewhere = isinstance(images, np.memmap) or not isinstance(images, np.ndarray)
     check_images(images[:0] if is_elsewhere and hasattr(images, "dtype") else images)
     num_images = len(images)

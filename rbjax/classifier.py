@@ -179,7 +179,7 @@ class Classifier:
 
     def identity(self, asked: Array) -> str:
         """Returns what a journal knows it by: what it computes of a few images."""
-        keys = jax.random.split(jax.random.key(0), len(asked))
+        keys = prng.split(prng.key(0), len(asked))
         return journals.identity(functools.partial(self.logits, keys), asked)
 
     def count_classes(self, images: Array | jax.ShapeDtypeStruct) -> int:
@@ -305,4 +305,5 @@ _logits_struct = Compiled(_logits.eval_shape)
 
 def _keys_for(images: Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     """Returns what (B,) keys look like."""
-    return jax.ShapeDtypeStruct(images.shape[:1], jax.eval_shape(jax.random.key, 0).dtype)
+    dtype = jax.eval_shape(lambda: prng.key(0)).dtype
+    return jax.ShapeDtypeStruct(images.shape[:1], dtype)

@@ -217,16 +217,14 @@ def _check_parts(config: Config) -> None:
     """Makes whatever can be made without data, so that it does not fail after hours of training."""
     import jax
 
-    from rbjax import attack_setup, corruption_setup, methods
+    from rbjax import attack_setup, corruption_setup, methods, prng
     from rbjax.training import setup, trial
 
     info = setup.info(config)
     image = jax.ShapeDtypeStruct(info.image_shape, "float32")
     parts: dict[str, Callable[[], object]] = {
         "dataset.name": lambda: trial.splits(config, info),
-        "dataset": lambda: jax.eval_shape(
-            setup.create_augment(config, info), jax.random.key(0), image
-        ),
+        "dataset": lambda: jax.eval_shape(setup.create_augment(config, info), prng.key(0), image),
         "model": lambda: trial.model(config, info),
         "method": lambda: methods.check_mixup(
             methods.create(config.method.name, **setup.options(config, "method")),

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rbjax import corruptions, data, metrics
+from rbjax import corruptions, data, metrics, prng
 from rbjax.config import Config, makers_options
 from rbjax.corruptions.table import ALIASES
 from rbjax.data import Dataset, DatasetInfo
@@ -96,7 +96,7 @@ def create(config: Config, info: DatasetInfo) -> Plan:
         ]
         # What an image's shape does not allow it allows at no severity.
         image = jax.ShapeDtypeStruct(info.image_shape, jnp.float32)
-        jax.eval_shape(made[0], jax.random.key(0), image)
+        jax.eval_shape(made[0], prng.key(0), image)
     plan = Plan(names, profile, levels, None, None, options)
     if group.source == "archive" and names:
         plan = plan._replace(archive=_archive(config, info, plan))

@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rbjax import prng
 from rbjax.geometry import read_at
 from rbjax.inputs import check_integer
 from rbjax.tables import lookup
@@ -215,7 +216,7 @@ def random_warp(
     Returns:
         (H, W, C), of the image's dtype, within the image's own range.
     """
-    normal = jax.random.normal(key, (field.dimension,))
+    normal = prng.normal(key, (field.dimension,))
     theta = jnp.matmul(jnp.asarray(factor, jnp.float32), normal, precision="highest")
     return warp(field, theta, image, num_steps=num_steps)
 

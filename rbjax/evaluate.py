@@ -62,7 +62,7 @@ def evaluate(config: Config, workdir: str) -> dict[str, Any]:
     with progress_bar() as progress:
         results = attacks.run_attacks(
             logits_fn,
-            jax.random.key(config.seed),
+            prng.key(config.seed),
             test.images,
             test.labels,
             **suite._asdict(),
@@ -138,7 +138,7 @@ def _corrupt(
         return corruption_setup.run(
             plan,
             logits_fn,
-            prng.named(jax.random.key(config.seed), "corruptions"),
+            prng.named(prng.key(config.seed), "corruptions"),
             test,
             data_dir=config.data_dir,
             batch_size=config.batch_size,
@@ -225,7 +225,7 @@ def _diagnose(
     sources = (e.source for e in entries.values() if isinstance(e, attacks.TransferAttack))
     some = setup.first(test, config.diagnostics)
     ball = {"epsilon": balls[0].epsilon, "norm": balls[0].norm}
-    key = prng.named(jax.random.key(config.seed), "diagnostics")
+    key = prng.named(prng.key(config.seed), "diagnostics")
     findings = diagnose(
         logits_fn,
         key,

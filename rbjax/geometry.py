@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 
+from rbjax import prng
 from rbjax.typing import Array, Key
 
 
@@ -71,5 +71,5 @@ def random_rotate(key: Key, image: Array, *, max_degrees: float) -> Array:
     Returns:
         (H, W, C).
     """
-    degrees = jax.random.uniform(key, minval=-max_degrees, maxval=max_degrees)
+    degrees = prng.uniform(key, minval=-max_degrees, maxval=max_degrees)
     return rotate(image, degrees)

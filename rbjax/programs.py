@@ -97,6 +97,7 @@ class PlainFunction(Unbound):
         programs = []
         for signature in signatures:
             trace = self.trace(signature)
+            _LIVE[trace.program] = trace.jaxpr
             for array in trace.captured:
                 if id(array) not in numbers:
                     numbers[id(array)] = len(leaves)
@@ -158,7 +159,12 @@ class Program:
 
     def __call__(self, captured: Iterator[Array], args: tuple[Array, ...]) -> Array:
         """Returns the one output of the program."""
-        return _evaluate(self._jaxpr(), captured, args)[0]
+        # `pmap` may trace again with the first of equal programs in place of this call's own.
+        return _evaluate(self._jaxpr() or _LIVE[self], captured, args)[0]
+
+
+_LIVE: weakref.WeakValueDictionary[Program, Any] = weakref.WeakValueDictionary()
+"""The traces of programs that are being called; one of an equal program will do."""
 
 
 def _inner(eqn: Any) -> Any:

@@ -129,7 +129,7 @@ def _journal(config: Config, workdir: str, step: int) -> Path:
         about["perturbation"] = journals.function_identity(
             perturbation,
             perturbation,
-            jax.random.key(0),
+            prng.key(0),
             jax.ShapeDtypeStruct(image, np.float32),
         )
     about["test"] = affecting("evaluation", "dataset", config.dataset)
@@ -160,7 +160,7 @@ def _score(
 
 
 def _key(config: Config) -> Key:
-    return prng.named(jax.random.key(config.seed), "rpr")
+    return prng.named(prng.key(config.seed), "rpr")
 
 
 def _effect(

@@ -69,7 +69,7 @@ def train(config: Config, workdir: str) -> None:
         ignored=schema.unaffecting_weights(),
         usual=schema.usual(config.to_dict()),
     )
-    key = jax.random.key(config.seed)
+    key = prng.key(config.seed)
     checkpoints = setup.checkpoints(workdir, keep=config.checkpoint.keep)
     if method.prepare is not None:
         has_begun = bool(checkpoints.steps())
@@ -191,7 +191,7 @@ def _begin(
         repeats=config.sampler.name != "uniform",
     )
     state = create_state(
-        prng.named(jax.random.key(config.seed), "init"),
+        prng.named(prng.key(config.seed), "init"),
         model,
         method,
         recipe.optimizer,

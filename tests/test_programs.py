@@ -226,3 +226,15 @@ def test_what_a_function_keeps_of_its_trace_is_refused():
         run(PlainFunction(reading), X)
     with pytest.raises(ValueError, match=r"changes its own state .* after model\.eval\(\)"):
         run(PlainFunction(Raising()), X)
+
+
+@pytest.mark.parametrize("compile", [jax.jit, lambda run: jax.pmap(run, in_axes=(None, 0))])
+def test_an_equal_function_serves_another_shape_after_the_first_is_gone(compile):
+    run = Compiled(compile(lambda fn, x: fn(X) + x.sum()))
+    for factor, size in ((2.0, 3), (3.0, 5), (5.0, 3), (7.0, 4)):
+        weights = factor * jnp.ones(())
+        fn = lambda x, weights=weights: x * weights
+        found = run(PlainFunction(fn), jnp.ones((1, size)))
+        np.testing.assert_allclose(np.reshape(found, X.shape), factor * X + size, rtol=1e-6)
+        del fn
+        gc.collect()

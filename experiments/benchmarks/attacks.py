@@ -40,7 +40,7 @@ from jax.tree_util import Partial
 from experiments.benchmarks import loop, machine
 from experiments.benchmarks.torch_peer import Peer
 from experiments.parity import peers, weights
-from rbjax import attacks
+from rbjax import attacks, prng
 
 EPSILON, STEP_SIZE = 8 / 255, 2 / 255
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,7 +73,7 @@ def timed(function: Callable, *arguments: Any, **options: Any) -> tuple[float, A
 def our_runs(cases: list[loop.Case]) -> dict[str, Run]:
     """Returns the ways that JAX goes on one network, in Flax and as a plain function."""
     runs: dict[str, Run] = {}
-    key = jax.random.key(0)
+    key = prng.key(0)
     for case in cases:
         attack = attacks.pgd(epsilon=EPSILON, step_size=STEP_SIZE, num_steps=case.num_steps)
         logits_fn = Partial(case.apply, case.variables)
@@ -157,7 +157,7 @@ def autoattack(arguments: argparse.Namespace, peer: Peer | None) -> None:
     """Measures and prints the seconds of the standard AutoAttack, both sides in turn."""
     name, number = "mnist_pgd", arguments.num_images
     epsilon, test = peers.EPSILON[name], peers.images(name, number)
-    logits_fn, key = weights.load(name), jax.random.key(0)
+    logits_fn, key = weights.load(name), prng.key(0)
     batch = (logits_fn, key, peers.pixels(test), jnp.asarray(test.labels))
     options = {"epsilon": epsilon, "example_ids": test.example_ids}
     first, result = timed(attacks.run_autoattack, *batch, **options)

@@ -21,19 +21,18 @@ import functools
 import time
 from collections.abc import Callable
 
-import jax
 import numpy as np
 from jax.tree_util import Partial
 
 from experiments.benchmarks import machine
 from experiments.benchmarks.rpr import create_model, load, train
-from rbjax import perturbations
+from rbjax import perturbations, prng
 from rbjax.rpr import closed_form
 from rbjax.rpr.closed_form import ClosedForm
 from rbjax.rpr.drawn_error import DrawnError, error_against_draws
 from rbjax.typing import LogitsFn
 
-_KEY = jax.random.key(1)
+_KEY = prng.key(1)
 
 
 def estimators(
@@ -47,7 +46,7 @@ def estimators(
 
     def mmse(form: str) -> Callable[[float], ClosedForm]:
         # A key of its own: its draws are not those that it is judged by.
-        key = jax.random.key(2)
+        key = prng.key(2)
         options = {"num_draws": num_draws, "form": form}
         return lambda sigma: closed_form.mmse(
             logits_fn, key, images, labels, sigma=sigma, **options

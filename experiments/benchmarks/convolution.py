@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 import jax
 
+from rbjax import prng
 from rbjax.convolution import choice, forms
 from rbjax.convolution.forms import Shape
 from rbjax.typing import Array
@@ -69,10 +70,10 @@ def row(batch: int, channels: int, width: int, size: int, kernel: int, stride: i
     edge = kernel // 2
     padding = ((edge, edge), (edge, edge))
     shape = Shape((stride, stride), padding, (size, size), (kernel, kernel), None)
-    keys = jax.random.split(jax.random.key(0), 3)
-    x = jax.random.normal(keys[0], (batch, size, size, channels))
-    w = jax.random.normal(keys[1], (kernel, kernel, channels, width))
-    g = jax.random.normal(keys[2], (batch, *shape.output_size, width))
+    keys = prng.split(prng.key(0), 3)
+    x = prng.normal(keys[0], (batch, size, size, channels))
+    w = prng.normal(keys[1], (kernel, kernel, channels, width))
+    g = prng.normal(keys[2], (batch, *shape.output_size, width))
     candidates = [forms.xla, forms.patches]
     if (kernel, stride) == (3, 1):
         candidates.append(forms.winograd)

@@ -93,7 +93,7 @@ def measure(name: str, images: np.ndarray, peer: Peer | None, path: Path, repeat
     textures = peer.ask("textures")["paths"] if peer is not None else None
     run, keys = (
         make_run(name, textures),
-        prng.per_example(jax.random.key(0), jnp.arange(len(images))),
+        prng.per_example(prng.key(0), jnp.arange(len(images))),
     )
     ours: list[float] = []
     theirs: list[float] = []

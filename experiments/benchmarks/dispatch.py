@@ -18,7 +18,7 @@ import numpy as np
 import optax
 
 from experiments.benchmarks import machine
-from rbjax import losses, methods, models
+from rbjax import losses, methods, models, prng
 from rbjax.blocks import AXIS, Placement
 from rbjax.data import augment
 from rbjax.training.method import Method
@@ -46,7 +46,7 @@ def _epoch(
         np.arange(_NUM_EXAMPLES, dtype=np.int32),
     ]
     split = placement.replicate(split)
-    key = jax.random.key(0)
+    key = prng.key(0)
     state = create_state(key, recipe.model, recipe.method, recipe.optimizer, num_rows=batch_size)
     train_step = make_train_step(recipe, key, num_steps=count, devices=devices)
     rows = generator.integers(0, _NUM_EXAMPLES, (len(devices), count, batch_size // len(devices)))

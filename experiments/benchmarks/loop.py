@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments.benchmarks import machine, plain
-from rbjax import models
+from rbjax import models, prng
 from rbjax.convolution import loop_safe
 from rbjax.typing import Array
 
@@ -48,8 +48,8 @@ class Case(NamedTuple):
 
 def make_cases() -> list[Case]:
     """Returns both networks, each in Flax and as a plain function."""
-    key = jax.random.key(0)
-    digits, photos = (jax.random.uniform(key, s) for s in ((256, 28, 28, 1), (32, 32, 32, 3)))
+    key = prng.key(0)
+    digits, photos = (prng.uniform(key, s) for s in ((256, 28, 28, 1), (32, 32, 32, 3)))
     common: dict[str, Any] = {"num_classes": 10}
     cnn = models.create(
         "simple_cnn", image_shape=(28, 28, 1), mean=[0.13], std=[0.31], widths=(32, 32), **common

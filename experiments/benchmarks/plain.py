@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from rbjax import prng
 from rbjax.typing import Array, Key
 
 Weights = dict[str, Array]
@@ -71,8 +72,8 @@ def _conv(x: Array, w: Array, stride: int = 1, padding: str | list = "SAME") -> 
 
 def _draw(key: Key, shapes: dict[str, tuple[int, ...]]) -> Weights:
     """Returns normal weights with variance 2 / fan-in."""
-    keys = jax.random.split(key, len(shapes))
+    keys = prng.split(key, len(shapes))
     return {
-        name: jax.random.normal(k, shape) * (2.0 / jnp.prod(jnp.array(shape[:-1]))) ** 0.5
+        name: prng.normal(k, shape) * (2.0 / jnp.prod(jnp.array(shape[:-1]))) ** 0.5
         for k, (name, shape) in zip(keys, shapes.items(), strict=True)
     }

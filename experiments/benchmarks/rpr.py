@@ -86,7 +86,7 @@ class Run(NamedTuple):
 def train(model: models.Model, images: np.ndarray, labels: np.ndarray, num_steps: int) -> Any:
     """Returns variables after some steps of Adam on batches of 128."""
     optimizer = optax.adam(1e-3)
-    variables = model.init(jax.random.key(0), to_float(jnp.asarray(images[:1])))
+    variables = model.init(prng.key(0), to_float(jnp.asarray(images[:1])))
     state = optimizer.init(variables)
 
     @jax.jit
@@ -302,7 +302,7 @@ def _case(arguments: argparse.Namespace) -> Case:
         variables=train(model, train_set.images, train_set.labels, arguments.train_steps),
         images=test_set.images[: arguments.num_images],
         labels=test_set.labels[: arguments.num_images],
-        key=jax.random.key(1),
+        key=prng.key(1),
         max_steps=arguments.max_steps,
     )
 

@@ -35,7 +35,7 @@ import numpy as np
 import optax
 
 from experiments.benchmarks import machine
-from rbjax import losses, methods, models
+from rbjax import losses, methods, models, prng
 from rbjax.blocks import AXIS
 from rbjax.data import Dataset, DatasetInfo, augment, streaming
 from rbjax.data.order import epoch_order
@@ -219,7 +219,7 @@ def _trainer(size: int, *, streamed: bool) -> Callable[[Iterator[Block]], float]
         augment=augment.create(flip_horizontal=True),
         steps_per_epoch=1000,
     )
-    key, devices = jax.random.key(0), jax.local_devices()[:1]
+    key, devices = prng.key(0), jax.local_devices()[:1]
     step = make_train_step(recipe, key, num_steps=size, devices=devices, streamed=streamed)
     state = create_state(key, model, recipe.method, recipe.optimizer, num_rows=_BATCH)
     carried = [place(on_host(state), devices)]

@@ -150,7 +150,7 @@ def draw(
 
     @jax.jit
     def draw_all(image_key: Key, image: np.ndarray) -> tuple[jax.Array, jax.Array]:
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(image_key, draws)
+        keys = jax.vmap(prng.fold_in, in_axes=(None, 0))(image_key, draws)
         perturbed = jax.vmap(perturbation, in_axes=(0, None))(keys, to_float(image))
         top, _ = jax.lax.top_k(logits_fn(perturbed), 2)
         return perturbed, top[:, 0] - top[:, 1] < NEAR_TIE

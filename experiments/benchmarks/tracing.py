@@ -19,7 +19,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from experiments.benchmarks import machine
-from rbjax import attacks, models
+from rbjax import attacks, models, prng
 from rbjax.programs import PlainFunction, signature_of
 
 CASES = [("simple_cnn", (28, 28, 1), 128), ("resnet18", (32, 32, 3), 8)]
@@ -38,7 +38,7 @@ def calls(
     model = models.create(name, num_classes=10, image_shape=shape, mean=channels, std=channels)
     images = jax.numpy.asarray(generator.random((batch_size, *shape), np.float32))
     labels = jax.numpy.asarray(generator.integers(0, 10, batch_size).astype(np.int32))
-    variables, batch = model.init(jax.random.key(0), images), (jax.random.key(1), images, labels)
+    variables, batch = model.init(prng.key(0), images), (prng.key(1), images, labels)
 
     def make() -> Callable[[jax.Array], jax.Array]:
         return lambda images: model.apply(variables, images)

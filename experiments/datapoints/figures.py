@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,7 +15,7 @@ from matplotlib.figure import Figure
 from experiments.datapoints.plan import PAPER
 from experiments.datapoints.readings import READINGS
 from experiments.datapoints.stages import Lab, Model, Scored, draw_key, images, logits_fn, scores
-from rbjax import atomic, data
+from rbjax import atomic, data, prng
 from rbjax.analysis.plots import COLOURS
 from rbjax.inputs import to_float
 from rbjax.metrics import wilson_interval
@@ -74,8 +73,8 @@ def fooling(lab: Lab, reading: str) -> Fooling | None:
     row = failed[np.argmin(np.abs(scored.first_failure[failed] - PAPER.draw))]
     number = int(scored.first_failure[row])
     image = to_float(jnp.asarray(images(lab, "test").images[row]))
-    key = jax.random.fold_in(draw_key(0), int(scored.example_ids[row]))
-    perturbed = READINGS[reading].perturbation()(jax.random.fold_in(key, number), image)
+    key = prng.fold_in(draw_key(0), int(scored.example_ids[row]))
+    perturbed = READINGS[reading].perturbation()(prng.fold_in(key, number), image)
     logits = logits_fn(lab, Model(0))(jnp.stack([image, perturbed]))
     before, after = np.argmax(np.asarray(logits), axis=-1).tolist()
     label = int(scored.labels[row])

@@ -38,7 +38,7 @@ def draws(perturbation: Perturbation, image: np.ndarray) -> np.ndarray:
         (H, (1 + NUM_DRAWS) (W + 1) - 1, 3) uint8, a white line between two.
     """
     clean = jnp.asarray(image, jnp.float32) / 255
-    keys = prng.per_example(jax.random.key(0), jnp.arange(NUM_DRAWS))
+    keys = prng.per_example(prng.key(0), jnp.arange(NUM_DRAWS))
     drawn = jax.vmap(perturbation, (0, None))(keys, clean)
     row = jnp.concatenate([clean[None], drawn])
     row = jnp.pad(row, ((0, 0), (0, 0), (0, 1), (0, 0)), constant_values=1.0)

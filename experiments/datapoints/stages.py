@@ -178,7 +178,7 @@ def seconds(lab: Lab) -> float:
 
 def draw_key(seed: int) -> Key:
     """Returns the key of a seed's draws."""
-    return prng.named(jax.random.key(seed), "rpr")
+    return prng.named(prng.key(seed), "rpr")
 
 
 @functools.lru_cache(maxsize=4)

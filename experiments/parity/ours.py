@@ -68,7 +68,7 @@ def robust(model: str, name: str, num_images: int, seed: int) -> np.ndarray:
     test, logits_fn, key = (
         peers.images(model, num_images),
         weights.load(model),
-        jax.random.key(seed),
+        prng.key(seed),
     )
     if name != "autoattack":
         attack = attacks.create(name, epsilon=peers.EPSILON[model], **OPTIONS[name])

@@ -211,13 +211,13 @@ def _run(
 ) -> Run:
     """Returns a finished run; `keep` says whether adversarial images are wanted."""
     _check_options(epsilon, norm, version)
+    key = prng.check(key)
     model = as_classifier(logits_fn)
     examples = check_examples(
         images,
         labels,
         count_classes=model.count_classes,
         example_ids=example_ids,
-        key=key,
     )
     if version == "rand" and not model.is_random:
         raise ValueError(

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from rbjax import prng
 from rbjax.attacks.attack import CompiledAttack
 from rbjax.attacks.findings import Finding, judge
 from rbjax.attacks.norms import NORMS, check_size
@@ -75,13 +76,13 @@ def diagnose(
     check_size("epsilon", check_real("epsilon", epsilon), norm)
     if epsilon == 0:
         raise ValueError("epsilon is 0; it must be above 0: nothing is attacked without a ball")
+    key = prng.check(key)
     model = as_classifier(logits_fn)
     examples = check_examples(
         np.asarray(images),
         labels,
         count_classes=model.count_classes,
         example_ids=example_ids,
-        key=key,
     )
     if black_box is None and norm != "l1":
         black_box = square(epsilon=epsilon, norm=norm, num_queries=num_queries)

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rbjax import prng
 from rbjax.closures import Closure
 from rbjax.inputs import is_known
 from rbjax.typing import Array, Key
@@ -43,7 +44,7 @@ def project_linf(delta: Array, epsilon: Array) -> Array:
 
 def sample_linf(key: Key, shape: tuple[int, ...], epsilon: Array) -> Array:
     """Returns a perturbation with every value uniform in [-epsilon, epsilon)."""
-    return epsilon * jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
+    return epsilon * prng.uniform(key, shape, minval=-1.0, maxval=1.0)
 
 
 def size_linf(delta: Array) -> Array:
@@ -77,9 +78,9 @@ def steepest_l2(gradient: Array) -> Array:
 
 def sample_l2(key: Key, shape: tuple[int, ...], epsilon: Array) -> Array:
     """Returns a point uniform in the ball: a normal direction, and the radius `epsilon u^(1/d)`."""
-    direction_key, radius_key = jax.random.split(key)
-    direction = steepest_l2(jax.random.normal(direction_key, shape))
-    radius = jax.random.uniform(radius_key) ** (1.0 / math.prod(shape))
+    direction_key, radius_key = prng.split(key)
+    direction = steepest_l2(prng.normal(direction_key, shape))
+    radius = prng.uniform(radius_key) ** (1.0 / math.prod(shape))
     return epsilon * radius * direction
 
 
@@ -134,9 +135,9 @@ def steepest_l1(gradient: Array) -> Array:
 
 def sample_l1(key: Key, shape: tuple[int, ...], epsilon: Array) -> Array:
     """Returns a point uniform in the ball: exponentials with random signs over a sum of d + 1."""
-    sizes_key, signs_key = jax.random.split(key)
-    sizes = jax.random.exponential(sizes_key, (math.prod(shape) + 1,))
-    signs = jax.random.rademacher(signs_key, (math.prod(shape),), jnp.float32)
+    sizes_key, signs_key = prng.split(key)
+    sizes = prng.exponential(sizes_key, (math.prod(shape) + 1,))
+    signs = prng.rademacher(signs_key, (math.prod(shape),))
     return epsilon * (signs * sizes[:-1] / jnp.sum(sizes)).reshape(shape)
 
 
@@ -170,11 +171,11 @@ def _on_sphere(key: Key, epsilon: Array, *, shape: tuple[int, ...], norm: Norm) 
 
 def _normal(key: Key, epsilon: Array, *, shape: tuple[int, ...], norm: Norm) -> Array:
     del epsilon, norm
-    return 1e-3 * jax.random.normal(key, shape)
+    return 1e-3 * prng.normal(key, shape)
 
 
 def _half_signs(key: Key, epsilon: Array, *, shape: tuple[int, ...], norm: Norm) -> Array:
-    signs = jax.random.rademacher(key, shape, jnp.float32)
+    signs = prng.rademacher(key, shape)
     return 0.5 * epsilon * signs / norm.size(signs)
 
 

@@ -180,7 +180,7 @@ class Run:
 
     def _all_logits(self) -> np.ndarray:
         """Returns the logits of the images as they are, (N, K)."""
-        key = prng.named(jax.random.key(0), "clean")
+        key = prng.named(prng.key(0), "clean")
 
         def ask(block: Block, images: Array) -> dict[str, Array]:
             keys, _ = self._place(key, block.padded)
@@ -194,7 +194,7 @@ class Run:
         """Returns what runs a pass on one block."""
         targets = None
         if part.rank is not None:
-            key = jax.random.fold_in(key, part.rank)
+            key = prng.fold_in(key, part.rank)
             logits, labels = jnp.asarray(self._clean_logits), jnp.asarray(self.examples.labels)
             targets = np.asarray(ranked_targets(logits, labels, part.rank + 1))[:, part.rank]
 
@@ -234,7 +234,7 @@ class Run:
             # What counts is a forward pass of its own.
             judged = cut(np.concatenate(fooled), self._blocks.size, smaller=self._smaller)
             for part in judged:
-                keys, _ = self._place(jax.random.fold_in(key, 1), block.rows[part.padded])
+                keys, _ = self._place(prng.fold_in(key, 1), block.rows[part.padded])
                 logits = _logits(self._model, keys, split(current[part.padded]))
                 logits = np.asarray(logits)[: len(part.rows)]
                 predictions[part.rows] = logits.argmax(axis=1)

@@ -121,7 +121,7 @@ def _gradient(
         return jnp.where(plan.margin, margin, adversarial.cross_entropy(logits, labels))
 
     def noisy(draws: Key) -> Array:
-        normal = jax.vmap(lambda key: jax.random.normal(key, images.shape[1:]))(draws)
+        normal = jax.vmap(lambda key: prng.normal(key, images.shape[1:]))(draws)
         return jnp.clip(images + plan.noise * normal, 0.0, 1.0)
 
     def add(draw: Array, sums: Gradient) -> Gradient:

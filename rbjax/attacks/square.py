@@ -180,14 +180,14 @@ def _judged(problem: Problem, keys: Key, images: Array) -> Found:
 
 def _stripes(key: Key, shape: tuple[int, ...]) -> Array:
     _, width, channels = shape
-    return jax.random.rademacher(key, (1, width, channels), jnp.float32)
+    return prng.rademacher(key, (1, width, channels))
 
 
 def _linf_proposal(key: Key, image: Array, origin: Array, epsilon: Array, side: Array) -> Array:
     """Returns an image with one square moved by 2 epsilon, up or down in each channel."""
-    place_key, sign_key = jax.random.split(key)
+    place_key, sign_key = prng.split(key)
     inside = _window(_corner(place_key, image.shape, side), image.shape, side)
-    signs = jax.random.rademacher(sign_key, (image.shape[2],), jnp.float32)
+    signs = prng.rademacher(sign_key, (image.shape[2],))
     moved = image + 2.0 * epsilon * signs * inside[..., None]
     return jnp.clip(jnp.clip(moved, origin - epsilon, origin + epsilon), 0.0, 1.0)
 
@@ -200,7 +200,7 @@ class _Corner(NamedTuple):
 def _corner(key: Key, shape: tuple[int, ...], side: Array) -> _Corner:
     """Returns the upper left corner of a square that lies in the image, uniformly."""
     free = jnp.array(shape[:2]) - side + 1
-    drawn = jnp.floor(jax.random.uniform(key, (2,)) * free).astype(jnp.int32)
+    drawn = jnp.floor(prng.uniform(key, (2,)) * free).astype(jnp.int32)
     return _Corner(*jnp.minimum(drawn, free - 1))
 
 
@@ -219,7 +219,7 @@ def _l2_proposal(
     What the first square frees of the budget goes to the second: the new perturbation there points
     along the old one plus a bump of random sign in each channel.
     """
-    from_key, to_key, turn_key, sign_key = jax.random.split(key, 4)
+    from_key, to_key, turn_key, sign_key = prng.split(key, 4)
     target_corner = _corner(to_key, image.shape, side)
     target = _window(target_corner, image.shape, side)[..., None]
     source = _window(_corner(from_key, image.shape, side), image.shape, side)[..., None]
@@ -227,9 +227,9 @@ def _l2_proposal(
     either = jnp.maximum(target, source)
     budget = jnp.maximum(epsilon**2 - jnp.sum(delta**2), 0.0) / image.shape[2]
     budget = jnp.sqrt(budget + jnp.sum((delta * either) ** 2))
-    turned = bump[jax.random.bernoulli(turn_key).astype(jnp.int32)]
+    turned = bump[prng.bernoulli(turn_key).astype(jnp.int32)]
     placed = jnp.roll(turned, jnp.stack(target_corner), axis=(0, 1))
-    signs = jax.random.rademacher(sign_key, (image.shape[2],), jnp.float32)
+    signs = prng.rademacher(sign_key, (image.shape[2],))
     fresh = placed[..., None] * signs + _unit(delta * target)
     moved = jnp.where(either > 0, 0.0, delta) + budget * _unit(fresh)
     scaled = moved * epsilon / jnp.maximum(jnp.sqrt(jnp.sum(moved**2)), 1e-12)
@@ -269,7 +269,7 @@ def _tiles(key: Key, shape: tuple[int, ...]) -> Array:
     side = max(min(height, width) // 5, 1)
     tile = bump(side) if side > 1 else np.ones((1, 1), np.float32)
     rows, columns = height // side, width // side
-    signs = jax.random.rademacher(key, (rows, columns, channels), jnp.float32)
+    signs = prng.rademacher(key, (rows, columns, channels))
     tiles = jnp.einsum("ijc,ab->iajbc", signs, tile).reshape(rows * side, columns * side, channels)
     edges = [(size - side * count) // 2 for size, count in ((height, rows), (width, columns))]
     padding = [

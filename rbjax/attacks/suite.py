@@ -139,7 +139,7 @@ def run_attacks(
     Raises:
         ValueError: for wrong shapes or values, or another call's journal.
     """
-    prng.check(key)
+    key = prng.check(key)
     model = as_classifier(logits_fn)
     examples = check_examples(
         images,
@@ -221,7 +221,7 @@ def _identity(examples: Examples, job: _Job) -> str:
         return images.reshape(len(images), -1) @ weights
 
     def call(images: Array, labels: Array) -> Any:
-        keys = jax.random.split(jax.random.key(0), len(images))
+        keys = prng.split(prng.key(0), len(images))
         targets = None if job.targets is None else labels
         result = attack(as_classifier(linear), keys, images, labels, targets=targets)
         return result.images, result.predictions

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import jax
 import numpy as np
 
+from rbjax import prng
 from rbjax.corruptions import separable
 from rbjax.inputs import round_off
 from rbjax.perturbations.blur import motion_blur as smear
@@ -112,7 +112,7 @@ def motion_blur(key: Key, image: Array, *, radius: int, sigma: float) -> Array:
     Returns:
         (H, W, C).
     """
-    degrees = jax.random.uniform(key, minval=-45.0, maxval=45.0)
+    degrees = prng.uniform(key, minval=-45.0, maxval=45.0)
     return round_off(smear(image, degrees, radius=radius, sigma=sigma))
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rbjax import prng
 from rbjax.corruptions import separable
 from rbjax.typing import Array, Key
 
@@ -119,14 +119,14 @@ def elastic_transform(
     """
     height, width, _ = image.shape
     side = min(height, width) * (_IMAGENET_SIDE if profile == "imagenet" else 1.0)
-    affine_key, field_key = jax.random.split(key)
-    moved = jax.random.uniform(affine_key, (3, 2), image.dtype, -reach * side, reach * side)
+    affine_key, field_key = prng.split(key)
+    moved = prng.uniform(affine_key, (3, 2), image.dtype, -reach * side, reach * side)
     places = affine_places((height, width), moved)
     is_dark = profile == "mnist"
     image = sample(image, *places, beyond="zero" if is_dark else "reflect")
     if strength == 0:
         return image
-    field = jax.random.uniform(field_key, (height, width, 2), image.dtype, -1.0, 1.0)
+    field = prng.uniform(field_key, (height, width, 2), image.dtype, -1.0, 1.0)
     rows, columns = (
         separable.gaussian(n, sigma * side, truncate=3, border="symmetric") for n in (height, width)
     )

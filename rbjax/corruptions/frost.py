@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rbjax import prng
 from rbjax.perturbations.weather import LUMA
 from rbjax.typing import Array, Key
 
@@ -134,12 +135,12 @@ def frost(
                 f"textures[{number}] is {tall} x {wide} pixels at the scale {scale:g} of "
                 f"its profile; an image of {height} x {width} needs one at least as large"
             )
-    which_key, row_key, column_key = jax.random.split(key, 3)
-    which = jax.random.randint(which_key, (), 0, len(sides))
+    which_key, row_key, column_key = prng.split(key, 3)
+    which = prng.randint(which_key, (), 0, len(sides))
     # The published crop never starts at the last possible place.
     starts = jnp.asarray([(max(h - height, 1), max(w - width, 1)) for h, w in sides])[which]
-    row = jax.random.randint(row_key, (), 0, starts[0])
-    column = jax.random.randint(column_key, (), 0, starts[1])
+    row = prng.randint(row_key, (), 0, starts[0])
+    column = prng.randint(column_key, (), 0, starts[1])
     zero = jnp.zeros((), row.dtype)
     start = (which, row, column, zero)
     crop = jax.lax.dynamic_slice(jnp.asarray(pixels), start, (1, height, width, 3))[0]

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rbjax import prng
 from rbjax.corruptions.blur import blur
 from rbjax.inputs import truncate
 from rbjax.typing import Array, Key
@@ -64,10 +65,10 @@ def swapped(key: Key, shape: tuple[int, int], *, max_shift: int, num_passes: int
     columns = np.arange(width - max_shift, max_shift, -1)
     one_pass = (rows[:, None] * width + columns).ravel().astype(np.int32)
     places = jnp.asarray(np.tile(one_pass, num_passes))
-    coin_key, move_key = jax.random.split(key)
-    moves = jax.random.randint(move_key, (2, len(places)), -max_shift, max_shift)
+    coin_key, move_key = prng.split(key)
+    moves = prng.randint(move_key, (2, len(places)), -max_shift, max_shift)
     away = moves[0] * width + moves[1]
-    others = places + jnp.where(jax.random.bernoulli(coin_key, shape=away.shape), away, 0)
+    others = places + jnp.where(prng.bernoulli(coin_key, shape=away.shape), away, 0)
 
     def swap(held: Array, pair: tuple[Array, Array]) -> tuple[Array, None]:
         place, other = pair
@@ -110,8 +111,8 @@ def glass_blur(
         pixels = truncate(blur(image, sigma, vertical=True)).reshape(-1, channels)
         return blur(jnp.take(pixels, held, axis=0, mode="clip"), sigma, vertical=True)
     image = truncate(blur(image, sigma))
-    for one_key in jax.random.split(key, num_passes):
-        offsets = jax.random.randint(one_key, (height, width, 2), -max_shift, max_shift)
+    for one_key in prng.split(key, num_passes):
+        offsets = prng.randint(one_key, (height, width, 2), -max_shift, max_shift)
         source = shuffled(offsets, max_shift=max_shift)
         image = image.reshape(-1, channels)[source].reshape(image.shape)
     return blur(image, sigma)

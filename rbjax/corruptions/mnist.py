@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rbjax import prng
 from rbjax.corruptions import edges
 from rbjax.geometry import read_at
 from rbjax.typing import Array, Key
@@ -100,7 +101,7 @@ def scale(key: Key, image: Array, *, share: float) -> Array:
 
 def warp_either(key: Key, image: Array, first: Matrix, second: Matrix) -> Array:
     """Returns the image under one of two maps, each half of the time; see `warp`."""
-    choice = jax.random.randint(key, (), 0, 2)
+    choice = prng.randint(key, (), 0, 2)
     return warp(image, jnp.asarray((first, second), jnp.float32)[choice])
 
 
@@ -116,7 +117,7 @@ def translate(key: Key, image: Array, *, pixels: int) -> Array:
         (H, W, C).
     """
     padded = jnp.pad(image, ((pixels, pixels), (pixels, pixels), (0, 0)))
-    right, down = 2 * pixels * jax.random.bernoulli(key, shape=(2,)).astype(jnp.int32)
+    right, down = 2 * pixels * prng.bernoulli(key, shape=(2,)).astype(jnp.int32)
     return jax.lax.dynamic_slice(padded, (down, right, 0), image.shape)
 
 
@@ -210,7 +211,7 @@ def dotted_line(key: Key, image: Array) -> Array:
         (H, W, C).
     """
     height, width, _ = image.shape
-    first, last = jax.random.randint(key, (2,), 0, height - 1).astype(jnp.float32)
+    first, last = prng.randint(key, (2,), 0, height - 1).astype(jnp.float32)
     start = jnp.stack([jnp.zeros(()), first])
     drawn = line((height, width), start, jnp.stack([jnp.float32(width - 1), last]))
     dots = (np.arange(width) // 2) % 2 == 1
@@ -231,9 +232,9 @@ def zigzag(key: Key, image: Array) -> Array:
         (H, W, C).
     """
     height, width, _ = image.shape
-    start_key, rise_key = jax.random.split(key)
-    first = jax.random.randint(start_key, (), 0, height - 1)
-    last = first + jax.random.randint(rise_key, (), -5, 5)
+    start_key, rise_key = prng.split(key)
+    first = prng.randint(start_key, (), 0, height - 1)
+    last = first + prng.randint(rise_key, (), -5, 5)
     corners = zigzag_corners(first.astype(jnp.float32), last.astype(jnp.float32), width=width)
     lines = jax.vmap(lambda a, b: line((height, width), a, b))(corners[:-1], corners[1:])
     return image + jnp.sum(lines, axis=0)[..., None]

@@ -7,7 +7,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from rbjax import perturbations
+from rbjax import perturbations, prng
 from rbjax.typing import Array, Key
 
 _TAIL = 6.0
@@ -41,7 +41,7 @@ def poisson(key: Key, mean: Array, *, largest: float) -> Array:
     excess = mean / start - 1
     stirling = 1 / (12 * start) - 1 / (360 * start**3) + 0.5 * jnp.log(2 * jnp.pi * start)
     log_term = jnp.where(first == 0, -mean, start * (jnp.log1p(excess) - excess) - stirling)
-    uniform = jax.random.uniform(key, mean.shape, mean.dtype) * _BELOW_ONE
+    uniform = prng.uniform(key, mean.shape, mean.dtype) * _BELOW_ONE
     rest = uniform * jnp.exp(-log_term) - 1
     inverse = 1 / jnp.maximum(mean, jnp.finfo(mean.dtype).tiny)
 
@@ -111,4 +111,4 @@ def speckle_noise(key: Key, image: Array, *, sigma: float) -> Array:
     Returns:
         (H, W, C).
     """
-    return image + sigma * image * jax.random.normal(key, image.shape, image.dtype)
+    return image + sigma * image * prng.normal(key, image.shape, image.dtype)

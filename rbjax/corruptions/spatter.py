@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rbjax import prng
 from rbjax.corruptions import edges
 from rbjax.typing import Array, Key
 
@@ -124,7 +124,7 @@ def spatter(
         Hendrycks and Dietterich 2019, arXiv 1903.12261.
     """
     height, width, channels = image.shape
-    noise = jax.random.normal(key, (height, width))
+    noise = prng.normal(key, (height, width))
     liquid = drops(noise, mean=mean, std=std, sigma=sigma, threshold=threshold)
     if mud or profile == "mnist":
         mask = mud_mask(liquid, threshold=threshold, sigma=strength)[..., None]

@@ -119,7 +119,7 @@ def run_corruptions(
             call's journal.
     """
     made = _make(profile, severities, corruptions or {}, options or {})
-    prng.check(key)
+    key = prng.check(key)
     model = as_classifier(logits_fn)
     examples = check_examples(
         images, labels, count_classes=model.count_classes, example_ids=example_ids
@@ -193,7 +193,7 @@ def _predict(
         image = jax.ShapeDtypeStruct(blocks.examples.images.shape[1:], np.float32)
         about = CLEAN
         if corruption is not None:
-            about = journals.function_identity(corruption, corruption, jax.random.key(0), image)
+            about = journals.function_identity(corruption, corruption, prng.key(0), image)
         mark = journals.digest(label, about)
         name = f"{label}-{mark}"
 

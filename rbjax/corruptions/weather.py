@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rbjax import prng
 from rbjax.perturbations.weather import (
     add_fog,
     add_snow,
@@ -125,8 +126,8 @@ def cloud_corner(key: Key, size: int, shape: tuple[int, int], *, decay: float) -
     """
 
     def one(key: Key) -> Array:
-        noise = jax.random.uniform(key, (min(size, _FINE) ** 2 - 1,), minval=-1.0, maxval=1.0)
-        seeds = jax.random.bits(jax.random.fold_in(key, 1), (2,))
+        noise = prng.uniform(key, (min(size, _FINE) ** 2 - 1,), minval=-1.0, maxval=1.0)
+        seeds = prng.bits(prng.fold_in(key, 1), (2,))
         grid, amplitude, used = jnp.zeros((1, 1)), 1.0, 0
         for n in [1 << level for level in range(size.bit_length() - 1)]:
             if n < _FINE:

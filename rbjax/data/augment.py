@@ -36,7 +36,7 @@ def random_flip_horizontal(key: Key, image: Array) -> Array:
     Returns:
         (H, W, C).
     """
-    return jnp.where(jax.random.bernoulli(key), dm_pix.flip_left_right(image), image)
+    return jnp.where(prng.bernoulli(key), dm_pix.flip_left_right(image), image)
 
 
 def random_flip_vertical(key: Key, image: Array) -> Array:
@@ -49,7 +49,7 @@ def random_flip_vertical(key: Key, image: Array) -> Array:
     Returns:
         (H, W, C).
     """
-    return jnp.where(jax.random.bernoulli(key), dm_pix.flip_up_down(image), image)
+    return jnp.where(prng.bernoulli(key), dm_pix.flip_up_down(image), image)
 
 
 def pad_and_crop(
@@ -93,7 +93,7 @@ def random_pad_and_crop(
     Returns:
         (H, W, C); each of the (2 padding + 1)^2 windows is equally likely.
     """
-    top, left = jax.random.randint(key, (2,), 0, 2 * padding + 1)
+    top, left = prng.randint(key, (2,), 0, 2 * padding + 1)
     return pad_and_crop(image, top, left, padding=padding, fill=fill)
 
 
@@ -138,7 +138,7 @@ def random_cutout(key: Key, image: Array, *, size: int, fill: Sequence[float] = 
     Source: DeVries and Taylor, "Improved Regularization of Convolutional Neural Networks with
     Cutout", 2017, arXiv:1708.04552.
     """
-    row, column = jax.random.randint(key, (2,), 0, jnp.array(image.shape[:2]))
+    row, column = prng.randint(key, (2,), 0, jnp.array(image.shape[:2]))
     return cutout(image, row, column, size=size, fill=fill)
 
 
@@ -195,7 +195,7 @@ def random_hue(key: Key, image: Array, *, size: float) -> Array:
     Returns:
         (H, W, 3).
     """
-    return photometric.adjust_hue(image, jax.random.uniform(key, minval=-size, maxval=size))
+    return photometric.adjust_hue(image, prng.uniform(key, minval=-size, maxval=size))
 
 
 def create(
@@ -280,4 +280,4 @@ def create(
 
 
 def _factor(key: Key, size: float) -> Array:
-    return jax.random.uniform(key, minval=max(0.0, 1.0 - size), maxval=1.0 + size)
+    return prng.uniform(key, minval=max(0.0, 1.0 - size), maxval=1.0 + size)

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from rbjax import prng
 from rbjax.prng import per_draw
 from rbjax.typing import Array, Key
 
@@ -28,7 +29,7 @@ class Dropout(nn.Module):
         """Drops values of `x` (B, ...); `keys` (B,), or None to return `x` as it is."""
         if keys is None:
             return x
-        keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, x.shape[1:]))(
+        keep = jax.vmap(lambda key: prng.bernoulli(key, 1 - self.rate, x.shape[1:]))(
             per_draw(keys, self.layer)
         )
         return jnp.where(keep, x / (1 - self.rate), jnp.zeros_like(x))

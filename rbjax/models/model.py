@@ -9,6 +9,7 @@ import chex
 import flax.linen as nn
 import jax.numpy as jnp
 
+from rbjax import prng
 from rbjax.typing import Array, Key
 
 Variables = dict[str, Any]
@@ -117,7 +118,7 @@ def from_module(name: str, module: Classifier | Whole, image_shape: tuple[int, i
 
     def init(key: Key, images: Array) -> Variables:
         check(images)
-        return dict(module.init(key, images[:1]))
+        return dict(module.init(prng.check(key), images[:1]))
 
     def apply(variables: Variables, images: Array) -> Array:
         check(images)

@@ -18,6 +18,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from rbjax import prng
 from rbjax.errors import a_type
 from rbjax.models.model import Classifier, Whole
 from rbjax.tables import reason
@@ -96,14 +97,14 @@ def adapt(
     adapted = Adapted(module)
     images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
     try:
-        made, variables = jax.eval_shape(adapted.init_with_output, jax.random.key(0), images)
+        made, variables = jax.eval_shape(adapted.init_with_output, prng.key(0), images)
     except Exception as error:
         raise ValueError(f"model {name!r} on images {image_shape}: {reason(error)}") from error
     if getattr(made, "shape", ())[:1] != (2,):
         raise ValueError(f"model {name!r} returns {made}; it must be an array of one row an image")
 
     def train(variables: Any, images: Any) -> Any:
-        keys = jax.random.split(jax.random.key(0), 2)
+        keys = prng.split(prng.key(0), 2)
         return adapted.apply(variables, images, keys, train=True, mutable=["batch_stats"])
 
     try:
@@ -138,9 +139,9 @@ def _dropout_by_example(keys: Key | None) -> Iterator[None]:
             return x
         shape = [1 if axis in module.broadcast_dims else x.shape[axis] for axis in range(1, x.ndim)]
         layer, layers = layers, layers + 1
-        kept = jax.vmap(
-            lambda key: jax.random.bernoulli(jax.random.fold_in(key, layer), 1.0 - rate, shape)
-        )(keys)
+        kept = jax.vmap(lambda key: prng.bernoulli(prng.fold_in(key, layer), 1.0 - rate, shape))(
+            keys
+        )
         return jnp.where(kept, x / (1.0 - rate), jnp.zeros_like(x))
 
     with nn.intercept_methods(draw):

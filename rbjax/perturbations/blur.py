@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rbjax import prng
 from rbjax.options import Range, checked
 from rbjax.perturbations.chain import Clipped
 from rbjax.typing import Array, Key
@@ -85,7 +86,7 @@ class _Blur:
     max_sigma: float
 
     def __call__(self, key: Key, image: Array) -> Array:
-        sigma = jax.random.uniform(key, maxval=self.max_sigma)
+        sigma = prng.uniform(key, maxval=self.max_sigma)
         return blur(image, sigma, radius=math.ceil(4 * self.max_sigma))
 
 

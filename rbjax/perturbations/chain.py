@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 
 from rbjax import prng
@@ -36,7 +35,7 @@ class _Chain:
 
     def __call__(self, key: Key, image: Array) -> Array:
         for number, change in enumerate(self.changes):
-            image = change(jax.random.fold_in(key, number), image)
+            image = change(prng.fold_in(key, number), image)
         return image
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import jax
 import jax.numpy as jnp
 
+from rbjax import prng
 from rbjax.geometry import random_rotate
 from rbjax.options import Range, checked
 from rbjax.perturbations.chain import Clipped
@@ -43,7 +44,7 @@ class _Shift:
     max_shift: float
 
     def __call__(self, key: Key, image: Array) -> Array:
-        offset = jax.random.uniform(key, (2,), minval=-self.max_shift, maxval=self.max_shift)
+        offset = prng.uniform(key, (2,), minval=-self.max_shift, maxval=self.max_shift)
         return translate(image, offset, reach=max(1, math.ceil(self.max_shift)))
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated
 
-import jax
 import jax.numpy as jnp
 
+from rbjax import prng
 from rbjax.options import Range, Share, checked
 from rbjax.perturbations.chain import Clipped
 from rbjax.typing import Array, Key
@@ -18,7 +18,7 @@ class _Gaussian:
     sigma: float
 
     def __call__(self, key: Key, image: Array) -> Array:
-        return image + self.sigma * jax.random.normal(key, image.shape, image.dtype)
+        return image + self.sigma * prng.normal(key, image.shape, image.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,7 @@ class _Uniform:
     epsilon: float
 
     def __call__(self, key: Key, image: Array) -> Array:
-        noise = jax.random.uniform(key, image.shape, image.dtype, minval=-1.0, maxval=1.0)
+        noise = prng.uniform(key, image.shape, image.dtype, minval=-1.0, maxval=1.0)
         return image + self.epsilon * noise
 
 
@@ -35,7 +35,7 @@ class _Impulse:
     amount: float
 
     def __call__(self, key: Key, image: Array) -> Array:
-        number = jax.random.uniform(key, image.shape)
+        number = prng.uniform(key, image.shape)
         image = jnp.where(number < self.amount, jnp.ones_like(image), image)
         return jnp.where(number < self.amount / 2, jnp.zeros_like(image), image)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated
 
-import jax
-
+from rbjax import prng
 from rbjax.options import Range, Share, checked
 from rbjax.perturbations.chain import Clipped
 from rbjax.photometric import scale_contrast, shift_brightness
@@ -18,7 +17,7 @@ class _Brightness:
     max_delta: float
 
     def __call__(self, key: Key, image: Array) -> Array:
-        delta = jax.random.uniform(key, minval=-self.max_delta, maxval=self.max_delta)
+        delta = prng.uniform(key, minval=-self.max_delta, maxval=self.max_delta)
         return shift_brightness(image, delta)
 
 
@@ -27,7 +26,7 @@ class _Contrast:
     max_contrast: float
 
     def __call__(self, key: Key, image: Array) -> Array:
-        change = jax.random.uniform(key, minval=-self.max_contrast, maxval=self.max_contrast)
+        change = prng.uniform(key, minval=-self.max_contrast, maxval=self.max_contrast)
         return scale_contrast(image, 1 + change)
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from rbjax import prng
 from rbjax.options import Count, checked
 from rbjax.typing import Array, Key
 
@@ -17,9 +18,9 @@ Values = Literal["uniform", "binary", "byte", "white", "inverted"]
 """A name in `VALUES`."""
 
 VALUES: dict[Values, Callable[[Key, Array], Array]] = {
-    "uniform": lambda key, old: jax.random.uniform(key, old.shape),
-    "binary": lambda key, old: jax.random.bernoulli(key, shape=old.shape).astype(jnp.float32),
-    "byte": lambda key, old: jax.random.randint(key, old.shape, 0, 256).astype(jnp.float32) / 255,
+    "uniform": lambda key, old: prng.uniform(key, old.shape),
+    "binary": lambda key, old: prng.bernoulli(key, shape=old.shape).astype(jnp.float32),
+    "byte": lambda key, old: prng.randint(key, old.shape, 0, 256).astype(jnp.float32) / 255,
     "white": lambda key, old: jnp.ones_like(old),
     "inverted": lambda key, old: 1 - old,
 }
@@ -53,13 +54,13 @@ class RandomPixels:
         max_pixels = math.isqrt(num_pixels) if self.max_pixels is None else self.max_pixels
         if max_pixels > num_pixels:
             raise ValueError(f"max_pixels is {max_pixels}; an image has {num_pixels} pixels")
-        count_key, position_key, value_key = jax.random.split(key, 3)
+        count_key, position_key, value_key = prng.split(key, 3)
         count = jnp.asarray(max_pixels)
         if not self.exactly:
-            count = jax.random.randint(count_key, (), 1, max_pixels + 1)
+            count = prng.randint(count_key, (), 1, max_pixels + 1)
         choose = _positions_drawn if self.replace else _positions_distinct
         positions = choose(position_key, count, max_pixels, num_pixels)
-        flat = image.reshape(num_pixels, channels)
+        flat = jnp.asarray(image).reshape(num_pixels, channels)
         old = flat.at[positions].get(mode="clip")
         values = VALUES[self.values](value_key, old).astype(image.dtype)
         # A position of num_pixels is nowhere, and its value is dropped.
@@ -105,7 +106,7 @@ def random_pixels(
 
 def _positions_drawn(key: Key, count: Array, max_pixels: int, num_pixels: int) -> Array:
     """Returns (max_pixels,) positions drawn with replacement; the first `count` are somewhere."""
-    drawn = jax.random.randint(key, (max_pixels,), 0, num_pixels)
+    drawn = prng.randint(key, (max_pixels,), 0, num_pixels)
     number = jnp.arange(max_pixels)
     # Which of two equal positions a scatter keeps is left open on a GPU: keep the first here.
     repeated = jnp.any((drawn[:, None] == drawn[None, :]) & (number[:, None] > number), axis=1)
@@ -118,7 +119,7 @@ def _positions_distinct(key: Key, count: Array, max_pixels: int, num_pixels: int
     For j from num_pixels - count to num_pixels - 1: draw t in 0..j; take t, or j if t is taken.
     """
     tops = jnp.arange(num_pixels - max_pixels, num_pixels)
-    drawn = jax.random.randint(key, (max_pixels,), 0, tops + 1)
+    drawn = prng.randint(key, (max_pixels,), 0, tops + 1)
 
     def take(number: Array, taken: Array) -> Array:
         top = tops[number]

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.special
 
+from rbjax import prng
 from rbjax.options import NotNegative, Range, Share, checked
 from rbjax.perturbations.blur import motion_blur
 from rbjax.perturbations.chain import Clipped
@@ -41,7 +42,7 @@ def plasma(key: Key, size: int, *, decay: float) -> Array:
     Source:
         Hendrycks and Dietterich 2019, arXiv 1903.12261, "fog".
     """
-    noise = jax.random.uniform(key, (size * size - 1,), minval=-1.0, maxval=1.0)
+    noise = prng.uniform(key, (size * size - 1,), minval=-1.0, maxval=1.0)
     grid, amplitude, used = jnp.zeros((1, 1)), 1.0, 0
     while (n := len(grid)) < size:
         of_level = noise[used : used + 3 * n * n].reshape(3, n, n)
@@ -121,14 +122,14 @@ def snow_layer(
     Source:
         Hendrycks and Dietterich 2019, arXiv 1903.12261, "snow".
     """
-    noise_key, angle_key = jax.random.split(key)
+    noise_key, angle_key = prng.split(key)
     coarse = [math.ceil(side / zoom) for side in shape]
-    noise = mean + std * jax.random.normal(noise_key, coarse)
+    noise = mean + std * prng.normal(noise_key, coarse)
     rows, columns = (_enlarge(n, zoom, side) for n, side in zip(coarse, shape, strict=True))
     if zoom > 1:
         noise = rows @ noise @ columns.T
     flakes = jnp.where(noise < threshold, 0.0, jnp.clip(noise, 0.0, 1.0))
-    degrees = jax.random.uniform(angle_key, minval=-135.0, maxval=-45.0)
+    degrees = prng.uniform(angle_key, minval=-135.0, maxval=-45.0)
     return motion_blur(flakes[..., None], degrees, radius=radius, sigma=sigma)[..., 0]
 
 
@@ -176,9 +177,9 @@ def rain_layer(
         (H, W) float32 in [0, 1].
     """
     height, width = shape
-    slant_key, place_key = jax.random.split(key)
-    slope = jnp.tan(jnp.deg2rad(jax.random.uniform(slant_key, minval=-1.0) * max_slant))
-    row, column, brightness = jax.random.uniform(place_key, (3, num_drops, 1))
+    slant_key, place_key = prng.split(key)
+    slope = jnp.tan(jnp.deg2rad(prng.uniform(slant_key, minval=-1.0) * max_slant))
+    row, column, brightness = prng.uniform(place_key, (3, num_drops, 1))
     fallen = jnp.arange(length)
     rows = (jnp.floor(row * height).astype(jnp.int32) + fallen) % height
     columns = column * width + slope * fallen
@@ -225,7 +226,7 @@ class _Snow:
     def __call__(self, key: Key, image: Array) -> Array:
         height, width, _ = image.shape
         mean, std = 0.15, 0.3
-        layer_key, whiteness_key = jax.random.split(key)
+        layer_key, whiteness_key = prng.split(key)
         layer = snow_layer(
             layer_key,
             (height, width),
@@ -236,7 +237,7 @@ class _Snow:
             radius=3,
             sigma=1.0,
         )
-        whiteness = jax.random.uniform(whiteness_key, maxval=self.max_whiteness)
+        whiteness = prng.uniform(whiteness_key, maxval=self.max_whiteness)
         return add_snow(image, layer, whiteness=whiteness)
 
 

@@ -131,13 +131,13 @@ def mmse(
     sigma, block_size = _check(sigma, block_size)
     num_draws = check_integer("num_draws", num_draws, low=1)
     integrate = lookup(FORMS, form, what="form")
+    key = prng.check(key)
     model = as_classifier(logits_fn).deterministic()
     examples = check_examples(
         images,
         labels,
         count_classes=model.count_classes,
         example_ids=example_ids,
-        key=key,
     )
 
     def linearize(rows: np.ndarray, images: Array) -> Linearization:
@@ -269,7 +269,7 @@ def _mmse(
     jacobian = functools.partial(_jacobian, model.in_loops())
 
     def add(draw: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
-        normal = functools.partial(jax.random.normal, shape=images.shape[1:])
+        normal = functools.partial(prng.normal, shape=images.shape[1:])
         noise = jax.vmap(normal)(prng.per_draw(keys, draw + 1))
         return jax.tree.map(jnp.add, sums, jacobian(images + sigma * noise))
 

@@ -109,13 +109,13 @@ def error_against_draws(
     Raises:
         ValueError: for wrong shapes or values.
     """
+    key = prng.check(key)
     model = as_classifier(logits_fn)
     examples = check_examples(
         images,
         labels,
         count_classes=model.count_classes,
         example_ids=example_ids,
-        key=key,
     )
     estimated = np.asarray(failure_probability, np.float64)
     if estimated.shape != examples.labels.shape:
@@ -131,7 +131,7 @@ def error_against_draws(
         num_images = check_integer("num_images", num_images, low=1)
         if num_images > len(chosen):
             raise ValueError(f"num_images is {num_images}; there are {len(chosen)} images")
-        order = jax.random.permutation(prng.named(key, "rows"), len(chosen))
+        order = prng.permutation(prng.named(key, "rows"), len(chosen))
         chosen = np.sort(np.asarray(order)[:num_images]).astype(np.int64)
 
     def count_block(block: Block, images: np.ndarray) -> dict[str, Array]:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from rbjax import prng
@@ -91,6 +90,7 @@ def score_repeatedly(
     check_real("confidence", confidence, high=1.0)
     if max_width is not None:
         check_real("max_width", max_width, high=1.0)
+    key = prng.check(key)
     work = prepare(
         logits_fn,
         key,
@@ -132,7 +132,7 @@ def _repeat(
             assert progress is not None
             progress(Progress("", done, total, figures))
 
-        own_key = jax.random.fold_in(prng.named(key, "repetition"), repetition)
+        own_key = prng.fold_in(prng.named(key, "repetition"), repetition)
         results = first_failures(
             work,
             own_key if repetition else key,

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from rbjax import journal as journals
+from rbjax import prng
 from rbjax.black_box import BlackBox
 from rbjax.blocks import Block, Placement, check_examples, cut, map_blocks
 from rbjax.classifier import Model, as_classifier
@@ -151,6 +152,7 @@ def score(
     check_integer("max_steps", max_steps, low=1, high=MOST_STEPS)
     if stop is not None and not isinstance(stop, Flattening):
         raise ValueError(f"stop is {stop!r}; it must be an rpr.Flattening, or None")
+    key = prng.check(key)
     work = prepare(
         logits_fn,
         key,
@@ -330,7 +332,6 @@ def prepare(
         labels,
         count_classes=(lambda _: ANY_NUMBER) if box else model.count_classes,
         example_ids=example_ids,
-        key=key,
     )
     for field, size in (("batch_size", batch_size), ("block_size", block_size)):
         if size is not None:
@@ -355,7 +356,7 @@ def prepare(
         return work
     image = jax.ShapeDtypeStruct(examples.images.shape[1:], np.float32)
     about["perturbation"] = journals.function_identity(
-        perturbation, perturbation, jax.random.key(0), image
+        perturbation, perturbation, prng.key(0), image
     )
     sample = to_float(journals.sample(examples.images))
     about["model"] = journals.identity(logits_fn, sample)

@@ -60,18 +60,18 @@ class _Law(NamedTuple):
 
 def _crank_nicolson(key: Key, noise: Array, width: Array) -> Array:
     """Returns sqrt(1 - w^2) z + w xi: standard normal where z is."""
-    return jnp.sqrt(1 - width**2) * noise + width * jax.random.normal(key, noise.shape)
+    return jnp.sqrt(1 - width**2) * noise + width * prng.normal(key, noise.shape)
 
 
 def _reflect(key: Key, noise: Array, width: Array) -> Array:
     """Returns z + w xi folded back into [-1, 1] at its walls: uniform where z is."""
-    moved = noise + width * jax.random.normal(key, noise.shape)
+    moved = noise + width * prng.normal(key, noise.shape)
     return 1 - jnp.abs(jnp.mod(moved + 1, 4) - 2)
 
 
 NOISE = {
-    "gaussian": _Law(jax.random.normal, _crank_nicolson, 1.0),
-    "uniform": _Law(functools.partial(jax.random.uniform, minval=-1.0, maxval=1.0), _reflect, 2.0),
+    "gaussian": _Law(prng.normal, _crank_nicolson, 1.0),
+    "uniform": _Law(functools.partial(prng.uniform, minval=-1.0, maxval=1.0), _reflect, 2.0),
 }
 """The laws of the noise by name, of unit scale."""
 
@@ -176,13 +176,13 @@ def failure_probability(
         Robustness", arXiv 1811.07209, algorithm 1; Cotter, Roberts, Stuart and White 2013, "MCMC
         Methods for Functions", arXiv 1202.0709 (Crank-Nicolson).
     """
+    key = prng.check(key)
     model = as_classifier(logits_fn).deterministic()
     examples = check_examples(
         images,
         labels,
         count_classes=model.count_classes,
         example_ids=example_ids,
-        key=key,
     )
     options = _options(noise, clipped, num_particles, quantile, num_moves, max_levels)
     scale = check_real("scale", scale)
@@ -219,7 +219,7 @@ def _run_one(
 ) -> _Run:
     """Returns one run on one image."""
     law, num_particles = NOISE[options.noise], options.num_particles
-    draw_key, level_key = jax.random.split(key)
+    draw_key, level_key = prng.split(key)
 
     def score(noise: Array) -> Array:
         perturbed = image + scale * noise
@@ -230,7 +230,7 @@ def _run_one(
         return (_level(state.margins, options) < 0) & (state.levels < options.max_levels)
 
     def climb(state: _State) -> _State:
-        key = jax.random.fold_in(level_key, state.levels)
+        key = prng.fold_in(level_key, state.levels)
         return _climb(options, law, score, key, state)
 
     noise = law.draw(draw_key, (num_particles, *image.shape))
@@ -259,14 +259,14 @@ def _climb(
     """Returns the particles above the next level, and what it costs to reach it."""
     level = _level(state.margins, options)
     above = state.margins >= level
-    copy_key, move_key = jax.random.split(key)
+    copy_key, move_key = prng.split(key)
     # The first of the best-first order are those above: draw a parent among them for the others.
     best = jnp.argsort(-state.margins)
-    parents = best[jax.random.randint(copy_key, above.shape, 0, jnp.sum(above))]
+    parents = best[prng.randint(copy_key, above.shape, 0, jnp.sum(above))]
     parents = jnp.where(above, jnp.arange(options.num_particles), parents)
 
     def move(number: Array, state: _State) -> _State:
-        propose_key = jax.random.fold_in(move_key, number)
+        propose_key = prng.fold_in(move_key, number)
         noise = law.move(propose_key, state.noise, jnp.exp(state.log_width))
         margins = score(noise)
         accepted = margins >= level

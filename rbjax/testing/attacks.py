@@ -29,7 +29,7 @@ NUM_CLASSES = 5
 EPSILON = {"linf": 0.1, "l2": 0.5, "l1": 2.0}
 LABELS = jnp.array([0, 1, 2, 3, 4, 2, 0, 1])
 TARGETS = (LABELS + 1) % NUM_CLASSES
-KEYS = prng.per_example(jax.random.key(3), jnp.arange(100, 108))
+KEYS = prng.per_example(prng.key(3), jnp.arange(100, 108))
 _DUAL = {"linf": 1, "l2": 2, "l1": np.inf}
 _ORDER = {"linf": np.inf, "l2": 2, "l1": 1}
 
@@ -170,7 +170,7 @@ def choose_num_devices(num_devices: int | None, check: str) -> int:
 
 def model(scale: float = 1.0, bias: tuple[float, ...] = (0.0,) * NUM_CLASSES) -> Partial:
     """Returns the linear model of the checks, `z = scale W x + b`."""
-    weights = jax.random.normal(jax.random.key(0), (36, NUM_CLASSES))
+    weights = prng.normal(prng.key(0), (36, NUM_CLASSES))
     return Partial(_linear, {"w": scale * weights, "b": jnp.array(bias)})
 
 
@@ -180,7 +180,7 @@ def _linear(variables: dict[str, Array], images: Array) -> Array:
 
 def make_images(low: float = 0.0, high: float = 1.0) -> Array:
     """Returns eight images that reach both edges of [low, high]."""
-    images = jax.random.uniform(jax.random.key(1), (8, *SHAPE), minval=low, maxval=high)
+    images = prng.uniform(prng.key(1), (8, *SHAPE), minval=low, maxval=high)
     return images.at[:, 0].set(low).at[:, 1].set(high)
 
 

@@ -9,10 +9,10 @@ import numpy as np
 from rbjax import prng
 from rbjax.typing import Array, LossFn, Perturbation
 
-KEYS = prng.per_example(jax.random.key(0), jnp.arange(16))
+KEYS = prng.per_example(prng.key(0), jnp.arange(16))
 SHAPES = ((6, 6, 1), (5, 7, 3))
 NUM_CLASSES = 4
-LOGITS = 3 * jax.random.normal(jax.random.key(0), (8, NUM_CLASSES))
+LOGITS = 3 * prng.normal(prng.key(0), (8, NUM_CLASSES))
 LABELS = jnp.array([0, 1, 2, 3, 3, 2, 1, 0])
 
 
@@ -55,7 +55,7 @@ def check_perturbation(
 
 def make_images(shape: tuple[int, int, int]) -> Array:
     """Returns 16 images with a black row and a white one."""
-    images = jax.random.uniform(jax.random.key(1), (16, *shape))
+    images = prng.uniform(prng.key(1), (16, *shape))
     return images.at[:, 0].set(0.0).at[:, 1].set(1.0)
 
 

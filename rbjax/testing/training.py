@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rbjax import losses, metrics, models
+from rbjax import losses, metrics, models, prng
 from rbjax.data import Dataset, DatasetInfo
 from rbjax.methods import ClassSums, Epoch, Method, Prepared
 from rbjax.models import Model
@@ -55,9 +55,9 @@ def check_model(model: Model) -> None:
             "models.create(module, num_classes=..., image_shape=(H, W, C), mean=..., std=...)"
         )
     shape, num_classes = model.image_shape, model.num_classes
-    images = jax.random.uniform(jax.random.key(1), (4, *shape))
-    keys = per_example(jax.random.key(2), IDS)
-    variables = model.init(jax.random.key(0), images)
+    images = prng.uniform(prng.key(1), (4, *shape))
+    keys = per_example(prng.key(2), IDS)
+    variables = model.init(prng.key(0), images)
     for leaf in jax.tree.leaves(variables):
         assert leaf.dtype == jnp.float32, f"check_model: a variable is {leaf.dtype}, not float32"
         assert np.all(np.isfinite(leaf)), "check_model: an initial variable is not finite"
@@ -162,7 +162,7 @@ def check_prepare(method: Method) -> Prepared:
         return Prepared(data)
 
     def prepare(*, has_begun: bool = False) -> Prepared:
-        key = jax.random.key(2)
+        key = prng.key(2)
         return hooks.prepare(method, key, data, make_model(), folder, has_begun=has_begun)
 
     with tempfile.TemporaryDirectory() as folder:
@@ -213,7 +213,7 @@ def check_after_epoch(
     def after_epoch() -> TrainState:
         # Copied: the method may write into the arrays it is given.
         copied = jax.tree.map(np.array, state)
-        return hooks.after_epoch(method, jax.random.key(2), copied, told)
+        return hooks.after_epoch(method, prng.key(2), copied, told)
 
     try:
         one, again = after_epoch(), after_epoch()
@@ -293,7 +293,7 @@ def train(
     first = state
     if first is None:
         first = create_state(
-            jax.random.key(0),
+            prng.key(0),
             model,
             method,
             recipe.optimizer,
@@ -302,7 +302,7 @@ def train(
             class_counts=train_set.class_counts,
         )
         first = jax.device_get(first)
-    train_step = make_train_step(recipe, jax.random.key(1), devices=devices)
+    train_step = make_train_step(recipe, prng.key(1), devices=devices)
     placed, history, rows = place(first, devices), [], ids.reshape(num_devices, 1, -1)
     for _ in range(num_steps):
         placed, step_metrics = train_step(placed, images, labels, ids, rows)

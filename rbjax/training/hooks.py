@@ -59,7 +59,7 @@ def prepare(
         )
     if prepared.variables is not None:
         images = jax.ShapeDtypeStruct((1, *model.image_shape), np.float32)
-        expected = dict(jax.eval_shape(model.init, jax.random.key(0), images))
+        expected = dict(jax.eval_shape(model.init, prng.key(0), images))
         _check_form("prepare", prepared.variables, expected)
     made = prepared.train_set
     if made is not None:
@@ -97,7 +97,7 @@ def after_epoch(method: Method, key: Key, state: TrainState, epoch: Epoch) -> Tr
         ValueError: if the method returns a state of another form.
     """
     assert method.after_epoch is not None
-    own = jax.random.fold_in(prng.named(key, "after_epoch"), epoch.number)
+    own = prng.fold_in(prng.named(key, "after_epoch"), epoch.number)
     returned = jax.device_get(method.after_epoch(own, state, epoch))
     if not isinstance(returned, TrainState):
         raise ValueError(

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from rbjax import prng
@@ -54,8 +53,8 @@ def draw_share(key: Key, step: Array | int, *, alpha: float) -> Array:
     Returns:
         A float32 from Beta(alpha, alpha).
     """
-    own = jax.random.fold_in(prng.named(key, "mixup_share"), step)
-    return jax.random.beta(own, alpha, alpha, dtype=jnp.float32)
+    own = prng.fold_in(prng.named(key, "mixup_share"), step)
+    return prng.beta(own, alpha, alpha)
 
 
 def partners(bits: Array, example_ids: Array) -> Array:

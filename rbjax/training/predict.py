@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import jax
 import numpy as np
 
+from rbjax import prng
 from rbjax.blocks import Block, Blocks, Examples, Placement, block_size
 from rbjax.classifier import Model, as_classifier, classify
 from rbjax.data import Dataset
@@ -25,7 +25,7 @@ def predict(
     Returns:
         (N,) int32, in the dataset's order.
     """
-    placement, key = Placement(), jax.random.key(0) if key is None else key
+    placement, key = Placement(), prng.key(0) if key is None else prng.check(key)
     model = as_classifier(logits_fn).placed(placement.whole)
     examples = Examples(
         dataset.images, dataset.labels, dataset.example_ids, dataset.info.num_classes

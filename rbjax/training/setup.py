@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import optax
 
-from rbjax import data, losses, models, perturbations
+from rbjax import data, losses, models, perturbations, prng
 from rbjax.blocks import AXIS
 from rbjax.config import Config, makers_options
 from rbjax.data import (
@@ -233,7 +233,7 @@ def trained_variables(config: Config, workdir: str, model: models.Model) -> tupl
         ValueError: if the run directory holds no checkpoint, or only damaged ones.
     """
     images = jax.ShapeDtypeStruct((1, *model.image_shape), np.float32)
-    template = dict(jax.eval_shape(model.init, jax.random.key(0), images))
+    template = dict(jax.eval_shape(model.init, prng.key(0), images))
     name = "variables" if config.optimizer.ema_decay is None else "ema"
     restored = checkpoints(workdir).restore_latest({name: template}, partial=True)
     if restored is None:

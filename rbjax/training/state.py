@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from rbjax import prng
 from rbjax.blocks import Placement
 from rbjax.models import Model
 from rbjax.training.method import Method, MethodState, Setting, trained_part
@@ -60,7 +61,7 @@ def create_state(
     Raises:
         ValueError: if the method trains no parameter.
     """
-    key_weights, key_method = jax.random.split(key)
+    key_weights, key_method = prng.split(key)
     images = jnp.zeros((1, *model.image_shape), jnp.float32)
     weights: PyTree = jax.jit(model.init)(key_weights, images) if variables is None else variables
     opt_state = optimizer.init(trained_part(method, weights["params"]))

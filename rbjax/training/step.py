@@ -116,6 +116,7 @@ def make_train_step(
         ValueError: if the method's fields do not go together.
     """
     check(recipe.method)
+    key = prng.check(key)
 
     def steps(
         state: TrainState, images: Array, labels: Array, example_ids: Array, rows: Array
@@ -226,9 +227,7 @@ def _mixed(keys: Key, share: Array, images: Any, batch: Batch) -> tuple[Any, mix
     def gathered(x: Array) -> Array:
         return jax.lax.all_gather(x, AXIS, tiled=True)
 
-    partners = mixup.partners(
-        gathered(jax.vmap(jax.random.bits)(keys)), gathered(batch.example_ids)
-    )
+    partners = mixup.partners(gathered(jax.vmap(prng.bits)(keys)), gathered(batch.example_ids))
     size = len(batch.labels)
     mine = jax.lax.dynamic_slice(partners, (jax.lax.axis_index(AXIS) * size,), (size,))
     mixed = jax.tree.map(lambda x: share * x + (1 - share) * gathered(x)[mine], images)

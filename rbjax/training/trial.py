@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rbjax import prng
 from rbjax.config import Config
 from rbjax.data import Dataset, DatasetInfo
 from rbjax.inputs import check_memory
@@ -69,7 +70,7 @@ def model(config: Config, info: DatasetInfo) -> None:
     made = setup.create_model(config, info)
     images = jax.ShapeDtypeStruct((1, *info.image_shape), jnp.float32)
     what = f"model {config.model.name!r}"
-    weights = _traced(what, made.init, jax.random.key(0), images)
+    weights = _traced(what, made.init, prng.key(0), images)
     # Of each weight there is a gradient at least.
     size = 2 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(weights))
     check_memory("name", config.model.name, size)
@@ -126,7 +127,7 @@ def perturbation(config: Config, info: DatasetInfo) -> None:
     made = setup.create_perturbation(config)
     image = jax.ShapeDtypeStruct(info.image_shape, jnp.float32)
     what = f"perturbation {config.score.perturbation!r}"
-    returned = _traced(what, made, jax.random.key(0), image)
+    returned = _traced(what, made, prng.key(0), image)
     if getattr(returned, "shape", None) != info.image_shape:
         raise ValueError(f"{what} returns {returned}; it must return an image {info.image_shape}")
     repetitions, num_examples = config.score.repetitions, info.num_examples.get(config.score.split)
@@ -176,7 +177,7 @@ def step(config: Config, recipe: Recipe, state: TrainState, train_set: Dataset) 
     if not outside:
         return
     device, size = jax.local_devices()[:1], config.batch_size
-    compiled = make_train_step(recipe, jax.random.key(0), devices=device)
+    compiled = make_train_step(recipe, prng.key(0), devices=device)
     shape = (size, *train_set.info.image_shape)
     images = jax.ShapeDtypeStruct(shape, jnp.uint8)
     labels = jax.ShapeDtypeStruct((size,), jnp.int32)

@@ -65,7 +65,7 @@ def open_lab(workdir: str | Path, plan: Plan, scheme: Scheme) -> Lab:
     """
     image = jax.ShapeDtypeStruct(data.info(plan.dataset).image_shape, np.float32)
     # An impossible scheme leaves no folder behind.
-    jax.eval_shape(scheme.perturbation(image.shape), jax.random.key(0), image)
+    jax.eval_shape(scheme.perturbation(image.shape), prng.key(0), image)
     parts = {"plan": dataclasses.asdict(plan), "scheme": dataclasses.asdict(scheme)}
     run_directory.prepare(workdir, {"experiment": "inherent", **parts})
     return Lab(Path(workdir), plan, scheme)
@@ -122,7 +122,7 @@ def _score(lab: Lab, made: Any, title: str, journal: Path) -> dict[str, np.ndarr
     with rpr.progress_bar(title) as progress:
         scores = rpr.score_repeatedly(
             made,
-            prng.named(jax.random.key(0), "rpr"),  # the models' seeds are not the draws'
+            prng.named(prng.key(0), "rpr"),  # the models' seeds are not the draws'
             dataset.images,
             dataset.labels,
             repetitions=plan.repetitions,

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rbjax import prng
 from rbjax.attacks.attack import Problem
 from rbjax.attacks.deepfool import DeepFoolPlan, to_candidates, walk
 from rbjax.attacks.norms import check_size, project
@@ -98,13 +99,13 @@ def craft_universal_deepfool(
         Their code leaves out an image that DeepFool fools with the last of its steps, here it is
         left out if it is not fooled at all; and it has no largest number of passes.
     """
+    key = prng.check(key)
     model = as_classifier(logits_fn)
     examples = check_examples(
         images,
         np.zeros(len(images), np.int32),
         count_classes=model.count_classes,
         example_ids=example_ids,
-        key=key,
     )
     check_size("epsilon", epsilon, norm)
     plan = DeepFoolPlan("l2", deepfool_steps, num_candidates, overshoot)
@@ -157,7 +158,7 @@ def _visit_block(
     """
     classifier = model.asked_about(jnp.zeros((1, *delta.shape), jnp.float32))
     # Each image is met with the same draws, and a walk reads neither sizes nor an objective.
-    keys, unused = jax.random.split(jax.random.key(0), 1), jnp.zeros(1)
+    keys, unused = prng.split(prng.key(0), 1), jnp.zeros(1)
 
     def visit(delta: Array, row: tuple[Array, Array]) -> tuple[Array, Array]:
         image, reference = row

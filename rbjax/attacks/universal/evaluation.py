@@ -126,7 +126,7 @@ def evaluate_universal(
             f"delta has shape {np.shape(delta)}; it must be {shape}, one image's, or "
             f"{(num_classes, *shape)}, one a class"
         )
-    model, key = model.placed(placement.whole), jax.random.key(0) if key is None else key
+    model, key = model.placed(placement.whole), prng.key(0) if key is None else prng.check(key)
     clean = classify(blocks, model, np.zeros(shape, np.float32), key)
     perturbed = classify(blocks, model, np.asarray(check_array(delta, field="delta")), key)
     correct, fooled = perturbed == labels, perturbed != clean

@@ -99,8 +99,8 @@ def craft_universal(
         Shafahi et al. 2020, arXiv:1811.11304, algorithm 2.
     """
     ascent = _Ascent(norm, epsilon, num_epochs, step_size, loss_clip, random_start, batch_size)
-    model = as_classifier(logits_fn)
-    data = _check(ascent, model, key, images, labels, targets, example_ids)
+    key, model = prng.check(key), as_classifier(logits_fn)
+    data = _check(ascent, model, images, labels, targets, example_ids)
     ascent = ascent._replace(batch_size=min(batch_size, len(data.classes)))
     rows, placement = np.arange(len(data.classes)), Placement(devices)
     model = model.placed(placement.whole)
@@ -159,8 +159,8 @@ def craft_universal_classwise(
         perturbation a class, each with the steps of Shafahi et al.
     """
     ascent = _Ascent(norm, epsilon, num_epochs, step_size, loss_clip, random_start, batch_size)
-    model = as_classifier(logits_fn)
-    data = _check(ascent, model, key, images, labels, targets, example_ids)
+    key, model = prng.check(key), as_classifier(logits_fn)
+    data = _check(ascent, model, images, labels, targets, example_ids)
     labels, num_classes = data.examples.labels, data.examples.num_classes
     counts = np.bincount(labels, minlength=num_classes)
     # One size for all classes, so that the step compiles once.
@@ -177,7 +177,7 @@ def craft_universal_classwise(
                 done, of = before * state.of + state.done, len(present) * state.of
                 progress(state._replace(done=done, of=of))
 
-        own_key = jax.random.fold_in(key, label)
+        own_key = prng.fold_in(key, label)
         deltas[label], losses[label] = _climb(ascent, placement, model, own_key, data, rows, tell)
     return ClasswiseResult(jnp.asarray(deltas), losses)
 
@@ -229,7 +229,7 @@ def _climb(
         for block in cut(order, ascent.batch_size, multiple_of=num_devices):
             mask, ids = np.arange(block.size) < len(block.rows), examples.example_ids[block.padded]
             batch = (ids, blocks.read(block), data.classes[block.padded], mask)
-            delta, step_key = placement.replicate((delta, jax.random.fold_in(stream, epoch)))
+            delta, step_key = placement.replicate((delta, prng.fold_in(stream, epoch)))
             delta, total = _ascend(norm, model, step_key, delta, *placement.split(batch), sizes)
             totals.append(total)
         losses.append(float(np.sum(jax.device_get(totals))) / len(rows))
@@ -240,7 +240,7 @@ def _climb(
 @jax.jit
 def _order_numbers(key: Key, example_ids: Array, epoch: Array) -> Array:
     keys = prng.per_draw(prng.per_example(prng.named(key, "order"), example_ids), epoch)
-    return jax.vmap(jax.random.bits)(keys)
+    return jax.vmap(prng.bits)(keys)
 
 
 def epoch_order(key: Key, example_ids: np.ndarray, epoch: int) -> np.ndarray:
@@ -281,7 +281,6 @@ _ascend = Compiled(jax.jit(_step, static_argnums=0))
 def _check(
     ascent: _Ascent,
     model: Classifier,
-    key: Key,
     images: Any,
     labels: Any,
     targets: np.ndarray | Array | None,
@@ -293,7 +292,6 @@ def _check(
         labels,
         count_classes=model.count_classes,
         example_ids=example_ids,
-        key=key,
     )
     check_size("epsilon", ascent.epsilon, ascent.norm)
     if ascent.step_size is not None:

@@ -71,7 +71,7 @@ def deform(
     scale = check_real("scale", recipe.scale)
     labels = check_labels(labels, num_examples=len(images), num_classes=len(covariances))
     factors = np.stack([scale * cpab.factor(each) for each in covariances])
-    base = jax.random.key(recipe.seed)
+    base = prng.key(recipe.seed)
     size = min(_BATCH, len(images))
     deformed = np.empty_like(images)
     for start in range(0, len(images), size):
