@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rbjax import atomic
+from rbjax import atomic, console
 from rbjax.data import alignmnist, order, storage
 from rbjax.data.alignmnist import generated
 
@@ -23,6 +23,7 @@ _ENLARGED = 2
 _GAP = 2
 
 
+@console.steady()
 def main() -> None:
     """Draws the picture."""
     parser = argparse.ArgumentParser(description="A grid of AlignMNIST's deformed digits.")

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageDraw
 
-from rbjax import atomic, corruptions, data, prng
+from rbjax import atomic, console, corruptions, data, prng
 
 _GAP = 4
 _LABEL_WIDTH = 116
@@ -24,6 +24,7 @@ _PAPER, _INK, _FRAME = (255, 255, 255), (0, 0, 0), (214, 39, 40)
 _NUM_SEVERITIES = 5
 
 
+@console.steady()
 def main() -> None:
     """Draws the picture."""
     parser = argparse.ArgumentParser(description="One image under every corruption of a profile.")

@@ -23,7 +23,7 @@ import jax
 import numpy as np
 
 import rbjax
-from rbjax import attacks, corruptions, perturbations, prng, rpr
+from rbjax import attacks, console, corruptions, perturbations, prng, rpr
 from rbjax import config as schema
 from rbjax.config import catalog
 
@@ -157,6 +157,7 @@ def options_said_twice() -> list[str]:
     ]
 
 
+@console.steady()
 def main() -> None:
     """Prints every figure with its goal."""
     for name, call in calls().items():

@@ -10,10 +10,11 @@ import uuid
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+
+from rbjax.paths import expanded
 
 TEMPORARY = ".partial"
 """Suffix of an unfinished file."""
@@ -29,7 +30,7 @@ def replace(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     Yields:
         A binary file; if the body raises, `path` stays as it was.
     """
-    path = Path(path)
+    path = expanded(path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{TEMPORARY}")
     try:
         with temporary.open("wb") as file:
@@ -101,7 +102,7 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray] | None:
         The arrays by name, or None if the file is missing or damaged.
     """
     try:
-        with Path(path).open("rb") as file:
+        with expanded(path).open("rb") as file:
             archive = np.load(file)
             return dict(archive) if isinstance(archive, np.lib.npyio.NpzFile) else None
     except DAMAGED:

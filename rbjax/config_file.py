@@ -31,17 +31,16 @@ def split(arguments: Sequence[str]) -> tuple[str, str, list[str]]:
 def _file_and_variant(path: str) -> tuple[str, str]:
     """Splits FILE[:VARIANT]; a colon may stand in the file's own path, too.
 
-    The file is the longest one that exists; where none does, it ends with ".py" or the last colon.
+    The file is the longest path to one; where there is none, a colon of its name ends it.
     """
     path = str(expanded(path, field="--config"))
     colons = [position for position, letter in enumerate(path) if letter == ":"]
     for end in [len(path), *reversed(colons)]:
         if Path(path[:end]).is_file():
             return path[:end], path[end + 1 :]
-    end = path.rfind(".py:") + len(".py")
-    if end < len(".py"):
-        end = colons[-1] if colons else len(path)
-    return path[:end], path[end + 1 :]
+    folder, slash, name = path.rpartition("/")
+    file, colon, variant = name.partition(".py:" if ".py:" in name else ":")
+    return folder + slash + file + colon.removesuffix(":"), variant
 
 
 def _configs(folder: Path) -> list[str]:

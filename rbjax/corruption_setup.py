@@ -15,6 +15,7 @@ from rbjax import corruptions, data, metrics, prng
 from rbjax.config import Config, makers_options
 from rbjax.corruptions.table import ALIASES
 from rbjax.data import Dataset, DatasetInfo
+from rbjax.paths import expanded
 from rbjax.progress import Tell
 from rbjax.training.predict import predict
 from rbjax.typing import Key, LogitsFn
@@ -298,7 +299,7 @@ def _baseline(given: str, plan: Plan, dataset: str) -> metrics.Baseline:
     if given == ALEXNET:
         baseline = metrics.Baseline(metrics.ALEXNET)
     else:
-        file = Path(given) / "report.json"
+        file = expanded(given, field="baseline") / "report.json"
         if not file.is_file():
             raise ValueError(f"{where}: there is no {file}; allowed: {ALEXNET}, or a run directory")
         whole = json.loads(file.read_text(encoding="utf-8"))

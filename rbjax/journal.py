@@ -27,6 +27,7 @@ from jax.tree_util import Partial
 
 from rbjax import atomic, captures
 from rbjax.errors import spelled
+from rbjax.paths import expanded
 
 HEADER = "journal.json"
 BLOCKS = "*-block-*"
@@ -59,7 +60,7 @@ class Journal:
         """
         if not isinstance(folder, str | os.PathLike):
             raise ValueError(f"journal is {spelled(folder)}; it must be a folder")
-        self.folder, asked = Path(folder), atomic.plain(about)
+        self.folder, asked = expanded(folder, field="journal"), atomic.plain(about)
         self._last_save = time.monotonic()
         self._under_way = self.folder / f"{_UNDER_WAY}{jax.process_index()}.npz"
         if self.folder.exists() and not self.folder.is_dir():

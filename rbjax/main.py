@@ -23,17 +23,14 @@ from rbjax.errors import TrainingStoppedError
 from rbjax.paths import expanded
 
 
+@console.steady()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line, the process's own or `argv`, and returns the exit code.
 
     0: done; 1: training stopped early, or a number is not finite; 2: what was typed is wrong, or
     another job works in the run directory.
     """
-    with console.steady():
-        return _main(list(sys.argv if argv is None else argv))
-
-
-def _main(argv: list[str]) -> int:
+    argv = list(sys.argv if argv is None else argv)
     if {"--help", "-h", "-help"} & set(argv[1:]):
         print(f"{__doc__}\nFields of a config, their types and what they are when left out:\n")
         print(describe())

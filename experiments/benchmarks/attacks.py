@@ -40,7 +40,7 @@ from jax.tree_util import Partial
 from experiments.benchmarks import loop, machine
 from experiments.benchmarks.torch_peer import Peer
 from experiments.parity import peers, weights
-from rbjax import attacks, prng
+from rbjax import attacks, console, prng
 
 EPSILON, STEP_SIZE = 8 / 255, 2 / 255
 ROOT = Path(__file__).resolve().parents[2]
@@ -187,6 +187,7 @@ def autoattack(arguments: argparse.Namespace, peer: Peer | None) -> None:
         print(f"    {differing} images differ; rbjax is {ratio:.2f} times as fast")
 
 
+@console.steady()
 def main() -> None:
     """Measures and prints."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs some of it

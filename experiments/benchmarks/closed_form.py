@@ -26,7 +26,7 @@ from jax.tree_util import Partial
 
 from experiments.benchmarks import machine
 from experiments.benchmarks.rpr import create_model, load, train
-from rbjax import perturbations, prng
+from rbjax import console, perturbations, prng
 from rbjax.rpr import closed_form
 from rbjax.rpr.closed_form import ClosedForm
 from rbjax.rpr.drawn_error import DrawnError, error_against_draws
@@ -64,6 +64,7 @@ def timed[T](function: Callable[[], T]) -> tuple[T, float]:
     return function(), time.perf_counter() - began
 
 
+@console.steady()
 def main() -> None:
     """Measures and prints."""
     arguments = _arguments()

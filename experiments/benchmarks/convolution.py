@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import jax
 
-from rbjax import prng
+from rbjax import console, prng
 from rbjax.convolution import choice, forms
 from rbjax.convolution.forms import Shape
 from rbjax.typing import Array
@@ -101,6 +101,7 @@ def _cell(measured: dict[str, float], chosen: forms.Form) -> str:
     )
 
 
+@console.steady()
 def main() -> None:
     """Prints the table."""
     argparse.ArgumentParser(description="Forms of a convolution inside a loop.").parse_args()

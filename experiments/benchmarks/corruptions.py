@@ -28,7 +28,7 @@ import numpy as np
 
 from experiments.benchmarks import machine
 from experiments.benchmarks.torch_peer import Peer
-from rbjax import corruptions, data, prng
+from rbjax import console, corruptions, data, prng
 from rbjax.inputs import to_float
 from rbjax.typing import Array, Key
 
@@ -136,6 +136,7 @@ def print_sum(label: str, rows: list[Row]) -> None:
         )
 
 
+@console.steady()
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])

@@ -18,7 +18,7 @@ import numpy as np
 import optax
 
 from experiments.benchmarks import machine
-from rbjax import losses, methods, models, prng
+from rbjax import console, losses, methods, models, prng
 from rbjax.blocks import AXIS, Placement
 from rbjax.data import augment
 from rbjax.training.method import Method
@@ -66,6 +66,7 @@ def _epoch(
     return epoch, time.perf_counter() - began
 
 
+@console.steady()
 def main() -> None:
     """Measures and prints a row a case."""
     parser = argparse.ArgumentParser(description="Training steps scanned in one dispatch.")

@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments.benchmarks import machine, plain
-from rbjax import models, prng
+from rbjax import console, models, prng
 from rbjax.convolution import loop_safe
 from rbjax.typing import Array
 
@@ -183,6 +183,7 @@ def _print_row(case: str, task: str, batch: int, measured: dict, torch_rate: flo
     print(f"{case:18}{task:8}{columns}{ratio:8.2f}   {compiled}", flush=True)
 
 
+@console.steady()
 def main() -> None:
     """Measures and prints everything."""
     parser = argparse.ArgumentParser(description="Loops of gradients, compiled and not.")

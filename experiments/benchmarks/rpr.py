@@ -43,7 +43,7 @@ import optax
 from jax.tree_util import Partial
 
 from experiments.benchmarks import machine, torch_peer
-from rbjax import data, models, perturbations, prng, rpr
+from rbjax import console, data, models, perturbations, prng, rpr
 from rbjax.inputs import to_float
 from rbjax.losses.adversarial import cross_entropy
 from rbjax.typing import Array, Key, LogitsFn
@@ -252,6 +252,7 @@ def torch_runs(
     }
 
 
+@console.steady()
 def main() -> None:
     """Measures and prints."""
     arguments = _arguments()

@@ -35,7 +35,7 @@ import numpy as np
 import optax
 
 from experiments.benchmarks import machine
-from rbjax import losses, methods, models, prng
+from rbjax import console, losses, methods, models, prng
 from rbjax.blocks import AXIS
 from rbjax.data import Dataset, DatasetInfo, augment, streaming
 from rbjax.data.order import epoch_order
@@ -318,6 +318,7 @@ def _own_memory() -> float:
     return sum(int(field[1]) for field in fields) / 1024
 
 
+@console.steady()
 def main() -> None:
     """Writes the set, measures both forms and prints a row each."""
     parser = argparse.ArgumentParser(description="Streaming against a resident training set.")

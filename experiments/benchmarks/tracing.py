@@ -19,7 +19,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from experiments.benchmarks import machine
-from rbjax import attacks, models, prng
+from rbjax import attacks, console, models, prng
 from rbjax.programs import PlainFunction, signature_of
 
 CASES = [("simple_cnn", (28, 28, 1), 128), ("resnet18", (32, 32, 3), 8)]
@@ -50,6 +50,7 @@ def calls(
     }
 
 
+@console.steady()
 def main() -> None:
     """Measures and prints a row a case."""
     parser = argparse.ArgumentParser(description="Tracing a plain function at each call.")

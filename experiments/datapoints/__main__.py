@@ -22,10 +22,12 @@ import numpy as np
 from experiments.datapoints import figures, plan, results, stages, table
 from experiments.datapoints.readings import READINGS
 from experiments.datapoints.stages import Lab, Model
-from rbjax import atomic
+from rbjax import atomic, console
 from rbjax.errors import TrainingStoppedError
+from rbjax.training import run_directory
 
 
+@console.steady()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the experiment; returns 0, or 1 if a training stopped early, or 2 for a mistake."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -43,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+@run_directory.job
 def run(scale: str, workdir: str) -> None:
     """Runs one scale of the experiment in a folder, or resumes it.
 

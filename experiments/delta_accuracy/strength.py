@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from experiments.benchmarks import machine
-from rbjax import command_line, data
+from rbjax import command_line, console, data
 from rbjax import config as schema
 from rbjax.data import alignmnist
 from rbjax.data.alignmnist import generated
@@ -82,6 +82,7 @@ def drop(
     return clean - accuracy(logits_fn, dataset, deformed)
 
 
+@console.steady()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Trains, deforms and prints.
 

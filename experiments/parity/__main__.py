@@ -20,7 +20,7 @@ import numpy as np
 
 from experiments.parity import ours
 from experiments.parity.train import CONFIGS
-from rbjax import atomic
+from rbjax import atomic, console
 
 HERE = Path(__file__).resolve().parent
 ALLOWED = {"pgd": 0.5, "autoattack": 0.5}
@@ -105,6 +105,7 @@ def _spread(shares: list[float]) -> str:
     return " ".join(f"{share:.1f}" for share in (shares if len(set(shares)) > 1 else shares[:1]))
 
 
+@console.steady()
 def main(argv: Sequence[str] | None = None) -> None:
     """Attacks, and writes the table."""
     every = [*ours.OPTIONS, "autoattack"]

@@ -26,7 +26,7 @@ import numpy as np
 
 from experiments.parity import weights
 from experiments.parity.train import CONFIGS
-from rbjax import data
+from rbjax import console, data
 from rbjax.config import Config
 from rbjax.inputs import to_float
 from rbjax.typing import Array
@@ -72,6 +72,7 @@ def export_images(name: str, path: Path, number: int = NUM_IMAGES) -> None:
     )
 
 
+@console.steady()
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the peers on the models that are named."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from experiments.parity import weights
-from rbjax import atomic, command_line, data
+from rbjax import atomic, command_line, console, data
 from rbjax import config as schema
 from rbjax.models import Model
 from rbjax.train import train
@@ -61,6 +61,7 @@ CONFIGS = {
 """The models by name."""
 
 
+@console.steady()
 def main(argv: Sequence[str] | None = None) -> None:
     """Trains the models that are named and writes their weights."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])

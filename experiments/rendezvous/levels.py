@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from rbjax import data
+from rbjax import console, data
 from rbjax.analysis.plots import COLOURS, save
 from rbjax.data import imbalance
 
@@ -70,6 +70,7 @@ def _available(dataset: str) -> np.ndarray:
     return np.asarray(known["train"])
 
 
+@console.steady()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draws the figure and prints the counts.
 

@@ -103,7 +103,6 @@ def try_names(names: Iterable[object]) -> None:
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Writes a figure as PNG, completely or not at all; what the picture lacks is one warning."""
-    path = Path(path)
     FigureCanvasAgg(figure)
     with warnings.catch_warnings(record=True) as complaints, atomic.replace(path) as file:
         warnings.simplefilter("always")
@@ -117,4 +116,4 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
                 complaint.message, complaint.category, complaint.filename, complaint.lineno
             )
     if lacking:
-        logging.warning("%s: no font here has all letters of its names", path.name)
+        logging.warning("%s: no font here has all letters of its names", Path(path).name)

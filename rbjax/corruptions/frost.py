@@ -7,7 +7,6 @@ import functools
 import hashlib
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rbjax import prng
+from rbjax.paths import expanded
 from rbjax.perturbations.weather import LUMA
 from rbjax.typing import Array, Key
 
@@ -175,7 +175,7 @@ def read_textures(textures: Textures) -> Pictures:
                 raise ValueError(f"textures holds {type(path).__name__}; it must hold paths")
             where = f"textures holds {str(path)!r}"
             try:
-                with Image.open(Path(path).expanduser()) as picture:
+                with Image.open(expanded(path, field="textures")) as picture:
                     pictures.append(np.asarray(picture.convert("RGB")))
             except FileNotFoundError:
                 raise ValueError(f"{where}, which does not exist") from None

@@ -6,11 +6,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from rbjax import console
 from rbjax.data.card import card, one_line
 from rbjax.data.datasets import DATASETS, info
 from rbjax.data.loading import load
 
 
+@console.steady()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints what is known about a dataset.
 

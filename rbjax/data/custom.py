@@ -11,7 +11,6 @@ import hashlib
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -20,6 +19,7 @@ from rbjax.data import folders
 from rbjax.data.datasets import DATASETS, DatasetInfo
 from rbjax.data.loading import Dataset, from_arrays
 from rbjax.options import Count, Range, checked
+from rbjax.paths import expanded
 from rbjax.tables import Table, lookup
 
 _MOST_IN_MEMORY = 2**30
@@ -239,7 +239,7 @@ def _read_folder(source: Source, split: str) -> tuple[Any, np.ndarray, tuple[str
 def _read_npz(source: Source, split: str) -> tuple[Any, np.ndarray, tuple[str, ...]]:
     where = f"dataset.path = {source.path!r}"
     try:
-        with np.load(Path(source.path).expanduser(), allow_pickle=False) as arrays:
+        with np.load(expanded(source.path, field="dataset.path"), allow_pickle=False) as arrays:
             images, labels = (_array(arrays, kind, split, where) for kind in _KEYS)
             train_labels = _array(arrays, "labels", "train", where)
             names = _names(arrays, where)
@@ -324,7 +324,7 @@ def _whole(labels: np.ndarray, where: str) -> np.ndarray:
 
 def _fingerprint_npz(source: Source) -> str:
     """Returns a digest of the checksums that a zip file keeps of its members."""
-    file, where = Path(source.path).expanduser(), f"dataset.path = {source.path!r}"
+    file, where = expanded(source.path, field="dataset.path"), f"dataset.path = {source.path!r}"
     if not file.is_file():
         raise ValueError(f"{where}: {'not a file' if file.exists() else 'no such file'}")
     try:

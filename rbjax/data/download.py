@@ -20,6 +20,7 @@ from typing import IO, Any
 from urllib.parse import quote, urlsplit
 
 from rbjax.data.description import File
+from rbjax.paths import expanded
 
 PART = ".part"
 """Suffix of a file that is still being downloaded."""
@@ -95,7 +96,7 @@ def address(file: File, source: str | Path | None = None) -> str | Path:
         return f"{source}{quote(file.name)}" if str(source).endswith("/") else str(source)
     if "://" in str(source):
         raise ValueError(f"from = {str(source)!r}: must be an http or https URL, or a path")
-    path = Path(source).expanduser()
+    path = expanded(source, field="from")
     return path / file.name if path.is_dir() else path
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from rbjax.data.images import cover
 from rbjax.data.imbalance import select
+from rbjax.paths import expanded
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".npy", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _SPLITS = {"train": ("train",), "test": ("test", "val")}
@@ -50,7 +51,7 @@ def scan(path: str | Path, split: str, *, test_fraction: float = 0.2) -> Listing
     Raises:
         ValueError: if there is no such folder, it holds no classes, or a class no image.
     """
-    root = Path(path).expanduser()
+    root = expanded(path, field="dataset.path")
     where = f"dataset.path = {str(path)!r}"
     if not root.is_dir():
         raise ValueError(f"{where}: {'not a folder' if root.exists() else 'no such folder'}")
@@ -94,7 +95,7 @@ def fingerprint(path: str | Path) -> str:
     Returns:
         16 characters.
     """
-    root = Path(path).expanduser()
+    root = expanded(path, field="dataset.path")
     parts = [root / name for names in _SPLITS.values() for name in names]
     parts = [part for part in parts if part.is_dir()] if parts[0].is_dir() else [root]
     files = sorted(file for part in parts for each in _visible(part) for file in _images(each))

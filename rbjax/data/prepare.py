@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from rbjax.data.datasets import DATASETS
 from rbjax.data.description import File
 from rbjax.data.download import DatasetNotFoundError, fetch
+from rbjax.paths import expanded
 
 MIRROR = "RBJAX_MIRROR"
 """The environment variable that names a folder or a URL with published files."""
@@ -122,9 +123,13 @@ def take(name: str, files: Sequence[File], folder: Path, source: str | Path | No
         if "://" in source:
             source = source.rstrip("/") + "/"
         else:
-            wanted = [file for file in files if (Path(source).expanduser() / file.name).exists()]
+            wanted = [
+                file for file in files if (expanded(source, field=MIRROR) / file.name).exists()
+            ]
     elif not (
-        str(source).endswith("/") if "://" in str(source) else Path(source).expanduser().is_dir()
+        str(source).endswith("/")
+        if "://" in str(source)
+        else expanded(source, field="from").is_dir()
     ):
         file_name = PurePosixPath(urllib.parse.urlsplit(str(source)).path).name
         wanted = [file for file in files if file.name == file_name or len(files) == 1]

@@ -22,6 +22,7 @@ from rbjax.data import tfrecord
 from rbjax.data.download import DatasetNotFoundError
 from rbjax.data.images import RecordImages, Records
 from rbjax.data.prepare import prepare
+from rbjax.paths import expanded
 
 _INFO = "dataset_info.json"
 _CACHE_FORMAT = 1
@@ -30,7 +31,9 @@ _BLOCK = 1000
 
 def default_data_dir() -> Path:
     """Returns the folder of TFDS's datasets: $TFDS_DATA_DIR or ~/tensorflow_datasets."""
-    return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    return expanded(
+        os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets", field="TFDS_DATA_DIR"
+    )
 
 
 def folder_of(data_dir: str | Path | None) -> Path:
@@ -49,7 +52,7 @@ def folder_of(data_dir: str | Path | None) -> Path:
         return default_data_dir()
     if "://" in str(data_dir):
         raise ValueError(f"data_dir = {str(data_dir)!r}: must be a folder on this machine")
-    return Path(data_dir).expanduser()
+    return expanded(data_dir, field="data_dir")
 
 
 def manual_folder(data_dir: Path) -> Path:
@@ -245,7 +248,7 @@ def own_folder(data_dir: Path) -> Path:
     # For a folder that does not exist yet its parent counts: the answer stays the same later.
     if os.access(next(path for path in (data_dir, *data_dir.parents) if path.exists()), os.W_OK):
         return data_dir / "rbjax"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    cache = expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache", field="XDG_CACHE_HOME")
     return cache / "rbjax" / hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:16]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from rbjax import atomic
 from rbjax.data.loading import Dataset
+from rbjax.paths import expanded
 
 FIELD = "example_ids"
 """The array of the .npz file that says which examples to keep."""
@@ -29,7 +30,8 @@ def read_ids(path: str | Path, *, expected: str | None = None) -> np.ndarray:
             digest.
     """
     where = f"dataset.subset = {str(path)!r}"
-    if not Path(path).is_file():
+    path = expanded(path, field="dataset.subset")
+    if not path.is_file():
         raise ValueError(f"{where}: no such file; allowed: an .npz file with {FIELD}")
     arrays = atomic.read_npz(path)
     if arrays is None or FIELD not in arrays:

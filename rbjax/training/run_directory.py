@@ -61,7 +61,7 @@ def prepare(
     Raises:
         ValueError: if it holds another config, or files and no config; nothing is written then.
     """
-    workdir = Path(workdir)
+    workdir = expanded(workdir, field="workdir")
     if workdir.exists() and not workdir.is_dir():
         raise ValueError(f"workdir = {str(workdir)!r}: is a file; give a folder")
     if (workdir / CONFIG_FILE).exists():
@@ -118,6 +118,7 @@ def hold(workdir: str | os.PathLike[str]) -> Iterator[None]:
             or it is a file.
         OSError: if it cannot be made.
     """
+    workdir = expanded(workdir, field="workdir")
     place = os.path.realpath(workdir)
     if place in _HELD.get():
         yield
@@ -125,7 +126,7 @@ def hold(workdir: str | os.PathLike[str]) -> Iterator[None]:
     lock, refusal = None, None
     if jax.process_index() == 0:
         try:
-            lock = _Lock(Path(workdir))
+            lock = _Lock(workdir)
         except (ValueError, OSError) as error:
             refusal = error
     if jax.process_count() > 1:
@@ -153,7 +154,7 @@ def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         ValueError: if it is not a run directory, or its config cannot be read.
     """
-    path = Path(workdir) / CONFIG_FILE
+    path = expanded(workdir, field="workdir") / CONFIG_FILE
     if not path.is_file():
         what = f"has no {CONFIG_FILE}" if path.parent.is_dir() else "does not exist"
         raise ValueError(

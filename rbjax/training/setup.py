@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -25,6 +24,7 @@ from rbjax.data import (
     sampling,
     subset,
 )
+from rbjax.paths import expanded
 from rbjax.tables import lookup
 from rbjax.training import optimizers, schedules
 from rbjax.training.checkpoint import Checkpoints
@@ -215,7 +215,7 @@ def create_optimizer(config: Config, *, steps_per_epoch: int) -> optax.GradientT
 
 def checkpoints(workdir: str, *, keep: int = 1) -> Checkpoints:
     """Returns the checkpoints of a run directory."""
-    return Checkpoints(Path(workdir) / "checkpoints", keep)
+    return Checkpoints(expanded(workdir, field="workdir") / "checkpoints", keep)
 
 
 def trained_variables(config: Config, workdir: str, model: models.Model) -> tuple[int, Any]:

@@ -19,6 +19,7 @@ import jax
 from absl import logging
 
 from rbjax import atomic
+from rbjax.paths import expanded
 
 METRICS_FILE = "metrics.jsonl"
 CSV_FILE = "metrics.csv"
@@ -49,7 +50,7 @@ class MetricsWriter:
         self._events: Any = None
         if jax.process_index() != 0:
             return
-        workdir = Path(workdir)
+        workdir = expanded(workdir, field="workdir")
         first = 0 if step is None else step + 1
         if (workdir / METRICS_FILE).exists():
             lines = [
@@ -121,7 +122,7 @@ def read_metrics(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
     Raises:
         ValueError: if another line is not a record.
     """
-    return [record for _, record in _read(Path(workdir) / METRICS_FILE)]
+    return [record for _, record in _read(expanded(workdir, field="workdir") / METRICS_FILE)]
 
 
 def write_csv(workdir: str | os.PathLike[str]) -> Path:
@@ -140,7 +141,7 @@ def write_csv(workdir: str | os.PathLike[str]) -> Path:
     table = csv.DictWriter(text, names or ["step"], lineterminator="\n")
     table.writeheader()
     table.writerows(rows)
-    path = Path(workdir) / CSV_FILE
+    path = expanded(workdir, field="workdir") / CSV_FILE
     with atomic.replace(path) as file:
         file.write(text.getvalue().encode())
     return path

@@ -21,11 +21,14 @@ from collections.abc import Sequence
 from experiments.datapoints.inherent import figure, findings, plan
 from experiments.datapoints.inherent.models import Lab, Scheme, measure, open_lab
 from experiments.datapoints.inherent.plan import FAMILIES
-from rbjax import atomic, data
+from rbjax import atomic, console, data
 from rbjax.errors import TrainingStoppedError
+from rbjax.paths import expanded
 from rbjax.perturbations.pixels import VALUES
+from rbjax.training import run_directory
 
 
+@console.steady()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the experiment; returns 0, or 1 if a training stopped early, or 2 for a mistake."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -41,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         scheme = Scheme(arguments.values, arguments.pixels)
         workdir = arguments.workdir or f"runs/inherent_{arguments.scale}"
-        run(open_lab(workdir, plan.scale(arguments.scale), scheme))
+        workdir = str(expanded(workdir, field="workdir"))
+        with run_directory.hold(workdir):
+            run(open_lab(workdir, plan.scale(arguments.scale), scheme))
     except (ValueError, OSError) as error:
         print(f"inherent: {error}", file=sys.stderr)
         return 2

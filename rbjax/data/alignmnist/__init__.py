@@ -28,6 +28,7 @@ from rbjax.data import storage
 from rbjax.data.alignmnist.alignment import Settings
 from rbjax.data.alignmnist.generated import DEFAULT, Maker, Recipe
 from rbjax.data.alignmnist.published import read_block
+from rbjax.paths import expanded
 from rbjax.tables import lookup
 
 __all__ = [
@@ -66,7 +67,7 @@ def load_split(
     """
     block = lookup(SPLITS, split, what="alignmnist split")
     folder = _folder(data_dir)
-    path = folder / _FILE if path is None else Path(path).expanduser()
+    path = folder / _FILE if path is None else expanded(path)
     return read_block(path, block, kept=storage.own_folder(folder) / "alignmnist")
 
 
@@ -116,4 +117,4 @@ def _maker(data_dir: str | Path | None, recipe: Recipe) -> Maker:
 
 
 def _folder(data_dir: str | Path | None) -> Path:
-    return storage.default_data_dir() if data_dir is None else Path(data_dir).expanduser()
+    return storage.default_data_dir() if data_dir is None else expanded(data_dir, field="data_dir")

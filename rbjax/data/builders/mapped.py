@@ -20,6 +20,7 @@ from rbjax.data.builders.members import Members
 from rbjax.data.description import DatasetInfo
 from rbjax.data.download import fetch
 from rbjax.data.prepare import take, taken
+from rbjax.paths import expanded
 
 _FORMAT = 1
 _PIXELS, _LABELS, _ABOUT = "images.u8", "labels.npy", "about.json"
@@ -93,7 +94,7 @@ def published(info: DatasetInfo, data_dir: Path, source: str | Path | None = Non
     by_hand = storage.manual_folder(data_dir)
     folders = [by_hand / info.name, by_hand / Path(file.name).stem]
     if source is not None and "://" not in str(source):
-        path = Path(source).expanduser()
+        path = expanded(source, field="from")
         if path.is_dir() and not (path / file.name).exists():
             return path
     for folder in folders:
