@@ -3,6 +3,10 @@
 Every entry point takes what a person has (a function, a `Partial`, a randomised classifier) and
 turns it into a `Classifier` by `as_classifier`. Whether anything is random in it makes no
 difference from there on.
+
+What class an answer is, `predicted` says for all of rbjax. A row of logits that holds a NaN, or
+nothing but one infinity, is of no class (`NO_CLASS`): wrong whatever the label, and fooled. Of all
+others the class is the first of the largest logits, infinite ones among them.
 """
 
 from __future__ import annotations
@@ -13,9 +17,9 @@ import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
-import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import Partial
 
 from rbjax import captures, prng
@@ -23,12 +27,37 @@ from rbjax import journal as journals
 from rbjax.black_box import BlackBox, on_the_host
 from rbjax.captures import Compiled, is_plain
 from rbjax.convolution import loop_safe
-from rbjax.inputs import check_integer
+from rbjax.inputs import NO_CLASS, check_integer
 from rbjax.programs import PlainFunction
 from rbjax.typing import Array, Key, RandomizedFn
 
 Objective = Callable[[Array], Array]
 """logits (B, K) -> what is climbed, (B,)."""
+
+_STEEPEST = 1e30
+"""Largest value of a gradient, so that sums of them are finite."""
+
+
+def predicted(logits: Array | np.ndarray) -> Array:
+    """Returns the class of each row: the first of its largest logits, or `NO_CLASS`.
+
+    Args:
+        logits: (B, K).
+
+    Returns:
+        (B,) int32; -1 where a row holds a NaN, or one and the same infinity K times.
+    """
+    # The difference of two equal infinities is a NaN, as is that of anything and a NaN.
+    is_none = jnp.isnan(jnp.max(logits, axis=-1) - jnp.min(logits, axis=-1))
+    return jnp.where(is_none, NO_CLASS, jnp.argmax(logits, axis=-1)).astype(jnp.int32)
+
+
+def changed(predictions: np.ndarray, clean: np.ndarray) -> np.ndarray:
+    """Returns which predictions are of another class than the clean ones, (N,) bool.
+
+    An answer of no class is another one than any, also than one of no class.
+    """
+    return (predictions != clean) | (predictions == NO_CLASS)
 
 
 class Gradient(NamedTuple):
@@ -39,7 +68,9 @@ class Gradient(NamedTuple):
     logits: Array
     """(B, K) float32."""
     gradient: Array
-    """(B, H, W, C) of each example's loss in its own image."""
+    """(B, H, W, C) of each example's loss in its own image; finite, see `value_and_grad`."""
+    broken: Array
+    """(B,) float32, share of its draws whose gradient was not."""
 
 
 @functools.partial(
@@ -74,7 +105,7 @@ class Classifier:
         """
         fn = loop_safe(jax.tree.map(jax.lax.stop_gradient, self.fn))
         arguments = (_keys_for(images), images) if self.is_random else (images,)
-        shape = jax.eval_shape(fn, *arguments).shape
+        shape = self._checked(jax.eval_shape(fn, *arguments).shape, images)
         return dataclasses.replace(self, fn=fn, dtype=images.dtype, num_classes=shape[-1])
 
     def in_loops(self) -> Classifier:
@@ -95,8 +126,8 @@ class Classifier:
         return self
 
     def predictions(self, keys: Key | None, images: Array) -> Array:
-        """Returns the class with the largest logit of each image, (B,) int32; see `logits`."""
-        return jnp.argmax(self.logits(keys, images), axis=-1).astype(jnp.int32)
+        """Returns the class of each image, (B,) int32; see `predicted` and `logits`."""
+        return predicted(self.logits(keys, images))
 
     def logits(self, keys: Key | None, images: Array) -> Array:
         """Returns the logits (B, K), float32: the mean over the draws.
@@ -107,11 +138,13 @@ class Classifier:
         """
         images = images if self.dtype is None else images.astype(self.dtype)
         logits = self._mean(lambda fn: fn(images).astype(jnp.float32), keys)
-        chex.assert_shape(logits, (images.shape[0], self.num_classes or None))
+        self._checked(logits.shape, images)
         return logits
 
     def value_and_grad(self, objective: Objective, keys: Key, images: Array) -> Gradient:
         """Returns each example's loss, logits and gradient: means over the draws.
+
+        In a gradient 0 stands for a NaN, and no value is beyond 1e30.
 
         Args:
             objective: logits (B, K) -> (B,).
@@ -125,9 +158,12 @@ class Classifier:
             # The sum, not the mean: an example's gradient does not depend on its batch.
             return jnp.sum(losses), (losses, logits)
 
-        once = functools.partial(jax.grad(total, has_aux=True), images)
-        gradient, (losses, logits) = self._mean(once, keys)
-        return Gradient(losses, logits, gradient)
+        def once(fn: Callable[[Array], Array]) -> Gradient:
+            gradient, (losses, logits) = jax.grad(total, has_aux=True)(images, fn)
+            is_broken = ~jnp.all(jnp.isfinite(gradient), axis=(1, 2, 3))
+            return Gradient(losses, logits, _finite(gradient), is_broken.astype(jnp.float32))
+
+        return self._mean(once, keys)
 
     def logits_and_gradients(
         self, functionals: Array, keys: Key, images: Array
@@ -135,7 +171,7 @@ class Classifier:
         """Returns each example's logits, and its gradients of several sums of them.
 
         One pass forwards and one backwards a sum: those of sum_k functionals[b, m, k] z_k in the
-        image b; means over the draws.
+        image b; means over the draws. Gradients are finite, as those of `value_and_grad`.
 
         Args:
             functionals: (B, M, K) float32.
@@ -151,7 +187,7 @@ class Classifier:
                 lambda images: fn(images.astype(self.dtype)).astype(jnp.float32), images
             )
             gradients = jax.lax.map(lambda row: backwards(row)[0], jnp.moveaxis(functionals, 1, 0))
-            return logits, jnp.moveaxis(gradients, 0, 1)
+            return logits, _finite(jnp.moveaxis(gradients, 0, 1))
 
         return self._mean(once, keys)
 
@@ -200,12 +236,24 @@ class Classifier:
                 "logits_fn turns its images into numpy arrays, which JAX cannot trace; give a "
                 "function of JAX arrays, or score a black box: rpr.black_box(predict)"
             ) from None
-        if len(shape) != 2 or shape[0] != images.shape[0]:
-            what = "the randomised classifier" if self.is_random else "logits_fn"
+        return self._checked(shape, images)[-1]
+
+    def _checked(
+        self, shape: tuple[int, ...], images: Array | jax.ShapeDtypeStruct
+    ) -> tuple[int, int]:
+        """Returns the shape of logits; raises a ValueError if it is none, or of one class."""
+        what = "the randomised classifier" if self.is_random else "logits_fn"
+        num_images, start = images.shape[0], f"{what} gives shape {shape}"
+        if shape in ((num_images,), (num_images, 1)):
             raise ValueError(
-                f"{what} gives shape {shape}; it must be ({images.shape[0]}, num_classes)"
+                f"{start}, one logit an image; it must give one a class, (B, num_classes) with at "
+                "least two: of a logit z of class 1 jnp.stack([0 * z, z], axis=-1), z of shape (B,)"
             )
-        return shape[-1]
+        if len(shape) != 2 or shape[0] != num_images or shape[1] < 2:
+            raise ValueError(
+                f"{start}; it must be ({num_images}, num_classes), with at least two classes"
+            )
+        return shape[0], shape[1]
 
     def placed(self, where: Any) -> Classifier:
         """Returns the classifier with its weights on devices, as `jax.device_put` puts them.
@@ -287,11 +335,39 @@ def _as_pytree(model: Any, field: str) -> Any:
     return Partial(operator.call, PlainFunction(cast("Callable[..., Array]", model)))
 
 
+def _finite(gradient: Array) -> Array:
+    """Returns a gradient with 0 for what is NaN, and nothing larger than `_STEEPEST`."""
+    return jnp.clip(jnp.where(jnp.isnan(gradient), 0.0, gradient), -_STEEPEST, _STEEPEST)
+
+
+def answer(model: Classifier, keys: Key, images: Array) -> Array:
+    """Returns the logits (B, K), float32: the one program that decides what class an image is.
+
+    An image that holds a NaN has no class, whatever the model makes of it.
+
+    Args:
+        model: the classifier.
+        keys: (B,) keys; only a randomised model draws from them.
+        images: (B, H, W, C).
+    """
+    return _answer(model, keys if model.is_random else None, images)
+
+
 @Compiled
 @jax.jit
-def classify(model: Classifier, key: Key, ids: Array, images: Array) -> Array:
-    """Returns the class of each image, (B,) int32; only a randomised model draws from the keys."""
-    return model.predictions(prng.per_example(key, ids), images)
+def _answer(model: Classifier, keys: Key | None, images: Array) -> Array:
+    is_image = jnp.isfinite(jnp.sum(images.astype(jnp.float32), axis=(1, 2, 3)))
+    return jnp.where(is_image[:, None], model.logits(keys, images), jnp.nan)
+
+
+def classify(model: Classifier, keys: Key, images: Array) -> Array:
+    """Returns the class of each image, (B,) int32, as `predicted` of its `answer`."""
+    return _predicted(answer(model, keys, images))
+
+
+_predicted = jax.jit(predicted)
+keys_of = jax.jit(prng.per_example)
+"""(key, ids (B,)) -> (B,) keys."""
 
 
 @jax.jit

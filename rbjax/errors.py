@@ -106,6 +106,10 @@ class TrainingStoppedError(RuntimeError):
     """Training ended early: the loss is not finite, or the run was asked to stop."""
 
 
+class NoClassError(RuntimeError):
+    """Answers of a model are NaN: they count as wrong in what a job wrote, which ends with 1."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Returns "; did you mean 'x'?" for the known name nearest to a wrong one, or "".
 

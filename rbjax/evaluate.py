@@ -17,9 +17,11 @@ from rbjax import attack_setup, attacks, corruption_setup, journal, metrics, prn
 from rbjax.analysis.evaluation import write_report
 from rbjax.attacks.diagnostics import diagnose, format_findings
 from rbjax.attacks.outcome import SuiteResult
+from rbjax.classifier import changed
 from rbjax.config import Config, affecting
 from rbjax.console import printable
 from rbjax.data import Dataset
+from rbjax.inputs import NO_CLASS
 from rbjax.progress import progress_bar
 from rbjax.training import hooks, run_directory, setup
 from rbjax.typing import LogitsFn
@@ -40,9 +42,10 @@ def evaluate(config: Config, workdir: str) -> dict[str, Any]:
         The report, as `analysis.read_report` reads it back: for "clean" and for each attack its
         settings, confusion matrix, summary and 95 % intervals; "worst", what is correctly
         classified clean and under every attack; "diagnostics", what looks like a false sense of
-        robustness; and "corruptions", accuracies by corruption and severity and their mCE.
-        report.json has all but the matrices; these are in report.npz, with each example's
-        predictions, whether all of them are correct, and each universal perturbation.
+        robustness; "corruptions", accuracies by corruption and severity and their mCE; and
+        "no_class", how many answers are NaN, under what. report.json has all but the matrices;
+        these are in report.npz, with each example's predictions (-1 for such an answer), whether
+        all of them are correct, and each universal perturbation.
 
     Raises:
         ValueError: if the run directory holds no checkpoint, or an attack cannot be made.
@@ -94,6 +97,7 @@ def evaluate(config: Config, workdir: str) -> dict[str, Any]:
         "worst": _worst(results),
         "diagnostics": diagnostics,
         "corruptions": corruption_setup.summarize(plan, corrupted) if corrupted else None,
+        "no_class": _count_no_class(results, corrupted),
         "versions": {"rbjax": rbjax.__version__, "jax": jax.__version__},
         "device": jax.devices()[0].device_kind,
     }
@@ -117,6 +121,19 @@ def evaluate(config: Config, workdir: str) -> dict[str, Any]:
         arrays |= {f"corruptions/{name}": rows for name, rows in corrupted.predictions.items()}
     write_report(workdir, report, arrays)
     return report
+
+
+def _count_no_class(
+    results: SuiteResult, corrupted: corruption_setup.Results | None
+) -> dict[str, int]:
+    """Returns how many answers are of no class, such as NaN, under what; {} if none is."""
+    answers = {"clean": results.clean}
+    answers |= {k: outcome.predictions[outcome.counted] for k, outcome in results.outcomes.items()}
+    counts = {label: np.sum(predictions == NO_CLASS) for label, predictions in answers.items()}
+    num_classes = results.num_classes
+    for name, matrices in (corrupted.corrupted if corrupted else {}).items():
+        counts[name] = np.sum(matrices[..., num_classes:])
+    return {label: int(count) for label, count in counts.items() if count}
 
 
 def _corrupt(
@@ -170,7 +187,7 @@ def _result(spec: dict[str, Any], label: str, results: SuiteResult) -> dict[str,
         "summary": metrics.summarize(matrix),
         "classwise": metrics.from_confusion(np.asarray(matrix))._asdict(),
         "interval": _intervals(results, label),
-        "fooling_rate": float(np.mean(predictions != clean[counted])),
+        "fooling_rate": float(np.mean(changed(predictions, clean[counted]))),
         "attack_success_rate": 0.0,
     }
     if outcome is not None:

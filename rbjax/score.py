@@ -39,7 +39,8 @@ def score(config: Config, workdir: str) -> dict[str, Any]:
 
     Returns:
         What was written to rpr.json: robust ratios, survival curves and class bias, of all
-        datapoints and of those correctly classified, and the forward passes. rpr.npz holds each
+        datapoints and of those correctly classified, how many failed by an answer or a perturbed
+        image that is NaN, and the forward passes. rpr.npz holds each
         datapoint's first failing draw, flags, and failure probability with its intervals.
 
     Raises:
@@ -87,6 +88,7 @@ def score(config: Config, workdir: str) -> dict[str, Any]:
         "classified_right": robustness.summarize(
             first_failure, max_steps, dataset.labels, num_classes=num_classes, counted=right
         ),
+        "no_class": int(np.sum(scores.no_class)),
         "forward_passes_run": scores.forward_passes_run,
         "forward_passes_needed": needed,
     }
@@ -102,6 +104,7 @@ def score(config: Config, workdir: str) -> dict[str, Any]:
         first_failure=once,
         robust=once > max_steps,
         clean_correct=right,
+        no_class=scores.no_class,
         failures=counts.failures,
         draws=counts.draws,
         failure_probability=rpr.failure_probability(*counts),

@@ -17,6 +17,7 @@ from rbjax.attacks.attack import (
     Problem,
     best_restart,
     column,
+    merit,
     select,
 )
 from rbjax.attacks.search import TargetsPlan
@@ -221,8 +222,8 @@ def _ascend(plan: APGDPlan, problem: Problem) -> Found:
 
     def visit(number: Array | int, images: Array) -> tuple[_Point, Array]:
         keys = prng.per_draw(problem.keys, number)
-        loss, logits, gradient = problem.classifier.value_and_grad(climbed, keys, images)
-        return _Point(images, gradient, loss), problem.fooled(logits)
+        ascent = problem.classifier.value_and_grad(climbed, keys, images)
+        return _Point(images, ascent.gradient, merit(ascent.loss)), problem.fooled(ascent.logits)
 
     def project(moved: Array) -> Array:
         delta = norms.project(moved - problem.images, problem.epsilon, plan.norm)

@@ -3,6 +3,11 @@
 An attack is a plan, which says how it searches and what its compiled program depends on, and the
 sizes, which are arguments of that program. Checking the input, keys, compilation and judging what
 was found are the same for all of them and stand here.
+
+What was found is judged on the very images that are returned, by the program that classifies
+images everywhere (`classifier.answer`), not by that of the search: two programs of one model differ
+in the last bits of its logits, and a smallest perturbation lies on the boundary. Inside a person's
+`jit` it is the model as it is, and no operation of the search is fused into it.
 """
 
 from __future__ import annotations
@@ -13,13 +18,21 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rbjax import prng
 from rbjax.attacks.norms import check_size
 from rbjax.captures import Compiled
-from rbjax.classifier import Classifier, Model, Objective, as_classifier
+from rbjax.classifier import Classifier, Model, Objective, answer, as_classifier, predicted
 from rbjax.errors import nearest
-from rbjax.inputs import ANY_NUMBER, check_array, check_images, check_labels, is_tracing
+from rbjax.inputs import (
+    ANY_NUMBER,
+    check_array,
+    check_images,
+    check_labels,
+    is_known,
+    is_tracing,
+)
 from rbjax.typing import Array, AttackResult, Key
 
 
@@ -53,11 +66,17 @@ class Problem(NamedTuple):
     """Whether targets are only directions, and every wrong class will do."""
 
     def fooled(self, logits: Array) -> Array:
-        """Returns which examples are fooled, (B,) bool."""
-        predictions = jnp.argmax(logits, axis=-1)
-        if self.targets is None or self.any_wrong:
-            return predictions != self.labels
-        return predictions == self.targets
+        """Returns which examples are fooled, see `is_fooled`."""
+        return is_fooled(logits, self.labels, None if self.any_wrong else self.targets)
+
+
+def is_fooled(logits: Array, labels: Array, targets: Array | None) -> Array:
+    """Returns which examples are misclassified, or taken for their targets, (B,) bool.
+
+    An answer of no class (`classifier.predicted`) is wrong, and taken for no target.
+    """
+    predictions = predicted(logits)
+    return predictions != labels if targets is None else predictions == targets
 
 
 class Plan(Protocol):
@@ -149,8 +168,8 @@ class CompiledAttack:
             **unknown: refused.
 
         Returns:
-            The adversarial images (same shape and dtype), (B,) bool which are fooled, the (B,)
-            float32 loss that was climbed and the (B,) predicted classes, at those images.
+            The adversarial images (same shape and dtype, finite), (B,) bool which are fooled, the
+            (B,) float32 loss that was climbed and the (B,) predicted classes, at those images.
 
         Raises:
             ValueError: for wrong shapes, and for wrong values where they are known.
@@ -178,9 +197,12 @@ class CompiledAttack:
         if step is None:
             step = self.step_ratio * radius if self.plan.takes_step_size else 0.0
         step = _per_example("step_size", step, norm, shape)
+        is_given = step_size is not None and is_known((step, radius))
+        if is_given and np.any((np.asarray(step) == 0) & (np.asarray(radius) > 0)):
+            raise ValueError("step_size is 0; it must be above 0: nothing would move")
         keys = prng.broadcast(key, images.shape[0])
         arguments = (keys, images, labels, targets, radius, step)
-        return (run if is_traced else _run)(self.plan, model, *arguments)
+        return (run if is_traced else run_compiled)(self.plan, model, *arguments)
 
 
 def run(
@@ -194,32 +216,112 @@ def run(
     step_size: Array,
 ) -> AttackResult:
     """Runs a plan on arrays: pure and jit-able, every size (B,) float32 and every key given."""
+    moved = _search(plan, model, keys, images, labels, targets, epsilon, step_size)
+    return judge(plan, model, keys, images, labels, targets, moved)
+
+
+def run_compiled(
+    plan: Plan,
+    model: Classifier,
+    keys: Key,
+    images: Array,
+    labels: Array,
+    targets: Array | None,
+    epsilon: Array,
+    step_size: Array,
+) -> AttackResult:
+    """Runs a plan on arrays, as `run`: a program that searches, and then those that judge."""
+    moved = _compiled_search(plan, model, keys, images, labels, targets, epsilon, step_size)
+    return judge_compiled(plan, model, keys, images, labels, targets, moved)
+
+
+def _search(
+    plan: Plan,
+    model: Classifier,
+    keys: Key,
+    images: Array,
+    labels: Array,
+    targets: Array | None,
+    epsilon: Array,
+    step_size: Array,
+) -> Array:
+    """Returns what a plan finds; the image itself where nothing is allowed, or it is not finite."""
     # Nothing of an attack is differentiated by its caller (adversarial training).
     images = jax.lax.stop_gradient(images)
     asked, wide = model.asked_about(images), images.astype(jnp.float32)
-    counts: Any = {"num_examples": len(images), "num_classes": asked.num_classes}
-    labels = check_labels(labels, **counts)  # in the caller's program, these may be any numbers
-    targets = None if targets is None else check_labels(targets, **counts, field="targets")
+    labels, targets = _checked(labels, targets, asked.num_classes)
     objective = plan.objective(asked, keys, wide, labels, targets)
     problem = Problem(asked, keys, wide, labels, targets, epsilon, step_size, objective)
     moved = plan.search(problem)
-    # Exactly the image where nothing is allowed, also where it lay a rounding outside the box.
-    moved = jnp.where(column(epsilon) > 0, moved, wide).astype(images.dtype)
-    # Judged by a pass of its own, on the very images that are returned.
-    logits = asked.logits(prng.per_draw(keys, _VERDICT), moved)
-    result = AttackResult(
-        images=moved,
-        fooled=problem.fooled(logits),
-        loss=objective(logits),
-        predictions=jnp.argmax(logits, axis=-1).astype(jnp.int32),
-    )
-    return jax.lax.stop_gradient(result)
+    is_finite = jnp.all(jnp.isfinite(moved), axis=(1, 2, 3))
+    # Exactly the image, also where it lay a rounding outside the box.
+    return select((epsilon > 0) & is_finite, moved, wide).astype(images.dtype)
 
 
-_run = Compiled(jax.jit(run, static_argnums=0))
+def judge(
+    plan: Plan,
+    model: Classifier,
+    keys: Key,
+    images: Array,
+    labels: Array,
+    targets: Array | None,
+    moved: Array,
+) -> AttackResult:
+    """Returns what `moved`, found by a plan of `images`, does to a model: pure and jit-able."""
+    images, moved = jax.lax.stop_gradient((images, jax.lax.optimization_barrier(moved)))
+    frozen = dataclasses.replace(model, fn=jax.lax.stop_gradient(model.fn))
+    logits = frozen.logits(prng.per_draw(keys, _VERDICT), moved)
+    parts = _judged(plan, frozen, keys, images, labels, targets, logits)
+    return jax.lax.stop_gradient(AttackResult(moved, *parts))
+
+
+def judge_compiled(
+    plan: Plan,
+    model: Classifier,
+    keys: Key,
+    images: Array,
+    labels: Array,
+    targets: Array | None,
+    moved: Array,
+) -> AttackResult:
+    """Returns what images that were found do to a model, as `judge`, by the program of all."""
+    logits = answer(model, verdict_keys(keys), moved)
+    parts = _compiled_judged(plan, model, keys, images, labels, targets, logits)
+    return AttackResult(moved, *parts)
+
+
+def _judged(
+    plan: Plan,
+    model: Classifier,
+    keys: Key,
+    images: Array,
+    labels: Array,
+    targets: Array | None,
+    logits: Array,
+) -> tuple[Array, Array, Array]:
+    """Returns what logits say: who is fooled, the loss and the classes."""
+    asked, wide = model.asked_about(images), images.astype(jnp.float32)
+    labels, targets = _checked(labels, targets, asked.num_classes)
+    objective = plan.objective(asked, keys, wide, labels, targets)
+    return is_fooled(logits, labels, targets), objective(logits), predicted(logits)
+
+
+def _checked(labels: Array, targets: Array | None, num_classes: int) -> tuple[Array, Array | None]:
+    """Returns class numbers; in the caller's program they may be any, see `check_labels`."""
+    counts: Any = {"num_examples": len(labels), "num_classes": num_classes}
+    aimed = None if targets is None else check_labels(targets, **counts, field="targets")
+    return check_labels(labels, **counts), aimed
+
+
+_compiled_search = Compiled(jax.jit(_search, static_argnums=0))
+_compiled_judged = Compiled(jax.jit(_judged, static_argnums=0))
 
 _VERDICT, _CLEAN = 2**31 - 1, 2**31 - 2
 """Draws that no search makes: they are numbered from 0."""
+
+
+verdict_keys = jax.jit(lambda keys: prng.per_draw(keys, _VERDICT))
+"""(B,) keys -> those of the pass that judges."""
 
 
 def clean_keys(keys: Key) -> Key:
@@ -250,6 +352,11 @@ class Found(NamedTuple):
     """(B,) bool."""
     merit: Array
     """(B,) the loss that was climbed, or minus the size of the smallest perturbation."""
+
+
+def merit(loss: Array) -> Array:
+    """Returns a loss as what finds are compared by, a NaN as minus infinity."""
+    return jnp.where(jnp.isnan(loss), -jnp.inf, loss)
 
 
 def nothing_found(images: Array) -> Found:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from rbjax import prng
 from rbjax.attacks.attack import CompiledAttack, Problem, clean_keys, column, select
 from rbjax.attacks.norms import NORMS, RULES, check_size
-from rbjax.attacks.search import MarginPlan
+from rbjax.attacks.search import MarginPlan, clearly_fooled
 from rbjax.options import MOST, PIXELS, Count, Epsilon, NotNegative, Positive, Range, checked
 from rbjax.typing import Array
 
@@ -157,7 +157,8 @@ class CarliniWagnerPlan(MarginPlan):
 
     def succeeds(self, problem: Problem, logits: Array) -> Array:
         """Returns which images are fooled by enough of a margin, (B,) bool."""
-        return problem.fooled(logits) & (problem.objective(logits) >= self.confidence)
+        too_little = problem.objective(logits) < self.confidence  # which a NaN is not
+        return problem.fooled(logits) & ~too_little
 
 
 def _descend(plan: CarliniWagnerPlan, problem: Problem, c: Array, best: _Best) -> _Descent:
@@ -185,7 +186,8 @@ def _descend(plan: CarliniWagnerPlan, problem: Problem, c: Array, best: _Best) -
         sizes = jax.vmap(NORMS["l2"].size)(moved - images)
         going = ~state.stopped
         # One that has stopped waits for its batch: what it finds meanwhile does not count.
-        succeeded = plan.succeeds(problem, ascent.logits) & going
+        is_sure = clearly_fooled(problem, ascent.logits, images=moved, gradient=0.0)
+        succeeded = plan.succeeds(problem, ascent.logits) & is_sure & going
         better = succeeded & (sizes < state.best.sizes)
         lowest = jnp.minimum(state.lowest, sizes**2 + c * (plan.confidence - ascent.loss))
         # The last stretch is never shorter than the others.

@@ -6,6 +6,7 @@ Its walk is also what one kind of universal perturbation is made of (`universal/
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Annotated, Literal, NamedTuple
 
@@ -14,8 +15,8 @@ import jax.numpy as jnp
 
 from rbjax import prng
 from rbjax.attacks.attack import CompiledAttack, Problem, clean_keys, select
-from rbjax.attacks.norms import NORMS, check_size, size_linf, steepest
-from rbjax.attacks.search import MarginPlan, ranked_targets
+from rbjax.attacks.norms import NORMS, check_size, dual_sizes, steepest
+from rbjax.attacks.search import MarginPlan, clearly_fooled, ranked_targets
 from rbjax.options import MOST, Count, Epsilon, NotNegative, Range, checked
 from rbjax.typing import Array
 
@@ -112,8 +113,8 @@ Planes = Callable[[Array], Array]
 def walk(plan: DeepFoolPlan, problem: Problem, logits: Array, planes: Planes) -> Walked:
     """Returns where steps to the nearest of the boundaries end, for each image of a batch.
 
-    An image stops moving once it is fooled, so that its way does not depend on its batch; the loop
-    ends with the last of them.
+    An image stops moving once it is fooled by more than rounding, so that its way does not depend
+    on its batch; the loop ends with the last of them.
 
     Args:
         plan: the plan.
@@ -133,15 +134,18 @@ def walk(plan: DeepFoolPlan, problem: Problem, logits: Array, planes: Planes) ->
         seen, gradients = classifier.logits_and_gradients(
             sums, prng.per_draw(problem.keys, draw), state.images
         )
-        values = jnp.sum(sums * seen[:, None], axis=-1)
+        # The logit of a masked class is -inf, and it is in no sum but its own.
+        values = jnp.sum(jnp.where(sums == 0, 0.0, sums * seen[:, None]), axis=-1)
         distance, gradient = _nearest(values, gradients, plan.norm)
         moved = state.images + stretch * distance * steepest(gradient, plan.norm)
         moved = select(state.fooled, state.images, jnp.clip(moved, 0.0, 1.0))
         logits = classifier.logits(prng.per_draw(problem.keys, draw + 1), moved)
-        return Walked(state.number + 1, moved, logits, state.fooled | problem.fooled(logits))
+        fooled = clearly_fooled(problem, logits, images=moved, gradient=gradient)
+        return Walked(state.number + 1, moved, logits, state.fooled | fooled)
 
     start = Walked(jnp.zeros((), jnp.int32), images, logits, problem.fooled(logits))
-    return jax.lax.while_loop(goes_on, step, start)
+    end = jax.lax.while_loop(goes_on, step, start)
+    return end._replace(fooled=end.fooled | problem.fooled(end.logits))
 
 
 def to_candidates(logits: Array, labels: Array, num_candidates: int) -> Planes:
@@ -179,18 +183,14 @@ def _nearest(values: Array, gradients: Array, norm: str) -> tuple[Array, Array]:
         norm: in which the distance is measured.
 
     Returns:
-        (B, 1, 1, 1), 0 where nothing has a gradient, and (B, H, W, C).
+        (B, 1, 1, 1), 0 where nothing has a gradient or every other class is masked, and
+        (B, H, W, C).
     """
-    sizes = jax.vmap(jax.vmap(NORMS["l1"].size if norm == "linf" else _dual_l2))(gradients)
-    distances = jnp.where(sizes > 0, jnp.abs(values) / jnp.where(sizes > 0, sizes, 1.0), jnp.inf)
+    sizes = jax.vmap(functools.partial(dual_sizes, norm=norm))(gradients)
+    is_plane = (sizes > 0) & jnp.isfinite(values)
+    distances = jnp.where(is_plane, jnp.abs(values) / jnp.where(sizes > 0, sizes, 1.0), jnp.inf)
     chosen = jnp.argmin(distances, axis=1)[:, None]
     distance = jnp.take_along_axis(distances, chosen, axis=1)[:, :, None, None]
     distance = jnp.where(jnp.isfinite(distance), jnp.maximum(distance, SHORTEST_STEP), 0.0)
     gradient = jnp.take_along_axis(gradients, chosen[:, :, None, None, None], axis=1)
     return distance, gradient[:, 0]
-
-
-def _dual_l2(gradient: Array) -> Array:
-    """Returns the Euclidean norm; the squares of small gradients (1e-30) would vanish."""
-    largest = size_linf(gradient)
-    return largest * NORMS["l2"].size(gradient / jnp.where(largest > 0, largest, 1.0))

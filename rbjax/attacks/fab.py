@@ -19,11 +19,13 @@ from rbjax.attacks.attack import (
     select,
 )
 from rbjax.attacks.norms import NORMS
-from rbjax.attacks.search import MarginPlan, TargetsPlan
+from rbjax.attacks.search import MarginPlan, TargetsPlan, clearly_fooled
 from rbjax.options import Count, Epsilon, Range, Share, checked
 from rbjax.typing import Array, Key
 
-_LEAST_STEP = 1e-8
+_LEAST_STEP, _LARGEST_GAP = 1e-8, 1e30
+_UNSURE = 1e4
+"""Added to the size of what rounding may undo, or of what is too large: anything else is better."""
 
 
 @checked
@@ -102,16 +104,20 @@ class FABPlan(MarginPlan):
         return self.find(problem).images
 
     def find(self, problem: Problem) -> Found:
-        """Returns the smallest find over the restarts; its merit is minus its size."""
+        """Returns the smallest find over the restarts; its merit is minus its size.
+
+        What is fooled by no more than rounding counts only where nothing else is.
+        """
         best = best_restart(
             lambda again, number: _walk(self, again, number), problem, self.num_restarts
         )
-        return within(best, problem)
+        return within(best, problem, self.norm)
 
 
-def within(best: Found, problem: Problem) -> Found:
-    """Returns a find whose merit is minus its size, or the image itself where it is too large."""
-    counts = best.fooled & (-best.merit <= problem.epsilon)
+def within(best: Found, problem: Problem, norm: str) -> Found:
+    """Returns a find of the smallest, or the image itself where it is too large."""
+    sizes = jax.vmap(NORMS[norm].size)(best.images - problem.images)
+    counts = best.fooled & (sizes <= problem.epsilon)
     return Found(select(counts, best.images, problem.images), counts, best.merit)
 
 
@@ -125,9 +131,12 @@ def _walk(plan: FABPlan, problem: Problem, restart: Array | int) -> Found:
     """Returns the smallest adversarial image of one run."""
     origin, classifier, size = problem.images, problem.classifier, jax.vmap(NORMS[plan.norm].size)
 
-    def keep_smallest(images: Array, keys: Key, best: Found) -> tuple[Array, Found]:
-        fooled = problem.fooled(classifier.logits(keys, images))
-        new = Found(images, fooled, -size(images - origin))
+    def keep_smallest(images: Array, keys: Key, best: Found, normal: Array) -> tuple[Array, Found]:
+        logits, sizes = classifier.logits(keys, images), size(images - origin)
+        fooled = problem.fooled(logits)
+        is_sure = clearly_fooled(problem, logits, images=images, gradient=normal)
+        is_sure &= sizes <= problem.epsilon
+        new = Found(images, fooled, -sizes - jnp.where(is_sure, 0.0, _UNSURE))
         return fooled, select(fooled & (new.merit > best.merit), new, best)
 
     def step(number: Array, state: _State) -> _State:
@@ -141,11 +150,11 @@ def _walk(plan: FABPlan, problem: Problem, restart: Array | int) -> Found:
         moved = (1 - alpha) * (state.images + plan.eta * from_here)
         moved = jnp.clip(moved + alpha * (origin + plan.eta * from_origin), 0.0, 1.0)
         keys = prng.per_draw(problem.keys, 2 * number + 3)
-        fooled, best = keep_smallest(moved, keys, state.best)
+        fooled, best = keep_smallest(moved, keys, state.best, normal)
         return _State(select(fooled, origin + plan.beta * (moved - origin), moved), best)
 
     none = Found(origin, jnp.zeros(origin.shape[:1], bool), jnp.full(origin.shape[:1], -jnp.inf))
-    _, best = keep_smallest(origin, prng.per_draw(problem.keys, 1), none)
+    _, best = keep_smallest(origin, prng.per_draw(problem.keys, 1), none, jnp.zeros_like(origin))
     first = origin
     if plan.num_restarts > 1:  # a further one begins at half of epsilon, or of the range
         radius = jnp.minimum(problem.epsilon, 1.0) / 2
@@ -167,13 +176,14 @@ def _boundary(problem: Problem, keys: Key, images: Array, norm: str) -> tuple[Ar
         return ascent.loss, ascent.gradient
 
     if problem.targets is not None:
-        return towards(problem.targets)
-
-    dual = {"linf": "l1", "l2": "l2"}[norm]
+        gap, gradient = towards(problem.targets)
+        # Nowhere, where it is a NaN.
+        gap = jnp.where(jnp.isnan(gap), 0.0, gap)
+        return jnp.clip(gap, -_LARGEST_GAP, _LARGEST_GAP), gradient
 
     def nearer(offset: Array, best: tuple[Array, ...]) -> tuple[Array, ...]:
         gap, gradient = towards((problem.labels + offset) % problem.classifier.num_classes)
-        distance = jnp.abs(gap) / jnp.maximum(jax.vmap(NORMS[dual].size)(gradient), 1e-12)
+        distance = jnp.abs(gap) / jnp.maximum(norms.dual_sizes(gradient, norm), 1e-12)
         return select(distance < best[0], (distance, gap, gradient), best)
 
     far = jnp.full(images.shape[:1], jnp.inf)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rbjax.attacks.probe import EPSILONS, FEW_STEPS, MANY_STEPS, Evidence
+from rbjax.classifier import predicted
 from rbjax.metrics.intervals import clopper_pearson_interval
 
 CONFIDENCE = 0.999
@@ -251,7 +252,7 @@ def margin_growth(evidence: Evidence) -> Finding:
 
 def large_epsilon(evidence: Evidence) -> Finding:
     """Without a ball, every image can become one of another class, and none stays right."""
-    if len(np.unique(np.argmax(evidence.logits, axis=1))) == 1:
+    if len(np.unique(predicted(evidence.logits))) == 1:
         seen = "the model says the same class of all images: nothing else in reach is known"
         return Finding("large_epsilon", True, 0.0, seen, "")
     return _of_right(

@@ -23,6 +23,7 @@ from rbjax.attacks.attack import (
     better,
     clean_keys,
     column,
+    merit,
     nothing_found,
 )
 from rbjax.attacks.norms import RULES, Rule
@@ -286,7 +287,7 @@ def _climb(plan: GradientPlan, problem: Problem, _: Array | int) -> Found:
         return jnp.clip(moved, 0.0, 1.0) if plan.box else moved
 
     def judged(moved: Array, logits: Array) -> Found:
-        return Found(moved, problem.fooled(logits), problem.objective(logits))
+        return Found(moved, problem.fooled(logits), merit(problem.objective(logits)))
 
     def step(number: Array | int, carry: tuple[Array, Any, Found]) -> tuple[Array, Any, Found]:
         current, memory, best = carry

@@ -219,6 +219,23 @@ def steepest(gradient: Array, norm: str) -> Array:
     return jax.vmap(NORMS[norm].steepest)(gradient)
 
 
+def dual_sizes(gradients: Array, norm: str) -> Array:
+    """Returns what a step of norm 1 along each of several gradients climbs: its dual norm.
+
+    Args:
+        gradients: (B, H, W, C).
+        norm: `"linf"` or `"l2"`, of the step.
+
+    Returns:
+        (B,); also of gradients so small or large (1e-30, 1e30) that their squares are none.
+    """
+    if norm == "linf":
+        return jax.vmap(size_l1)(gradients)
+    largest = jax.vmap(size_linf)(gradients)
+    scaled = gradients / jnp.where(largest > 0, largest, 1.0)[:, None, None, None]
+    return largest * jax.vmap(size_l2)(scaled)
+
+
 def start(law: Law, keys: Key, shape: tuple[int, ...], epsilon: Array | float, norm: str) -> Array:
     """Returns where the search for each example starts, as seen from its image.
 
@@ -284,7 +301,7 @@ class _AdamMemory(NamedTuple):
     second: Array
 
 
-_DECAYS, _TINY = (0.9, 0.999), 1e-8
+_DECAYS, _TINY, _STEEPEST = (0.9, 0.999), 1e-8, 1e18
 
 
 def _adam_init(images: Array) -> _AdamMemory:
@@ -294,6 +311,8 @@ def _adam_init(images: Array) -> _AdamMemory:
 
 def _adam_step(memory: _AdamMemory, gradient: Array, norm: str) -> tuple[_AdamMemory, Array]:
     del norm
+    # Its square is a number, and of 0 times infinity nothing is left.
+    gradient = jnp.clip(jnp.where(jnp.isnan(gradient), 0.0, gradient), -_STEEPEST, _STEEPEST)
     count = memory.count + 1
     moments, unbiased = [], []
     for decay, old, new in zip(_DECAYS, memory[1:], (gradient, gradient**2), strict=True):

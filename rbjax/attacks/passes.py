@@ -19,7 +19,7 @@ from rbjax.attacks.search import AimedPlan, ranked_targets
 from rbjax.attacks.square import SquarePlan, advance, init
 from rbjax.blocks import Block, Blocks, cut, map_blocks
 from rbjax.captures import Compiled
-from rbjax.classifier import Classifier
+from rbjax.classifier import Classifier, answer, classify, keys_of, predicted
 from rbjax.inputs import to_float
 from rbjax.typing import Array, Key
 
@@ -136,7 +136,7 @@ class Run:
         self.adversarial: list[tuple[np.ndarray, np.ndarray]] = []
         """Rows and images of each block of this process."""
         self._clean_logits = self._all_logits()
-        self.clean_predictions = self._clean_logits.argmax(axis=1).astype(np.int32)
+        self.clean_predictions = np.asarray(predicted(self._clean_logits))
         self.predictions = self.clean_predictions.copy()
         self.accuracy_after = {"clean": float(self.robust.mean())}
         self.num_attacked: dict[str, int] = {}
@@ -184,7 +184,7 @@ class Run:
 
         def ask(block: Block, images: Array) -> dict[str, Array]:
             keys, _ = self._place(key, block.padded)
-            return {"logits": _logits(self._model, keys, images)}
+            return {"logits": answer(self._model, keys, images)}
 
         rows = np.arange(len(self.examples.labels))
         blocks = cut(rows, self._blocks.size, smaller=self._smaller)
@@ -203,7 +203,7 @@ class Run:
             aimed = None if targets is None else self._blocks.placement.split(targets[block.padded])
             batch = (keys, images, labels, aimed)
             epsilon = self._epsilons(block.size)
-            result = _attack(part.plan, self._model, *batch, epsilon, 0 * epsilon)
+            result = attack.run_compiled(part.plan, self._model, *batch, epsilon, 0 * epsilon)
             return self._results(block, result.images, result.predictions)
 
         return run
@@ -235,9 +235,8 @@ class Run:
             judged = cut(np.concatenate(fooled), self._blocks.size, smaller=self._smaller)
             for part in judged:
                 keys, _ = self._place(prng.fold_in(key, 1), block.rows[part.padded])
-                logits = _logits(self._model, keys, split(current[part.padded]))
-                logits = np.asarray(logits)[: len(part.rows)]
-                predictions[part.rows] = logits.argmax(axis=1)
+                classes = np.asarray(classify(self._model, keys, split(current[part.padded])))
+                predictions[part.rows] = classes[: len(part.rows)]
         return self._results(block, current, predictions)
 
     def _results(self, block: Block, images: Any, predictions: Any) -> dict[str, np.ndarray]:
@@ -258,20 +257,10 @@ class Run:
         """Returns keys and labels of some rows on the devices."""
         ids, labels = self.examples.example_ids[rows], self.examples.labels[rows]
         ids, labels = self._blocks.placement.split((ids, labels))
-        return _keys(key, ids), labels
+        return keys_of(key, ids), labels
 
     def _epsilons(self, count: int) -> Array:
         return self._blocks.placement.split(np.full(count, self._epsilon, np.float32))
-
-
-_attack = Compiled(jax.jit(attack.run, static_argnums=0))
-_keys = jax.jit(prng.per_example)
-
-
-@Compiled
-@jax.jit
-def _logits(model: Classifier, keys: Key, images: Array) -> Array:
-    return model.asked_about(images).logits(keys, images)
 
 
 def _square(

@@ -18,7 +18,7 @@ from rbjax.attacks import norms
 from rbjax.attacks.attack import CompiledAttack, column, select
 from rbjax.blocks import Block, Blocks
 from rbjax.captures import Compiled
-from rbjax.classifier import Classifier, Gradient
+from rbjax.classifier import Classifier, Gradient, answer, predicted
 from rbjax.inputs import to_float
 from rbjax.losses import adversarial
 from rbjax.typing import Array, Key
@@ -56,7 +56,7 @@ class Searched(NamedTuple):
     margin: np.ndarray
     """(N,) of the last iterate, max_{j != y} z_j - z_y."""
     gradient: np.ndarray
-    """(N,) largest absolute value of the last step's gradient."""
+    """(N,) largest absolute value of the last step's gradient; NaN if it is not finite."""
 
 
 @Compiled
@@ -74,7 +74,7 @@ def _search(
 
     def judged(draws: Key, moved: Array) -> tuple[Array, Array]:
         logits = classifier.logits(draws, moved)
-        return adversarial.margin(logits, labels), jnp.argmax(logits, axis=-1) != labels
+        return adversarial.margin(logits, labels), predicted(logits) != labels
 
     def step(number: Array, carry: tuple[Array, ...]) -> tuple[Array, ...]:
         current, best, highest, _, memory = carry
@@ -83,6 +83,7 @@ def _search(
         # With noise the logits are not those of `current`; only the last iterate is of use then.
         best, highest = _higher(current, adversarial.margin(ascent.logits, labels), best, highest)
         size = jnp.max(jnp.abs(ascent.gradient), axis=(1, 2, 3))
+        size = jnp.where(ascent.broken > 0, jnp.nan, size)
         # The mean is continued over the steps, as each uses few noisy images.
         memory = gradient = ascent.gradient + jnp.where(plan.noise > 0, memory, 0.0)
         if norm == "l1":
@@ -134,16 +135,10 @@ def _gradient(
         loss=jnp.zeros(labels.shape),
         logits=jnp.zeros((len(labels), classifier.num_classes)),
         gradient=jnp.zeros(images.shape),
+        broken=jnp.zeros(labels.shape),
     )
     sums = jax.lax.fori_loop(0, plan.num_draws, add, zeros)
     return jax.tree.map(lambda total: total / plan.num_draws, sums)
-
-
-@Compiled
-@jax.jit
-def _answer(model: Classifier, keys: Key, images: Array) -> Array:
-    """Returns the logits (B, K), float32."""
-    return model.asked_about(images).logits(keys, images)
 
 
 class Probe(NamedTuple):
@@ -184,7 +179,7 @@ class Probe(NamedTuple):
             if beside:
                 is_second = (np.arange(size) % 2 == 1)[:, None, None, None]
                 images = jnp.where(is_second, 1.0 - images, images)
-            return {"logits": _answer(model, self.keys(stream, block), images)}
+            return {"logits": answer(model, self.keys(stream, block), images)}
 
         logits = blocks.map(ask)["logits"]
         if beside:
@@ -258,7 +253,7 @@ class Evidence(NamedTuple):
     @property
     def right(self) -> np.ndarray:
         """(N,) bool, which images are correctly classified as they are."""
-        return np.argmax(self.logits, axis=1) == self.labels
+        return np.asarray(predicted(self.logits)) == self.labels
 
 
 def unbounded(norm: str, shape: tuple[int, ...]) -> float:
@@ -338,7 +333,7 @@ def _rivals(
 def _fools(probe: Probe, model: Classifier, stream: str, images: np.ndarray) -> np.ndarray:
     """Returns which of N images are not taken for their labels."""
     logits = probe.answer(model, stream, images=images)
-    return np.argmax(logits, axis=1) != probe.blocks.examples.labels
+    return np.asarray(predicted(logits)) != probe.blocks.examples.labels
 
 
 def _smoothed(probe: Probe, model: Classifier, rows: np.ndarray) -> np.ndarray:

@@ -35,6 +35,36 @@ def margin_objective(labels: Array, targets: Array | None) -> Objective:
     return lambda logits: -adversarial.margin(logits, targets)
 
 
+_ROUNDING = 2e-6
+"""Of what is added up to a logit, in float32: a lead that is less may be of one program alone."""
+
+
+def clearly_fooled(
+    problem: Problem, logits: Array, *, images: Array, gradient: Array | float
+) -> Array:
+    """Returns which examples are fooled by more than rounding, (B,) bool.
+
+    What looks for the smallest perturbation ends at the boundary, where another program of the
+    same model may say otherwise. Its logits differ by a few units in the last place of what they
+    are sums of, for which sum |g x| stands.
+
+    Args:
+        problem: the batch.
+        logits: (B, K), at the images.
+        images: (B, H, W, C), x.
+        gradient: (B, H, W, C) of the lead near the images, g; 0 where none was taken.
+    """
+    aimed = None if problem.any_wrong else problem.targets
+    reference = problem.labels if aimed is None else aimed
+    is_reference = jax.nn.one_hot(reference, logits.shape[1], dtype=bool)
+    own = jnp.max(jnp.where(is_reference, logits, -jnp.inf), axis=1)
+    other = jnp.max(jnp.where(is_reference, -jnp.inf, logits), axis=1)
+    lead = other - own if aimed is None else own - other
+    parts = jnp.sum(jnp.abs(gradient * images), axis=(1, 2, 3)) + jnp.abs(own) + jnp.abs(other)
+    is_close = lead <= _ROUNDING * jnp.where(jnp.isfinite(parts), parts, 0.0)
+    return problem.fooled(logits) & ~is_close
+
+
 class MarginPlan:
     """What plans have in common that climb the margin, or report their finds by it."""
 
@@ -101,6 +131,10 @@ class AimedPlan(TargetsPlan):
 
 
 def ranked_targets(logits: Array, labels: Array, count: int) -> Array:
-    """Returns the wrong classes with the largest logits, largest first, (B, count) int32."""
+    """Returns the wrong classes with the largest logits, largest first, (B, count) int32.
+
+    A class that is masked, its logit -inf, is no target: the first one is, again.
+    """
     is_label = jax.nn.one_hot(labels, logits.shape[1], dtype=bool)
-    return jax.lax.top_k(jnp.where(is_label, -jnp.inf, logits), count)[1]
+    largest, ranked = jax.lax.top_k(jnp.where(is_label, -jnp.inf, logits), count)
+    return jnp.where(largest > -jnp.inf, ranked, ranked[:, :1])

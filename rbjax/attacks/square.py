@@ -17,6 +17,7 @@ from rbjax.attacks.attack import (
     Problem,
     best_restart,
     column,
+    merit,
     select,
 )
 from rbjax.attacks.norms import check_size
@@ -175,7 +176,7 @@ def advance(
 
 def _judged(problem: Problem, keys: Key, images: Array) -> Found:
     logits = problem.classifier.logits(keys, images)
-    return Found(images, problem.fooled(logits), problem.objective(logits))
+    return Found(images, problem.fooled(logits), merit(problem.objective(logits)))
 
 
 def _stripes(key: Key, shape: tuple[int, ...]) -> Array:

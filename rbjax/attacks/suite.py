@@ -20,7 +20,7 @@ import numpy as np
 
 from rbjax import atomic, prng
 from rbjax import journal as journals
-from rbjax.attacks.attack import clean_keys
+from rbjax.attacks.attack import CompiledAttack, clean_keys, verdict_keys
 from rbjax.attacks.outcome import Outcome, SuiteResult
 from rbjax.attacks.transfer import TransferAttack
 from rbjax.blocks import (
@@ -34,8 +34,7 @@ from rbjax.blocks import (
     check_examples,
     sum_over_processes,
 )
-from rbjax.captures import Compiled
-from rbjax.classifier import Classifier, Model, as_classifier
+from rbjax.classifier import Classifier, Model, as_classifier, classify, keys_of
 from rbjax.inputs import check_labels, check_mapping
 from rbjax.tables import nearest
 from rbjax.typing import Array, AttackResult, Key
@@ -188,6 +187,7 @@ class _Job(NamedTuple):
     """The images it is run on, ascending."""
     targets: np.ndarray | None
     """(N,) int32."""
+    label: str
 
 
 def _run(work: _Work, label: str, job: _Job, key: Key, clean: np.ndarray) -> Outcome:
@@ -235,7 +235,7 @@ Ask = Callable[[Block, Array], Mapping[str, Array]]
 
 
 def _attacker(work: _Work, job: _Job, key: Key) -> Ask:
-    """Returns what attacks a block; its own verdict on what it returns is what counts."""
+    """Returns what attacks a block; the model's verdict on what it returns is what counts."""
     attack: Any = job.entry
     examples, place = work.blocks.examples, work.blocks.placement
     if isinstance(attack, TransferAttack):
@@ -245,8 +245,17 @@ def _attacker(work: _Work, job: _Job, key: Key) -> Ask:
         rows = block.padded
         ids, labels = place.split((examples.example_ids[rows], examples.labels[rows]))
         targets = None if job.targets is None else place.split(job.targets[rows])
-        result = attack(work.model, _keys(key, ids), images, labels, targets=targets)
-        return {"predictions": result.predictions}
+        keys = keys_of(key, ids)
+        result = attack(work.model, keys, images, labels, targets=targets)
+        if isinstance(attack, CompiledAttack | TransferAttack):  # whose verdict that is
+            return {"predictions": result.predictions}
+        num_broken = int(np.sum(~np.isfinite(np.sum(result.images, axis=(1, 2, 3)))))
+        if num_broken:
+            raise ValueError(
+                f"attacks[{job.label!r}] returns {num_broken} of {block.size} images with values "
+                "that are not finite; it must return images in [0, 1]"
+            )
+        return {"predictions": classify(work.model, verdict_keys(keys), result.images)}
 
     return ask
 
@@ -257,7 +266,9 @@ def _classifier(work: _Work, key: Key) -> Ask:
 
     def ask(block: Block, images: Array) -> Mapping[str, Array]:
         ids = work.blocks.placement.split(work.blocks.examples.example_ids[block.padded])
-        return {"predictions": _classes(work.model, _keys(stream, ids), images)}
+        keys = keys_of(stream, ids)
+        keys = clean_keys(keys) if work.model.is_random else keys
+        return {"predictions": classify(work.model, keys, images)}
 
     return ask
 
@@ -320,15 +331,6 @@ def _driven(work: _Work, label: str, name: str, job: _Job, key: Key) -> dict[str
     }
 
 
-_keys = jax.jit(prng.per_example)
-
-
-@Compiled
-@jax.jit
-def _classes(model: Classifier, keys: Key, images: Array) -> Array:
-    return model.asked_about(images).predictions(clean_keys(keys), images)
-
-
 def _jobs(
     attacks: Mapping[str, Entry],
     targets: Mapping[str, Any],
@@ -365,7 +367,7 @@ def _jobs(
             rows = rows & (aimed != labels)
         if not rows.any():
             raise ValueError(f"attacks[{label!r}] has no image to attack; count at least one")
-        jobs[label] = _Job(entry, np.flatnonzero(rows), aimed)
+        jobs[label] = _Job(entry, np.flatnonzero(rows), aimed, label)
     return jobs
 
 

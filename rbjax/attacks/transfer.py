@@ -9,9 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from rbjax import prng
-from rbjax.attacks.attack import CompiledAttack, Plan, Problem, Threat, run
-from rbjax.captures import Compiled
-from rbjax.classifier import Classifier, Model, Objective, as_classifier
+from rbjax.attacks.attack import CompiledAttack, Plan, Threat, judge, judge_compiled
+from rbjax.classifier import Classifier, Model, as_classifier
 from rbjax.inputs import check_array, is_tracing
 from rbjax.typing import Array, AttackResult, Key
 
@@ -79,10 +78,10 @@ class TransferAttack:
             if has != needs:
                 raise ValueError(f"source has {has} classes; it must have the model's, {needs}")
         keys = prng.broadcast(key, images.shape[0])
-        arguments = (crafted.images, keys, images, labels, targets)
-        if is_tracing(model, *arguments):
-            return judge(self.plan, model, *arguments)
-        return _judge(self.plan, model, *arguments)
+        arguments = (keys, images, labels, targets, crafted.images)
+        return (judge if is_tracing(model, *arguments) else judge_compiled)(
+            self.plan, model, *arguments
+        )
 
 
 def transfer(attack: CompiledAttack, source: Model) -> TransferAttack:
@@ -114,67 +113,3 @@ def transfer(attack: CompiledAttack, source: Model) -> TransferAttack:
             f"source is a {type(source).__name__}; it must be a function, images -> logits"
         )
     return TransferAttack(attack, as_classifier(source))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Given:
-    """A plan that has found its images already; all else is another plan's."""
-
-    plan: Plan
-    found: Array
-
-    box = True
-    takes_step_size = False
-
-    @property
-    def norm(self) -> str:
-        """Name of the norm of the ball."""
-        return self.plan.norm
-
-    @property
-    def ball(self) -> bool:
-        """Whether the images were found in a ball."""
-        return self.plan.ball
-
-    def objective(
-        self,
-        classifier: Classifier,
-        keys: Key,
-        images: Array,
-        labels: Array,
-        targets: Array | None,
-    ) -> Objective:
-        """Returns what is climbed, of the model that judges."""
-        return self.plan.objective(classifier, keys, images, labels, targets)
-
-    def search(self, problem: Problem) -> Array:
-        """Returns the images."""
-        del problem
-        return self.found
-
-
-def judge(
-    plan: Plan,
-    model: Classifier,
-    found: Array,
-    keys: Key,
-    images: Array,
-    labels: Array,
-    targets: Array | None,
-) -> AttackResult:
-    """Returns what images that were found elsewhere do to a model: pure and jit-able.
-
-    Args:
-        plan: of the attack, for what its loss is.
-        model: what judges.
-        found: (B, H, W, C) the adversarial images.
-        keys: (B,) keys.
-        images: (B, H, W, C) as they were.
-        labels: (B,).
-        targets: (B,), or None.
-    """
-    anywhere = jnp.full(found.shape[:1], jnp.inf)
-    return run(_Given(plan, found), model, keys, images, labels, targets, anywhere, anywhere)
-
-
-_judge = Compiled(jax.jit(judge, static_argnums=0))

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from rbjax import journal as journals
 from rbjax import prng
 from rbjax.blocks import Block, Blocks, Placement, block_size, check_examples
-from rbjax.classifier import Classifier, Model, as_classifier, classify
+from rbjax.classifier import Classifier, Model, as_classifier, classify, keys_of
 from rbjax.corruptions import table
 from rbjax.errors import spelled
 from rbjax.inputs import check_mapping
@@ -201,11 +202,11 @@ def _predict(
         ids = blocks.placement.split(blocks.examples.example_ids[block.padded])
         if corruption is not None:
             images = _corrupt(corruption, stream, ids, images)
-        return {"predictions": classify(model, model_key, ids, images)}
+        return {"predictions": classify(model, keys_of(model_key, ids), images)}
 
     return blocks.map(ask, task=label, name=name)["predictions"]
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _corrupt(corruption: Perturbation, stream: Key, ids: Array, images: Array) -> Array:
-    return jax.vmap(corruption)(prng.per_example(stream, ids), images)
+    return jnp.clip(jax.vmap(corruption)(prng.per_example(stream, ids), images), 0.0, 1.0)

@@ -1,4 +1,8 @@
-"""Losses that attacks climb: the higher, the nearer to a mistake. One number per example."""
+"""Losses that attacks climb: the higher, the nearer to a mistake. One number per example.
+
+A class that a model masks, whose logit is -inf, is none that an example could be taken for: no loss
+divides by it, and it adds nothing.
+"""
 
 from __future__ import annotations
 
@@ -97,14 +101,18 @@ def kl_divergence(logits: Array, clean_logits: Array) -> Array:
     chex.assert_equal_shape([logits, clean_logits])
     clean = jax.nn.log_softmax(clean_logits.astype(jnp.float32))
     perturbed = jax.nn.log_softmax(logits.astype(jnp.float32))
-    return jnp.sum(jnp.exp(clean) * (clean - perturbed), axis=1)
+    # 0 log 0 is 0: the inner `where` keeps the NaN of two infinities out of the gradient.
+    is_possible = clean > -jnp.inf
+    apart = jnp.where(is_possible, clean, 0.0) - jnp.where(is_possible, perturbed, 0.0)
+    return jnp.sum(jnp.exp(clean) * apart, axis=1)
 
 
 def dlr(logits: Array, labels: Array) -> Array:
     """Returns the difference of logits ratio: the margin, whatever the scale of the logits.
 
     `-(z_y - max_{j != y} z_j) / (z_(1) - z_(3))`, z_(i) the i-th largest logit; above 0 where
-    the example is misclassified, and in [-1, 0] otherwise.
+    the example is misclassified, and in [-1, 0] otherwise. Where masked classes leave only two
+    logits the denominator is 1.
 
     Args:
         logits: (B, K), K at least 3.
@@ -123,14 +131,15 @@ def dlr(logits: Array, labels: Array) -> Array:
             "classes; use 'margin'"
         )
     top = _largest(logits, 3)
-    return margin(logits, labels) / (top[:, 0] - top[:, 2] + _TINY)
+    return margin(logits, labels) / _spread(top, top[:, 2])
 
 
 def targeted_dlr(logits: Array, labels: Array, targets: Array) -> Array:
     """Returns by how much the target exceeds the true class, whatever the scale of the logits.
 
-    `-(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2)`; with fewer than four classes the denominator is
-    1: of the logits that are left, one made of z_y and z_t alone would make the ratio constant.
+    `-(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2)`; with fewer than four classes that are not masked
+    the denominator is 1: of the logits that are left, one made of z_y and z_t alone would make the
+    ratio constant.
 
     Args:
         logits: (B, K), K at least 2.
@@ -149,10 +158,16 @@ def targeted_dlr(logits: Array, labels: Array, targets: Array) -> Array:
     if logits.shape[1] < 4:
         return difference
     top = _largest(logits, 4)
-    return difference / (top[:, 0] - 0.5 * (top[:, 2] + top[:, 3]) + _TINY)
+    return difference / _spread(top, 0.5 * (top[:, 2] + top[:, 3]))
 
 
 _TINY = 1e-12
+
+
+def _spread(top: Array, low: Array) -> Array:
+    """Returns what a ratio divides by, (B,): 1 where it would be of a masked class."""
+    is_finite = jnp.isfinite(low)
+    return jnp.where(is_finite, top[:, 0] - jnp.where(is_finite, low, 0.0) + _TINY, 1.0)
 
 
 def _largest(logits: Array, count: int) -> Array:

@@ -61,6 +61,7 @@ def taylor(
 
     1 - Phi(z; C), z_i = g_i(x) / (sigma |grad g_i(x)|) with g_i = f_t - f_i for each wrong class i,
     C = U U^T with rows grad g_i / |grad g_i|. Exact for a linear model; the noise is not clipped.
+    An image whose logits or gradients hold a NaN fails surely.
 
     Args:
         logits_fn: images -> logits (B, K), differentiable.
@@ -249,7 +250,9 @@ def _standardize(logits: Array, gradients: Array, labels: Array, sigma: Array) -
     distances = margins[:, :, 0] / jnp.where(flat, 1.0, sigma * norms)
     aside = jnp.where(margins[:, :, 0] == 0, 0.0, jnp.sign(margins[:, :, 0]) * jnp.inf)
     correlation = jnp.einsum("nid,njd->nij", directions, directions, precision="highest")
-    return Linearization(jnp.where(flat, aside, distances), correlation)
+    distances = jnp.where(flat, aside, distances)
+    # What has no tangent, since its answer or a gradient is NaN, fails.
+    return Linearization(jnp.where(jnp.isnan(distances), -jnp.inf, distances), correlation)
 
 
 @Compiled

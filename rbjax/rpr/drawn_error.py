@@ -15,7 +15,7 @@ from rbjax.captures import Compiled
 from rbjax.classifier import Classifier, Model, as_classifier
 from rbjax.inputs import check_integer, to_float
 from rbjax.metrics import clopper_pearson_interval
-from rbjax.rpr.lanes import OF_THE_MODEL
+from rbjax.rpr.lanes import OF_THE_MODEL, failures
 from rbjax.typing import Array, Key, Perturbation
 
 
@@ -164,6 +164,7 @@ def _count(
         keys_of_draw = prng.per_draw(keys, draw + 1)
         perturbed = jax.vmap(perturbation)(keys_of_draw, images)
         of_model = prng.per_draw(keys_of_draw, OF_THE_MODEL)
-        return failed + (model.predictions(of_model, perturbed) != labels)
+        predictions = model.predictions(of_model, perturbed)
+        return failed + (failures(predictions, perturbed, labels) != 0)
 
     return jax.lax.fori_loop(0, num_draws, add, jnp.zeros(labels.shape, jnp.int32))

@@ -24,7 +24,7 @@ from rbjax import prng
 from rbjax.blocks import AXIS, Block, Examples, Placement
 from rbjax.captures import Compiled
 from rbjax.classifier import Classifier
-from rbjax.inputs import to_float
+from rbjax.inputs import NO_CLASS, to_float
 from rbjax.journal import Journal
 from rbjax.typing import Array, Key, Perturbation
 
@@ -65,7 +65,8 @@ class Lanes(NamedTuple):
     next_row: Anywhere
     """() int32, the head of the queue."""
     first_failure: Anywhere
-    """(R,) int32, 0 while unknown, then first to last, or last + 1 if no draw failed."""
+    """(R,) int32, 0 while unknown, then first to last, or last + 1 if no draw failed; minus the
+    draw where that had no class."""
     iterations: Anywhere
     """() int32, iterations of the last dispatch."""
 
@@ -141,7 +142,7 @@ def advance(
         images = perturb(perturbation, key, dataset, lanes)
         keys = prng.per_example(key, dataset.example_ids[lanes.row])
         keys = prng.per_draw(prng.per_draw(keys, lanes.draw), OF_THE_MODEL)
-        failed = model.predictions(keys, images) != dataset.labels[lanes.row]
+        failed = failures(model.predictions(keys, images), images, dataset.labels[lanes.row])
         return hand_over(lanes, failed, dataset.num_rows, draws)
 
     return jax.lax.while_loop(
@@ -160,10 +161,16 @@ def unfinished(
 
 
 def perturb(perturbation: Perturbation, key: Key, dataset: Dataset, lanes: Lanes) -> Array:
-    """Returns the next draw of every lane's image, (B, H, W, C) float32 in [0, 1]."""
+    """Returns the next draw of every lane's image, (B, H, W, C) float32 in [0, 1], or NaN."""
     keys = prng.per_example(key, dataset.example_ids[lanes.row])
     images = to_float(dataset.images[lanes.row])
-    return jax.vmap(perturbation)(prng.per_draw(keys, lanes.draw), images)
+    return jnp.clip(jax.vmap(perturbation)(prng.per_draw(keys, lanes.draw), images), 0.0, 1.0)
+
+
+def failures(predictions: Anywhere, images: Anywhere, labels: Anywhere) -> Array:
+    """Returns what became of draws, (B,): 0 withstood, 1 misclassified, -1 of no class or NaN."""
+    no_class = (predictions == NO_CLASS) | jnp.isnan(jnp.sum(images, axis=(1, 2, 3)))
+    return jnp.where(no_class, -1, predictions != labels).astype(jnp.int32)
 
 
 def hand_over(lanes: Lanes, failed: Array, num_rows: Array, draws: Draws) -> Lanes:
@@ -171,15 +178,15 @@ def hand_over(lanes: Lanes, failed: Array, num_rows: Array, draws: Draws) -> Lan
 
     Args:
         lanes: as they drew.
-        failed: (B,) bool, whether a lane's draw was misclassified.
+        failed: (B,) int32, as `failures` says of the lanes' draws.
         num_rows: () int32, images of the queue.
         draws: of an image.
 
     Returns:
         The lanes before their next draw.
     """
-    done = lanes.busy & (failed | (lanes.draw >= draws.last))
-    result = jnp.where(failed, lanes.draw, draws.last + 1)
+    done = lanes.busy & ((failed != 0) | (lanes.draw >= draws.last))
+    result = jnp.where(failed != 0, failed * lanes.draw, draws.last + 1)
     num_slots = lanes.first_failure.shape[0]
     slot = jnp.where(done, lanes.row, num_slots)  # num_slots is nowhere: dropped
     queue = lanes.next_row + jnp.cumsum(done, dtype=jnp.int32) - 1
@@ -321,6 +328,8 @@ class FirstFailures(NamedTuple):
     """(M,) int32, first to last draw, or last + 1 where none failed."""
     clean_correct: np.ndarray
     """(M,) bool; all False where it was not asked for."""
+    no_class: np.ndarray
+    """(M,) bool, whether the draw that failed was of no class."""
     num_passes: int
     """Perturbed images classified, idle lanes included."""
 
@@ -366,8 +375,8 @@ def score_block(
             journal.write_unfinished(block.name, passes=num_passes, **lanes._asdict())
         if so_far is not None:
             so_far(_collect(lanes.first_failure, num_images), num_passes)
-    first_failure = _collect(lanes.first_failure, num_images)
-    return FirstFailures(first_failure, clean_correct, num_passes)._asdict()
+    last = _collect(lanes.first_failure, num_images)
+    return FirstFailures(np.abs(last), clean_correct, last < 0, num_passes)._asdict()
 
 
 def deal(work: Work, block: Block) -> Dataset:

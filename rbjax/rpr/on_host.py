@@ -12,7 +12,7 @@ import numpy as np
 from rbjax.black_box import BlackBox
 from rbjax.blocks import Placement
 from rbjax.inputs import to_float
-from rbjax.rpr.lanes import Dataset, Draws, Lanes, hand_over, perturb, unfinished
+from rbjax.rpr.lanes import Dataset, Draws, Lanes, failures, hand_over, perturb, unfinished
 from rbjax.typing import Key, Perturbation
 
 
@@ -58,7 +58,7 @@ class OnHost(NamedTuple):
         lanes = self.place(lanes)._replace(iterations=jnp.int32(0))
         while unfinished(num_rows, num_iterations, enough_lanes, jax.device_get(lanes)):
             images = np.array(_perturb(self.perturbation, key, dataset, lanes))
-            failed = self.model.labels(images) != labels[np.asarray(lanes.row)]
+            failed = failures(self.model.labels(images), images, labels[np.asarray(lanes.row)])
             lanes = _hand_over(lanes, failed, num_rows, draws)
         return jax.tree.map(lambda x: x[None], jax.device_get(lanes))
 

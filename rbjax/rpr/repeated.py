@@ -33,6 +33,8 @@ class Repeated(NamedTuple):
     max_steps: int
     forward_passes_run: int
     """Perturbed images classified, idle lanes included."""
+    no_class: np.ndarray
+    """(N,) bool, whether any draw that failed is of no class, as in `Scores`."""
 
 
 def score_repeatedly(
@@ -121,6 +123,7 @@ def _repeat(
     check_memory("repetitions", repetitions, 4 * num_images * repetitions)
     first_failure = np.zeros((num_images, repetitions), np.int32)
     clean_correct, rows, num_passes = np.zeros(num_images, bool), np.arange(num_images), 0
+    no_class = np.zeros(num_images, bool)
     total = num_images * repetitions
     for repetition in range(repetitions):
         # An image that is known well enough counts as done in the repetitions it does not need.
@@ -143,6 +146,7 @@ def _repeat(
             report=None if progress is None else tell,
         )
         first_failure[rows, repetition] = results.first_failure
+        no_class[rows] |= results.no_class
         clean_correct = clean_correct if repetition else results.clean_correct
         num_passes += results.num_passes
         if max_width is not None:
@@ -151,4 +155,4 @@ def _repeat(
         if not len(rows):
             break
     failures, draws = count_draws(first_failure, max_steps)
-    return Repeated(first_failure, failures, draws, clean_correct, max_steps, num_passes)
+    return Repeated(first_failure, failures, draws, clean_correct, max_steps, num_passes, no_class)

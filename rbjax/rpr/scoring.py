@@ -84,6 +84,9 @@ class Scores(NamedTuple):
     """Perturbed images classified, idle lanes included; the clean images are N more."""
     forward_passes_needed: int
     """Sum of `steps`: what a scorer without any waste would run."""
+    no_class: np.ndarray
+    """(N,) bool, whether the draw that failed is of no class: the model's answer is NaN, or the
+    perturbation's is."""
 
 
 def score(
@@ -105,7 +108,8 @@ def score(
     """Scores every image: the first of at most `max_steps` random perturbations that fools.
 
     N_i = min{t : argmax f(R(x_i; key_it)) != y_i}, key_it = fold_in(fold_in(key, id_i), t), and
-    RPR_i = min(N_i, max_steps). The perturbations are always of the original image. The result
+    RPR_i = min(N_i, max_steps). The perturbations are always of the original image, and clipped to
+    [0, 1]; one that holds a NaN fails, as does an answer of the model that does. The result
     depends on neither the batch size, the number of devices nor the order of the images, up to
     what float32 logits move with the shape of a batch (about 1e-6, so only for ties).
 
@@ -177,6 +181,7 @@ def score(
         max_steps=max_steps,
         forward_passes_run=draws.num_passes,
         forward_passes_needed=int(np.sum(steps, dtype=np.int64)),
+        no_class=draws.no_class,
     )
 
 
@@ -187,6 +192,7 @@ class _Draws(NamedTuple):
     clean_correct: np.ndarray
     max_steps: int
     num_passes: int
+    no_class: np.ndarray
 
 
 def _draw(
@@ -196,6 +202,7 @@ def _draw(
     num_images, window = len(work.examples.labels), max_steps if stop is None else stop.window
     first_failure = np.zeros(num_images, np.int32)
     clean_correct, num_passes, last = np.zeros(num_images, bool), 0, 0
+    no_class = np.zeros(num_images, bool)
     while last < max_steps:
         # A stop rule looks at the survival curve between two windows of draws.
         first, last = last + 1, min(last + window, max_steps)
@@ -221,6 +228,7 @@ def _draw(
         )
         survived = results.first_failure > last
         first_failure[rows] = np.where(survived, 0, results.first_failure)
+        no_class[rows] = results.no_class
         clean_correct = results.clean_correct if first == 1 else clean_correct
         num_passes += results.num_passes
         failures = np.bincount(first_failure, minlength=last + 1)[1:]
@@ -230,7 +238,7 @@ def _draw(
         if not np.any(survived):
             last = max_steps
     first_failure[first_failure == 0] = last + 1
-    return _Draws(first_failure, clean_correct, last, num_passes)
+    return _Draws(first_failure, clean_correct, last, num_passes, no_class)
 
 
 def first_failures(
@@ -264,7 +272,7 @@ def first_failures(
     def so_far(failures: np.ndarray, passes: int) -> None:
         assert report is not None
         robust = int(np.sum(failures > draws.last))
-        report(scored + int(np.sum(failures > 0)), num_robust + robust, num_passes + passes)
+        report(scored + int(np.sum(failures != 0)), num_robust + robust, num_passes + passes)
 
     def finished(block: Block, results: Mapping[str, np.ndarray]) -> None:
         nonlocal scored, num_robust, num_passes
@@ -278,11 +286,11 @@ def first_failures(
         cut(rows, work.block_size, name=name),
         read=functools.partial(deal, work),
         journal=work.journal,
+        fields=FirstFailures._fields,
         finished=None if report is None else finished,
     )
-    return FirstFailures(
-        results["first_failure"], results["clean_correct"], int(np.sum(results["num_passes"]))
-    )
+    num_passes = int(np.sum(results.pop("num_passes")))
+    return FirstFailures(num_passes=num_passes, **results)
 
 
 def prepare(

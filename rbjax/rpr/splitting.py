@@ -14,8 +14,8 @@ import numpy as np
 from rbjax import prng
 from rbjax.blocks import Block, check_examples, cut, map_blocks
 from rbjax.captures import Compiled
-from rbjax.classifier import Classifier, Model, as_classifier
-from rbjax.inputs import check_integer, check_real, to_float
+from rbjax.classifier import Classifier, Model, as_classifier, predicted
+from rbjax.inputs import NO_CLASS, check_integer, check_real, to_float
 from rbjax.losses.adversarial import margin
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key
@@ -133,6 +133,8 @@ def failure_probability(
 ) -> Splitting:
     """Estimates P[s(x + noise) >= 0], s(x) = max_{j != y} z_j(x) - z_y(x), however small.
 
+    An answer of no class, such as NaN, is a failure.
+
     Particles are drawn from the noise. Level by level, L = min(0, the upper quantile of their s);
     ln p += ln(share with s >= L); the others are replaced by copies of those that reached L, and
     all take `num_moves` Metropolis moves that are kept where s >= L. It ends with L = 0. The walks
@@ -224,7 +226,9 @@ def _run_one(
     def score(noise: Array) -> Array:
         perturbed = image + scale * noise
         perturbed = jnp.clip(perturbed, 0.0, 1.0) if options.clipped else perturbed
-        return margin(model.logits(None, perturbed), jnp.broadcast_to(label, num_particles))
+        logits = model.logits(None, perturbed)
+        margins = margin(logits, jnp.broadcast_to(label, num_particles))
+        return jnp.where(predicted(logits) == NO_CLASS, jnp.inf, margins)
 
     def unfinished(state: _State) -> Array:
         return (_level(state.margins, options) < 0) & (state.levels < options.max_levels)

@@ -6,7 +6,7 @@ import numpy as np
 
 from rbjax import prng
 from rbjax.blocks import Block, Blocks, Examples, Placement, block_size
-from rbjax.classifier import Model, as_classifier, classify
+from rbjax.classifier import Model, as_classifier, classify, keys_of
 from rbjax.data import Dataset
 from rbjax.typing import Array, Key
 
@@ -23,7 +23,10 @@ def predict(
         key: what a randomised classifier draws from; None: `jax.random.key(0)`.
 
     Returns:
-        (N,) int32, in the dataset's order.
+        (N,) int32, in the dataset's order; -1 where the answer is of no class, such as NaN.
+
+    Raises:
+        ValueError: if the model gives no logits of at least two classes.
     """
     placement, key = Placement(), prng.key(0) if key is None else prng.check(key)
     model = as_classifier(logits_fn).placed(placement.whole)
@@ -34,6 +37,6 @@ def predict(
 
     def ask(block: Block, images: Array) -> dict[str, Array]:
         ids = placement.split(examples.example_ids[block.padded])
-        return {"predictions": classify(model, key, ids, images)}
+        return {"predictions": classify(model, keys_of(key, ids), images)}
 
     return blocks.map(ask)["predictions"]

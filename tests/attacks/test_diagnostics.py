@@ -11,7 +11,7 @@ import pytest
 from jax.tree_util import Partial
 from sklearn.datasets import load_digits
 
-from rbjax import attacks
+from rbjax import attacks, classifier
 from rbjax.attacks import findings, probe
 from rbjax.attacks.diagnostics import diagnose, format_findings
 from rbjax.losses import adversarial
@@ -319,10 +319,10 @@ def test_uint8_order_and_batch_size():
 def test_sizes_and_weights_compile_nothing_again():
     logits_fn, images, labels = trained()
     examine(logits_fn)
-    counts = probe._search.run._cache_size(), probe._answer.run._cache_size()
+    counts = probe._search.run._cache_size(), classifier._answer.run._cache_size()
     other = jax.tree.map(lambda weights: 0.9 * weights, logits_fn)
     run(other, images, labels, key=9, epsilon=0.03)
-    assert (probe._search.run._cache_size(), probe._answer.run._cache_size()) == counts
+    assert (probe._search.run._cache_size(), classifier._answer.run._cache_size()) == counts
 
 
 def test_format():

@@ -17,7 +17,8 @@ from rbjax.attacks.universal.evaluation import apply_universal, classify
 from rbjax.attacks.universal.gradient import epoch_order
 from rbjax.blocks import Blocks, Placement, block_size, check_examples, cut
 from rbjax.captures import Compiled
-from rbjax.classifier import Classifier, Model, as_classifier
+from rbjax.classifier import Classifier, Model, as_classifier, changed
+from rbjax.inputs import NO_CLASS
 from rbjax.options import MOST, Count, Epsilon, Norm, NotNegative, Range, Share, checked
 from rbjax.progress import Progress, Tell
 from rbjax.typing import Array, Key
@@ -25,8 +26,9 @@ from rbjax.typing import Array, Key
 _BLOCK = 256
 """Images that one compiled call visits, one after another."""
 
-_NO_CLASS = -1
-"""In place of a class for rows that only pad a block: they count as fooled already."""
+_FOOLED = -2
+"""In place of a class for rows that count as fooled already: those that only pad a block, and
+images of no class."""
 
 
 class UniversalDeepFoolResult(NamedTuple):
@@ -120,14 +122,15 @@ def craft_universal_deepfool(
         order = epoch_order(key, examples.example_ids, number)
         for block in cut(order, min(_BLOCK, num_examples)):
             is_padding = np.arange(block.size) >= len(block.rows)
-            references = np.where(is_padding, _NO_CLASS, clean[block.padded])
+            references = clean[block.padded]
+            references = np.where(is_padding | (references == NO_CLASS), _FOOLED, references)
             batch = block.fill(examples.read(block.rows)), references
             delta, count = _visit(plan, norm, model_of_first, delta, *batch, epsilon)
             counts.append(count)
         moves.append(int(np.sum(jax.device_get(counts))))
         delta = jax.device_get(delta)
         perturbed = classify(blocks, model, delta, key)
-        rates.append(float(np.mean(perturbed != clean)))
+        rates.append(float(np.mean(changed(perturbed, clean))))
         best = delta if rates[-1] >= max(rates) else best
         if progress is not None:
             progress(Progress("", number + 1, max_passes, {"fooled": rates[-1]}))

@@ -9,11 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rbjax import prng
+from rbjax import classifier, prng
 from rbjax.blocks import Block, Blocks, Placement, block_size, check_examples
-from rbjax.captures import Compiled
-from rbjax.classifier import Classifier, Model, as_classifier
-from rbjax.inputs import check_array, check_labels, to_float
+from rbjax.classifier import Classifier, Model, as_classifier, changed, keys_of
+from rbjax.inputs import NO_CLASS, check_array, check_labels, to_float
 from rbjax.typing import Array, Key
 
 
@@ -54,7 +53,8 @@ def apply_classwise(
 class UniversalEvaluation(NamedTuple):
     """A perturbation's effect on a dataset, example by example and counted.
 
-    An image is fooled if its class changes, whatever its label.
+    An image is fooled if its class changes, whatever its label; an answer of no class, -1, is
+    another one than any.
     """
 
     predictions: np.ndarray
@@ -74,7 +74,8 @@ class UniversalEvaluation(NamedTuple):
     class_fooled: np.ndarray
     """(K,) int64, images of each class whose prediction changed."""
     prediction_counts: np.ndarray
-    """(K,) int64, perturbed images that are taken for each class."""
+    """(K,) int64, perturbed images that are taken for each class; those of no class are left
+    out."""
     dominant_label: int
     """The class that most perturbed images are taken for; the first of several."""
     dominant_share: float
@@ -126,12 +127,15 @@ def evaluate_universal(
             f"delta has shape {np.shape(delta)}; it must be {shape}, one image's, or "
             f"{(num_classes, *shape)}, one a class"
         )
+    delta = np.asarray(check_array(delta, field="delta"))
+    if not np.all(np.isfinite(delta)):
+        raise ValueError("delta holds a value that is not finite; it must be in pixel units")
     model, key = model.placed(placement.whole), prng.key(0) if key is None else prng.check(key)
     clean = classify(blocks, model, np.zeros(shape, np.float32), key)
-    perturbed = classify(blocks, model, np.asarray(check_array(delta, field="delta")), key)
-    correct, fooled = perturbed == labels, perturbed != clean
-    counts = np.bincount(perturbed, minlength=num_classes)
-    dominant, shares = int(np.argmax(counts)), counts[counts > 0] / counts.sum()
+    perturbed = classify(blocks, model, delta, key)
+    correct, fooled = perturbed == labels, changed(perturbed, clean)
+    counts = np.bincount(perturbed[perturbed != NO_CLASS], minlength=num_classes)
+    dominant, shares = int(np.argmax(counts)), counts[counts > 0] / max(counts.sum(), 1)
     return UniversalEvaluation(
         predictions=perturbed,
         clean_predictions=clean,
@@ -167,16 +171,10 @@ def classify(blocks: Blocks, model: Classifier, delta: np.ndarray, key: Key) -> 
             x[block.padded] for x in (blocks.examples.example_ids, blocks.examples.labels)
         )
         ids, which = blocks.placement.split((ids, labels if len(deltas) > 1 else 0 * labels))
-        return {"predictions": _classify(model, key, ids, images, which, deltas)}
+        perturbed = _perturb(images, which, deltas)
+        return {"predictions": classifier.classify(model, keys_of(key, ids), perturbed)}
 
     return blocks.map(ask)["predictions"]
 
 
-@Compiled
-@jax.jit
-def _classify(
-    model: Classifier, key: Key, ids: Array, images: Array, which: Array, deltas: Array
-) -> Array:
-    """Returns the classes of the images, each with the perturbation of its number."""
-    perturbed = apply_classwise(images, which, deltas)
-    return model.predictions(prng.per_example(key, ids), perturbed)
+_perturb = jax.jit(apply_classwise)
