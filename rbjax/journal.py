@@ -67,7 +67,16 @@ class Journal:
             raise ValueError(f"journal = {str(folder)!r}: is a file; give a folder")
         self.folder.mkdir(parents=True, exist_ok=True)
         if not (self.folder / HEADER).exists():
-            _check_free(self.folder, own)
+            for file in self.folder.iterdir():
+                # Where processes share the folder, another one may have begun; where one was
+                # killed, a file that it had not finished may be left.
+                unfinished = file.name.endswith(atomic.TEMPORARY)
+                begun = any(fnmatch.fnmatchcase(file.name, pattern) for pattern in (HEADER, *own))
+                if not (unfinished or begun):
+                    raise ValueError(
+                        f"journal = {str(folder)!r}: holds other files ({file.name}); give an "
+                        "empty folder"
+                    )
             atomic.write_json(self.folder / HEADER, asked)
         _check_header(self.folder, asked)
 
@@ -90,19 +99,6 @@ class Journal:
         if time.monotonic() - self._last_save >= _SECONDS_BETWEEN_SAVES:
             atomic.write_npz(self._under_way, block=name, **arrays)
             self._last_save = time.monotonic()
-
-
-def _check_free(folder: Path, own: Iterable[str]) -> None:
-    """Raises a ValueError for a folder that holds what is not a journal's."""
-    for file in folder.iterdir():
-        # Where processes share the folder, another one may have begun; where one was killed, a
-        # file that it had not finished may be left.
-        unfinished = file.name.endswith(atomic.TEMPORARY)
-        begun = any(fnmatch.fnmatchcase(file.name, pattern) for pattern in (HEADER, *own))
-        if not (unfinished or begun):
-            raise ValueError(
-                f"journal = {str(folder)!r}: holds other files ({file.name}); give an empty folder"
-            )
 
 
 def _check_header(folder: Path, asked: Mapping[str, Any]) -> None:
@@ -177,7 +173,12 @@ def identity(value: Any, asked: Any = None) -> str:
     if asked is not None and _is_record(value) and hasattr(value, "identity"):
         return value.identity(asked)
     if asked is not None and callable(value) and not _is_record(value):
-        return f"{_name(value)} {_program(value, asked)}"
+        # Two models may give the same answers to a few images, and two functions have one name.
+        model: Any = value
+        traced, _ = captures.trace(lambda images: model(images), asked)
+        answers = jnp.argmax(model(asked), axis=-1)
+        bound = jax.tree.leaves((value.args, value.keywords)) if isinstance(value, Partial) else []
+        return f"{_name(value)} {_digest_of(traced, *bound, answers=answers)}"
     if isinstance(value, Partial):
         arrays = jax.tree.leaves((value.args, value.keywords))
         return f"{identity(value.func)} {digest(*arrays)}"
@@ -231,17 +232,6 @@ def _is_ours(value: Any) -> bool:
     if isinstance(value, functools.partial):
         return False
     return not callable(value) or captures.is_of_library(type(value).__module__)
-
-
-def _program(model: Any, asked: Any) -> str:
-    """Returns a digest of what a model computes: its operations, weights and answers.
-
-    Two models may give the same answers to a few images, and two functions have one name.
-    """
-    traced, _ = captures.trace(lambda images: model(images), asked)
-    answers = jnp.argmax(model(asked), axis=-1)
-    bound = jax.tree.leaves((model.args, model.keywords)) if isinstance(model, Partial) else []
-    return _digest_of(traced, *bound, answers=answers)
 
 
 def _digest_of(traced: Any, *bound: Any, answers: Any = None) -> str:

@@ -123,8 +123,10 @@ def init(plan: SquarePlan, problem: Problem) -> Found:
     """Returns the starting images: stripes of one column (l-inf), tiles of bumps (l2)."""
     shape = problem.images.shape[1:]
     keys = prng.per_draw(problem.keys, 0)
-    draw = _stripes if plan.norm == "linf" else _tiles
-    delta = jax.vmap(lambda key: draw(key, shape))(keys)
+    stripes = (1, *shape[1:])
+    delta = jax.vmap(
+        lambda key: prng.rademacher(key, stripes) if plan.norm == "linf" else _tiles(key, shape)
+    )(keys)
     moved = jnp.clip(problem.images + column(problem.epsilon) * delta, 0.0, 1.0)
     return _judged(problem, keys, moved)
 
@@ -177,11 +179,6 @@ def advance(
 def _judged(problem: Problem, keys: Key, images: Array) -> Found:
     logits = problem.classifier.logits(keys, images)
     return Found(images, problem.fooled(logits), merit(problem.objective(logits)))
-
-
-def _stripes(key: Key, shape: tuple[int, ...]) -> Array:
-    _, width, channels = shape
-    return prng.rademacher(key, (1, width, channels))
 
 
 def _linf_proposal(key: Key, image: Array, origin: Array, epsilon: Array, side: Array) -> Array:

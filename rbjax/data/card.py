@@ -52,7 +52,16 @@ def card(dataset_info: DatasetInfo, data_dir: str | Path | None = None) -> str:
         if len(configs) == 5 * len(stems):
             choices = f"one of these, each with _1 to _5: {' '.join(stems)}"
         lines += _entry("configs", f"{dataset_info.name}/ and {choices}")
-    here = _stored(dataset_info, data_dir)
+    name, folder = dataset_info.name, storage.folder_of(data_dir)
+    if dataset_info.embedded:
+        here = "in scikit-learn"
+    elif dataset_info.builder:
+        here = builders.stored(dataset_info, folder)
+    elif configs:
+        present = [c for c in configs if storage.find(f"{name}/{c}", folder)]
+        here = f"{folder / name}: {' '.join(present)}" if present else ""
+    else:
+        here = str(storage.find(name, folder) or "")
     lines += _entry("stored", here) if here else _how_to_get(dataset_info, data_dir)
     lines += _classes(dataset_info, data_dir, bool(here))
     groups = dataset_info.superclasses
@@ -94,19 +103,6 @@ def _entry(label: str, text: str) -> list[str]:
 
 def _numbers(values: Sequence[float]) -> str:
     return " ".join(f"{value:.4f}" for value in values)
-
-
-def _stored(dataset_info: DatasetInfo, data_dir: str | Path | None) -> str:
-    """Returns where a dataset is on this machine; "" if it is not."""
-    name, folder = dataset_info.name, storage.folder_of(data_dir)
-    if dataset_info.embedded:
-        return "in scikit-learn"
-    if dataset_info.builder:
-        return builders.stored(dataset_info, folder)
-    if dataset_info.configs:
-        configs = [c for c in dataset_info.configs if storage.find(f"{name}/{c}", folder)]
-        return f"{folder / name}: {' '.join(configs)}" if configs else ""
-    return str(storage.find(name, folder) or "")
 
 
 def _how_to_get(dataset_info: DatasetInfo, data_dir: str | Path | None) -> list[str]:

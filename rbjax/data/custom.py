@@ -242,7 +242,15 @@ def _read_npz(source: Source, split: str) -> tuple[Any, np.ndarray, tuple[str, .
         with np.load(expanded(source.path, field="dataset.path"), allow_pickle=False) as arrays:
             images, labels = (_array(arrays, kind, split, where) for kind in _KEYS)
             train_labels = _array(arrays, "labels", "train", where)
-            names = _names(arrays, where)
+            names = None
+            if "class_names" in arrays.files:
+                said = _read_array(arrays, "class_names", where)
+                names = tuple(said.tolist())
+                if said.ndim != 1 or said.dtype.kind != "U" or len(set(names)) < len(names):
+                    raise ValueError(
+                        f"{where}: class_names are {said.dtype} {said.shape}; must be text (K,), "
+                        "each once"
+                    )
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise ValueError(f"{where}: cannot be read ({error})") from None
     return _check_split(images, labels, train_labels, names, split, where)
@@ -289,18 +297,6 @@ def _array(arrays: Any, kind: str, split: str, where: str) -> np.ndarray:
             f"{', '.join(arrays.files) or 'none'}"
         )
     return _read_array(arrays, name, where)
-
-
-def _names(arrays: Any, where: str) -> tuple[str, ...] | None:
-    """Returns the names of the classes, None where there are none."""
-    if "class_names" not in arrays.files:
-        return None
-    names = _read_array(arrays, "class_names", where)
-    if names.ndim != 1 or names.dtype.kind != "U" or len(set(names.tolist())) < len(names):
-        raise ValueError(
-            f"{where}: class_names are {names.dtype} {names.shape}; must be text (K,), each once"
-        )
-    return tuple(names.tolist())
 
 
 def _read_array(arrays: Any, name: str, where: str) -> np.ndarray:

@@ -69,7 +69,12 @@ def exponential(
     Source:
         Cui et al., 2019, arXiv:1901.05555 (long-tailed CIFAR).
     """
-    decay = _decay(num_classes, imbalance_ratio, decay)
+    if imbalance_ratio is not None and decay is not None:
+        raise ValueError("give imbalance_ratio or decay, one of the two; both given")
+    if imbalance_ratio is not None:
+        decay = imbalance_ratio ** (-1.0 / (num_classes - 1))
+    if decay is None:
+        raise ValueError("give imbalance_ratio or decay, one of the two; none given")
     return _filled(num_max * decay ** np.arange(num_classes) + _SLACK)
 
 
@@ -326,17 +331,6 @@ def _target_of(
     if target_count is not None:
         counts[target_class] = target_count
     return counts
-
-
-def _decay(num_classes: int, imbalance_ratio: float | None, decay: float | None) -> float:
-    """Returns the one that is given, as a decay."""
-    if imbalance_ratio is not None and decay is not None:
-        raise ValueError("give imbalance_ratio or decay, one of the two; both given")
-    if imbalance_ratio is not None:
-        return imbalance_ratio ** (-1.0 / (num_classes - 1))
-    if decay is None:
-        raise ValueError("give imbalance_ratio or decay, one of the two; none given")
-    return decay
 
 
 def _check_class(target_class: int, num_classes: int) -> None:

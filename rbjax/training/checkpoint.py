@@ -78,7 +78,17 @@ class Checkpoints:
         """
         _quiet_orbax()
         path = self.directory / str(int(step))
-        arrays = {name: _on_host(name, leaf) for name, leaf in _named_leaves(state).items()}
+        arrays = {}
+        for name, leaf in _named_leaves(state).items():
+            if isinstance(leaf, jax.Array):
+                if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+                    raise ValueError(
+                        f"{name} is a typed key; keys are derived from the seed and never stored"
+                    )
+                # What other processes hold parts of is gathered.
+                if not (leaf.is_fully_addressable or leaf.is_fully_replicated):
+                    leaf = multihost_utils.process_allgather(leaf, tiled=True)
+            arrays[name] = np.asarray(leaf)
         if jax.process_index() == 0:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._clear_the_way(int(step))
@@ -211,18 +221,6 @@ def _named_leaves(tree: PyTree) -> dict[str, Any]:
             raise ValueError(f"two leaves of the state are called {name!r}")
         leaves[name] = leaf
     return leaves
-
-
-def _on_host(name: str, leaf: Any) -> np.ndarray:
-    """The whole leaf as numpy, gathered from the processes that hold parts of it."""
-    if isinstance(leaf, jax.Array):
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            raise ValueError(
-                f"{name} is a typed key; keys are derived from the seed and never stored"
-            )
-        if not (leaf.is_fully_addressable or leaf.is_fully_replicated):
-            leaf = multihost_utils.process_allgather(leaf, tiled=True)
-    return np.asarray(leaf)
 
 
 def _form(leaf: Any) -> str:
