@@ -95,7 +95,7 @@ def test_a_baseline_of_another_dataset(job, workdir, folder):
     ("changes", "message"),
     [
         ({"name": "fogg"}, "did you mean 'fog'"),
-        ({"name": "fog", "severities": (0,)}, "corruptions: severity"),
+        ({"name": "fog", "severities": (0,)}, "corruptions.severities = .* between 1 and 5"),
         (
             {"name": "fog", "source": "archive"},
             "corruptions: source = .archive.: there is none of digits",
