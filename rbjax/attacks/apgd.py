@@ -254,7 +254,7 @@ def _ascend(plan: APGDPlan, problem: Problem) -> Found:
         norms.STARTS["sphere"], problem.keys, problem.images.shape[1:], problem.epsilon, plan.norm
     )
     point, fooled = visit(0, project(problem.images + start))
-    zeros = jnp.zeros(fooled.shape)
+    zeros = jnp.zeros(fooled.shape, jnp.float32)
     state = _State(
         point=point,
         previous=point.images,

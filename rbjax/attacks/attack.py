@@ -361,7 +361,7 @@ def merit(loss: Array) -> Array:
 
 def nothing_found(images: Array) -> Found:
     """Returns what any find is better than, or as good as."""
-    none = jnp.full(images.shape[:1], -jnp.inf)
+    none = jnp.full(images.shape[:1], -jnp.inf, jnp.float32)
     return Found(images, jnp.zeros(none.shape, bool), none)
 
 

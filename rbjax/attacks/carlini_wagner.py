@@ -136,8 +136,8 @@ class CarliniWagnerPlan(MarginPlan):
         images = problem.images
         clean = problem.classifier.logits(clean_keys(problem.keys), images)
         # The smallest perturbation of what is fooled already is none.
-        best = _Best(images, jnp.where(self.succeeds(problem, clean), 0.0, jnp.inf))
-        ones = jnp.ones(images.shape[:1])
+        best = _Best(images, jnp.where(self.succeeds(problem, clean), jnp.float32(0.0), jnp.inf))
+        ones = jnp.ones(images.shape[:1], jnp.float32)
         constants = _Constants(self.initial_constant * ones, 0.0 * ones, jnp.inf * ones)
 
         def search(number: Array, carry: tuple[_Best, _Constants]) -> tuple[_Best, _Constants]:
@@ -208,7 +208,7 @@ def _descend(plan: CarliniWagnerPlan, problem: Problem, c: Array, best: _Best) -
             stopped=state.stopped | still,
         )
 
-    never = jnp.full(c.shape, jnp.inf)
+    never = jnp.full(c.shape, jnp.inf, jnp.float32)
     w = jnp.arctanh((2 * jnp.clip(images, 0.0, 1.0) - 1) * _EDGE)
     start = _Descent(
         number=jnp.zeros((), jnp.int32),

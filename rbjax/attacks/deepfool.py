@@ -158,18 +158,19 @@ def to_candidates(logits: Array, labels: Array, num_candidates: int) -> Planes:
     """
     num_classes = logits.shape[1]
     ranked = ranked_targets(logits, labels, min(num_candidates, num_classes) - 1)
-    label = jax.nn.one_hot(labels, num_classes)[:, None]
-    sums = jax.nn.one_hot(ranked, num_classes) - label
+    one_hot = functools.partial(jax.nn.one_hot, num_classes=num_classes, dtype=jnp.float32)
+    sums = one_hot(ranked) - one_hot(labels)[:, None]
     return lambda _: sums
 
 
 def to_target(targets: Array, num_classes: int) -> Planes:
     """Returns the boundary between the target and whichever class is strongest besides."""
-    target = jax.nn.one_hot(targets, num_classes)
+    one_hot = functools.partial(jax.nn.one_hot, num_classes=num_classes, dtype=jnp.float32)
+    target = one_hot(targets)
 
     def planes(logits: Array) -> Array:
         others = jnp.where(target > 0, -jnp.inf, logits)
-        return (target - jax.nn.one_hot(jnp.argmax(others, axis=1), num_classes))[:, None]
+        return (target - one_hot(jnp.argmax(others, axis=1)))[:, None]
 
     return planes
 

@@ -16,6 +16,7 @@ from rbjax.attacks.attack import (
     Problem,
     best_restart,
     column,
+    nothing_found,
     select,
 )
 from rbjax.attacks.norms import NORMS
@@ -153,8 +154,8 @@ def _walk(plan: FABPlan, problem: Problem, restart: Array | int) -> Found:
         fooled, best = keep_smallest(moved, keys, state.best, normal)
         return _State(select(fooled, origin + plan.beta * (moved - origin), moved), best)
 
-    none = Found(origin, jnp.zeros(origin.shape[:1], bool), jnp.full(origin.shape[:1], -jnp.inf))
-    _, best = keep_smallest(origin, prng.per_draw(problem.keys, 1), none, jnp.zeros_like(origin))
+    start = nothing_found(origin)
+    _, best = keep_smallest(origin, prng.per_draw(problem.keys, 1), start, jnp.zeros_like(origin))
     first = origin
     if plan.num_restarts > 1:  # a further one begins at half of epsilon, or of the range
         radius = jnp.minimum(problem.epsilon, 1.0) / 2
@@ -186,7 +187,7 @@ def _boundary(problem: Problem, keys: Key, images: Array, norm: str) -> tuple[Ar
         distance = jnp.abs(gap) / jnp.maximum(norms.dual_sizes(gradient, norm), 1e-12)
         return select(distance < best[0], (distance, gap, gradient), best)
 
-    far = jnp.full(images.shape[:1], jnp.inf)
+    far = jnp.full(images.shape[:1], jnp.inf, jnp.float32)
     start = (far, jnp.zeros_like(far), jnp.zeros_like(images))
     _, gap, gradient = jax.lax.fori_loop(1, problem.classifier.num_classes, nearer, start)
     return gap, gradient

@@ -317,7 +317,7 @@ def _adam_step(memory: _AdamMemory, gradient: Array, norm: str) -> tuple[_AdamMe
     moments, unbiased = [], []
     for decay, old, new in zip(_DECAYS, memory[1:], (gradient, gradient**2), strict=True):
         moments.append(decay * old + (1 - decay) * new)
-        unbiased.append(moments[-1] / (1 - decay**count))
+        unbiased.append(moments[-1] / (1 - jnp.float32(decay) ** count))
     direction = unbiased[0] / (jnp.sqrt(unbiased[1]) + _TINY)
     return _AdamMemory(count, *moments), direction
 

@@ -93,8 +93,8 @@ def _search(
 
     law = norms.STARTS["uniform"]
     start = constrain(images + norms.start(law, keys, images.shape[1:], plan.start, norm))
-    none = jnp.full(labels.shape, -jnp.inf)
-    carry = (start, start, none, none, jnp.zeros(images.shape))
+    none = jnp.full(labels.shape, -jnp.inf, jnp.float32)
+    carry = (start, start, none, none, jnp.zeros_like(images))
     last, best, highest, size, _ = jax.lax.fori_loop(0, plan.num_steps, step, carry)
     margin, last_fooled = judged(prng.per_draw(keys, _LAST), last)
     best, _ = _higher(last, margin, best, highest)
@@ -132,10 +132,10 @@ def _gradient(
         return jax.tree.map(jnp.add, sums, classifier.value_and_grad(objective, draws, moved))
 
     zeros = Gradient(
-        loss=jnp.zeros(labels.shape),
-        logits=jnp.zeros((len(labels), classifier.num_classes)),
-        gradient=jnp.zeros(images.shape),
-        broken=jnp.zeros(labels.shape),
+        loss=jnp.zeros(labels.shape, jnp.float32),
+        logits=jnp.zeros((len(labels), classifier.num_classes), jnp.float32),
+        gradient=jnp.zeros_like(images),
+        broken=jnp.zeros(labels.shape, jnp.float32),
     )
     sums = jax.lax.fori_loop(0, plan.num_draws, add, zeros)
     return jax.tree.map(lambda total: total / plan.num_draws, sums)

@@ -154,7 +154,7 @@ def advance(
         bumps = jnp.asarray(table)
 
     def query(number: Array, found: Found) -> Found:
-        stage = jnp.sum(number > ends)
+        stage = jnp.sum(number > jnp.asarray(ends, jnp.float32))
         keys = prng.per_draw(problem.keys, number + 1)
         if bumps is None:
             moved = jax.vmap(_linf_proposal, in_axes=(0, 0, 0, 0, None))(

@@ -118,7 +118,7 @@ def translate(key: Key, image: Array, *, pixels: int) -> Array:
     """
     padded = jnp.pad(image, ((pixels, pixels), (pixels, pixels), (0, 0)))
     right, down = 2 * pixels * prng.bernoulli(key, shape=(2,)).astype(jnp.int32)
-    return jax.lax.dynamic_slice(padded, (down, right, 0), image.shape)
+    return jax.lax.dynamic_slice(padded, (down, right, jnp.int32(0)), image.shape)
 
 
 def line(shape: tuple[int, int], start: Array, end: Array) -> Array:
@@ -167,14 +167,14 @@ def zigzag_corners(first_row: Array, last_row: Array, *, width: int) -> Array:
     length = run / jnp.cos(angle)
     teeth = jnp.floor((length - _LENGTH) / tooth).astype(jnp.int32) + 1
     number = jnp.arange(most)
-    heights = jnp.where(number % 2 == 0, _HEIGHT, -_HEIGHT)
-    corners = jnp.stack([(2 * number + 1) * _LENGTH, heights], axis=1)
+    heights = jnp.where(number % 2 == 0, jnp.float32(_HEIGHT), -_HEIGHT)
+    corners = jnp.stack([(2 * number + 1) * _LENGTH, heights], axis=1).astype(jnp.float32)
     rest = length - tooth * jnp.floor(length / tooth)
     # The published end: half the last tooth's height over what is left of the length.
     last_height = heights[teeth - 1] / (2 * jnp.where(rest == 0, 1.0, rest))
     end = jnp.where(rest == 0, corners[teeth - 1], jnp.stack([length, last_height]))
     corners = jnp.where((number < teeth)[:, None], corners, end)
-    corners = jnp.concatenate([jnp.zeros((1, 2)), corners, end[None]])
+    corners = jnp.concatenate([jnp.zeros((1, 2), jnp.float32), corners, end[None]])
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     columns = cos * corners[:, 0] - sin * corners[:, 1] + first_column
     rows = sin * corners[:, 0] + cos * corners[:, 1] + first_row
@@ -212,7 +212,7 @@ def dotted_line(key: Key, image: Array) -> Array:
     """
     height, width, _ = image.shape
     first, last = prng.randint(key, (2,), 0, height - 1).astype(jnp.float32)
-    start = jnp.stack([jnp.zeros(()), first])
+    start = jnp.stack([jnp.float32(0), first])
     drawn = line((height, width), start, jnp.stack([jnp.float32(width - 1), last]))
     dots = (np.arange(width) // 2) % 2 == 1
     return image + jnp.where(dots, drawn, 0.0)[..., None]

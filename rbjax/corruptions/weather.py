@@ -128,7 +128,7 @@ def cloud_corner(key: Key, size: int, shape: tuple[int, int], *, decay: float) -
     def one(key: Key) -> Array:
         noise = prng.uniform(key, (min(size, _FINE) ** 2 - 1,), minval=-1.0, maxval=1.0)
         seeds = prng.bits(prng.fold_in(key, 1), (2,))
-        grid, amplitude, used = jnp.zeros((1, 1)), 1.0, 0
+        grid, amplitude, used = jnp.zeros((1, 1), jnp.float32), 1.0, 0
         for n in [1 << level for level in range(size.bit_length() - 1)]:
             if n < _FINE:
                 of_level = noise[used : used + 3 * n * n].reshape(3, n, n)

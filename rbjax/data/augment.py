@@ -76,7 +76,8 @@ def pad_and_crop(
     shape = (height + 2 * padding, width + 2 * padding, channels)
     canvas = jnp.broadcast_to(jnp.asarray(fill, image.dtype), shape)
     padded = jax.lax.dynamic_update_slice(canvas, image, (padding, padding, 0))
-    return jax.lax.dynamic_slice(padded, (top, left, 0), image.shape)
+    start = tuple(map(jnp.int32, (top, left, 0)))
+    return jax.lax.dynamic_slice(padded, start, image.shape)
 
 
 def random_pad_and_crop(

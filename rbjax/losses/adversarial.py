@@ -37,7 +37,7 @@ def prepare(logits: Array, labels: Array, *, field: str = "labels") -> tuple[Arr
     if is_known(labels):
         return logits, labels
     # A product: what `where` chose would have no gradient.
-    return logits * jnp.where(labels < num_classes, 1.0, jnp.nan)[:, None], labels
+    return logits * jnp.where(labels < num_classes, jnp.float32(1.0), jnp.nan)[:, None], labels
 
 
 def cross_entropy(logits: Array, labels: Array) -> Array:

@@ -43,6 +43,12 @@ class Model(NamedTuple):
     `apply_train`, without keys as `apply`; None where no layer is known to be that one."""
 
 
+def _normalize(images: Array, mean: tuple[float, ...], std: tuple[float, ...]) -> Array:
+    """Returns `(images - mean) / std` in float32."""
+    centre, deviation = (jnp.asarray(constants, jnp.float32) for constants in (mean, std))
+    return (images.astype(jnp.float32) - centre) / deviation
+
+
 class Classifier(nn.Module):
     """Normalisation, a backbone and a dense head: `logits = W f((x - mean) / std) + b`.
 
@@ -74,7 +80,7 @@ class Classifier(nn.Module):
 
     def features(self, images: Array, keys: Key | None = None, *, train: bool = False) -> Array:
         """Returns the penultimate layer (B, F) of images (B, H, W, C) in [0, 1]."""
-        x = (images.astype(jnp.float32) - jnp.asarray(self.mean)) / jnp.asarray(self.std)
+        x = _normalize(images, self.mean, self.std)
         return self.backbone(x.astype(self.dtype), keys, train=train).astype(jnp.float32)
 
 
@@ -89,16 +95,15 @@ class Whole(nn.Module):
 
     def __call__(self, images: Array, keys: Key | None = None, *, train: bool = False) -> Array:
         """Returns the logits (B, K) of images (B, H, W, C) in [0, 1]."""
-        logits = self.module(self._normalize(images), keys, train=train)
+        logits = self.module(_normalize(images, self.mean, self.std), keys, train=train)
         return logits.astype(jnp.float32)
 
     def features(self, images: Array, keys: Key | None = None, *, train: bool = False) -> Array:
         """Returns what the last dense layer is given, (B, F)."""
         inner: Any = self.module
-        return inner.features(self._normalize(images), keys, train=train).astype(jnp.float32)
-
-    def _normalize(self, images: Array) -> Array:
-        return (images.astype(jnp.float32) - jnp.asarray(self.mean)) / jnp.asarray(self.std)
+        return inner.features(_normalize(images, self.mean, self.std), keys, train=train).astype(
+            jnp.float32
+        )
 
 
 def from_module(name: str, module: Classifier | Whole, image_shape: tuple[int, int, int]) -> Model:

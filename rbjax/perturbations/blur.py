@@ -76,7 +76,7 @@ def motion_blur(image: Array, degrees: Array | float, *, radius: int, sigma: flo
     padded = jax.lax.optimization_barrier(padded)
     blurred = jnp.zeros_like(image)
     for i, weight in enumerate(weights):
-        neighbours = jax.lax.dynamic_slice(padded, (down[i], right[i], 0), image.shape)
+        neighbours = jax.lax.dynamic_slice(padded, (down[i], right[i], jnp.int32(0)), image.shape)
         blurred += float(weight) * neighbours
     return jax.lax.optimization_barrier(blurred)
 

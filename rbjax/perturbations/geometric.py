@@ -34,7 +34,7 @@ def translate(image: Array, offset: Array, *, reach: int) -> Array:
     # One row and one column more than the image has, to interpolate between.
     first_row, first_column = reach - 1 - whole
     size = (height + 1, width + 1, channels)
-    window = jax.lax.dynamic_slice(padded, (first_row, first_column, 0), size)
+    window = jax.lax.dynamic_slice(padded, (first_row, first_column, jnp.int32(0)), size)
     rows = down * window[:-1] + (1 - down) * window[1:]
     return right * rows[:, :-1] + (1 - right) * rows[:, 1:]
 

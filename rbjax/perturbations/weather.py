@@ -43,7 +43,7 @@ def plasma(key: Key, size: int, *, decay: float) -> Array:
         Hendrycks and Dietterich 2019, arXiv 1903.12261, "fog".
     """
     noise = prng.uniform(key, (size * size - 1,), minval=-1.0, maxval=1.0)
-    grid, amplitude, used = jnp.zeros((1, 1)), 1.0, 0
+    grid, amplitude, used = jnp.zeros((1, 1), jnp.float32), 1.0, 0
     while (n := len(grid)) < size:
         of_level = noise[used : used + 3 * n * n].reshape(3, n, n)
         grid = interleave(*diamond_square(grid, amplitude * of_level))
@@ -187,7 +187,7 @@ def rain_layer(
     share = columns - left
     left = left.astype(jnp.int32)
     brightness = 0.5 + 0.5 * brightness
-    layer = jnp.zeros(shape).at[rows, left % width].max(brightness * (1 - share))
+    layer = jnp.zeros(shape, jnp.float32).at[rows, left % width].max(brightness * (1 - share))
     return layer.at[rows, (left + 1) % width].max(brightness * share)
 
 

@@ -174,7 +174,7 @@ def choose_num_devices(num_devices: int | None, check: str) -> int:
 def model(scale: float = 1.0, bias: tuple[float, ...] = (0.0,) * NUM_CLASSES) -> Partial:
     """Returns the linear model of the checks, `z = scale W x + b`."""
     weights = prng.normal(prng.key(0), (36, NUM_CLASSES))
-    return Partial(_linear, {"w": scale * weights, "b": jnp.array(bias)})
+    return Partial(_linear, {"w": scale * weights, "b": jnp.array(bias, jnp.float32)})
 
 
 def _linear(variables: dict[str, Array], images: Array) -> Array:

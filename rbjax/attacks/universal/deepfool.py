@@ -161,7 +161,7 @@ def _visit_block(
     """
     classifier = model.asked_about(jnp.zeros((1, *delta.shape), jnp.float32))
     # Each image is met with the same draws, and a walk reads neither sizes nor an objective.
-    keys, unused = prng.split(prng.key(0), 1), jnp.zeros(1)
+    keys, unused = prng.split(prng.key(0), 1), jnp.zeros(1, jnp.float32)
 
     def visit(delta: Array, row: tuple[Array, Array]) -> tuple[Array, Array]:
         image, reference = row
