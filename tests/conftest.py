@@ -11,14 +11,12 @@ from typing import Any
 
 import pytest
 
-for flag, value in (
-    ("xla_force_host_platform_device_count", 8),
-    # Two thirds of the tests' time was compiling programs that run for milliseconds; unoptimised,
-    # that takes half as long. Set it to 3 in XLA_FLAGS to test what users run.
-    ("xla_backend_optimization_level", 0),
-):
-    if flag not in (flags := os.environ.get("XLA_FLAGS", "")):
-        os.environ["XLA_FLAGS"] = f"{flags} --{flag}={value}".strip()
+if "device_count" not in (flags := os.environ.get("XLA_FLAGS", "")):
+    os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=8".strip()
+# Two thirds of the tests' time was compiling programs that run for milliseconds; unoptimised, that
+# takes half as long, in the processes that tests start too. Modules marked `optimized` and
+# JAX_DISABLE_MOST_OPTIMIZATIONS=0 test what users run.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     # The workers of pytest-xdist and the processes that tests start inherit the folder.
@@ -42,6 +40,21 @@ def _let_programs_go() -> Iterator[None]:
 
         jax.clear_caches()
         gc.collect()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _optimize(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Compiles as users do, in modules that are marked."""
+    if request.node.get_closest_marker("optimized") is None:
+        yield
+        return
+    import jax
+
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.hookimpl(optionalhook=True)

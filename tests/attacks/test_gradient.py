@@ -12,6 +12,8 @@ from jax.tree_util import Partial
 
 from rbjax import attacks, prng
 
+pytestmark = pytest.mark.optimized
+
 KEY = jax.random.key(0)
 
 

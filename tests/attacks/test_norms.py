@@ -11,6 +11,8 @@ from rbjax import prng
 from rbjax.attacks import norms
 from rbjax.attacks.norms import NORMS
 
+pytestmark = pytest.mark.optimized
+
 DELTA = jnp.array([[3.0, -4.0], [0.3, -0.4], [0.0, 0.0]]).reshape(3, 1, 2, 1)
 
 

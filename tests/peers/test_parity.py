@@ -7,7 +7,7 @@ from experiments.parity import ours, peers
 from experiments.parity.train import CONFIGS
 from rbjax.data import storage
 
-pytestmark = pytest.mark.real_data
+pytestmark = [pytest.mark.real_data, pytest.mark.optimized]
 
 
 def found(model):

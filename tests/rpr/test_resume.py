@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import multiprocessing
 import random
 import signal
-import subprocess
-import sys
 from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +17,8 @@ from jax.tree_util import Partial
 
 from rbjax import atomic, journal, rpr
 from rbjax.rpr import lanes
+from tests.rpr import resumed
 from tests.rpr.known import KEY, LOGITS_FN, MIXED, make_images, redraw, score, threshold
-
-SCRIPT = Path(__file__).with_name("resumed.py")
 
 
 class KilledError(Exception):
@@ -219,27 +217,42 @@ def test_a_file_is_no_journal(tmp_path):
         score(MIXED[:3], journal=tmp_path / "file")
 
 
-@pytest.mark.slow
 def test_killed_ten_times(tmp_path):
     """SIGKILL at ten random moments while it scores; the file equals the unbroken run's."""
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
-    for folder in (unbroken, broken):
-        folder.mkdir()
-    subprocess.run([sys.executable, SCRIPT, unbroken], check=True, stdout=subprocess.DEVNULL)
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["rbjax.rpr"])  # imported once, not by each process anew
+
+    def start(folder):
+        folder.mkdir(exist_ok=True)
+        receiver, sender = processes.Pipe(duplex=False)
+        process = processes.Process(target=resumed.main, args=(folder, sender))
+        process.start()
+        sender.close()
+        return process, receiver
+
+    def finish(folder):
+        process, receiver = start(folder)
+        with contextlib.suppress(EOFError):  # at its end
+            while True:
+                receiver.recv()
+        process.join()
+        assert process.exitcode == 0
+
+    finish(unbroken)
     wait, positions = random.Random(0), []
     for _ in range(10):
-        with subprocess.Popen(
-            [sys.executable, SCRIPT, broken], stdout=subprocess.PIPE, text=True
-        ) as process:
-            assert process.stdout is not None
-            positions.append(int(process.stdout.readline()))
-            with pytest.raises(subprocess.TimeoutExpired):
-                process.wait(timeout=wait.uniform(0.0, 0.6))
-            process.send_signal(signal.SIGKILL)
+        process, receiver = start(broken)
+        positions.append(receiver.recv())
+        process.join(timeout=wait.uniform(0.0, 0.24))
+        assert process.exitcode is None
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
     assert not (broken / "scores.npz").exists()
     assert positions == sorted(positions)
     assert positions[-1] > positions[0]
-    subprocess.run([sys.executable, SCRIPT, broken], check=True, stdout=subprocess.DEVNULL)
+    finish(broken)
     assert (broken / "scores.npz").read_bytes() == (unbroken / "scores.npz").read_bytes()
 
 
