@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rbjax import journal as journals
+from rbjax.errors import spelled
 from rbjax.inputs import check_integer
 from rbjax.typing import Array
 
@@ -24,11 +24,22 @@ class BlackBox:
 
     predict: Predict
     num_classes: int | None = None
+    fingerprint: str | None = None
 
     def identity(self, asked: Any) -> str:
-        """Returns what a journal knows it by: its name and its answers to a few images."""
-        answers = journals.digest(self.labels(np.array(asked)))
-        return f"black box {journals.identity(self.predict)} {answers}"
+        """Returns what a journal knows it by.
+
+        Raises:
+            ValueError: if it has no fingerprint.
+        """
+        del asked
+        if self.fingerprint is None:
+            raise ValueError(
+                "journal: what a black box does cannot be known; give black_box(predict, "
+                "fingerprint=...), a text that changes with the model, such as a digest of its "
+                "weights"
+            )
+        return f"black box {self.fingerprint} {self.num_classes}"
 
     def labels(self, images: np.ndarray) -> np.ndarray:
         """Returns what the model says of a batch.
@@ -55,7 +66,9 @@ class BlackBox:
         return labels
 
 
-def black_box(predict: Predict, *, num_classes: int | None = None) -> BlackBox:
+def black_box(
+    predict: Predict, *, num_classes: int | None = None, fingerprint: str | None = None
+) -> BlackBox:
     """Returns a model that is called on the host, in place of a JAX logits function.
 
     `rpr.score` takes it as it is. With `num_classes` it goes wherever no gradient is needed:
@@ -71,12 +84,15 @@ def black_box(predict: Predict, *, num_classes: int | None = None) -> BlackBox:
             -1))`, for a PyTorch module `lambda images: module(torch.from_numpy(images.transpose(0,
             3, 1, 2).copy())).argmax(1).numpy()` under `torch.no_grad`.
         num_classes: K, at least 2.
+        fingerprint: a text that changes with the model, such as a digest of its weights; needed
+            where a journal is asked for.
 
     Returns:
         The model.
 
     Raises:
-        ValueError: if `predict` cannot be called, or `num_classes` is below 2.
+        ValueError: if `predict` cannot be called, `num_classes` is below 2, or the fingerprint no
+            text.
     """
     if not callable(predict):
         raise ValueError(
@@ -85,7 +101,9 @@ def black_box(predict: Predict, *, num_classes: int | None = None) -> BlackBox:
         )
     if num_classes is not None:
         check_integer("num_classes", num_classes, low=2)
-    return BlackBox(predict, num_classes)
+    if fingerprint is not None and not (isinstance(fingerprint, str) and fingerprint):
+        raise ValueError(f"fingerprint is {spelled(fingerprint)}; it must be a text")
+    return BlackBox(predict, num_classes, fingerprint)
 
 
 def on_the_host(box: BlackBox) -> Callable[[Array], Array]:

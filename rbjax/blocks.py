@@ -25,7 +25,6 @@ from rbjax.inputs import (
     check_images,
     check_integer,
     check_labels,
-    to_float,
 )
 from rbjax.journal import Journal
 from rbjax.progress import Progress, Tell
@@ -80,6 +79,8 @@ class Examples(NamedTuple):
     example_ids: np.ndarray
     """(N,) int32."""
     num_classes: int
+    contents: journals.Contents | None = None
+    """Where a journal is kept: what the images are."""
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Returns some images as they are stored, their values checked.
@@ -94,6 +95,8 @@ class Examples(NamedTuple):
         is_slice = int(rows[-1]) == stop - 1 and np.array_equal(rows, np.arange(first, stop))
         images = np.asarray(self.images[first:stop] if is_slice else self.images[rows])
         check_images(images)
+        if self.contents is not None:
+            self.contents.note(rows, images)
         return images
 
 
@@ -223,7 +226,7 @@ def map_blocks(
     whole: dict[str, np.ndarray] = {}
 
     def load(block: Block) -> tuple[dict[str, np.ndarray] | None, Any]:
-        stored = None if journal is None else journal.read_block(block.name)
+        stored = None if journal is None else journal.read_block(block.name, block.rows)
         if stored and set(fields or ()) <= set(stored):
             arrays = [stored[name] for name in fields or stored]
             if all(x.ndim == 0 or len(x) == len(block.rows) for x in arrays):
@@ -240,7 +243,7 @@ def map_blocks(
                 arrays = {name: np.asarray(x) for name, x in function(block, loaded).items()}
                 results = {k: x[: len(block.rows)] if x.ndim else x for k, x in arrays.items()}
                 if journal is not None:
-                    journal.write_block(block.name, **results)
+                    journal.write_block(block.name, block.rows, **results)
             for name in fields or results:
                 value = results[name]
                 length = blocks[-1].places.stop if value.ndim else len(blocks)
@@ -281,29 +284,27 @@ class Blocks(NamedTuple):
     journal: Journal | None = None
     tell: Tell | None = None
 
-    def kept_in(self, folder: str | Path | None, key: Key, *, call: str, model: Any) -> Blocks:
+    def kept_in(
+        self, folder: str | Path | None, key: Key, *, call: str, model: Any, **about: Any
+    ) -> Blocks:
         """Returns the same with a journal for finished blocks; None: none.
 
         Args:
             folder: of the journal, which refuses another call.
             key: of the call.
             call: what it does, such as "attacks".
-            model: as a person gave it: it is known by what it computes of a few of the images.
+            model: as a person gave it: it is known by its program and its weights.
+            **about: what else the results depend on.
 
         Raises:
-            ValueError: for another call's journal.
+            ValueError: for another call's journal, or a model that cannot be known.
         """
         if folder is None:
             return self
-        sample = to_float(journals.sample(self.examples.images))
-        about = journals.describe(
-            key,
-            *self.examples[:3],
-            call=call,
-            batch_size=self.size,
-            model=journals.identity(model, sample),
+        examples, journal = journals.open_for(
+            folder, self.examples, key, call=call, batch_size=self.size, model=model, **about
         )
-        return self._replace(journal=Journal(folder, about))
+        return self._replace(examples=examples, journal=journal)
 
     def map(
         self,

@@ -250,10 +250,30 @@ class Compiled:
                 ) from None
 
 
+class UnknownError(ValueError):
+    """What a value is cannot be told from another one of its type."""
+
+
+def faithful(value: Any) -> str:
+    """Returns what `repr` says of a value.
+
+    Raises:
+        UnknownError: if that is no more than where it is in memory.
+    """
+    text = repr(value)
+    if type(value) is object or re.search(r"0x[0-9a-fA-F]{6}", text):
+        kind = type(value)
+        raise UnknownError(f"what a {kind.__module__}.{kind.__qualname__} holds is not seen")
+    return text
+
+
 def digest(value: Any) -> str:
     """Returns 16 hexadecimal digits of a function's code and of all that it reads.
 
     They are the same in another process.
+
+    Raises:
+        UnknownError: if it reads an object that holds more than Python sees.
     """
     return hashlib.sha256("\n".join(_spell(value, {})).encode()).hexdigest()[:16]
 
@@ -310,7 +330,20 @@ def _parts(value: Any) -> list[Any]:
         return [v for name, v in sorted(own.items()) if isinstance(v, shown) and name != "__doc__"]
     if isinstance(value, property):
         return [value.fget]
-    held = getattr(value, "__dict__", None)
-    if held or is_of_library(type(value).__module__) is False:
-        return [type(value), dict(held or {})]
-    return [re.sub(r"0x[0-9a-f]+", "", repr(value))]
+    kinds = type(value).__mro__[:-1]
+    slots = [name for kind in kinds for name in _slots(kind) if hasattr(value, name)]
+    held = {**getattr(value, "__dict__", {}), **{name: getattr(value, name) for name in slots}}
+    if held or not is_of_library(type(value).__module__):
+        for kind in kinds:
+            file = getattr(sys.modules.get(kind.__module__), "__file__", None) or ".py"
+            if kind.__module__ == "builtins" or not file.endswith(".py"):
+                name = f"{kind.__module__}.{kind.__qualname__}"
+                raise UnknownError(f"{name}, of which it reads one, is not written in Python")
+        return [type(value), held]
+    return [faithful(value)]
+
+
+def _slots(kind: type) -> tuple[str, ...]:
+    slots = vars(kind).get("__slots__", ())
+    slots = (slots,) if isinstance(slots, str) else tuple(slots)
+    return tuple(name for name in slots if name not in ("__dict__", "__weakref__"))

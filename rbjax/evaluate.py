@@ -61,7 +61,8 @@ def evaluate(config: Config, workdir: str) -> dict[str, Any]:
     train = hooks.trained_on(workdir, setup.load_train(config)[0])
     suite = attack_setup.create(config, train, test)
     plan = corruption_setup.create(config, test.info)
-    folder = _folder(config, workdir, journal.digest(step, *jax.tree.leaves(variables)))
+    images = jax.ShapeDtypeStruct((2, *test.info.image_shape), np.float32)
+    folder = _folder(config, workdir, f"{step} {journal.identity(logits_fn, images)}")
     with progress_bar() as progress:
         results = attacks.run_attacks(
             logits_fn,
@@ -165,9 +166,10 @@ def _corrupt(
         )
 
 
-def _folder(config: Config, workdir: str, weights: str) -> Path:
-    """Returns the folder of evaluations of these weights on this test set."""
-    about: dict[str, Any] = {"weights": weights, "batch_size": config.batch_size}
+def _folder(config: Config, workdir: str, model: str) -> Path:
+    """Returns the folder of evaluations of this model, with its weights, on this test set."""
+    about: dict[str, Any] = {"model": model, "batch_size": config.batch_size}
+    about["format"] = journal.FORMAT
     about["test"] = affecting("evaluation", "dataset", config.dataset)
     about["devices"] = jax.local_device_count()
     about["versions"] = (rbjax.__version__, jax.__version__)

@@ -2,7 +2,8 @@
 
 Each finished block is a file, written under a temporary name and renamed; a block that takes long
 is written every few seconds as far as it is. A damaged file counts as missing: its block is done
-again. A header says what the folder belongs to; another call is refused.
+again. A header says what the folder belongs to, and each block whose images it is of: another call
+is refused.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import functools
 import hashlib
 import json
 import os
-import re
+import sys
 import time
 import types
 from collections.abc import Callable, Iterable, Mapping
@@ -25,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from rbjax import atomic, captures
+from rbjax import atomic, captures, programs
 from rbjax.errors import spelled
 from rbjax.paths import expanded
 
@@ -34,7 +35,36 @@ BLOCKS = "*-block-*"
 """What the files of finished blocks are called."""
 _UNDER_WAY = "under_way-"
 _SECONDS_BETWEEN_SAVES = 5.0
-_SAMPLED_IMAGES = 64
+_ROWS_AT_ONCE = 256
+FORMAT = 2
+"""Of the folder. Blocks of format 1, of which headers do not speak, do not say what they are of."""
+
+
+class Contents:
+    """What the rows of a dataset hold: a digest of each image, taken when it is first read."""
+
+    def __init__(self, images: Any, labels: np.ndarray, example_ids: np.ndarray) -> None:
+        """Takes images (N, H, W, C), read where they have not been yet, labels and ids (N,)."""
+        self._images = images
+        self._numbers = np.stack([labels, example_ids], axis=1).astype(np.int32)
+        self._digests = np.zeros((len(labels), 16), np.uint8)
+        self._is_read = np.zeros(len(labels), bool)
+
+    def note(self, rows: np.ndarray, images: np.ndarray) -> None:
+        """Takes the digests of rows (M,) that were read, (M, H, W, C)."""
+        for row, image in zip(rows, np.ascontiguousarray(images), strict=True):
+            if not self._is_read[row]:
+                state = hashlib.sha256(image.data).digest()[:16]
+                self._digests[row] = np.frombuffer(state, np.uint8)
+                self._is_read[row] = True
+
+    def of(self, rows: np.ndarray) -> str:
+        """Returns a digest of the images, labels and ids of rows (M,)."""
+        missing = rows[~self._is_read[rows]]
+        for start in range(0, len(missing), _ROWS_AT_ONCE):
+            some = missing[start : start + _ROWS_AT_ONCE]
+            self.note(some, np.asarray(self._images[some]))
+        return digest(self._numbers[rows], self._digests[rows])
 
 
 class Journal:
@@ -44,6 +74,7 @@ class Journal:
         self,
         folder: str | Path,
         about: Mapping[str, Any],
+        contents: Contents | None = None,
         *,
         own: Iterable[str] = (BLOCKS, f"{_UNDER_WAY}*"),
     ) -> None:
@@ -52,6 +83,7 @@ class Journal:
         Args:
             folder: made where it is missing. Processes may share it or have one of their own each.
             about: what the call is about, as JSON has it.
+            contents: of the images that blocks are of; None: of none.
             own: patterns of the names that a call's own files have, for a folder whose header is
                 still missing.
 
@@ -60,7 +92,8 @@ class Journal:
         """
         if not isinstance(folder, str | os.PathLike):
             raise ValueError(f"journal is {spelled(folder)}; it must be a folder")
-        self.folder, asked = expanded(folder, field="journal"), atomic.plain(about)
+        asked = atomic.plain({"format": FORMAT, **about})
+        self.folder, self._contents = expanded(folder, field="journal"), contents
         self._last_save = time.monotonic()
         self._under_way = self.folder / f"{_UNDER_WAY}{jax.process_index()}.npz"
         if self.folder.exists() and not self.folder.is_dir():
@@ -80,35 +113,63 @@ class Journal:
             atomic.write_json(self.folder / HEADER, asked)
         _check_header(self.folder, asked)
 
-    def read_block(self, name: str) -> dict[str, np.ndarray] | None:
-        """Returns the arrays of a finished block, or None."""
-        return atomic.read_npz(self.folder / f"{name}.npz")
+    def read_block(self, name: str, rows: np.ndarray | None = None) -> dict[str, Any] | None:
+        """Returns the arrays of a finished block, or None.
 
-    def write_block(self, name: str, **arrays: Any) -> None:
+        Args:
+            name: of the block.
+            rows: (M,) numbers of the images that it is of; None: it is of none.
+
+        Raises:
+            ValueError: if it is of other images.
+        """
+        stored = atomic.read_npz(self.folder / f"{name}.npz")
+        if stored is None:
+            return None
+        if str(stored.pop("of", "")) != self._of(rows):
+            raise ValueError(
+                f"journal = {str(self.folder)!r}: {name} is of other images than this call's"
+                f"{'' if rows is None else f' from {rows[0]} to {rows[-1]}'}; give another folder"
+            )
+        return stored
+
+    def write_block(self, name: str, rows: np.ndarray | None = None, **arrays: Any) -> None:
         """Writes a finished block; where it stood while under way is forgotten."""
-        atomic.write_npz(self.folder / f"{name}.npz", **arrays)
+        atomic.write_npz(self.folder / f"{name}.npz", of=self._of(rows), **arrays)
         self._under_way.unlink(missing_ok=True)
 
-    def read_unfinished(self, name: str) -> dict[str, np.ndarray] | None:
-        """Returns the arrays that say where a block stood, or None."""
+    def read_unfinished(
+        self, name: str, rows: np.ndarray | None = None
+    ) -> dict[str, np.ndarray] | None:
+        """Returns the arrays that say where a block of these images stood, or None."""
         stored = atomic.read_npz(self._under_way)
-        return None if stored is None or str(stored.pop("block")) != name else stored
+        if stored is None or str(stored.pop("block", "")) != name:
+            return None
+        return stored if str(stored.pop("of", "")) == self._of(rows) else None
 
-    def write_unfinished(self, name: str, **arrays: Any) -> None:
+    def write_unfinished(self, name: str, rows: np.ndarray | None = None, **arrays: Any) -> None:
         """Writes where a block stands, if that was not done in the last few seconds."""
         if time.monotonic() - self._last_save >= _SECONDS_BETWEEN_SAVES:
-            atomic.write_npz(self._under_way, block=name, **arrays)
+            atomic.write_npz(self._under_way, block=name, of=self._of(rows), **arrays)
             self._last_save = time.monotonic()
+
+    def _of(self, rows: np.ndarray | None) -> str:
+        return "" if rows is None or self._contents is None else self._contents.of(rows)
 
 
 def _check_header(folder: Path, asked: Mapping[str, Any]) -> None:
     where = f"journal = {str(folder)!r}"
     try:
-        header = json.loads((folder / HEADER).read_text())
-    except ValueError:
+        header = json.loads((folder / HEADER).read_text(encoding="utf-8"))
+    except (ValueError, OSError):
+        header = None
+    if not isinstance(header, dict):
         raise ValueError(f"{where}: {HEADER} is damaged; remove the folder") from None
-    # Folders of earlier versions do not say of what kind of call they are.
-    header = {**{name: asked[name] for name in asked if name == "call"}, **header}
+    if header.get("format") != FORMAT:
+        raise ValueError(
+            f"{where}: is of another version of rbjax, whose blocks do not say what images they "
+            "are of; give another folder"
+        )
     for name in asked:
         if header.get(name) != asked[name]:
             raise ValueError(
@@ -126,32 +187,49 @@ def digest(*arrays: Any) -> str:
     return state.hexdigest()[:16]
 
 
-def sample(images: Any) -> np.ndarray:
-    """Returns a few images from all over a dataset, to know it by."""
-    rows = np.unique(np.linspace(0, len(images) - 1, _SAMPLED_IMAGES).astype(np.int64))
-    return np.stack([np.asarray(images[int(row)]) for row in rows])
+def open_for(
+    folder: str | Path, examples: Any, key: Any, *, call: str, model: Any, **about: Any
+) -> tuple[Any, Journal]:
+    """Returns examples that take note of what they read, and the journal of a call on them.
+
+    Args:
+        folder: of the journal.
+        examples: `rbjax.blocks.Examples`.
+        key: of the call.
+        call: what it does, such as "attacks".
+        model: as a person gave it.
+        **about: what else the results depend on.
+
+    Raises:
+        ValueError: for another call's journal, or a model that cannot be known.
+    """
+    data = examples[:3]
+    asked = jax.ShapeDtypeStruct((2, *examples.images.shape[1:]), np.float32)
+    header = describe(key, *data, call=call, **about, model=identity(model, asked))
+    contents = Contents(*data)
+    return examples._replace(contents=contents), Journal(folder, header, contents)
 
 
 def describe(
     key: Any, images: Any, labels: np.ndarray, example_ids: np.ndarray, **about: Any
 ) -> dict[str, Any]:
-    """Returns what a header says of a call on a dataset.
+    """Returns what a header says of a call on a dataset; what images are, each block says.
 
     Args:
         key: one key.
         images: (N, H, W, C), whatever is indexed by row numbers.
         labels: (N,) integers.
         example_ids: (N,) integers.
-        **about: what else the results depend on, the model last: what is known of it follows from
-            the images, and what differs first is named.
+        **about: what else the results depend on.
 
     Returns:
         JSON.
     """
     return {
+        "rbjax": sys.modules["rbjax"].__version__,
         "key": np.asarray(jax.random.key_data(key)),
         "num_images": len(labels),
-        "images": digest(sample(images)),
+        "images": f"{images.dtype} {list(images.shape[1:])}",
         "labels": digest(labels.astype(np.int32)),
         "example_ids": digest(example_ids.astype(np.int32)),
         **about,
@@ -164,21 +242,21 @@ def identity(value: Any, asked: Any = None) -> str:
     Args:
         value: a `Partial` is known by its function's name and its arrays, a dataclass by its
             fields, another function by its name.
-        asked: (B, H, W, C) float32, a few images; a model is known by what it computes of them:
-            its operations, weights and answers. None for what is no model.
+        asked: (B, H, W, C) float32 images, or their shape and dtype; a model is known by the
+            program that it is for them, and its weights. None for what is no model.
 
     Returns:
         One line of text.
+
+    Raises:
+        ValueError: if a model cannot be known.
     """
     if asked is not None and _is_record(value) and hasattr(value, "identity"):
         return value.identity(asked)
     if asked is not None and callable(value) and not _is_record(value):
-        # Two models may give the same answers to a few images, and two functions have one name.
-        model: Any = value
-        traced, _ = captures.trace(lambda images: model(images), asked)
-        answers = jnp.argmax(model(asked), axis=-1)
         bound = jax.tree.leaves((value.args, value.keywords)) if isinstance(value, Partial) else []
-        return f"{_name(value)} {_digest_of(traced, *bound, answers=answers)}"
+        program = _known(value, lambda images: value(images), asked)
+        return f"{_name(value)} {program} {digest(*map(_numbers, bound))}"
     if isinstance(value, Partial):
         arrays = jax.tree.leaves((value.args, value.keywords))
         return f"{identity(value.func)} {digest(*arrays)}"
@@ -202,15 +280,28 @@ def function_identity(value: Any, call: Callable[..., Any], *args: Any) -> str:
         value: the function, or an object of options.
         call: what calls it, a function of arrays.
         *args: arrays, or their shapes and dtypes.
+
+    Raises:
+        ValueError: if nothing of that can be known.
     """
-    if _is_ours(value):
-        return identity(value)
+    return identity(value) if _is_ours(value) else f"{_name(value)} {_known(value, call, *args)}"
+
+
+def _known(value: Any, call: Callable[..., Any], *args: Any) -> str:
+    """Returns a text that changes with what a person's function does, and never by itself."""
+    if isinstance(getattr(value, "fingerprint", None), str):
+        return f"fingerprint {value.fingerprint}"
     try:
-        jaxpr, _ = captures.trace(call, *args)
+        return programs.digest(captures.trace(call, *args)[0])
     except Exception:  # whatever a person's code raises: it says so when it is run
-        return f"{identity(value)} {captures.digest(value)}"
-    code = captures.digest(value) if "callback" in str(jaxpr) else ""
-    return f"{identity(value)} {_digest_of(jaxpr)}{code}"
+        pass
+    try:
+        return captures.digest(value)
+    except captures.UnknownError as unknown:
+        raise ValueError(
+            f"journal: what {_name(value)} does cannot be known, since it is not traced and "
+            f"{unknown}; give it an attribute `fingerprint`, a text that changes with it"
+        ) from None
 
 
 def _is_ours(value: Any) -> bool:
@@ -232,13 +323,6 @@ def _is_ours(value: Any) -> bool:
     if isinstance(value, functools.partial):
         return False
     return not callable(value) or captures.is_of_library(type(value).__module__)
-
-
-def _digest_of(traced: Any, *bound: Any, answers: Any = None) -> str:
-    """Returns a digest of a program and its arrays, without the addresses in its text."""
-    text = re.sub(r"0x[0-9a-f]+", "", str(traced.jaxpr))
-    arrays = [*captures.constants(traced), *bound]
-    return digest(text, *map(_numbers, arrays), *([] if answers is None else [answers]))
 
 
 def _spelled(value: Any) -> str:
@@ -263,6 +347,7 @@ def _is_record(value: Any) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
-def _numbers(array: np.ndarray | jax.Array) -> Any:
+def _numbers(array: Any) -> Any:
+    array = array if hasattr(array, "dtype") else np.asarray(array)
     is_key = jnp.issubdtype(array.dtype, jax.dtypes.prng_key)
     return jax.random.key_data(array) if is_key else array

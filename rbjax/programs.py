@@ -206,6 +206,38 @@ def _evaluate(jaxpr: Any, captured: Iterator[Array], args: Any) -> list[Array]:
     return [read(atom) for atom in body.outvars]
 
 
+def digest(jaxpr: Any) -> str:
+    """Returns 16 hexadecimal digits of all that a program does, the same in another process.
+
+    Args:
+        jaxpr: what is traced; the values that it captures belong to it.
+
+    Raises:
+        UnknownError: if there is something in it that is not understood, such as a callback.
+    """
+    text = "\n".join(_lines(_spell_program(jaxpr, with_values=True)))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _lines(spelled: Any) -> Iterator[str]:
+    """Yields the text of what `_spell_program` gives, without identities."""
+    if isinstance(spelled, tuple):
+        yield "("
+        for part in spelled:
+            yield from _lines(part)
+        yield ")"
+    elif isinstance(spelled, types.CodeType):
+        yield captures.digest(spelled)
+    elif isinstance(spelled, type | types.FunctionType | types.BuiltinFunctionType | np.ufunc):
+        yield f"{getattr(spelled, '__module__', '')}.{spelled.__name__}"
+    elif isinstance(spelled, types.ModuleType | jaxprs.Primitive):
+        yield getattr(spelled, "__name__", "") or str(spelled)
+    elif hasattr(spelled, "weak_type"):
+        yield f"{spelled} {spelled.weak_type}"
+    else:
+        yield captures.faithful(spelled)
+
+
 def _spell_program(jaxpr: Any, *, with_values: bool) -> Hashable:
     """Returns all that a program does, as values that can be compared and hold no arrays.
 
@@ -232,7 +264,8 @@ def _spell_program(jaxpr: Any, *, with_values: bool) -> Hashable:
         operands = tuple(map(read, eqn.invars))
         context = (eqn.ctx.compute_type, eqn.ctx.threefry_partitionable, eqn.ctx.xla_metadata)
         rest = (tuple(map(name, eqn.outvars)), _spell(params), _spell(context))
-        equations.append((eqn.primitive, operands, lifted, *rest, tuple(map(str, eqn.effects))))
+        effects = tuple(sorted(map(str, eqn.effects)))
+        equations.append((eqn.primitive, operands, lifted, *rest, effects))
     values = tuple(map(_spell, getattr(jaxpr, "consts", ()))) if with_values else ()
     return inputs, tuple(equations), tuple(map(read, body.outvars)), values
 

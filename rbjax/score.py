@@ -62,7 +62,7 @@ def score(config: Config, workdir: str) -> dict[str, Any]:
 
     # ------------------------------------------------------------------ every datapoint
     started = time.perf_counter()
-    journal = _journal(config, workdir, step)
+    journal = _journal(config, workdir, step, logits_fn)
     with rpr.progress_bar(title) as progress:
         scores = _score(config, logits_fn, dataset, journal=journal, progress=progress)
     first_failure, max_steps = scores.first_failure, scores.max_steps
@@ -124,9 +124,11 @@ def _model(config: Config, dataset: Dataset, dtype: str) -> Model:
     return setup.create_model(config, dataset.info)
 
 
-def _journal(config: Config, workdir: str, step: int) -> Path:
-    """Returns the folder of this scoring; one with other settings has another."""
-    about = {"step": step, "score": config.score.to_dict()}
+def _journal(config: Config, workdir: str, step: int, logits_fn: Any) -> Path:
+    """Returns the folder of this scoring; one with other settings or another model has another."""
+    images = jax.ShapeDtypeStruct((2, *setup.info(config).image_shape), np.float32)
+    about = {"step": step, "score": config.score.to_dict(), "format": journals.FORMAT}
+    about["model"] = journals.identity(logits_fn, images)
     if ":" in config.score.perturbation:
         perturbation, image = setup.create_perturbation(config), setup.info(config).image_shape
         about["perturbation"] = journals.function_identity(

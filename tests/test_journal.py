@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -79,7 +80,8 @@ def test_arrays_and_keys_in_a_tuple():
 def test_a_folder_belongs_to_one_call(tmp_path):
     folder = tmp_path / "deep" / "journal"
     kept = journal.Journal(folder, {"a": 1, "b": np.arange(2)})
-    assert json.loads((folder / journal.HEADER).read_text()) == {"a": 1, "b": [0, 1]}
+    header = {"a": 1, "b": [0, 1], "format": journal.FORMAT}
+    assert json.loads((folder / journal.HEADER).read_text()) == header
     kept.write_block("x-block-0", values=np.arange(3))
     again = journal.Journal(folder, {"a": 1, "b": np.arange(2)})
     stored = again.read_block("x-block-0")
@@ -175,3 +177,76 @@ def test_what_is_ours_is_known_as_before():
         perturbation = perturbations.create(name)
         asked = journal.function_identity(perturbation, perturbation, key, image)
         assert asked == journal.identity(perturbation)
+
+
+def test_rules_for_derivatives_and_callbacks_belong_to_a_model():
+    """A program is the same forwards with another gradient; what a callback reads is its code."""
+    images = jax.ShapeDtypeStruct((2, 2, 2, 1), jnp.float32)
+
+    def doubled(slope):
+        @jax.custom_vjp
+        def double(x):
+            return 2 * x
+
+        double.defvjp(lambda x: (2 * x, None), lambda _, g: (slope * g,))
+        return lambda images: double(images.reshape(len(images), -1))
+
+    def on_host(weights):
+        shape = jax.ShapeDtypeStruct((2, 4), jnp.float32)
+        return lambda images: jax.pure_callback(lambda x: x.reshape(2, 4) @ weights, shape, images)
+
+    for maker in (doubled, lambda number: on_host(number * np.eye(4, dtype=np.float32))):
+        one, same, other = (journal.identity(maker(number), images) for number in (1.0, 1.0, 2.0))
+        assert one == same != other
+
+
+def test_what_cannot_be_known_needs_a_fingerprint():
+    generator = np.random.default_rng(0)
+
+    def noisy(images):
+        shape = jax.ShapeDtypeStruct((2, 3), jnp.float32)
+        return jax.pure_callback(lambda x: generator.random((2, 3), np.float32), shape, images)
+
+    images: Any = jax.ShapeDtypeStruct((2, 2, 2, 1), jnp.float32)
+    with pytest.raises(ValueError, match=r"what a numpy.random._generator.Generator holds is not"):
+        journal.identity(noisy, images)
+    vars(noisy)["fingerprint"] = "seed 0"
+    assert "fingerprint seed 0" in journal.identity(noisy, images)
+
+
+def test_a_block_says_whose_rows_it_holds(tmp_path):
+    images = np.arange(40, dtype=np.uint8).reshape(5, 2, 2, 2)
+    labels, rows = np.arange(5), np.array([1, 2, 4])
+
+    def opened(images):
+        return journal.Journal(tmp_path, {}, journal.Contents(images, labels, labels))
+
+    opened(images).write_block("x-block-0", rows, values=rows)
+    stored = opened(images).read_block("x-block-0", rows)
+    assert stored is not None
+    np.testing.assert_array_equal(stored["values"], rows)
+    changed = images.copy()
+    changed[3] += 1  # of no row of the block
+    assert opened(changed).read_block("x-block-0", rows) is not None
+    changed[4] += 1
+    for other, those in ((changed, rows), (images, np.array([1, 2, 3]))):
+        with pytest.raises(ValueError, match="x-block-0 is of other images than this call's from"):
+            opened(other).read_block("x-block-0", those)
+    # One that is not finished is begun again.
+    (tmp_path / "under_way-0.npz").unlink(missing_ok=True)
+    kept = opened(images)
+    vars(kept)["_last_save"] = -np.inf
+    kept.write_unfinished("y-block-0", rows, values=rows)
+    assert kept.read_unfinished("y-block-0", rows) is not None
+    assert opened(changed).read_unfinished("y-block-0", rows) is None
+
+
+def test_folders_of_earlier_versions_are_refused(tmp_path):
+    """They do not say of what kind of call they are, nor their blocks of what images."""
+    (tmp_path / journal.HEADER).write_text('{"num_images": 3}')
+    with pytest.raises(ValueError, match="is of another version of rbjax, whose blocks do not say"):
+        journal.Journal(tmp_path, {"call": "corruptions", "num_images": 3})
+    for damaged in ("[1]", "nonsense", ""):
+        (tmp_path / journal.HEADER).write_text(damaged)
+        with pytest.raises(ValueError, match=r"journal.json is damaged; remove the folder"):
+            journal.Journal(tmp_path, {})

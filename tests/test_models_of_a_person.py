@@ -129,7 +129,7 @@ def test_a_black_box_goes_wherever_no_gradient_is_needed(tmp_path):
         assert isinstance(images, np.ndarray)
         return (images.mean(axis=(1, 2, 3)) + offset > 0.5).astype(int)
 
-    box = rpr.black_box(predict, num_classes=2)
+    box = rpr.black_box(predict, num_classes=2, fingerprint="offset 0")
     expected = predict(IMAGES)
     assert 0 < expected.mean() < 1
     delta = np.full((8, 8, 3), 0.2, np.float32)
@@ -149,5 +149,9 @@ def test_a_black_box_goes_wherever_no_gradient_is_needed(tmp_path):
     with pytest.raises(ValueError, match="does not say how many classes there are"):
         suite = attacks.run_attacks(rpr.black_box(predict), KEY, IMAGES, LABELS, attacks=square)
     offset = 0.1  # another model under the same name
+    other = rpr.black_box(predict, num_classes=2, fingerprint="offset 0.1")
     with pytest.raises(ValueError, match="belongs to a run with model"):
-        attacks.run_attacks(box, KEY, IMAGES, LABELS, attacks=square, journal=tmp_path)
+        attacks.run_attacks(other, KEY, IMAGES, LABELS, attacks=square, journal=tmp_path)
+    unknown = rpr.black_box(predict, num_classes=2)
+    with pytest.raises(ValueError, match=r"cannot be known; give black_box\(predict, fingerprint="):
+        attacks.run_attacks(unknown, KEY, IMAGES, LABELS, attacks=square, journal=tmp_path)

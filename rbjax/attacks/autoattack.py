@@ -14,7 +14,6 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from rbjax import journal as journals
 from rbjax import prng
 from rbjax.attacks import attack, passes
 from rbjax.attacks.norms import check_size
@@ -30,7 +29,6 @@ from rbjax.blocks import (
 )
 from rbjax.classifier import Model, as_classifier
 from rbjax.inputs import check_real, to_float
-from rbjax.journal import Journal
 from rbjax.options import Epsilon, checked, named
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key
@@ -226,19 +224,9 @@ def _run(
         )
     placement = Placement(devices)
     size = block_size(len(examples.labels), batch_size, placement)
-    book = None
-    if journal is not None:
-        about = journals.describe(
-            key,
-            *examples[:3],
-            call="autoattack",
-            attack=[epsilon, norm, version],
-            batch_size=size,
-            keep=keep,
-            model=journals.identity(logits_fn, to_float(journals.sample(examples.images))),
-        )
-        book = Journal(journal, about)
-    blocks = Blocks(examples, placement, size, book)
+    blocks = Blocks(examples, placement, size).kept_in(
+        journal, key, call="autoattack", model=logits_fn, attack=[epsilon, norm, version], keep=keep
+    )
     run = Run(model.placed(placement.whole), blocks, epsilon, keep)
     parts = passes.passes(version, norm, examples.num_classes)
     for number, part in enumerate(parts):

@@ -278,14 +278,14 @@ def _drive(
 ) -> tuple[np.ndarray, dict[str, Any], dict[str, np.ndarray]]:
     """Returns a driver's predictions on its rows, its other results and what is to be kept."""
     file, journal = f"{name}-block-000000", work.blocks.journal
-    stored = None if journal is None else journal.read_block(file)
+    stored = None if journal is None else journal.read_block(file, job.rows)
     # A driver may wait for all processes, so that it is run by all or by none.
     is_missing = np.zeros(jax.process_count(), np.int32)
     is_missing[jax.process_index()] = stored is None
     if sum_over_processes(is_missing).any() or stored is None:
         stored = _driven(work, label, name, job, key)
         if journal is not None:
-            journal.write_block(file, **stored)
+            journal.write_block(file, job.rows, **stored)
     details = json.loads(str(stored["details"]))
     kept = {k.removeprefix("kept/"): v for k, v in stored.items() if k.startswith("kept/")}
     return stored["predictions"], details, kept

@@ -346,7 +346,7 @@ def score_block(
     """Scores one block, from where the journal says that it stood."""
     num_images, runner, journal = len(block.rows), work.runner, work.journal
     lanes, num_passes = start(dataset, work.num_lanes, int(draws.first)), 0
-    stored = None if journal is None else journal.read_unfinished(block.name)
+    stored = None if journal is None else journal.read_unfinished(block.name, block.rows)
     if stored is not None and stored["first_failure"].shape == dataset.labels.shape:
         num_passes = int(stored.pop("passes"))
         lanes = Lanes(**stored)
@@ -372,7 +372,8 @@ def score_block(
         num_iterations = max(1, min(2 * num_iterations, int(_SECONDS_PER_DISPATCH / per_iteration)))
         num_passes += int(np.sum(lanes.iterations, dtype=np.int64)) * num_lanes
         if journal is not None:
-            journal.write_unfinished(block.name, passes=num_passes, **lanes._asdict())
+            standing = {"passes": num_passes, **lanes._asdict()}
+            journal.write_unfinished(block.name, block.rows, **standing)
         if so_far is not None:
             so_far(_collect(lanes.first_failure, num_images), num_passes)
     last = _collect(lanes.first_failure, num_images)

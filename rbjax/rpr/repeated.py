@@ -104,7 +104,12 @@ def score_repeatedly(
         block_size=block_size,
         devices=devices,
         journal=journal,
-        about={"max_steps": max_steps, "max_width": max_width, "confidence": confidence},
+        about={
+            "call": "score_repeatedly",
+            "max_steps": max_steps,
+            "max_width": max_width,
+            "confidence": confidence,
+        },
     )
     return _repeat(work, key, repetitions, max_steps, max_width, confidence, progress)
 

@@ -15,7 +15,7 @@ from rbjax import prng
 from rbjax.black_box import BlackBox
 from rbjax.blocks import Block, Placement, check_examples, cut, map_blocks
 from rbjax.classifier import Model, as_classifier
-from rbjax.inputs import ANY_NUMBER, check_integer, to_float
+from rbjax.inputs import ANY_NUMBER, check_integer
 from rbjax.progress import Progress, Tell
 from rbjax.rpr.lanes import (
     FEWEST_LANES,
@@ -168,7 +168,7 @@ def score(
         block_size=block_size,
         devices=devices,
         journal=journal,
-        about={"max_steps": max_steps, "stop": repr(stop)},
+        about={"call": "score", "max_steps": max_steps, "stop": repr(stop)},
     )
     draws = _draw(work, key, max_steps, stop, progress)
     max_steps, first_failure = draws.max_steps, draws.first_failure
@@ -366,10 +366,10 @@ def prepare(
     about["perturbation"] = journals.function_identity(
         perturbation, perturbation, prng.key(0), image
     )
-    sample = to_float(journals.sample(examples.images))
-    about["model"] = journals.identity(logits_fn, sample)
-    header = journals.describe(key, *examples[:3], block_size=block_size, **about)
-    return work._replace(journal=journals.Journal(journal, header))
+    examples, book = journals.open_for(
+        journal, examples, key, model=logits_fn, block_size=block_size, **about
+    )
+    return work._replace(examples=examples, journal=book)
 
 
 def _num_lanes(num_rows: int, batch_size: int | None, platform: str, images_per_lane: int) -> int:

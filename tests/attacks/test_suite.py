@@ -310,7 +310,7 @@ def test_another_call_is_refused(tmp_path):
     run(batch_size=16, journal=tmp_path)
     changes = {
         "model": {"logits_fn": Partial(linear, WEIGHTS + 1)},
-        "images": {"images": 255 - IMAGES},
+        "images": {"images": IMAGES / np.float32(255)},
         "labels": {"labels": (LABELS + 1) % K},
         "example_ids": {"example_ids": IDS[::-1].copy()},
         "batch_size": {"batch_size": 32},
@@ -318,6 +318,10 @@ def test_another_call_is_refused(tmp_path):
     for field, change in changes.items():
         with pytest.raises(ValueError, match=f"belongs to a run with {field} = "):
             run(**{"batch_size": 16, "journal": tmp_path, **change})
+    changed = IMAGES.copy()
+    changed[-1, 0, 0, 0] ^= 1
+    with pytest.raises(ValueError, match="clean-block-000004 is of other images than this call's"):
+        run(batch_size=16, journal=tmp_path, images=changed)
 
 
 def test_what_is_told(capsys):

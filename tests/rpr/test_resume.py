@@ -134,7 +134,6 @@ def test_another_run_is_refused(tmp_path):
         "max_steps": {"max_steps": 7},
         "stop": {"stop": rpr.Flattening()},
         "block_size": {"block_size": 10},
-        "images": {"probabilities": MIXED[::-1]},
         "num_images": {"probabilities": MIXED[:-1]},
         "labels": {"labels": np.ones(203, np.int32)},
         "perturbation": {"perturbation": lambda key, image: image},
@@ -146,6 +145,8 @@ def test_another_run_is_refused(tmp_path):
         arguments = {"probabilities": MIXED, "journal": tmp_path / "j", **change}
         with pytest.raises(ValueError, match=f"belongs to a run with {field} = "):
             score(**arguments)
+    with pytest.raises(ValueError, match="is of other images than this call's"):
+        score(MIXED[::-1], journal=tmp_path / "j")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("")
     with pytest.raises(ValueError, match="holds other files"):
@@ -172,12 +173,12 @@ def test_repetitions_of_another_kind_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("wrap", [rpr.black_box, lambda answer: answer], ids=["box", "function"])
-def test_models_of_one_name_are_told_apart_by_their_answers(tmp_path, wrap):
+def test_models_of_one_name_are_told_apart(tmp_path, wrap):
     """README's black boxes are all called alike."""
 
     def make(answer):
         if wrap is rpr.black_box:
-            return wrap(lambda images: np.full(len(images), answer))
+            return wrap(lambda images: np.full(len(images), answer), fingerprint=f"all {answer}")
         return lambda images: jax.nn.one_hot(jnp.full(len(images), answer), 3)
 
     score(MIXED, logits_fn=make(0), journal=tmp_path)
@@ -185,6 +186,10 @@ def test_models_of_one_name_are_told_apart_by_their_answers(tmp_path, wrap):
         score(MIXED, logits_fn=make(1), journal=tmp_path)
     again = score(MIXED, logits_fn=make(0), journal=tmp_path)
     assert again.robust.all()
+    unknown = rpr.black_box(lambda images: np.zeros(len(images), int))
+    with pytest.raises(ValueError, match=r"cannot be known; give black_box\(predict, fingerprint="):
+        score(MIXED, logits_fn=unknown, journal=tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_flipped_bits_are_noticed(tmp_path):

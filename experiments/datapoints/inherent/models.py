@@ -145,7 +145,8 @@ def _logits_fn(lab: Lab, family: str, seed: int) -> Any:
     workdir = str(lab.workdir / "models" / f"{family}-seed{seed}")
     config = _config(lab, family, seed)
     if family == "extra_trees":
-        return rpr.black_box(_forest(command_line.resolve(config, workdir), lab.plan.num_trees))
+        forest = _forest(command_line.resolve(config, workdir), lab.plan.num_trees)
+        return rpr.black_box(forest, fingerprint=f"{lab.plan.num_trees} trees, seed {seed}")
     if family != config.model.name:
         config.model.name, config.model.widths = family, None  # the config's are the CNN's
     config = command_line.resolve(config, workdir)
