@@ -309,7 +309,9 @@ def _spell(value: Any, seen: dict[int, tuple[int, Any]]) -> Iterator[str]:
 
 def _parts(value: Any) -> list[Any]:
     """Returns what a value consists of."""
-    value = getattr(value, "__wrapped__", value)
+    if hasattr(value, "__wrapped__") and not isinstance(value, types.FunctionType | type):
+        held = getattr(value, "__dict__", {})  # of `custom_vjp`, the rules
+        return [value.__wrapped__, *(v for k, v in held.items() if not k.startswith("__"))]
     if isinstance(value, tuple | list):
         return list(value)
     if isinstance(value, dict):

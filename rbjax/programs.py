@@ -279,6 +279,7 @@ _PARTS = {
     # What says nothing of a rule for derivatives.
     "object": (),
     "DynamicJaxprTrace": (),
+    "InitialResultPaths": (),
     "EqualStore": (),
     "Store": (),
     "UnspecifiedValue": (),
