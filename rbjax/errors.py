@@ -110,6 +110,10 @@ class NoClassError(RuntimeError):
     """Answers of a model are NaN: they count as wrong in what a job wrote, which ends with 1."""
 
 
+class NotFiniteError(TrainingStoppedError):
+    """A number that a job needs is not finite: a loss, a gradient, a weight, or a logit."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Returns "; did you mean 'x'?" for the known name nearest to a wrong one, or "".
 

@@ -22,8 +22,7 @@ from rbjax.data import Dataset, streaming
 from rbjax.data.pipeline import Block, Schedule
 from rbjax.errors import TrainingStoppedError
 from rbjax.models import Model
-from rbjax.training import hooks, optimizers, run_directory, setup, trial
-from rbjax.training.checkpoint import Checkpoints
+from rbjax.training import finite, hooks, optimizers, run_directory, setup, trial
 from rbjax.training.method import ClassSums, Epoch, Method
 from rbjax.training.predict import predict
 from rbjax.training.state import TrainState, create_state, evaluation_variables, on_host, place
@@ -47,8 +46,9 @@ def train(config: Config, workdir: str) -> None:
     Raises:
         ValueError: if the directory belongs to another config, or the batch does not fit the
             devices or the dataset.
-        TrainingStoppedError: if the loss stops being finite (the last good checkpoint is kept), or
-            after SIGTERM (once the state is saved).
+        NotFiniteError: if the loss, the weights or the logits stop being finite; the last good
+            checkpoint is kept.
+        TrainingStoppedError: after SIGTERM (once the state is saved).
     """
     # ------------------------------------------------------------------ data and recipe
     devices = jax.local_devices()
@@ -85,6 +85,7 @@ def train(config: Config, workdir: str) -> None:
     step, sums, steps_per_epoch = 0, _Sums(), recipe.steps_per_epoch
     if restored is not None:
         step, state, sums = restored.step, restored.state, _Sums(**restored.extra["epoch_sums"])
+        finite.check_stored(state, step, workdir)
     num_steps = steps_per_epoch * config.num_epochs
     if step == num_steps:
         print(f"{workdir}: trained already, {num_steps} steps")
@@ -97,6 +98,7 @@ def train(config: Config, workdir: str) -> None:
 
     # ------------------------------------------------------------------ the loop
     saved, state = step, place(state, devices)
+    shown = train_set.take(np.arange(config.batch_size))
     schedule = _schedule(config, train_set, plan.steps_per_block, start=step)
     feed = streaming.feed(train_set, schedule, plan, devices=devices)
     dispatch = _Dispatch(recipe, prng.named(key, "train"), devices, streamed=plan.streamed)
@@ -118,7 +120,7 @@ def train(config: Config, workdir: str) -> None:
                     bar.update(len(step_metrics.loss))
             sums = sums.plus(pending)
             step = epoch * steps_per_epoch + position
-            _check_finite(sums, step, checkpoints)
+            finite.check_losses(sums.finite, step, checkpoints)
             if position == steps_per_epoch:
                 seconds = time.perf_counter() - started
                 seconds -= dispatch.compile_seconds - compile_seconds
@@ -154,9 +156,11 @@ def train(config: Config, workdir: str) -> None:
                 sums = _Sums()
             due = step == num_steps or (epoch + 1) % config.checkpoint.every_epochs == 0
             if step > saved and (due or stop_requested()):
-                saved = step
+                saved, host_state = step, on_host(state)
+                finite.check_state(host_state, step, checkpoints)
+                finite.check_logits(host_state, step, checkpoints, model, shown)
                 extra = {"epoch_sums": sums._asdict()}
-                checkpoints.save(step, on_host(state), extra=extra)
+                checkpoints.save(step, host_state, extra=extra)
             if stop_requested() and step < num_steps:
                 raise TrainingStoppedError(
                     f"stopped at step {step} of {num_steps} and saved; "
@@ -311,17 +315,6 @@ def _steps_per_epoch(config: Config, num_examples: int, num_devices: int, origin
             + origin
         )
     return num_examples // batch_size
-
-
-def _check_finite(sums: _Sums, step: int, checkpoints: Checkpoints) -> None:
-    if sums.finite:
-        return
-    kept = checkpoints.steps()
-    where = f"the checkpoint of step {kept[0]} is kept" if kept else "there was no checkpoint yet"
-    raise TrainingStoppedError(
-        f"the loss or its gradient stopped being finite in the steps before {step}; {where}; "
-        "try a smaller schedule.learning_rate, or set optimizer.gradient_clip"
-    )
 
 
 def _validation(confusion: Array) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from rbjax.data import (
 )
 from rbjax.paths import expanded
 from rbjax.tables import lookup
-from rbjax.training import optimizers, schedules
+from rbjax.training import finite, optimizers, schedules
 from rbjax.training.checkpoint import Checkpoints
 from rbjax.typing import LogitsFn, LossFn, Perturbation
 
@@ -231,6 +231,7 @@ def trained_variables(config: Config, workdir: str, model: models.Model) -> tupl
 
     Raises:
         ValueError: if the run directory holds no checkpoint, or only damaged ones.
+        NotFiniteError: if the weights are not finite.
     """
     images = jax.ShapeDtypeStruct((1, *model.image_shape), np.float32)
     template = dict(jax.eval_shape(model.init, prng.key(0), images))
@@ -240,7 +241,9 @@ def trained_variables(config: Config, workdir: str, model: models.Model) -> tupl
         raise ValueError(
             f"workdir = {workdir!r}: holds no checkpoint; train into it first (--config.task=train)"
         )
-    return restored.step, restored.state[name]
+    variables = restored.state[name]
+    finite.check_stored(variables, restored.step, workdir)
+    return restored.step, variables
 
 
 def trained_logits_fn(config: Config, workdir: str) -> LogitsFn:
