@@ -63,7 +63,7 @@ def train(config: Config, workdir: str) -> None:
 
     # ------------------------------------------------------------------ the run directory
     # Only now, when everything could be made: a refused config leaves no directory behind.
-    run_directory.prepare(
+    has_config = run_directory.prepare(
         workdir,
         schema.stamped(config.to_dict(), rbjax.__version__),
         ignored=schema.unaffecting_weights(),
@@ -73,11 +73,15 @@ def train(config: Config, workdir: str) -> None:
     checkpoints = setup.checkpoints(workdir, keep=config.checkpoint.keep)
     if method.prepare is not None:
         has_begun = bool(checkpoints.steps())
-        prepared = hooks.prepare(method, key, train_set, model, workdir, has_begun=has_begun)
-        train_set = prepared.train_set or train_set
-        recipe, state = begin(
-            train_set, prepared.variables, origin=f"that the method {config.method.name} prepared"
-        )
+        origin = f"that the method {config.method.name} prepared"
+        try:
+            prepared = hooks.prepare(method, key, train_set, model, workdir, has_begun=has_begun)
+            train_set = prepared.train_set or train_set
+            recipe, state = begin(train_set, prepared.variables, origin=origin)
+        except Exception:
+            if not has_config:
+                run_directory.clear(workdir, hooks.PREPARED_FILE)
+            raise
         plan = _plan(config, train_set, devices)
         if not has_begun:  # so that what was prepared is not made again
             checkpoints.save(0, state, extra={"epoch_sums": _Sums()._asdict()})

@@ -27,6 +27,8 @@ from rbjax.console import printable
 _DPI = 150
 _LONGEST = 2.6
 """Inches that a name takes at most: longer ones are in smaller letters."""
+_SMALLEST = 2.0
+"""Points of the smallest letters; less than a pixel cannot be drawn."""
 _LETTER = 0.55
 """Width of a letter, of its height."""
 _OTHER_SCRIPTS = (
@@ -47,7 +49,7 @@ def literal(name: object) -> str:
 def size_of(names: Sequence[object], usual: float) -> float:
     """Returns the size of letters, in points, in which the longest of some names has room."""
     longest = max((len(literal(name)) for name in names), default=0)
-    return min(usual, 72 * _LONGEST / (_LETTER * max(longest, 1)))
+    return min(usual, max(72 * _LONGEST / (_LETTER * max(longest, 1)), _SMALLEST))
 
 
 def legend(

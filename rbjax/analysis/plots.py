@@ -261,7 +261,8 @@ def draw_survival(
     curves = np.empty((0, len(overall))) if classes is None else np.asarray(classes, np.float64)
     present = np.flatnonzero(~np.isnan(curves).any(axis=1))
     ranked = present[np.argsort(-curves[present, -1], kind="stable")]
-    named = ranked if len(ranked) <= MANY else np.concatenate([ranked[:3], ranked[-3:]])
+    styles = [(line, colour) for line in _LINES for colour in COLOURS[:-2]]
+    named = ranked if len(ranked) <= len(styles) else np.concatenate([ranked[:3], ranked[-3:]])
     draws = np.arange(len(overall))
     if band is not None:
         _shade(axes, *band, colour="black")
@@ -269,7 +270,6 @@ def draw_survival(
     entries = [(f"all  {overall[-1]:.0%}", whole)]
     for label in np.setdiff1d(ranked, named):
         axes.plot(draws, curves[label], color="#BBBBBB", linewidth=0.6)
-    styles = [(line, colour) for line in _LINES for colour in COLOURS[:-2]]
     for label, (line, colour) in zip(named.tolist(), styles, strict=False):
         text = f"{class_names[label]}  {curves[label, -1]:.0%}"
         if class_band is not None:

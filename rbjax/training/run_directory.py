@@ -80,6 +80,17 @@ def prepare(
     return False
 
 
+def clear(workdir: str | os.PathLike[str], *names: str) -> None:
+    """Removes the config of a run that could not begin, and files that were written with it.
+
+    Args:
+        workdir: the directory; `hold` removes one that is empty then, if it made it.
+        *names: of the files.
+    """
+    for name in (CONFIG_FILE, *names):
+        (expanded(workdir, field="workdir") / name).unlink(missing_ok=True)
+
+
 def job[Settings, Result](
     function: Callable[[Settings, str], Result],
 ) -> Callable[[Settings, str], Result]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from rbjax import analysis, atomic, metrics
+from rbjax.analysis import figures, plots
 
 WORST = {"count": [10, 10], "correct": [1, 0], "recall": [0.1, 0.0]}
 MATRICES = {"clean": np.array([[8, 2], [1, 9]]), "pgd": np.array([[2, 8], [10, 0]])}
@@ -101,6 +102,52 @@ def with_another_attack() -> dict[str, Any]:
     value["order"].append("only")
     value["worst"] = {"summary": {"accuracy": 0.05}, "classwise": WORST}
     return value
+
+
+def test_a_plot_that_fails_costs_itself_alone(tmp_path: Path, monkeypatch, caplog):
+    write(tmp_path, "report.json", evaluation())
+    write(tmp_path, "rpr.json", scores())
+    whole = analysis.report(tmp_path)
+    assert "classwise.png" in whole
+
+    def fail(*args, **keywords):
+        raise RuntimeError("no such\nfont")
+
+    monkeypatch.setattr(plots, "plot_classwise", fail)
+    lines = analysis.report(tmp_path).split("\n")
+    assert lines[:-1] == whole.split("\n")[:-1]
+    assert lines[-1] == whole.split("\n")[-1].replace(", classwise.png", "")
+    assert not (tmp_path / "classwise.png").exists()  # it would be of other numbers
+    assert [record.getMessage() for record in caplog.records] == [
+        "classwise.png is not drawn: RuntimeError: no such font"
+    ]
+
+
+def test_names_are_tried_beforehand(monkeypatch, caplog):
+    names = ["$a$b", "two\nlines", "中文", "\udcff", ""]
+    analysis.rehearse(names, ["clean", "_mine"])
+    assert caplog.records == []
+    with pytest.raises(ValueError, match="names of the classes cannot be reported"):
+        analysis.rehearse([object()], ["clean"])  # type: ignore[list-item]
+
+    def fail(*args):
+        raise RuntimeError("no fonts")
+
+    monkeypatch.setattr(figures, "try_names", fail)
+    analysis.rehearse(names, ["clean"])
+    assert [record.getMessage() for record in caplog.records] == [
+        "there will be no plots of classes: RuntimeError: no fonts"
+    ]
+
+
+def test_odd_names_are_lines_of_the_table_and_cells_of_the_csv(tmp_path: Path):
+    names = ["two\nlines,\x1b", "\udcff中"]
+    value = evaluation() | {"class_names": names}
+    write(tmp_path, "report.json", value)
+    text = analysis.report(tmp_path)
+    assert r"two\nlines,\x1b" in text
+    with (tmp_path / "classwise.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["name"] for row in csv.DictReader(file)] == [names[0], r"\udcff中"]
 
 
 def test_several_attacks_have_a_worst_column_and_intervals(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,9 @@ import numpy as np
 import pytest
 
 from rbjax import command_line
-from rbjax.errors import TrainingStoppedError
+from rbjax.errors import NotFiniteError, TrainingStoppedError
+from rbjax.evaluate import evaluate
+from rbjax.score import score
 from rbjax.train import _Dispatch, train
 from rbjax.training import setup
 from rbjax.training.run_directory import read_config
@@ -146,6 +149,53 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
     with pytest.raises(TrainingStoppedError, match=r"the checkpoint of step 10 is kept"):
         run(job(), tmp_path / "run")
     assert setup.checkpoints(str(tmp_path / "run")).steps() == [10]
+
+
+@pytest.mark.parametrize("value", [np.nan, 1e38])
+def test_weights_of_the_last_update_are_not_saved_where_they_are_useless(
+    job, tmp_path, monkeypatch, value
+):
+    """Nothing follows whose loss would tell; huge weights are finite, and their logits are not."""
+    calls, dispatch = [], _Dispatch.__call__
+
+    def diverging(self, *args):
+        calls.append(1)
+        state, metrics = dispatch(self, *args)
+        if len(calls) == 9:  # of 3 an epoch
+            bad = jax.tree.map(lambda x: x * 0 + value * (1 + x), state.ema)
+            state = state._replace(ema=bad)
+        return state, metrics
+
+    monkeypatch.setattr(_Dispatch, "__call__", diverging)
+    what = "logits of 64 of 64 training images" if value == 1e38 else r"left ema\.\S+, ema\.\S+ and"
+    message = rf"{what}.* not finite; the checkpoint of step 20 is kept; try a smaller"
+    with pytest.raises(NotFiniteError, match=message):
+        run(job(), tmp_path / "run")
+    monkeypatch.undo()
+    assert setup.checkpoints(str(tmp_path / "run")).steps() == [20, 10]
+    run(job(), tmp_path / "run")  # the control: from the last good one it comes to the end
+    assert setup.checkpoints(str(tmp_path / "run")).steps() == [30, 20]
+
+
+def test_stored_weights_that_are_not_finite_are_refused_by_every_job(
+    job, unbroken, tmp_path, capsys
+):
+    """As builds wrote them that did not look."""
+    ensure(job(), unbroken)
+    shutil.copytree(unbroken, tmp_path / "run")
+    config = command_line.resolve(job(), str(tmp_path / "run"))
+    checkpoints = setup.checkpoints(str(tmp_path / "run"))
+    model = setup.create_model(config, setup.info(config))
+    _, variables = setup.trained_variables(config, str(unbroken), model)
+    bad = jax.tree.map(lambda x: x * np.float32(np.nan), variables)
+    checkpoints.save(40, {"variables": bad, "ema": bad})
+    message = (
+        r"checkpoint of step 40 holds params\S+, params\S+ and \d+ more with values that are not"
+    )
+    for task in (evaluate, score):
+        with pytest.raises(NotFiniteError, match=message):
+            task(config, str(tmp_path / "run"))
+    assert not list((tmp_path / "run").glob("r*.json"))
 
 
 def test_batches_that_do_not_fit_are_refused_before_anything_is_written(job, tmp_path):

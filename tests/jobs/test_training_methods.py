@@ -207,6 +207,23 @@ def test_too_small_a_prepared_data_set_is_said_to_be_the_methods(small, tmp_path
     with pytest.raises(ValueError, match=r"at most 320, .* that the method standard prepared"):
         run(small(batch_size=400), tmp_path / "run", toys.half_the_data([]))
 
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_method_that_cannot_prepare_leaves_no_run_directory(small, tmp_path):
+    def fail(key, train_set, model):
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        run(small(), tmp_path / "deep" / "run", Method(prepare=fail))
+    assert list(tmp_path.iterdir()) == []
+    run(small(num_epochs=1), tmp_path / "begun", toys.half_the_data([]))
+    before = sorted(path.name for path in (tmp_path / "begun").iterdir())
+    (tmp_path / "begun" / hooks.PREPARED_FILE).write_bytes(b"")
+    with pytest.raises(ValueError, match="damaged"):
+        run(small(num_epochs=1), tmp_path / "begun", toys.half_the_data([]))
+    assert sorted(path.name for path in (tmp_path / "begun").iterdir()) == before
+
 
 def test_the_schedule_of_replays_ends_where_training_does(small, tmp_path):
     """Its steps are descents, of which a batch has several."""
