@@ -18,6 +18,7 @@ import matplotlib
 from absl import logging
 from matplotlib import font_manager
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -46,10 +47,10 @@ def literal(name: object) -> str:
     return printable(str(name)).replace("$", r"\$")
 
 
-def size_of(names: Sequence[object], usual: float) -> float:
-    """Returns the size of letters, in points, in which the longest of some names has room."""
-    longest = max((len(literal(name)) for name in names), default=0)
-    return min(usual, max(72 * _LONGEST / (_LETTER * max(longest, 1)), _SMALLEST))
+def size_of(name: object, usual: float) -> float:
+    """Returns the size of letters, in points, in which a name has room: `usual`, or smaller."""
+    room = 72 * _LONGEST / (_LETTER * max(len(literal(name)), 1))
+    return min(usual, max(room, _SMALLEST))
 
 
 def legend(
@@ -64,10 +65,23 @@ def legend(
         **options: of `Axes.legend`.
     """
     names, artists = [name for name, _ in entries], [artist for _, artist in entries]
-    options = {"frameon": False, "fontsize": size_of(names, size), **options}
-    added = axes.legend(artists, ["name"] * len(names), **options)
+    added = axes.legend(artists, ["name"] * len(names), frameon=False, **options)
     for text, name in zip(added.get_texts(), names, strict=True):
-        text.set_text(literal(name))
+        text.set(text=literal(name), fontsize=size_of(name, size))
+
+
+def name_ticks(axis: Axis, names: Sequence[object], *, size: float, **options: Any) -> None:
+    """Puts names at an axis's ticks 0, 1, 2, ...
+
+    Args:
+        axis: of an `Axes`.
+        names: one a tick.
+        size: of the letters, in points, where a name is not too long.
+        **options: of the texts.
+    """
+    axis.set_ticks(range(len(names)), list(map(literal, names)), **options)
+    for text, name in zip(axis.get_ticklabels(), names, strict=True):
+        text.set_fontsize(size_of(name, size))
 
 
 def plain[**Arguments, Result](

@@ -147,7 +147,7 @@ def _draw(panels: Sequence[Axes], column: _Column, *, first: bool) -> None:
             axes.imshow(grey, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         if first:
             place: Any = {"transform": axes.transAxes, "ha": "right", "va": "center"}
-            size = size_of([name], 8)
+            size = size_of(name, 8)
             axes.text(-0.06, 0.5, literal(name), rotation=90, fontsize=size, **place)
     title = f"{literal(column.title)}\n{255 * largest:.3g}/255"
-    panels[0].set_title(title, fontsize=size_of([column.title], 8))
+    panels[0].set_title(title, fontsize=size_of(column.title, 8))

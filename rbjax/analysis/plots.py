@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike
 
 from rbjax.analysis import figures
-from rbjax.analysis.figures import literal, save, size_of
+from rbjax.analysis.figures import literal, save
 from rbjax.metrics import wilson_interval
 
 Columns = Mapping[str, ArrayLike]
@@ -301,15 +301,13 @@ def draw_corruptions(
     whole = np.asarray([np.mean(corruptions["accuracy"][name]) for name in names])
     cells = np.concatenate([whole[:, None], classes], axis=1)
     drawn = axes.imshow(cells, vmin=0, vmax=1, cmap="cividis", aspect="auto")
-    shown_names = [literal(name.replace("_", " ")) for name in names]
-    axes.set_yticks(range(len(names)), shown_names, fontsize=size_of(names, 8))
+    figures.name_ticks(axes.yaxis, [name.replace("_", " ") for name in names], size=8)
     axes.axvline(0.5, color="white", linewidth=2)
     if len(class_names) > MANY:
         axes.set_xticks([0], ["all"], fontsize=8)
         axes.set_xlabel(f"{len(class_names)} classes, in their order", fontsize=8)
     else:
-        shown_names, size = ["all", *map(literal, class_names)], size_of(class_names, 8)
-        axes.set_xticks(range(cells.shape[1]), shown_names, fontsize=size, rotation=40)
+        figures.name_ticks(axes.xaxis, ["all", *class_names], size=8, rotation=40)
         for text in axes.get_xticklabels():
             text.set(ha="right", rotation_mode="anchor")
         for (row, column), value in np.ndenumerate(cells):
@@ -336,9 +334,8 @@ def draw_perturbation(axes: Axes, perturbation: ArrayLike) -> None:
 def _name_classes(axes: Axes, names: Sequence[str]) -> None:
     many = len(names) > MANY
     turned = many or max(map(len, names)) > 9
-    size = size_of(names, 6 if many else 9)
-    shown, rotation = [literal(name) for name in names], 90 if many else 30 * turned
-    axes.set_xticks(range(len(names)), shown, fontsize=size, rotation=rotation)
+    rotation = 90 if many else 30 * turned
+    figures.name_ticks(axes.xaxis, names, size=6 if many else 9, rotation=rotation)
     if turned and not many:
         for text in axes.get_xticklabels():
             text.set(ha="right", rotation_mode="anchor")

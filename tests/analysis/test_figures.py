@@ -85,9 +85,9 @@ def test_whatever_the_settings_of_the_person(tmp_path, caplog):
 
 
 def test_long_names_are_smaller_letters_and_controls_are_escaped():
-    assert figures.size_of(["cat", "dog"], 9) == 9
-    assert 2 <= figures.size_of(["x" * 80], 9) < 5
-    assert figures.size_of(["x" * 10_000], 9) == 2
+    assert figures.size_of("cat", 9) == 9
+    assert 2 <= figures.size_of("x" * 80, 9) < 5
+    assert figures.size_of("x" * 10_000, 9) == 2
     assert figures.literal("two\nlines") == r"two\nlines"
     assert figures.literal("\udcff") == r"\udcff"
 
