@@ -1,5 +1,6 @@
 """The command line: the job itself, and what a mistake looks like."""
 
+import fcntl
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from ml_collections import ConfigDict
 
 from rbjax.main import main
 
@@ -89,6 +91,27 @@ def test_a_folder_that_cannot_be_made_is_one_line(capsys, tmp_path):
     (tmp_path / "file").write_text("mine")
     line = refused(capsys, DIGITS, f"--workdir={tmp_path / 'file' / 'run'}")
     assert "file" in line
+
+
+def test_a_directory_in_which_another_job_works_is_left_alone(capsys, tmp_path):
+    from rbjax.evaluate import evaluate
+    from rbjax.score import score
+    from rbjax.train import train
+
+    lock = tmp_path / "run" / "lock.json"
+    lock.parent.mkdir()
+    lock.write_text('{"host": "far", "pid": 7, "since": "noon"}')
+    with lock.open("r+") as file:  # of another open file, as another process's is
+        fcntl.flock(file, fcntl.LOCK_EX)
+        line = refused(capsys, f"{DIGITS}:smoke", f"--workdir={lock.parent}")
+        assert "process 7 on far has worked in it since noon; wait until it has ended" in line
+        nothing = ConfigDict()  # not even read
+        for task in (train, evaluate, score):
+            with pytest.raises(ValueError, match="process 7 on far"):
+                task(nothing, str(lock.parent))
+    assert [path.name for path in lock.parent.iterdir()] == ["lock.json"]
+    with pytest.raises(AttributeError):  # the control: free, and there is nothing in the config
+        evaluate(nothing, str(lock.parent))
 
 
 def test_tuples_and_none_on_the_command_line():

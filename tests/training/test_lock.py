@@ -20,9 +20,9 @@ import os, sys, time
 from rbjax.training import run_directory
 with run_directory.hold(sys.argv[1]):
     if sys.argv[2:] == ["fork"] and os.fork() == 0:
-        time.sleep(60)  # as a worker does whose owner was killed
+        time.sleep(30)  # as a worker does whose owner was killed
     print("held", os.getpid(), flush=True)
-    time.sleep(60)
+    time.sleep(30)
 """
 
 

@@ -1,7 +1,11 @@
-"""Two processes that each read their share of a streamed set train as one that reads it all."""
+"""Two processes that each read their share of a streamed set train as one that reads it all.
+
+They hold one run directory together.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -16,17 +20,28 @@ from rbjax import losses, methods, models
 from rbjax.data import Dataset, DatasetInfo, augment, streaming
 from rbjax.data.order import epoch_order
 from rbjax.data.pipeline import Schedule
+from rbjax.training.run_directory import hold
 from rbjax.training.state import create_state, on_host, place
 from rbjax.training.step import Recipe, make_train_step
 
 ROOT = Path(__file__).parents[2]
 N, BATCH, SHAPE = 96, 16, (6, 6, 1)
 _SHARED = """
-import sys, jax, numpy as np
+import json, os, sys, jax, numpy as np
 number, port, folder = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 jax.distributed.initialize(f"localhost:{port}", 2, number)
+from rbjax.training.run_directory import hold
 from tests.training.test_streamed_processes import trained
-found = trained(jax.local_devices(), jax.devices(), (jax.process_index(), jax.process_count()))
+with hold(f"{folder}/run"):  # process 0 has the lock, for both
+    found = trained(jax.local_devices(), jax.devices(), (jax.process_index(), jax.process_count()))
+    held = json.load(open(f"{folder}/run/lock.json"))["pid"] == os.getpid()
+refusal = None
+try:
+    with hold(f"{folder}/taken"):
+        pass
+except ValueError as error:
+    refusal = str(error)
+json.dump([held, refusal], open(f"{folder}/{number}.json", "w"))
 np.save(f"{folder}/{number}.npy", found)
 """
 
@@ -79,11 +94,18 @@ def test_two_processes_train_as_one(tmp_path):
         port = free.getsockname()[1]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
     command = [sys.executable, "-c", _SHARED]
-    processes = [
-        subprocess.Popen([*command, str(i), str(port), tmp_path], cwd=ROOT, env=environment)
-        for i in range(2)
-    ]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    with hold(tmp_path / "taken"):
+        processes = [
+            subprocess.Popen([*command, str(i), str(port), tmp_path], cwd=ROOT, env=environment)
+            for i in range(2)
+        ]
+        assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    (held, refusal), (other_held, other_refusal) = (
+        json.loads((tmp_path / f"{number}.json").read_text()) for number in range(2)
+    )
+    assert (held, other_held) == (True, False)
+    assert f"process {os.getpid()} on " in refusal
+    assert refusal == other_refusal
     first, second = (np.load(tmp_path / f"{number}.npy") for number in range(2))
     np.testing.assert_array_equal(first, second)
     one = jax.local_devices()[:1]
