@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -139,6 +139,19 @@ def check_images(value: Any, *, field: str = "images") -> None:
         is_eight_bit = low >= 0 and 1 < high <= 255
         hint = f"divide them by 255: {field} / 255" if is_eight_bit else _INSIDE
         raise ValueError(f"{field} range from {low:g} to {high:g}; they must lie in [0, 1]: {hint}")
+
+
+def is_channels_first(image_shape: Sequence[int]) -> bool:
+    """Returns whether an image is (C, H, W), as PyTorch's are, and not (H, W, C).
+
+    Args:
+        image_shape: three sizes.
+
+    Returns:
+        True for 1 to 4 channels before two sizes above 4; more channels cannot be told from rows.
+    """
+    first, *others = image_shape
+    return first <= 4 < min(others)
 
 
 def check_labels(

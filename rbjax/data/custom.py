@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import sys
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
 from rbjax.data import folders
+from rbjax.data.arrays import read_member
 from rbjax.data.datasets import DATASETS, DatasetInfo
 from rbjax.data.loading import Dataset, from_arrays
+from rbjax.inputs import is_channels_first
 from rbjax.options import Count, Range, checked
 from rbjax.paths import expanded
 from rbjax.tables import Table, lookup
@@ -43,7 +45,7 @@ class Source(NamedTuple):
     image_size: tuple[int, int] | None = None
     """Of a folder: height and width that images are scaled and cropped to; None: they are equal."""
     channels: int | None = None
-    """Of a folder: 1 or 3, to which images are converted; None: those of the first one."""
+    """Of a folder: 1 or 3, to which images are converted; None: 3 if any has colours, else 1."""
     test_fraction: float = 0.2
     """Of a folder without splits: share of each class that is test."""
     options: tuple[tuple[str, Any], ...] = ()
@@ -76,7 +78,7 @@ def folder(
     Args:
         path: of train/<class>/<image> and test/<class>/<image>, or <class>/<image>.
         image_size: height and width that images are scaled and cut to; None: all have one size.
-        channels: 1 or 3 to turn images into; None: as the first.
+        channels: 1 or 3 to turn images into; None: 3 if any image has colours, else 1.
         test_fraction: share of each class that is test where the folder has no splits.
 
     Returns:
@@ -164,16 +166,16 @@ def info(source: Source) -> DatasetInfo:
 
 
 def fingerprint(source: Source) -> str:
-    """Returns a fingerprint of these data, without decoding them.
+    """Returns a fingerprint of these data, without decoding them; a folder is read for it once.
 
     Args:
         source: where they are.
 
     Returns:
-        16 characters: of the names and sizes of a folder's files, of the checksums in an .npz file.
+        16 characters: of names and contents of a folder's files, of the checksums in an .npz file.
 
     Raises:
-        ValueError: if there is nothing at the path, or no .npz file.
+        ValueError: if there is nothing at the path, or nothing readable.
     """
     return _READERS.get(source.kind, _MADE).fingerprint(source)
 
@@ -226,11 +228,17 @@ def _statistics(images: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _read_folder(source: Source, split: str) -> tuple[Any, np.ndarray, tuple[str, ...]]:
-    listing = folders.scan(source.path, split, test_fraction=source.test_fraction)
-    train = listing
-    if split != "train":
-        train = folders.scan(source.path, "train", test_fraction=source.test_fraction)
-    shape = folders.image_shape(train.files, image_size=source.image_size, channels=source.channels)
+    listing, train = (
+        folders.scan(source.path, each, test_fraction=source.test_fraction)
+        for each in (split, "train")
+    )
+    survey = folders.survey(source.path)
+    if split == "train":
+        mixed = (survey.mixed,) if survey.mixed and source.channels is None else ()
+        for line in (*survey.said, *mixed):
+            print(f"{source.path}: {line}", file=sys.stderr)
+    channels = source.channels or survey.channels
+    shape = folders.image_shape(train.files, image_size=source.image_size, channels=channels)
     images = folders.FolderImages(listing.files, shape, resize=source.image_size is not None)
     small = len(images) * np.prod(shape) <= _MOST_IN_MEMORY
     return images[:] if small else images, listing.labels, listing.class_names
@@ -239,19 +247,11 @@ def _read_folder(source: Source, split: str) -> tuple[Any, np.ndarray, tuple[str
 def _read_npz(source: Source, split: str) -> tuple[Any, np.ndarray, tuple[str, ...]]:
     where = f"dataset.path = {source.path!r}"
     try:
-        with np.load(expanded(source.path, field="dataset.path"), allow_pickle=False) as arrays:
+        with zipfile.ZipFile(expanded(source.path, field="dataset.path")) as arrays:
             images, labels = (_array(arrays, kind, split, where) for kind in _KEYS)
             train_labels = _array(arrays, "labels", "train", where)
-            names = None
-            if "class_names" in arrays.files:
-                said = _read_array(arrays, "class_names", where)
-                names = tuple(said.tolist())
-                if said.ndim != 1 or said.dtype.kind != "U" or len(set(names)) < len(names):
-                    raise ValueError(
-                        f"{where}: class_names are {said.dtype} {said.shape}; must be text (K,), "
-                        "each once"
-                    )
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+            names = _names(arrays, where)
+    except (OSError, RuntimeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{where}: cannot be read ({error})") from None
     return _check_split(images, labels, train_labels, names, split, where)
 
@@ -265,6 +265,12 @@ def _check_split(
     where: str,
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """Returns images (N, H, W, C), labels (N,) and class names, refused if they do not fit."""
+    if images.ndim == 4 and is_channels_first(images.shape[1:]):
+        count, channels, height, width = images.shape
+        raise ValueError(
+            f"{where}: {split} images are {images.shape}, channels first; channels come last: "
+            f"store np.moveaxis(images, 1, -1), of shape ({count}, {height}, {width}, {channels})"
+        )
     images = images[..., None] if images.ndim == 3 else images
     labels, train_labels = (_whole(x, where) for x in (labels, train_labels))
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) != len(labels):
@@ -288,22 +294,37 @@ def _check_split(
     return images, labels, class_names
 
 
-def _array(arrays: Any, kind: str, split: str, where: str) -> np.ndarray:
-    names = [name.format(split=split) for name in _KEYS[kind]]
-    name = next((name for name in names if name in arrays.files), None)
+def _array(arrays: zipfile.ZipFile, kind: str, split: str, where: str) -> np.ndarray:
+    names, stored = [name.format(split=split) for name in _KEYS[kind]], _stored(arrays)
+    name = next((name for name in names if name in stored), None)
     if name is None:
         raise ValueError(
-            f"{where}: has no array {' or '.join(names)}; it has "
-            f"{', '.join(arrays.files) or 'none'}"
+            f"{where}: has no array {' or '.join(names)}; it has {', '.join(stored) or 'none'}"
         )
     return _read_array(arrays, name, where)
 
 
-def _read_array(arrays: Any, name: str, where: str) -> np.ndarray:
+def _names(arrays: zipfile.ZipFile, where: str) -> tuple[str, ...] | None:
+    """Returns the names of the classes, None where there are none."""
+    if "class_names" not in _stored(arrays):
+        return None
+    names = _read_array(arrays, "class_names", where)
+    if names.ndim != 1 or names.dtype.kind != "U" or len(set(names.tolist())) < len(names):
+        raise ValueError(
+            f"{where}: class_names are {names.dtype} {names.shape}; must be text (K,), each once"
+        )
+    return tuple(names.tolist())
+
+
+def _stored(arrays: zipfile.ZipFile) -> list[str]:
+    return [name[:-4] for name in arrays.namelist() if name.endswith(".npy")]
+
+
+def _read_array(arrays: zipfile.ZipFile, name: str, where: str) -> np.ndarray:
     try:
-        return arrays[name]
-    except (ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        raise ValueError(f"{where}: the array {name} cannot be read ({error})") from None
+        return read_member(arrays, name)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _whole(labels: np.ndarray, where: str) -> np.ndarray:
@@ -326,7 +347,7 @@ def _fingerprint_npz(source: Source) -> str:
     try:
         with zipfile.ZipFile(file) as members:
             lines = sorted(f"{m.filename} {m.CRC} {m.file_size}" for m in members.infolist())
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{where}: not an .npz file ({error})") from None
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
@@ -334,7 +355,7 @@ def _fingerprint_npz(source: Source) -> str:
 def _fingerprint_folder(source: Source) -> str:
     # What is wrong with the folder is said first.
     folders.scan(source.path, "train", test_fraction=source.test_fraction)
-    return folders.fingerprint(source.path)
+    return folders.survey(source.path).fingerprint
 
 
 @functools.lru_cache(maxsize=2)
@@ -347,7 +368,10 @@ def _make(source: Source) -> Arrays:
     if not isinstance(made, tuple) or not 4 <= len(made) <= 5 or any(x is None for x in made[:4]):
         fields = ", ".join(Arrays._fields)
         raise ValueError(f"{where}: must return {fields}; see data.custom.Arrays")
-    images, labels, test_images, test_labels = (np.asarray(array) for array in made[:4])
+    try:
+        images, labels, test_images, test_labels = (np.asarray(array) for array in made[:4])
+    except Exception as error:  # of whatever the maker made
+        raise ValueError(f"{where}: returned what is no array ({error})") from None
     return Arrays(images, labels, test_images, test_labels, *made[4:])
 
 
@@ -355,9 +379,8 @@ def _read_made(source: Source, split: str) -> tuple[Any, np.ndarray, tuple[str, 
     arrays = _make(source)
     images, labels = getattr(arrays, f"{split}_images"), getattr(arrays, f"{split}_labels")
     names = tuple(map(str, arrays.class_names)) if arrays.class_names is not None else None
-    return _check_split(
-        images, labels, arrays.train_labels, names, split, f"dataset {source.kind!r}"
-    )
+    where = f"dataset {source.kind!r}"
+    return _check_split(images, labels, arrays.train_labels, names, split, where)
 
 
 def _fingerprint_made(source: Source) -> str:

@@ -3,28 +3,36 @@
     path/train/<class>/<file>   and   path/test/<class>/<file>   (or val in place of test)
     path/<class>/<file>         a share of each class is held out as test
 
-Classes and files are in alphabetical order.  Images are whatever Pillow reads, or .npy files
-(H, W, C) with any number of bands.
+Folders inside a class belong to it.  Classes and files are in alphabetical order.  Images are
+whatever Pillow reads, whatever they are called (see `pictures`), or .npy files (H, W, C) with any
+number of bands.  What is left out is counted and named.
 """
 
 from __future__ import annotations
 
+import collections
+import concurrent.futures
+import functools
 import hashlib
+import itertools
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from rbjax.data import pictures
 from rbjax.data.images import cover
 from rbjax.data.imbalance import select
 from rbjax.paths import expanded
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".npy", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _SPLITS = {"train": ("train",), "test": ("test", "val")}
-_MODES = {1: "L", 3: "RGB"}
-_EIGHT_BITS = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
-"""Pillow's modes with at most 8 bits a channel; it would truncate the values of others."""
+_CLUTTER = {"__MACOSX", "Thumbs.db", "desktop.ini"}
+"""What systems leave beside files, besides names that begin with a dot, such as ._photo.png."""
+_AT_ONCE, _THREADS = 1000, 8
+_JUST_NOW = 1.0
+"""Seconds; a file that was written since may be written again without looking different."""
 
 
 class Listing(NamedTuple):
@@ -34,6 +42,29 @@ class Listing(NamedTuple):
     labels: np.ndarray
     """(N,) int32."""
     class_names: tuple[str, ...]
+
+
+class Survey(NamedTuple):
+    """What the files of a folder, of both splits, are together."""
+
+    fingerprint: str
+    """16 characters: a digest of their names and their contents."""
+    channels: int
+    """The most that an image has: 3 as soon as one has colours, 1 if all are grey."""
+    mixed: str
+    """What is said of images with fewer channels; "" if there are none."""
+    said: tuple[str, ...]
+    """What is said of files that are left out, or not read as they are stored."""
+
+
+class _Tree(NamedTuple):
+    """The files of a folder."""
+
+    class_names: tuple[str, ...]
+    files: dict[str, list[list[Path]]]
+    """Of each split, class by class; one that is made of shares of train is not in it."""
+    left_out: list[tuple[str, Path]]
+    """Why, and what."""
 
 
 def scan(path: str | Path, split: str, *, test_fraction: float = 0.2) -> Listing:
@@ -51,67 +82,93 @@ def scan(path: str | Path, split: str, *, test_fraction: float = 0.2) -> Listing
     Raises:
         ValueError: if there is no such folder, it holds no classes, or a class no image.
     """
-    root = expanded(path, field="dataset.path")
-    where = f"dataset.path = {str(path)!r}"
-    if not root.is_dir():
-        raise ValueError(f"{where}: {'not a folder' if root.exists() else 'no such folder'}")
-    train = _split_folder(root, "train") or root
-    class_names = tuple(sorted(entry.name for entry in _visible(train) if entry.is_dir()))
-    if len(class_names) < 2:
-        raise ValueError(
-            f"{where}: {train} holds {len(class_names)} class folders; must be at least 2, as "
-            "train/<class>/<image> and test/<class>/<image>, or <class>/<image>"
-        )
-    test = _split_folder(root, "test")
-    for entry in _visible(test) if test and train != root else ():
-        if entry.is_dir() and entry.name not in class_names:
-            raise ValueError(f"{where}: {entry} is a class that train does not have")
-    has_splits = train != root
-    folder = _split_folder(root, split) if has_splits else None
-    if folder is None and has_splits:
+    root, where = expanded(path, field="dataset.path"), f"dataset.path = {str(path)!r}"
+    tree = _tree(root, where)
+    has_splits = _split_folder(root, "train") is not None
+    if split not in tree.files and has_splits:
         raise ValueError(f"{where}: has a folder train but none called test or val beside it")
-    files, labels = [], []
-    for label, name in enumerate(class_names):
-        own = _images(root / name if folder is None else folder / name)
+    own = tree.files[split if has_splits else "train"]
+    folder = (_split_folder(root, split) or root) if has_splits else root
+    for name, files in zip(tree.class_names, own, strict=True):
         # Test may lack a class, which then does not count; train may not.
-        if not own and (folder is None or split == "train"):
-            raise ValueError(
-                f"{where}: {(folder or root) / name} holds no image ({', '.join(SUFFIXES)})"
-            )
-        files += own
-        labels += [label] * len(own)
-    if not files:
-        raise ValueError(f"{where}: {folder} holds no image ({', '.join(SUFFIXES)})")
-    listing = Listing(tuple(files), np.asarray(labels, np.int32), class_names)
-    return listing if folder is not None else _share(listing, split, test_fraction, where)
+        if not files and (not has_splits or split == "train"):
+            raise ValueError(f"{where}: {folder / name} holds no image that can be read")
+    if not any(own):
+        raise ValueError(f"{where}: {folder} holds no image that can be read")
+    labels = np.repeat(np.arange(len(own), dtype=np.int32), [len(files) for files in own])
+    listing = Listing(tuple(itertools.chain.from_iterable(own)), labels, tree.class_names)
+    return listing if has_splits else _share(listing, root, split, test_fraction, where)
 
 
-def fingerprint(path: str | Path) -> str:
-    """Returns a fingerprint of a folder of images: a digest of the names and sizes of its files.
+def survey(path: str | Path) -> Survey:
+    """Reads every file of a folder and the header of its image; again only after a change.
 
     Args:
         path: the folder.
 
     Returns:
-        16 characters.
+        A Survey.
+
+    Raises:
+        ValueError: as `scan`, or naming a file that cannot be read.
     """
-    root = expanded(path, field="dataset.path")
-    parts = [root / name for names in _SPLITS.values() for name in names]
-    parts = [part for part in parts if part.is_dir()] if parts[0].is_dir() else [root]
-    files = sorted(file for part in parts for each in _visible(part) for file in _images(each))
-    lines = [f"{file.relative_to(root).as_posix()} {file.stat().st_size}" for file in files]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    root, where = expanded(path, field="dataset.path"), f"dataset.path = {str(path)!r}"
+    digest, newest = hashlib.sha256(), 0.0
+    tree = _tree(root, where)
+    for file in _all(tree):
+        stat = file.stat()
+        state = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+        digest.update(f"{file} {state}\n".encode("utf-8", "surrogateescape"))
+        newest = max(newest, stat.st_mtime, stat.st_ctime)
+    digest.update(repr(tree.left_out).encode("utf-8", "surrogateescape"))
+    is_settled = newest < time.time() - _JUST_NOW
+    return (_survey if is_settled else _survey.__wrapped__)(root, where, digest.hexdigest())
+
+
+@functools.lru_cache(maxsize=8)
+def _survey(root: Path, where: str, stamp: str) -> Survey:
+    """`survey`, once for each state of the files, `stamp`."""
+    tree = _tree(root, where)
+    files = _all(tree)
+    digest, headers = hashlib.sha256(), []
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+        for some in itertools.batched(files, _AT_ONCE):
+            for file, (content, header) in zip(some, pool.map(_examine, some), strict=True):
+                name = file.relative_to(root).as_posix()
+                digest.update(name.encode("utf-8", "surrogateescape") + b"\0" + content)
+                headers.append(header)
+    channels = max((header.channels for header in headers), default=1)
+    fewer = sum(header.channels == 1 for header in headers) if channels == 3 else 0
+    verb, all_ = ("is", "it is") if fewer == 1 else ("are", "they are")
+    mixed = f"{fewer} of {len(files)} images {verb} grey, others in colour: {all_} read as RGB"
+    counts = collections.Counter(change for header in headers for change in header.changes)
+    said = [f"{count} of {len(files)} images {change}" for change, count in counts.items()]
+    reasons: dict[str, list[str]] = {}
+    for reason, entry in tree.left_out:
+        reasons.setdefault(reason, []).append(entry.relative_to(root).as_posix())
+    for reason, names in reasons.items():
+        few = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        said.append(f"left out, {reason}: {len(names)} ({few})")
+    return Survey(digest.hexdigest()[:16], channels, mixed if fewer else "", tuple(said))
+
+
+def _examine(file: Path) -> tuple[bytes, pictures.Header]:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{file}: cannot be read ({error})") from None
+    return hashlib.sha256(content).digest(), pictures.header(file, content)
 
 
 def image_shape(
-    files: Sequence[Path], *, image_size: tuple[int, int] | None, channels: int | None
+    files: Sequence[Path], *, image_size: tuple[int, int] | None, channels: int
 ) -> tuple[int, int, int]:
     """Returns the shape of the images as they are read.
 
     Args:
         files: at least one.
         image_size: height and width; None: the first image's.
-        channels: None: the first image's (1 for grey ones, else 3; the bands of a .npy file).
+        channels: to which images are converted; the bands of .npy files.
 
     Returns:
         Height, width, channels.
@@ -119,7 +176,7 @@ def image_shape(
     Raises:
         ValueError: if the first image cannot be read.
     """
-    height, width, bands = _raw(files[0], channels).shape
+    height, width, bands = pictures.read(files[0], channels).shape
     height, width = image_size or (height, width)
     return height, width, bands
 
@@ -156,7 +213,7 @@ class FolderImages:
 
     def _read(self, file: Path) -> np.ndarray:
         height, width, channels = self.shape[1:]
-        image = _raw(file, channels)
+        image = pictures.read(file, channels)
         if image.shape[:2] == (height, width):
             return image
         if not self._resize:
@@ -170,55 +227,103 @@ class FolderImages:
         return np.stack([np.asarray(cover(band, height, width)) for band in bands], axis=-1)
 
 
-def _raw(file: Path, channels: int | None) -> np.ndarray:
-    """Returns an image as stored, (H, W, C) uint8."""
-    if file.suffix.lower() == ".npy":
-        try:
-            image = np.load(file, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise ValueError(f"{file}: not a .npy file that can be read ({error})") from None
-        if image.dtype != np.uint8 or image.ndim != 3 or channels not in (None, image.shape[2]):
-            bands = "C" if channels is None else channels
-            raise ValueError(
-                f"{file}: is {image.dtype} of shape {image.shape}; must be uint8 (H, W, {bands})"
-            )
-        return image
-    from PIL import Image
-
+def _tree(root: Path, where: str) -> _Tree:
+    if not root.is_dir():
+        raise ValueError(f"{where}: {'not a folder' if root.exists() else 'no such folder'}")
     try:
-        with Image.open(file) as opened:
-            if opened.mode not in _EIGHT_BITS:
-                raise ValueError(f"has more than 8 bits a channel ({opened.mode}); at most 8")
-            grey = opened.mode in ("1", "L", "LA", "La")
-            bands = channels or (1 if grey else 3)
-            if bands not in _MODES:
-                raise ValueError(f"has 1 or 3 channels, not {bands}; store bands as .npy (H, W, C)")
-            image = np.asarray(opened.convert(_MODES[bands]))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow's
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"{file}: not an image that can be read ({reason})") from None
-    return image.reshape(*image.shape[:2], bands)
+        return _found(root, where)
+    except OSError as error:
+        raise ValueError(f"{where}: cannot be read ({error})") from None
+
+
+def _found(root: Path, where: str) -> _Tree:
+    left_out: list[tuple[str, Path]] = []
+    folders = {split: folder for split in _SPLITS if (folder := _split_folder(root, split))}
+    if "train" in folders:
+        others = (entry for entry in sorted(root.iterdir()) if entry not in folders.values())
+        left_out += [(_reason(entry) or "beside train and test", entry) for entry in others]
+    else:
+        folders = {"train": root}
+    classes = {split: _classes(folder, left_out) for split, folder in folders.items()}
+    class_names = tuple(classes["train"])
+    if len(class_names) < 2:
+        raise ValueError(
+            f"{where}: {folders['train']} holds {len(class_names)} class folders; must be at least "
+            "2, as train/<class>/<image> and test/<class>/<image>, or <class>/<image>"
+        )
+    for name in classes.get("test", ()):
+        if name not in class_names:
+            entry = folders["test"] / name
+            raise ValueError(f"{where}: {entry} is a class that train does not have")
+    files = {
+        split: [_images(own[name], left_out) if name in own else [] for name in class_names]
+        for split, own in classes.items()
+    }
+    return _Tree(class_names, files, left_out)
+
+
+def _classes(folder: Path, left_out: list[tuple[str, Path]]) -> dict[str, Path]:
+    """Returns the folders of the classes by name."""
+    classes = {}
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        reason = _reason(entry)
+        if not reason and not entry.is_dir():
+            reason = "in no class's folder"
+        elif not reason and folder.resolve().is_relative_to(entry.resolve()):
+            reason = "links to a folder above"
+        if reason:
+            left_out.append((reason, entry))
+        else:
+            classes[entry.name] = entry
+    return classes
+
+
+def _images(folder: Path, left_out: list[tuple[str, Path]]) -> list[Path]:
+    """Returns the images of a class, in its folder and those below."""
+    images, pending, seen = [], [folder], {folder.resolve()}
+    while pending:
+        inside = pending.pop()
+        for entry in sorted(inside.iterdir(), key=lambda entry: (entry.is_symlink(), entry)):
+            reason = _reason(entry)
+            if not reason and entry.is_dir():
+                real = entry.resolve()
+                if real in seen or folder.resolve().is_relative_to(real):
+                    reason = "links to a folder above, or read already"
+                else:
+                    seen.add(real)
+                    pending.append(entry)
+            elif not reason and pictures.is_image(entry):
+                images.append(entry)
+            elif not reason:
+                reason = "not an image that Pillow reads"
+            if reason:
+                left_out.append((reason, entry))
+    return sorted(images)
+
+
+def _reason(entry: Path) -> str:
+    """Returns why an entry of a folder is left out whatever it holds, "" for most."""
+    if entry.name.startswith(".") or entry.name in _CLUTTER:
+        return "hidden, or a system's own"
+    if entry.is_dir() or entry.is_file():
+        return ""
+    return "a broken link" if entry.is_symlink() else "neither a file nor a folder"
+
+
+def _all(tree: _Tree) -> list[Path]:
+    """Returns the files of all splits."""
+    classes = itertools.chain.from_iterable(tree.files.values())
+    return sorted(itertools.chain.from_iterable(classes))
 
 
 def _split_folder(root: Path, split: str) -> Path | None:
     return next((root / name for name in _SPLITS[split] if (root / name).is_dir()), None)
 
 
-def _images(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    files = (file for file in _visible(folder) if file.suffix.lower() in SUFFIXES)
-    return sorted(file for file in files if file.is_file())
-
-
-def _visible(folder: Path) -> list[Path]:
-    return [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-
-
-def _share(listing: Listing, split: str, test_fraction: float, where: str) -> Listing:
+def _share(listing: Listing, root: Path, split: str, test_fraction: float, where: str) -> Listing:
     """Returns one split of a folder without splits, chosen by the names of the files."""
-    names = [f"{file.parent.name}/{file.name}".encode() for file in listing.files]
-    digests = [hashlib.sha256(name).digest() for name in names]
+    names = [file.relative_to(root).as_posix() for file in listing.files]
+    digests = [hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest() for name in names]
     ranks = np.empty(len(names), np.int64)
     ranks[sorted(range(len(names)), key=digests.__getitem__)] = np.arange(len(names))
     counts = np.bincount(listing.labels, minlength=len(listing.class_names))

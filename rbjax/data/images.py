@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from rbjax.data.digests import CheckedImages
+
 _RESIZED = 256 / 224
 """The shorter side before the middle is cut out, relative to the result's: usual for ImageNet."""
 
@@ -118,10 +120,13 @@ def channels(images: Any, chosen: Sequence[int]) -> Any:
 
 
 def base(images: Any) -> Any:
-    """Returns the images that a view of rows or channels reads from; other images as they are."""
+    """Returns the images that a view of rows or channels reads from; other images as they are.
+
+    Those of a file whose blocks are checked are the mapped file.
+    """
     while isinstance(images, View | _Channels):
         images = images._base
-    return images
+    return images.base if isinstance(images, CheckedImages) else images
 
 
 def cover(picture: Any, height: int, width: int, *, margin: float = 1.0) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from rbjax.inputs import is_channels_first
 from rbjax.models import outside
 from rbjax.models.lenet5 import LeNet5
 from rbjax.models.lenet_modern import LeNetModern
@@ -163,6 +164,12 @@ def _check(
         raise ValueError(f"num_classes is {num_classes}; allowed: 2 or more")
     if len(image_shape) != 3 or min(image_shape) < 1:
         raise ValueError(f"image_shape is {tuple(image_shape)}; allowed: (height, width, channels)")
+    if is_channels_first(image_shape):
+        raise ValueError(
+            f"image_shape is {tuple(image_shape)}, channels first; channels come last: images "
+            f"(N, {', '.join(map(str, image_shape))}) become (N, {image_shape[1]}, "
+            f"{image_shape[2]}, {image_shape[0]}) by np.moveaxis(images, 1, -1)"
+        )
     for field, values in (("mean", mean), ("std", std)):
         if len(values) != image_shape[2]:
             raise ValueError(

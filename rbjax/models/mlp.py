@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 import flax.linen as nn
 import jax.numpy as jnp
 
+from rbjax.inputs import is_channels_first
 from rbjax.options import Range
 from rbjax.typing import Array, Key
 
@@ -35,7 +36,16 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, keys: Key | None = None, *, train: bool = False) -> Array:
-        """Returns the last hidden layer (B, F) of normalised images `x` (B, H, W, C)."""
+        """Returns the last hidden layer (B, F) of normalised images `x` (B, H, W, C).
+
+        Raises:
+            ValueError: for images with their channels first, which a flattened image would hide.
+        """
+        if x.ndim == 4 and is_channels_first(x.shape[1:]):
+            raise ValueError(
+                f"images are {x.shape}, channels first; channels come last: give "
+                "jnp.moveaxis(images, 1, -1)"
+            )
         x = x.reshape(x.shape[0], -1)
         for width in self.widths:
             x = nn.relu(nn.Dense(width, dtype=self.dtype)(x))

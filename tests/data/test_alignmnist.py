@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
@@ -93,6 +94,24 @@ def test_a_damaged_copy_is_unpacked_anew(path):
     (unpacked,) = (path.parent / "kept").glob("*.npy")
     unpacked.write_bytes(unpacked.read_bytes()[:500])
     np.testing.assert_array_equal(read(path)[0][..., 0], arrays["x"][4:8])
+
+
+@pytest.mark.parametrize("form", SAVE)
+def test_a_bit_that_flips_later_is_found(path, form, capsys):
+    arrays = made_arrays()
+    SAVE[form](path, **arrays)
+    read(path)
+    kept = next((path.parent / "kept").glob("*.npy"), path)
+    content, state = bytearray(kept.read_bytes()), kept.stat()
+    content[content.index(arrays["x"][4].astype(arrays["x"].dtype).tobytes()) + 100] ^= 4
+    kept.write_bytes(content)
+    os.utime(kept, ns=(state.st_atime_ns, state.st_mtime_ns))  # as a disk flips bits
+    if kept == path:
+        with pytest.raises(ValueError, match=r"is damaged in block 1 of x; copy it again"):
+            read(path)
+    else:
+        np.testing.assert_array_equal(read(path)[0][..., 0], arrays["x"][4:8])
+        assert f"{kept} is damaged in block 1" in capsys.readouterr().err
 
 
 def change(**arrays):
@@ -311,7 +330,7 @@ def test_blocks_are_made_once_and_kept_by_recipe(bars, tmp_path, monkeypatch, ca
     first = maker.block(1)
     assert isinstance(first, np.memmap)
     assert "block 1 is made once" in capsys.readouterr().err
-    stored = sorted(path.name for path in (tmp_path / "made").glob("*/*"))
+    stored = sorted(path.name for path in (tmp_path / "made").glob("*/*.np?"))
     assert [name.split("-")[0] for name in stored] == ["block", "gaussians"]
 
     def fail(*_, **__):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import zipfile
+from typing import Any
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from rbjax.data import custom
+from rbjax.data import arrays, custom
 from rbjax.data.custom import Source
 
 CLASSES = ("ant", "bee", "cow")
@@ -195,16 +199,16 @@ def test_damaged_files_are_named(folder, tmp_path):
         damaged.write_bytes(data)
         with pytest.raises(ValueError, match=r"bee/001.png: not an image that can be read"):
             custom.load(Source("folder", str(folder)), "train")
-    arrays = tmp_path / "own.npz"
-    np.savez(arrays, **ARRAYS)
-    whole = bytearray(arrays.read_bytes())
+    path = tmp_path / "own.npz"
+    np.savez(path, **ARRAYS)
+    whole = bytearray(path.read_bytes())
     whole[400] ^= 255  # inside the first array
-    arrays.write_bytes(whole)
+    path.write_bytes(whole)
     with pytest.raises(ValueError, match=r"own.npz'.* cannot be read"):
-        custom.load(Source("npz", str(arrays)), "train")
-    arrays.write_bytes(whole[:300])
+        custom.load(Source("npz", str(path)), "train")
+    path.write_bytes(whole[:300])
     with pytest.raises(ValueError, match=r"own.npz': not an .npz file"):
-        custom.load(Source("npz", str(arrays)), "train")
+        custom.load(Source("npz", str(path)), "train")
 
 
 def test_folders_that_do_not_fit(tmp_path):
@@ -230,9 +234,9 @@ def test_folders_that_do_not_fit(tmp_path):
     refused(tmp_path / "few", "cow holds no image")
 
 
-@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
-def test_what_has_more_than_eight_bits_is_refused(folder, mode):
-    deep = Image.fromarray(np.full((6, 8), 300, np.uint16 if mode == "I;16" else np.int32))
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_what_has_no_known_range_is_refused(folder, mode):
+    deep = Image.fromarray(np.full((6, 8), 300, np.int32))
     deep = deep if mode != "F" else Image.fromarray(np.full((6, 8), 0.5, np.float32))
     assert deep.mode == mode
     deep.save(folder / "train" / "bee" / "deep.tiff")
@@ -242,7 +246,7 @@ def test_what_has_more_than_eight_bits_is_refused(folder, mode):
 
 def test_an_image_too_large_for_pillow_is_named(folder, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    with pytest.raises(ValueError, match=r"000.png: not an image that can be read \(Image size"):
+    with pytest.raises(ValueError, match=r"0[01]0.png: not an image that can be read \(Image size"):
         custom.load(Source("folder", str(folder)), "train")
 
 
@@ -311,3 +315,158 @@ def test_statistics_are_exact_and_of_few_images_at_a_time(monkeypatch):
     np.testing.assert_allclose(std, images.std(axis=(0, 1, 2)) / 255, rtol=1e-12, atol=1e-12)
     assert sum(asked) == 33
     assert max(asked) <= 8
+
+
+def test_colour_if_any_image_has_colours(tmp_path, capsys):
+    for split in ("train", "test"):
+        for label in range(2):
+            save(tmp_path / split, label, range(2), channels=3)
+    file = tmp_path / "train" / "ant" / "000.png"
+    Image.open(file).convert("L").save(file)
+    assert custom.info(Source("folder", str(tmp_path))).image_shape == (6, 8, 3)
+    assert "1 of 8 images is grey, others in colour: it is read as RGB" in capsys.readouterr().err
+    assert custom.info(Source("folder", str(tmp_path), channels=1)).image_shape == (6, 8, 1)
+    assert "grey" not in capsys.readouterr().err
+    for each in tmp_path.rglob("*.png"):
+        Image.open(each).convert("L").save(each)
+    assert custom.info(Source("folder", str(tmp_path))).image_shape == (6, 8, 1)
+    assert capsys.readouterr().err == ""
+
+
+def test_what_is_left_out_is_counted_and_named(folder, capsys):
+    ant = folder / "train" / "ant"
+    picture = (ant / "000.png").read_bytes()
+    (ant / "._000.png").write_bytes(b"of macOS")
+    (ant / "gone.png").symlink_to(ant / "nothing")
+    (ant / "itself.png").symlink_to("itself.png")
+    (ant / "above").symlink_to(folder)
+    (ant / "deep" / "er").mkdir(parents=True)
+    (ant / "deep" / "er" / "photo").write_bytes(picture)
+    (ant / "deep" / "again").symlink_to(ant / "deep" / "er")
+    (folder / "train" / "loop").symlink_to(folder / "train")
+    (folder / "train" / "list.csv").write_text("ant,000.png")
+    (folder / "val").mkdir()
+    (folder / "__MACOSX").mkdir()
+    train = custom.load(Source("folder", str(folder)), "train")
+    assert train.info.class_names == CLASSES
+    assert train.class_counts.tolist() == [5, 5, 6]
+    said = capsys.readouterr().err
+    for each in (
+        "hidden, or a system's own: 3 (__MACOSX, train/.hidden, train/ant/._000.png)",
+        "a broken link: 2 (train/ant/gone.png, train/ant/itself.png)",
+        "links to a folder above: 1 (train/loop)",
+        "links to a folder above, or read already: 2 (train/ant/above, train/ant/deep/again)",
+        "not an image that Pillow reads: 1 (train/ant/notes.txt)",
+        "in no class's folder: 1 (train/list.csv)",
+        "beside train and test: 1 (val)",
+    ):
+        assert f"{folder}: left out, {each}\n" in said
+    custom.load(Source("folder", str(folder)), "test")
+    assert capsys.readouterr().err == ""  # once
+
+
+def test_other_pixels_of_the_same_names_and_sizes_are_other_data(folder):
+    source = Source("folder", str(folder))
+    file = folder / "test" / "cow" / "011.png"
+    before, content = custom.fingerprint(source), bytearray(file.read_bytes())
+    first = custom.load(source, "test").images.copy()
+    assert custom.fingerprint(source) == before
+    Image.fromarray(255 - draw(2, 11)).save(file)
+    assert file.stat().st_size == len(content)
+    assert custom.fingerprint(source) != before
+    assert not np.array_equal(custom.load(source, "test").images, first)
+    file.write_bytes(content)
+    assert custom.fingerprint(source) == before
+
+
+def _rewritten(path, change) -> None:
+    """Changes the members of an .npz file, and keeps their checksums right."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in change(members).items():
+            archive.writestr(name, content)
+
+
+def _said_shape(text: bytes):
+    return lambda m: {**m, "train_images.npy": m["train_images.npy"].replace(b"(4, 6, 8, 3)", text)}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_said_shape(b"(5, 6, 8, 3)"), "takes 720 bytes, and 576 are there"),
+        (_said_shape(b"(3, 6, 8, 3)"), "takes 432 bytes, and 576 are there"),
+        (_said_shape(b"(9**9999999)"), "no array of NumPy's"),
+        (_said_shape(b"(-4, 6, 8,3)"), "bytes are there|are there"),
+        (_said_shape(b"(4, 6, 8, 3"), "no array of NumPy's"),
+        (lambda m: {**m, "train_images.npy": m["train_images.npy"][:-9]}, "and 567 are there"),
+        (lambda m: {**m, "train_images.npy": b"\x93NUMPY\x09\x00"}, "format 9.0 of .npy"),
+        (lambda m: {**m, "train_images.npy": b""}, "no array of NumPy's"),
+    ],
+)
+def test_arrays_that_lie_are_named(tmp_path, change, message):
+    path = tmp_path / "own.npz"
+    np.savez(path, **ARRAYS)
+    _rewritten(path, lambda members: members)
+    custom.load(Source("npz", str(path)), "train")
+    _rewritten(path, change)
+    with pytest.raises(ValueError, match=rf"own.npz'.*train_images cannot.*{message}") as error:
+        custom.load(Source("npz", str(path)), "train")
+    assert "\n" not in str(error.value)
+
+
+def test_an_array_larger_than_the_memory_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "own.npz"
+    np.savez(path, **ARRAYS)
+    monkeypatch.setattr(arrays.os, "sysconf", lambda name: 20)
+    with pytest.raises(ValueError, match=r"train_images .* more than this machine's memory of 400"):
+        custom.load(Source("npz", str(path)), "train")
+
+
+def test_an_encrypted_file_is_named(tmp_path):
+    path = tmp_path / "own.npz"
+    np.savez(path, **ARRAYS)
+    content = path.read_bytes()
+    for signature, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        parts = content.split(signature)
+        marked = [part[: place - 4] + b"\1" + part[place - 3 :] for part in parts[1:]]
+        content = signature.join([parts[0], *marked])
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"own.npz'.*train_images cannot be read.*encrypted"):
+        custom.load(Source("npz", str(path)), "train")
+
+
+def test_arrays_of_other_byte_orders_and_layouts_are_the_same(tmp_path):
+    images = np.stack([draw(label, n) for label in range(2) for n in range(3)])
+    labels = np.repeat([0, 1], 3)
+    loaded = []
+    for number, order in enumerate((np.ascontiguousarray, np.asfortranarray)):
+        for dtype in ("<i8", ">i8", ">i2", ">f4", ">u4"):
+            path = tmp_path / f"{number}{dtype[1:]}{dtype[0] == '>'}.npz"
+            own = order(images), labels.astype(dtype)
+            stored: dict[str, Any] = dict(zip(ARRAYS, own * 2, strict=True))
+            np.savez(path, **stored, class_names=np.array(["é", "b"], ">U3"))
+            loaded.append(custom.load(Source("npz", str(path)), "train"))
+    for each in loaded:
+        np.testing.assert_array_equal(each.images, loaded[0].images)
+        np.testing.assert_array_equal(each.labels, loaded[0].labels)
+        assert each.labels.dtype == np.int32
+        assert each.info.class_names == ("é", "b")
+    np.testing.assert_array_equal(loaded[0].images, images[loaded[0].index])
+
+
+@pytest.mark.parametrize("shape", [(4, 1, 28, 28), (4, 3, 32, 48)])
+def test_channels_first_are_refused_with_what_to_do(tmp_path, shape):
+    path = tmp_path / "own.npz"
+    np.savez(path, **{**ARRAYS, "train_images": np.zeros(shape, np.uint8)})
+    last = re.escape(str((shape[0], *shape[2:], shape[1])))
+    with pytest.raises(ValueError, match=rf"channels first;.*moveaxis.* of shape {last}"):
+        custom.load(Source("npz", str(path)), "train")
+    folder = tmp_path / "bands" / "train" / "ant"
+    folder.mkdir(parents=True)
+    (folder.parent / "bee").mkdir()
+    for name in ("ant", "bee"):
+        np.save(folder.parent / name / "0.npy", np.zeros(shape[1:], np.uint8))
+    with pytest.raises(ValueError, match=r"ant/0.npy: is .*, channels first; .*moveaxis"):
+        custom.load(Source("folder", str(tmp_path / "bands")), "train")

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rbjax import atomic, cpab, prng
-from rbjax.data import order
+from rbjax.data import digests, order
 from rbjax.data.alignmnist import alignment
 from rbjax.inputs import check_labels, check_real
 from rbjax.typing import Array, Key
@@ -112,7 +112,7 @@ class Maker(NamedTuple):
         )
 
     def block(self, number: int) -> np.ndarray:
-        """Returns a block, mapped from its file, which is made the first time.
+        """Returns a block, mapped from its file, which is made if there is none, or a damaged one.
 
         Args:
             number: from 1.
@@ -125,10 +125,14 @@ class Maker(NamedTuple):
         path = self.folder / self._digest() / name
         try:
             kept = np.load(path, mmap_mode="r", allow_pickle=False)
-            if kept.shape == self.images.shape and kept.dtype == np.uint8:
+            fits = kept.shape == self.images.shape and kept.dtype == np.uint8
+            if fits and digests.is_intact(path):
                 return kept
-        except atomic.DAMAGED:
+            print(f"{path} is damaged", file=sys.stderr)
+        except FileNotFoundError:
             pass
+        except atomic.DAMAGED:
+            print(f"{path} is damaged", file=sys.stderr)
         print(f"alignmnist_generated: block {number} is made once, in {path}", file=sys.stderr)
         ids = order.example_ids(self.images, self.labels)
         covariances = self.covariances()
@@ -137,6 +141,7 @@ class Maker(NamedTuple):
         )
         with atomic.replace(path) as file:
             np.lib.format.write_array(file, deformed, allow_pickle=False)
+        digests.seal(path)
         return np.load(path, mmap_mode="r", allow_pickle=False)
 
     def _digest(self) -> str:

@@ -7,13 +7,15 @@ obtained here: neither the type of its pixels nor whether it is compressed is kn
 type is read, compressed or not.
 
 An uncompressed member is mapped in place, after its checksum was verified once; a compressed one is
-unpacked once, as bytes, into an .npy file in rbjax's own folder.
+unpacked once, as bytes, into an .npy file in rbjax's own folder.  Digests of the blocks are made
+then, and a block is checked whenever it is read.
 
 Source: Hauberg et al. 2016, http://www2.compute.dtu.dk/~sohau/augmentations/.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 import zipfile
@@ -24,6 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rbjax import atomic
+from rbjax.data import digests
 from rbjax.data.prepare import DatasetNotFoundError
 
 _CHUNK = 1000
@@ -90,45 +93,74 @@ def read_block(
             if len(wrong):
                 fault = f"has the label {wrong[0]:g} in y"
                 raise _wrong(path, fault, "must be a whole number in 0..9")
-            pixels = _pixels(archive, path, layout, kept)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+            pixels = _pixels(archive, path, layout, kept, block)
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise _wrong(path, f"is truncated or damaged ({error})", "copy it again") from error
-    images = _as_bytes(pixels[wanted], path).reshape(layout.rows, _SIDE, _SIDE, 1)
+    images = _as_bytes(pixels, path).reshape(layout.rows, _SIDE, _SIDE, 1)
     return images, labels[wanted].astype(np.int32)
 
 
-def _pixels(archive: zipfile.ZipFile, path: Path, layout: Layout, kept: Path) -> np.ndarray:
-    """Returns x as a mapped array (N, 784), of the file's own type or unpacked as bytes."""
+def _pixels(
+    archive: zipfile.ZipFile, path: Path, layout: Layout, kept: Path, block: int
+) -> np.ndarray:
+    """Returns a block of x as a mapped array (rows, 784), of the file's own type or as bytes."""
     member = _member(archive, path, "x.npy")
     total = layout.num_blocks * layout.rows
     allowed = [(total, _SIDE, _SIDE), (total, _SIDE * _SIDE)]
     if member.shape not in allowed:
         raise _wrong(path, f"has x of shape {member.shape}", f"must be {allowed[0]}")
     size = (total, _SIDE * _SIDE)
+    wanted = slice(block * layout.rows, (block + 1) * layout.rows)
     kept.mkdir(parents=True, exist_ok=True)
+    note = kept / f"x-{member.info.CRC:08x}.verified"
     if member.info.compress_type == zipfile.ZIP_STORED:
-        # Reading it once to the end verifies its checksum, which is noted for the next time.
-        stat = path.stat()
-        state = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}"
-        verified = kept / f"x-{member.info.CRC:08x}.verified"
-        if not (verified.exists() and verified.read_text() == state):
-            with archive.open(member.info) as stream:
-                while stream.read(1 << 24):
-                    pass
-            with atomic.replace(verified) as file:
-                file.write(state.encode())
         with path.open("rb") as file:  # its bytes follow a header, two lengths of which vary
             file.seek(member.info.header_offset + 26)
             name, extra = np.frombuffer(file.read(4), "<u2").tolist()
         offset = member.info.header_offset + 30 + name + extra + member.header
-        return np.memmap(path, member.dtype, "r", offset, size)
+        # Reading it once to the end verifies its checksum; the digests are those of that time.
+        stat = path.stat()
+        state = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}"
+        known = _noted(note, state)
+        if known is None:
+            with archive.open(member.info) as stream:
+                while stream.read(1 << 24):
+                    pass
+        pixels = np.memmap(path, member.dtype, "r", offset, size)
+        known = _note(note, state, pixels, layout) if known is None else known
+        if digests.of_blocks(pixels[wanted], layout.rows) != known[block : block + 1]:
+            raise _wrong(path, f"is damaged in block {block} of x", "copy it again")
+        return pixels[wanted]
     unpacked = kept / f"x-{member.info.CRC:08x}.npy"
     try:
-        return _open_unpacked(unpacked, size)
+        pixels = _open_unpacked(unpacked, size)
+        known = _noted(note, unpacked.name)
+        known = _note(note, unpacked.name, pixels, layout) if known is None else known
+        if digests.of_blocks(pixels[wanted], layout.rows) == known[block : block + 1]:
+            return pixels[wanted]
+        print(f"{unpacked} is damaged in block {block}", file=sys.stderr)
     except atomic.DAMAGED:
-        print(f"{path} is compressed: unpacked once, to {unpacked}", file=sys.stderr)
-        _unpack(archive, path, member, unpacked)
-    return _open_unpacked(unpacked, size)
+        pass
+    print(f"{path} is compressed: unpacked once, to {unpacked}", file=sys.stderr)
+    _unpack(archive, path, member, unpacked)
+    pixels = _open_unpacked(unpacked, size)
+    _note(note, unpacked.name, pixels, layout)
+    return pixels[wanted]
+
+
+def _noted(note: Path, state: str) -> list[int] | None:
+    """Returns the digests of all blocks of a file in this state, None if none are kept."""
+    try:
+        kept = json.loads(note.read_bytes())
+        return kept["digests"] if kept["state"] == state else None
+    except (*atomic.DAMAGED, TypeError):
+        return None
+
+
+def _note(note: Path, state: str, pixels: np.ndarray, layout: Layout) -> list[int]:
+    known = digests.of_blocks(pixels, layout.rows)
+    atomic.write_json(note, {"state": state, "digests": known})
+    return known
 
 
 def _member(archive: zipfile.ZipFile, path: Path, name: str) -> _Member:

@@ -17,6 +17,7 @@ import numpy as np
 from rbjax.data.builders import mapped
 from rbjax.data.builders.members import Members
 from rbjax.data.description import DatasetInfo
+from rbjax.data.digests import CheckedImages
 from rbjax.data.tfrecord import parse_example, records
 
 _LABEL = "label"
@@ -24,7 +25,7 @@ _LABEL = "label"
 
 def read(
     info: DatasetInfo, split: str, data_dir: str | Path | None, source: str | Path | None
-) -> tuple[DatasetInfo, np.ndarray, np.ndarray]:
+) -> tuple[DatasetInfo, CheckedImages, np.ndarray]:
     """Reads a split: see `builders.read`."""
     return mapped.read(info, split, data_dir, source, examples)
 

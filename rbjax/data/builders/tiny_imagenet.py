@@ -19,13 +19,14 @@ import numpy as np
 from rbjax.data.builders import mapped
 from rbjax.data.builders.members import Members
 from rbjax.data.description import DatasetInfo
+from rbjax.data.digests import CheckedImages
 
 _SUFFIX = ".JPEG"
 
 
 def read(
     info: DatasetInfo, split: str, data_dir: str | Path | None, source: str | Path | None
-) -> tuple[DatasetInfo, np.ndarray, np.ndarray]:
+) -> tuple[DatasetInfo, CheckedImages, np.ndarray]:
     """Reads a split: see `builders.read`."""
     return mapped.read(info, split, data_dir, source, examples, class_names=class_names)
 

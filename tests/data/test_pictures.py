@@ -1,0 +1,157 @@
+"""One image file in every format and mode that Pillow writes, upright and as it is seen."""
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rbjax.data import pictures
+from rbjax.data.pictures import DEEP, FRAMES, TRANSPARENT
+
+TURNS = {  # what a viewer does for EXIF's orientations
+    1: lambda x: x,
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.swapaxes(0, 1),
+    6: lambda x: np.rot90(x, -1),
+    7: lambda x: np.rot90(x, -1)[::-1],
+    8: lambda x: np.rot90(x),
+}
+EXACT = {"lossless": True, "quality": 100, "subsampling": "4:4:4"}
+
+
+def blocks() -> np.ndarray:
+    """Four flat quarters, which lossy formats keep nearly."""
+    image = np.zeros((32, 48, 3), np.uint8)
+    image[:16, :24], image[:16, 24:], image[16:, :24] = (220, 30, 30), (30, 200, 30), (30, 30, 220)
+    return image
+
+
+def read(path, channels: int = 3):
+    header = pictures.header(path, path.read_bytes())
+    return pictures.read(path, channels), header
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tiff", "avif"])
+def test_rotation_is_honoured_alike(ending, tmp_path):
+    for orientation, turned in TURNS.items():
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        path = tmp_path / f"{orientation}.{ending}"
+        Image.fromarray(blocks()).save(path, exif=exif, **(EXACT if ending != "tiff" else {}))
+        image, _ = read(path)
+        expected = turned(blocks())
+        assert image.shape == expected.shape
+        assert np.median(np.abs(image.astype(int) - expected)) <= 4
+    damaged = tmp_path / f"damaged.{ending}"
+    if ending != "tiff":
+        Image.fromarray(blocks()).save(damaged, exif=b"Exif\0\0MM\0*\0\0\0\x08\xff", **EXACT)
+        assert read(damaged)[0].shape == (32, 48, 3)
+
+
+def _saved(path, image, **options):
+    image.save(path, **options)
+    return path
+
+
+def test_hidden_colours_are_not_seen(tmp_path):
+    seen = []
+    for hidden in ((9, 200, 0), (0, 0, 0)):
+        pixels = np.full((4, 6, 4), (*hidden, 0), np.uint8)
+        pixels[1, 2] = (10, 20, 30, 255)
+        pixels[3, 3] = (0, 0, 0, 128)
+        rgba = Image.fromarray(pixels)
+        for path in (
+            _saved(tmp_path / "a.png", rgba),
+            _saved(tmp_path / "a.webp", rgba, lossless=True, exact=True),
+            _saved(tmp_path / "a.tiff", rgba),
+            _saved(tmp_path / "a.tga", rgba),
+            _saved(tmp_path / "b.png", rgba.convert("LA")),
+        ):
+            image, header = read(path)
+            assert header.changes == (TRANSPARENT,)
+            assert header.channels == (1 if path.name == "b.png" else 3)
+            seen.append(image[0, 0].tolist())
+            assert image[3, 3].tolist() == [127] * 3
+            assert read(path, 1)[0][0, 0].tolist() == [255]
+        np.testing.assert_array_equal(read(tmp_path / "a.png")[0][1, 2], (10, 20, 30))
+        palette = Image.fromarray((np.arange(24) % 2).astype(np.uint8).reshape(4, 6)).convert("P")
+        palette.putpalette([*hidden, 10, 20, 30])
+        for ending in ("png", "gif"):
+            path = _saved(tmp_path / f"p.{ending}", palette, transparency=0)
+            image, header = read(path)
+            assert header.changes == (TRANSPARENT,)
+            assert image[0, :2].tolist() == [[255] * 3, [10, 20, 30]]
+        rgb = Image.fromarray(pixels[..., :3])
+        image, _ = read(_saved(tmp_path / "t.png", rgb, transparency=hidden))
+        assert image[0, 0].tolist() == [255] * 3
+    assert seen == [[255] * 3] * 10
+    opaque = Image.fromarray(blocks()).convert("RGBA")
+    np.testing.assert_array_equal(read(_saved(tmp_path / "o.png", opaque))[0], blocks())
+
+
+def test_sixteen_bits_become_the_upper_eight(tmp_path):
+    deep = np.array([[0, 255, 256, 300, 32768, 65535]] * 2, np.uint16)
+    for name in ("a.png", "a.tiff", "a.pgm", "a.jp2"):
+        image, header = read(_saved(tmp_path / name, Image.fromarray(deep)), 1)
+        assert header == (1, (DEEP,))
+        assert image[0, :, 0].tolist() == [0, 0, 1, 1, 128, 255]
+    (tmp_path / "big.tiff").write_bytes(_saved_as(Image.fromarray(deep.astype(">u2")), "TIFF"))
+    assert read(tmp_path / "big.tiff", 1)[0][0, :, 0].tolist() == [0, 0, 1, 1, 128, 255]
+    colour = tmp_path / "c.ppm"
+    colour.write_bytes(b"P6 2 1 65535\n" + np.array([1, 0x1234, 0xFFFF] * 2, ">u2").tobytes())
+    image, header = read(colour)
+    assert header == (3, (DEEP,))
+    np.testing.assert_allclose(image[0, 0], [0, 0x12, 255], atol=1)
+
+
+def _saved_as(image, kind):
+    file = io.BytesIO()
+    image.save(file, kind)
+    return file.getvalue()
+
+
+def test_of_several_frames_the_first_is_read(tmp_path):
+    frames = [Image.new("RGB", (8, 6), colour) for colour in ("red", "blue", "lime")]
+    for name in ("a.gif", "a.png", "a.webp", "a.tiff"):
+        options: Any = {"lossless": True} if name == "a.webp" else {}
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], **options)
+        image, header = read(tmp_path / name)
+        assert header.changes == (FRAMES,)
+        assert image[0, 0].tolist() == [255, 0, 0]
+
+
+def test_other_modes(tmp_path):
+    one = Image.fromarray(blocks()[..., 0] > 100)
+    assert np.unique(read(_saved(tmp_path / "a.png", one), 1)[0]).tolist() == [0, 255]
+    assert read(tmp_path / "a.png")[1] == (1, ())
+    cmyk = Image.fromarray(blocks()).convert("CMYK")
+    for name in ("a.jpg", "a.tiff"):
+        image, header = read(_saved(tmp_path / name, cmyk))
+        assert header == (3, ())
+        assert np.median(np.abs(image.astype(int) - blocks())) <= 4
+    palette = Image.fromarray(blocks()).convert("P", palette=Image.Palette.ADAPTIVE)
+    np.testing.assert_allclose(read(_saved(tmp_path / "p.png", palette))[0], blocks(), atol=2)
+    with pytest.raises(ValueError, match=r"l.tiff: .*colour space LAB; store it as RGB"):
+        read(_saved(tmp_path / "l.tiff", Image.new("LAB", (4, 4))))
+
+
+@pytest.mark.parametrize(
+    "ending", ["png", "jpg", "gif", "webp", "avif", "jp2", "bmp", "tga", "tiff", "ppm"]
+)
+def test_cut_and_empty_files_are_named(ending, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8)
+    path = _saved(tmp_path / f"x.{ending}", Image.fromarray(noise))
+    whole = path.read_bytes()
+    read(path)
+    for length in (0, 1, 7, 20, len(whole) // 3, len(whole) // 2):
+        path.write_bytes(whole[:length])
+        with pytest.raises(
+            ValueError, match=rf"x.{ending}: not an image that can be read"
+        ) as error:
+            read(path)
+        assert "\n" not in str(error.value)
