@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,8 @@ def load(
 
     Returns:
         A Dataset in the order of `example_ids`, which does not depend on how the split is stored
-        unless it is too large for memory.
+        unless it is too large for memory.  If it is not as large as published, or a class is not,
+        that is printed: a part of a dataset can be used under its name, but not unnoticed.
 
     Raises:
         ValueError: if the name, the split or a band is unknown, or the name lacks a config.
@@ -116,6 +118,7 @@ def load(
         else:
             images, labels = storage.read(name, stored, data_dir, source)
     _check(dataset_info, split, images, labels)
+    _compare_with_published(info(name), split, labels)
     if bands:
         order_of = [dataset_info.channel_names.index(band) for band in bands]
         images = image_arrays.channels(images, order_of)
@@ -270,6 +273,23 @@ def subsample(dataset: Dataset, imbalance: Profile, *, seed: int = 0) -> Dataset
     """
     counts = imbalance(dataset.class_counts)
     return dataset.take(select(dataset.labels, dataset.example_ids, counts, seed=seed))
+
+
+def _compare_with_published(published: DatasetInfo, split: str, labels: np.ndarray) -> None:
+    """Prints one line if the examples are not as many as published, in all or of a class."""
+    total, of_class = published.num_examples[split], published.class_counts.get(split)
+    counts, what = np.bincount(labels, minlength=published.num_classes), ""
+    if len(labels) != total:
+        what = f"{len(labels):,} examples; published are {total:,}"
+    elif of_class is not None and tuple(counts) != tuple(of_class):
+        label = int(np.flatnonzero(counts != of_class)[0])
+        what = f"{counts[label]:,} examples of class {label}; published are {of_class[label]:,}"
+    if what:
+        print(
+            f"{published.name} {split} has {what}: not the published data, whose numbers these "
+            "do not compare with",
+            file=sys.stderr,
+        )
 
 
 def _check(dataset_info: DatasetInfo, split: str, images: Any, labels: np.ndarray) -> None:

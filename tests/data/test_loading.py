@@ -4,7 +4,16 @@ import sys
 import numpy as np
 import pytest
 
-from rbjax.data import from_arrays, imbalance, load, load_train, split_validation, subsample
+from rbjax.data import (
+    from_arrays,
+    imbalance,
+    info,
+    load,
+    load_train,
+    loading,
+    split_validation,
+    subsample,
+)
 
 
 def step(counts):
@@ -168,3 +177,15 @@ def test_long_tailed_cifar10(require_dataset):
     assert train.num_examples == 12406
     assert train.class_counts.tolist() == [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
     assert load("cifar10", "test").class_counts.tolist() == [1000] * 10
+
+
+def test_counts_that_are_not_published_are_said(capsys):
+    known = info("mnist")
+    labels = np.repeat(np.arange(10), known.class_counts["test"]).astype(np.int32)
+    loading._compare_with_published(known, "test", labels)
+    assert capsys.readouterr().err == ""
+    loading._compare_with_published(known, "test", labels[:20])
+    assert "mnist test has 20 examples; published are 10,000: not" in capsys.readouterr().err
+    labels[0] = 1
+    loading._compare_with_published(known, "test", labels)
+    assert "mnist test has 979 examples of class 0; published are 980" in capsys.readouterr().err

@@ -89,3 +89,45 @@ def test_a_cut_jpeg_is_refused(members, tmp_path):
     members["tiny-imagenet-200/val/images/val_0.JPEG"] = examples.jpeg(noise)[:1000]
     with pytest.raises(ValueError, match=r"val_0.JPEG: not an image that can be read \(image file"):
         _load(tmp_path, members, "test")
+
+
+@pytest.mark.parametrize("below", ["", "images/"])
+@pytest.mark.parametrize("with_table", [True, False])
+def test_validation_images_sorted_into_folders(members, tmp_path, below, with_table, capsys):
+    root = "tiny-imagenet-200"
+    for number, of in ((0, BLUE), (1, RED)):
+        content = members.pop(f"{root}/val/images/val_{number}.JPEG")
+        members[f"{root}/val/{of}/{below}val_{number}.JPEG"] = content
+        members[f"{root}/val/{of}/{below}._val_{number}.JPEG"] = b"of macOS"
+        members[f"__MACOSX/{root}/val/{of}/{below}val_{number}.JPEG"] = b"of macOS"
+    if not with_table:
+        del members[f"{root}/val/val_annotations.txt"]
+    test = _load(tmp_path, members, "test")
+    assert test.labels.tolist() == [2, 7]
+    np.testing.assert_allclose(test.images[:].mean(axis=(1, 2))[1], [0, 0, 200], atol=3)
+    said = capsys.readouterr().err
+    assert "4 files of macOS's (._*) are left out" in said
+    assert "tiny_imagenet test has 2 examples; published are 10,000" in said
+    if with_table:
+        members[f"{root}/val/val_annotations.txt"] = f"val_1.JPEG\t{BLUE}".encode()
+        with pytest.raises(ValueError, match=rf"val_1.JPEG: val_annotations.txt says .* {BLUE}"):
+            _load(tmp_path / "two", members, "test")
+
+
+def test_an_encrypted_archive_is_named(members, tmp_path):
+    archive = examples.write_zip(tmp_path / "downloads/manual" / ARCHIVE, members)
+    content = archive.read_bytes()
+    for signature, place in ((b"PK\x03\x04", 2), (b"PK\x01\x02", 4)):
+        first, *parts = content.split(signature)
+        content = signature.join([first, *(p[:place] + b"\1" + p[place + 1 :] for p in parts)])
+    archive.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{ARCHIVE}: .* is damaged \(.*encrypted") as caught:
+        load("tiny_imagenet", "train", data_dir=tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_unpacks_to_anything_is_refused(members, tmp_path, monkeypatch):
+    monkeypatch.setattr("rbjax.data.builders.members._MOST_BYTES", 100_000)
+    members[f"tiny-imagenet-200/train/{RED}/images/{RED}_0.JPEG"] = bytes(100_001)
+    with pytest.raises(ValueError, match=rf"{RED}_0.JPEG: is larger than 100,000 bytes"):
+        _load(tmp_path, members, "train")

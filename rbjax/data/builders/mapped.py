@@ -133,10 +133,9 @@ def _prepare(
             new.mkdir()
             labels = _write(new / _PIXELS, info, examples(members, info, split), members)
             names = class_names(members, info) if class_names else info.class_names
-            if len(labels) != info.num_examples[split]:
+            if members.num_left_out:
                 print(
-                    f"{members.path}: {info.name} {split} has {len(labels):,} examples; "
-                    f"published are {info.num_examples[split]:,}",
+                    f"{members.path}: {members.num_left_out} files of macOS's (._*) are left out",
                     file=sys.stderr,
                 )
             np.save(new / _LABELS, labels)

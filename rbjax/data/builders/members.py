@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-DAMAGED = (OSError, EOFError, zipfile.BadZipFile, zlib.error)
-"""What reading a damaged archive raises."""
+DAMAGED = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What reading an archive raises that is damaged, encrypted, or packed by an unknown method."""
+_MOST_BYTES = 2**28
+"""Of a file that is read whole, an image or a table; an archive can say any size."""
+_CLUTTER = ("._", ".DS_Store", "__MACOSX")
+"""How names begin that macOS leaves in folders and archives."""
 
 
 class Members:
@@ -28,8 +33,11 @@ class Members:
         self.path = path
         self._zip: zipfile.ZipFile | None = None
         if path.is_dir():
-            files = (file for file in path.rglob("*") if file.is_file())
-            self.names = sorted(file.relative_to(path).as_posix() for file in files)
+            names = []
+            for folder, _, files in os.walk(path):  # links to folders are not followed
+                inside = (Path(folder) / file for file in files)
+                names += [file.relative_to(path).as_posix() for file in inside if file.is_file()]
+            self._keep(names)
             return
         try:
             self._zip = zipfile.ZipFile(path)
@@ -38,7 +46,16 @@ class Members:
                 f"{path}: not a zip archive, or a damaged one ({error}); delete it and download "
                 "it again"
             ) from None
-        self.names = sorted(name for name in self._zip.namelist() if not name.endswith("/"))
+        self._keep([name for name in self._zip.namelist() if not name.endswith("/")])
+
+    def _keep(self, names: list[str]) -> None:
+        """Leaves out what macOS puts beside files, and counts it."""
+        self.names = sorted(
+            name
+            for name in names
+            if not any(part.startswith(_CLUTTER) for part in PurePosixPath(name).parts)
+        )
+        self.num_left_out = len(names) - len(self.names)
 
     def __enter__(self) -> Members:
         return self
@@ -84,10 +101,13 @@ class Members:
             All its bytes.
 
         Raises:
-            ValueError: naming the file, if it is damaged.
+            ValueError: naming the file, if it is damaged, or larger than 256 MiB.
         """
         with self.open(name) as file:
-            return file.read()
+            content = file.read(_MOST_BYTES + 1)
+            if len(content) > _MOST_BYTES:
+                raise ValueError(f"{self.where(name)}: is larger than {_MOST_BYTES:,} bytes")
+            return content
 
     def inside(self, *folders: str) -> list[str]:
         """Returns the files whose path contains these folders, each directly inside the one before.

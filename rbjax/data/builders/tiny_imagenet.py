@@ -2,7 +2,8 @@
 
 The published archive holds tiny-imagenet-200/ with words.txt (a class's number and its names),
 train/<class>/images/*.JPEG and val/images/*.JPEG with val/val_annotations.txt (file, class, box).
-A class's label is the place of its number in ascending order.
+Many sort the latter into folders of their classes, val/<class>/*.JPEG or val/<class>/images/*.JPEG;
+that is read, too.  A class's label is the place of its number in ascending order.
 
 Source: Stanford CS231n, http://cs231n.stanford.edu/tiny-imagenet-200.zip.
 Written from the published layout; the archive itself could not be fetched where this was written.
@@ -21,7 +22,8 @@ from rbjax.data.builders.members import Members
 from rbjax.data.description import DatasetInfo
 from rbjax.data.digests import CheckedImages
 
-_SUFFIX = ".JPEG"
+_SUFFIXES = (".jpeg", ".jpg", ".png")
+_TABLE = "val_annotations.txt"
 
 
 def read(
@@ -70,24 +72,37 @@ def examples(members: Members, info: DatasetInfo, split: str) -> Iterator[tuple[
     """
     labels = {number: label for label, number in enumerate(info.class_names)}
     stored = info.stored_splits.get(split, split)
-    # train/<number>/images/<file>, and val/images/<file> with a table of numbers.
-    paths = [PurePosixPath(name) for name in members.inside(stored) if name.endswith(_SUFFIX)]
-    paths = [path for path in paths if path.parts[-2] == "images"]
-    if stored == "train":
-        numbers = {path: path.parts[-3] for path in paths}
-    else:
-        lines = _lines(members, "val_annotations.txt")
-        table = {line[0]: line[1] for line in lines if len(line) > 1}
-        numbers = {path: table.get(path.name) for path in paths}
-    for path, number in numbers.items():
-        if number is None:
-            where = members.where(str(path))
-            raise ValueError(f"{where}: val_annotations.txt does not name its class")
+    # <split>/<number>/<file> or <split>/<number>/images/<file>; val/images/<file> and a table.
+    paths = [PurePosixPath(name) for name in members.inside(stored)]
+    paths = [path for path in paths if path.suffix.lower() in _SUFFIXES]
+    table: dict[str, str] = {}
+    if any(_folder(path, stored) is None for path in paths) or _has(members, _TABLE):
+        table = {line[0]: line[1] for line in _lines(members, _TABLE) if len(line) > 1}
+    numbers = {}
+    for path in paths:
+        where, number = members.where(str(path)), _folder(path, stored)
+        said = table.get(path.name) if stored != "train" else None
+        if number is None and said is None:
+            raise ValueError(f"{where}: {_TABLE} does not name its class")
+        if number is not None and said not in (None, number):
+            raise ValueError(f"{where}: {_TABLE} says that its class is {said}")
+        numbers[path] = number or said
     for path, number in numbers.items():
         name = str(path)
         if number not in labels:
             raise ValueError(f"{members.where(name)}: {number} is not a class of {info.name}")
         yield _decode(members.read(name), info, members.where(name)), labels[number]
+
+
+def _folder(path: PurePosixPath, stored: str) -> str | None:
+    """Returns the class in whose folder a file is, None for val/images/<file>."""
+    folders = path.parts[:-1]
+    below = folders[len(folders) - folders[::-1].index(stored) :]
+    return next((name for name in below if name != "images"), None)
+
+
+def _has(members: Members, file_name: str) -> bool:
+    return any(PurePosixPath(name).name == file_name for name in members.names)
 
 
 def _lines(members: Members, file_name: str) -> list[list[str]]:
@@ -105,8 +120,8 @@ def _decode(content: bytes, info: DatasetInfo, where: str) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(content)) as opened:
             image = np.asarray(opened.convert("RGB"))
-    except (OSError, ValueError, SyntaxError) as error:
-        reason = str(error).partition("\n")[0]
+    except Exception as error:  # Pillow's readers raise whatever a damaged file leads to
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise ValueError(f"{where}: not an image that can be read ({reason})") from None
     if image.shape != info.image_shape:
         raise ValueError(f"{where}: is {image.shape[0]} x {image.shape[1]} pixels; must be 64 x 64")
