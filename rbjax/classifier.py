@@ -161,7 +161,7 @@ class Classifier:
         def once(fn: Callable[[Array], Array]) -> Gradient:
             gradient, (losses, logits) = jax.grad(total, has_aux=True)(images, fn)
             is_broken = ~jnp.all(jnp.isfinite(gradient), axis=(1, 2, 3))
-            return Gradient(losses, logits, _finite(gradient), is_broken.astype(jnp.float32))
+            return Gradient(losses, logits, finite(gradient), is_broken.astype(jnp.float32))
 
         return self._mean(once, keys)
 
@@ -187,7 +187,7 @@ class Classifier:
                 lambda images: fn(images.astype(self.dtype)).astype(jnp.float32), images
             )
             gradients = jax.lax.map(lambda row: backwards(row)[0], jnp.moveaxis(functionals, 1, 0))
-            return logits, _finite(jnp.moveaxis(gradients, 0, 1))
+            return logits, finite(jnp.moveaxis(gradients, 0, 1))
 
         return self._mean(once, keys)
 
@@ -335,7 +335,7 @@ def _as_pytree(model: Any, field: str) -> Any:
     return Partial(operator.call, PlainFunction(cast("Callable[..., Array]", model)))
 
 
-def _finite(gradient: Array) -> Array:
+def finite(gradient: Array) -> Array:
     """Returns a gradient with 0 for what is NaN, and nothing larger than `_STEEPEST`."""
     return jnp.clip(jnp.where(jnp.isnan(gradient), 0.0, gradient), -_STEEPEST, _STEEPEST)
 

@@ -106,10 +106,6 @@ class TrainingStoppedError(RuntimeError):
     """Training ended early: the loss is not finite, or the run was asked to stop."""
 
 
-class NoClassError(RuntimeError):
-    """Answers of a model are NaN: they count as wrong in what a job wrote, which ends with 1."""
-
-
 class NotFiniteError(TrainingStoppedError):
     """A number that a job needs is not finite: a loss, a gradient, a weight, or a logit."""
 

@@ -19,7 +19,7 @@ from absl import flags
 
 from rbjax import command_line, console
 from rbjax.config import Config, describe, format_config
-from rbjax.errors import NoClassError, TrainingStoppedError
+from rbjax.errors import NotFiniteError, TrainingStoppedError
 from rbjax.paths import expanded
 
 
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         run(command.config, command.workdir, typed=command.typed)
     except (ValueError, OSError, flags.Error) as error:
         return _complain(error, 2)
-    except (TrainingStoppedError, NoClassError) as error:
+    except TrainingStoppedError as error:
         return _complain(error, 1)
     return 0
 
@@ -61,7 +61,7 @@ def run(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> None:
         ValueError: listing whatever is wrong with the config, or naming what is with the directory,
             such as another job that works in it.
         TrainingStoppedError: if training ended early.
-        NoClassError: at the end, if answers of the model are NaN.
+        NotFiniteError: at the end, if answers of the model are NaN.
     """
     workdir = str(expanded(workdir, field="workdir"))
     config = command_line.resolve(config, workdir, typed=typed)
@@ -86,7 +86,7 @@ def run(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> None:
         print(f"run directory: {workdir}")
     counts = ", ".join(f"{label} {count:,}" for label, count in no_class.items() if count)
     if counts:
-        raise NoClassError(
+        raise NotFiniteError(
             f"answers that are NaN or of no class, which count as wrong: {counts}; look for "
             "overflow, log(0) or a division by 0 in the model, or in a perturbation of your own"
         )

@@ -14,7 +14,8 @@ from flax import nnx
 from jax.tree_util import Partial
 
 from rbjax import attacks, models, prng
-from rbjax.classifier import as_classifier
+from rbjax.classifier import as_classifier, changed, classify, predicted
+from rbjax.inputs import NO_CLASS
 from rbjax.losses import adversarial
 from tests.attacks.linear import IMAGES, LABELS, LOGITS_FN, NUM_CLASSES, WEIGHTS, between, linear
 from tests.contracts.test_attacks import QUICK, strength
@@ -293,3 +294,65 @@ def test_number_of_classes():
     assert as_classifier(weighted).count_classes(seven) == 5
     with pytest.raises(ValueError, match=r"logits_fn gives shape \(2, 2, 2, 3\)"):
         as_classifier(lambda x: x).count_classes(images)
+
+
+NAN, INF = np.nan, np.inf
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_what_class_a_row_of_logits_is(dtype):
+    rows = {
+        (1, 3, 2): 1,
+        (3, 1, 3): 0,  # of several largest the first
+        (NAN, 3, 2): NO_CLASS,
+        (1, 3, NAN): NO_CLASS,
+        (NAN, NAN, NAN): NO_CLASS,
+        (INF, NAN, 0): NO_CLASS,
+        (INF, 3, 2): 0,
+        (0, INF, INF): 1,
+        (-INF, 3, 2): 1,
+        (-INF, -INF, -5): 2,
+        (-INF, INF, 0): 1,
+        (INF, INF, INF): NO_CLASS,
+        (-INF, -INF, -INF): NO_CLASS,
+    }
+    logits = jnp.array(list(rows), dtype)
+    for predictions in (predicted(logits), jax.jit(predicted)(logits), predicted(np.array(logits))):
+        np.testing.assert_array_equal(predictions, list(rows.values()))
+        assert predictions.dtype == jnp.int32
+
+
+def test_a_class_changes_to_and_from_none():
+    clean, perturbed = np.array([0, 0, 0, -1, -1]), np.array([0, 1, -1, 0, -1])
+    np.testing.assert_array_equal(changed(perturbed, clean), [False, True, True, True, True])
+
+
+def test_gradients_are_finite_and_those_that_are_not_are_told():
+    """Of the square root at 0 the slope is infinite, and 0 times it is NaN."""
+
+    def model(images):
+        values = images.reshape(3, -1)[:, :2]
+        return jnp.stack([jnp.sqrt(values[:, 0]), 1e38 * values[:, 1] ** 2], axis=1)
+
+    images = jnp.array([[0.0, 0.0], [0.25, 1e-38], [1.0, 1.0]]).reshape(3, 1, 2, 1)
+    asked = as_classifier(model).asked_about(images)
+    found = asked.value_and_grad(lambda logits: 1.0 * logits[:, 0], KEYS[:3], images)
+    np.testing.assert_allclose(found.gradient[:, 0, 0, 0], [1e30, 1.0, 0.5])
+    np.testing.assert_array_equal(found.broken, [1.0, 0.0, 0.0])
+    steep = asked.value_and_grad(lambda logits: 10.0 * logits[:, 1], KEYS[:3], images)
+    np.testing.assert_allclose(steep.gradient[2, 0, 1, 0], 1e30, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(4, 1), (4,), (4, 0), (3, 5), (4, 5, 1)])
+def test_logits_of_another_shape_are_refused_also_inside_jit(shape):
+    attack, images = attacks.fgsm(epsilon=0.1), IMAGES[:4]
+
+    def wrong(images):
+        return jnp.zeros(shape) + images[0, 0, 0, 0]
+
+    message = "one logit an image" if shape in ((4, 1), (4,)) else "at least two classes"
+    for call in (attack, jax.jit(attack, static_argnums=0)):
+        with pytest.raises(ValueError, match=rf"gives shape .{shape[0]}.*{message}"):
+            call(wrong, KEYS[:4], images, LABELS[:4])
+    with pytest.raises(ValueError, match=message):
+        classify(as_classifier(wrong), KEYS[:4], images)

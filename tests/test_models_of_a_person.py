@@ -6,6 +6,7 @@ import gc
 import weakref
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -14,6 +15,8 @@ from rbjax.rpr.closed_form import taylor
 
 KEY = jax.random.key(0)
 IMAGES = np.random.default_rng(0).random((12, 8, 8, 3)).astype(np.float32)
+IMAGES[:, 0, 0] = np.linspace(0.1, 0.9, 12, dtype=np.float32)[:, None]
+IMAGES[:, 0, 1] = 0.1  # so that a model can tell the row, also of brighter images
 LABELS = np.zeros(12, np.int32)
 ATTACK = attacks.fgsm(epsilon=1e-4)
 NOISE = perturbations.gaussian_noise(sigma=1e-4)
@@ -55,6 +58,34 @@ ENTRY_POINTS = {
     ),
     "universal": lambda model: universal(model).predictions == LABELS,
 }
+
+
+ROWS = [0.0, np.nan, 0.0, np.inf, -np.inf, 0.0, 0.0, 0.0, np.nan, 0.0, 0.0, 0.0]
+"""What is added to all logits of each image; 0 leaves it right."""
+
+
+def partly(images):
+    """Logits of the first class, but for rows of no class, and a NaN for one class alone."""
+    row = jnp.rint((images[:, 0, 0, 0] - images[:, 0, 1, 0]) * 11 / 0.8).astype(jnp.int32)
+    of_class = jnp.where((row == 6)[:, None] & (jnp.arange(3) == 2), jnp.nan, 0.0)
+    logits = 0.01 * images.reshape(len(images), -1)[:, :3] + jnp.array([5.0, 0.0, 0.0])
+    # A class that is masked makes no row one of none.
+    masked = jnp.where((row == 7)[:, None] & (jnp.arange(3) == 1), -jnp.inf, 0.0)
+    return (logits + of_class + masked + jnp.array(ROWS)[row][:, None]).astype(jnp.bfloat16)
+
+
+@pytest.mark.parametrize("name", sorted({*ENTRY_POINTS} - {"run_autoattack"}))
+def test_rows_of_no_class_are_wrong_and_no_others(name):
+    right = np.array(ROWS) == 0
+    right[6] = False
+    np.testing.assert_array_equal(ENTRY_POINTS[name](partly), right)
+
+
+@pytest.mark.parametrize("ask", ENTRY_POINTS.values(), ids=ENTRY_POINTS)
+@pytest.mark.parametrize("shape", [(-1, 1), (-1,)])
+def test_one_logit_is_refused(ask, shape):
+    with pytest.raises(ValueError, match="one logit an image; it must give one a class"):
+        ask(lambda images: images[:, 0, 0, 0].reshape(shape))
 
 
 def is_random(model):

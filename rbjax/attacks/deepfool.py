@@ -22,6 +22,8 @@ from rbjax.typing import Array
 
 SHORTEST_STEP = 1e-4
 """In pixel units: on the boundary itself, where classes tie, a step would have the length 0."""
+_LONGEST_STEP = 1e6
+"""Beyond every image; of a plane at 1e38 a step would not be finite."""
 
 
 @checked
@@ -192,6 +194,7 @@ def _nearest(values: Array, gradients: Array, norm: str) -> tuple[Array, Array]:
     distances = jnp.where(is_plane, jnp.abs(values) / jnp.where(sizes > 0, sizes, 1.0), jnp.inf)
     chosen = jnp.argmin(distances, axis=1)[:, None]
     distance = jnp.take_along_axis(distances, chosen, axis=1)[:, :, None, None]
-    distance = jnp.where(jnp.isfinite(distance), jnp.maximum(distance, SHORTEST_STEP), 0.0)
+    steps = jnp.clip(distance, SHORTEST_STEP, _LONGEST_STEP)
+    distance = jnp.where(jnp.isfinite(distance), steps, 0.0)
     gradient = jnp.take_along_axis(gradients, chosen[:, :, None, None, None], axis=1)
     return distance, gradient[:, 0]

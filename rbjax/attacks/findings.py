@@ -160,7 +160,7 @@ def randomness(evidence: Evidence) -> Finding:
             "the model is random and hides it; give its randomness a key and wrap it: "
             "attacks.randomized(fn, num_samples=20), fn(keys, images)",
         )
-    classes = [np.argmax(logits, axis=1) for logits in (evidence.logits, evidence.again)]
+    classes = [predicted(logits) for logits in (evidence.logits, evidence.again)]
     count = int(np.sum(classes[0] != classes[1]))
     return _finding(
         "randomness",

@@ -35,7 +35,6 @@ FEWEST_LANES = 16
 _SECONDS_PER_DISPATCH = 1.0
 """How long the device runs between two looks of the host."""
 
-
 Anywhere = Any
 """An array on the devices, or its numpy copy on the host."""
 

@@ -345,7 +345,7 @@ def check_devices(attack: Any, *, num_devices: int | None = None) -> None:
 
 def check_finite(attack: Any) -> None:
     """Checks that flat and steep models give finite images and losses."""
-    for scale in (0.0, 1e-30, 1e6):
+    for scale in (0.0, 1e-30, 1e6, 1e30):
         result = attack(model(scale), KEYS, make_images(), LABELS)
         finite = all(np.all(np.isfinite(part)) for part in result)
         assert finite, f"check_finite: not with logits times {scale:g}"

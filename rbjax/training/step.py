@@ -17,6 +17,7 @@ import optax
 
 from rbjax import prng
 from rbjax.blocks import AXIS
+from rbjax.classifier import predicted
 from rbjax.convolution import loop_safe
 from rbjax.data.pipeline import gather
 from rbjax.models import Model
@@ -379,7 +380,7 @@ def _learnt(work: _Work, seen: Seen, input_gradients: Any) -> MethodState:
 
 def _metrics(work: _Work, value: Array, aux: _Aux, gradient: Any) -> StepMetrics:
     labels = work.targets.most
-    correct = [jnp.argmax(output.logits, axis=-1) == labels for output in _each(aux.outputs)]
+    correct = [predicted(output.logits) == labels for output in _each(aux.outputs)]
     classes = None
     if work.recipe.method.after_epoch is not None:
         of_class = jax.nn.one_hot(labels, work.recipe.model.num_classes)

@@ -12,6 +12,8 @@ import pytest
 from jax.tree_util import Partial
 
 from rbjax import attacks
+from rbjax.attacks import attack, search
+from rbjax.classifier import as_classifier
 from rbjax.losses import adversarial
 
 KEY = jax.random.key(0)
@@ -207,3 +209,67 @@ def test_fooling_goes_before_the_loss():
     assert np.any(few.fooled)
     assert np.all(many.fooled >= few.fooled)
     assert np.any(many.fooled > few.fooled)
+
+
+def test_fooled_is_what_the_one_program_says_of_the_images_that_are_returned(monkeypatch):
+    """The search has a program of its own, which may differ from it in the last bits."""
+    images = []
+
+    def answer(model, keys, moved):
+        images.append(moved)
+        return jax.nn.one_hot(LABELS, 3)
+
+    assert np.any(ATTACK(LOGITS_FN, KEY, IMAGES, LABELS, epsilon=0.5).fooled)
+    monkeypatch.setattr(attack, "answer", answer)
+    result = ATTACK(LOGITS_FN, KEY, IMAGES, LABELS, epsilon=0.5)
+    np.testing.assert_array_equal(result.images, images[0])
+    assert not np.any(result.fooled)
+    np.testing.assert_array_equal(result.predictions, LABELS)
+    np.testing.assert_allclose(result.loss, np.log(np.e + 2) - 1, rtol=1e-6)
+
+
+def test_leads_that_are_rounding_are_no_clear_ones():
+    gradient = jnp.ones((5, 2, 2, 1))
+    none = jnp.zeros(5)
+    problem = attack.Problem(
+        as_classifier(LOGITS_FN), KEY, gradient, jnp.zeros(5, int), None, none, none, lambda z: none
+    )
+    logits = jnp.array([[0.0, 1e-3], [0.0, 1e-6], [0.0, -1.0], [jnp.nan, 0.0], [-jnp.inf, 1e-9]])
+    clear = search.clearly_fooled(problem, logits, images=gradient, gradient=gradient)
+    np.testing.assert_array_equal(clear, [True, False, False, True, True])
+    aimed = problem._replace(targets=jnp.ones(5, int))
+    clear = search.clearly_fooled(aimed, logits, images=gradient, gradient=gradient)
+    np.testing.assert_array_equal(clear, [True, False, False, False, True])
+
+
+def test_a_step_of_0_is_refused_where_the_image_may_move():
+    epsilon = jnp.array([0.1, 0.0, 0.1, 0.1])
+    for step_size in (0.0, jnp.array([0.1, 0.1, 0.0, 0.1])):
+        with pytest.raises(ValueError, match="step_size is 0; it must be above 0"):
+            ATTACK(LOGITS_FN, KEY, IMAGES, LABELS, epsilon=epsilon, step_size=step_size)
+    result = ATTACK(LOGITS_FN, KEY, IMAGES, LABELS, epsilon=epsilon, step_size=epsilon / 4)
+    np.testing.assert_array_equal(result.images[1], IMAGES[1])
+
+
+@pytest.mark.parametrize("value", [0.0, -0.1, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["pgd", "iterative_gradient_sign", "universal"])
+def test_a_step_size_that_is_none_is_refused(name, value):
+    if name == "universal":
+        with pytest.raises(ValueError, match="step_size is"):
+            attacks.craft_universal(LOGITS_FN, KEY, IMAGES, LABELS, epsilon=0.1, step_size=value)
+        return
+    with pytest.raises(ValueError, match="step_size is"):
+        attacks.create(name, epsilon=0.1, step_size=value)
+
+
+@pytest.mark.parametrize("name", ["carlini_wagner", "deepfool", "fab"])
+def test_images_are_finite_where_gradients_are_nan(name):
+    def broken(weights, images):
+        logits = linear(weights, images)
+        return logits + jnp.sqrt(jnp.abs(logits - jax.lax.stop_gradient(logits)))
+
+    options = {"num_steps": 8} | ({"search_steps": 2} if name == "carlini_wagner" else {})
+    logits_fn = Partial(broken, WEIGHTS)
+    result = attacks.create(name, **options)(logits_fn, KEY, IMAGES, LABELS)
+    assert np.all((result.images >= 0) & (result.images <= 1))
+    np.testing.assert_array_equal(result.fooled, jnp.argmax(logits_fn(result.images), -1) != LABELS)

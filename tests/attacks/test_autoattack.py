@@ -43,6 +43,15 @@ def test_it_leaves_what_cannot_be_fooled(norm):
     np.testing.assert_array_equal(result.images[result.robust], IMAGES[result.robust])
 
 
+def test_answers_of_no_class_are_not_robust():
+    """As those of a model whose weights are NaN; there is nothing to attack."""
+    result = run(model=Partial(linear, jnp.nan * LOGITS_FN.args[0]))
+    assert not np.any(result.robust)
+    np.testing.assert_array_equal(result.clean_predictions, np.full(len(LABELS), -1))
+    assert result.accuracy_after == dict.fromkeys(result.accuracy_after, 0.0)
+    np.testing.assert_array_equal(result.images, IMAGES)
+
+
 def test_each_attack_sees_what_the_last_ones_left():
     told = []
     result = run(progress=told.append)

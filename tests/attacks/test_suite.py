@@ -16,6 +16,7 @@ from rbjax.attack_setup import Known
 from rbjax.attacks import suite
 from rbjax.metrics import wilson_interval
 from rbjax.progress import Progress
+from rbjax.typing import AttackResult
 
 N, SHAPE, K = 75, (4, 4, 1), 4
 KEY = jax.random.key(5)
@@ -398,3 +399,19 @@ def test_autoattack_is_a_driver():
         "fab-t",
         "square",
     }
+
+
+def test_an_attack_of_ones_own_is_judged_by_the_model():
+    """Whatever it says of its images; what is not finite is no image."""
+
+    def boast(logits_fn, keys, images, labels, *, targets=None):
+        wrong = (labels + 1) % 3
+        return AttackResult(images, jnp.ones(len(labels), bool), 0.0 * labels, wrong)
+
+    def broken(logits_fn, keys, images, labels, *, targets=None):
+        return boast(logits_fn, keys, images.at[0].set(jnp.nan), labels)
+
+    result = run(attacks={"boast": boast})
+    np.testing.assert_array_equal(result.outcomes["boast"].predictions, result.clean)
+    with pytest.raises(ValueError, match=r"attacks\['broken'\] returns 1 of .* not finite"):
+        run(attacks={"broken": broken})

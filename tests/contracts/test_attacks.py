@@ -149,6 +149,35 @@ def test_gradient_steps_bring_most_images_nearer_to_their_targets(name, options)
     assert np.mean(result.loss > untouched.loss) > 0.8
 
 
+@every_setting
+def test_answers_that_are_none_and_classes_that_are_masked(name, options):
+    """On the program that the checks above have compiled; only weights and biases differ."""
+    attack, images = attacks.create(name, **options), make_images()
+
+    def run(bias, **given):
+        logits_fn = model(bias=(0.0, 0.0, 0.0, 0.0, bias))
+        result = attack(logits_fn, KEYS, images, LABELS, **given)
+        assert np.all(np.isfinite(result.images))
+        return logits_fn, result
+
+    # A NaN is no class: wrong, and no target.
+    result = run(np.nan)[1]
+    np.testing.assert_array_equal(result.predictions, np.full(8, -1))
+    assert np.all(result.fooled)
+    assert not np.any(run(np.nan, targets=TARGETS)[1].fooled)
+    # What is said of the images is what the model says of them outside.
+    for bias in (0.0, -np.inf):
+        logits_fn, result = run(bias)
+        np.testing.assert_array_equal(result.predictions, jnp.argmax(logits_fn(result.images), -1))
+        np.testing.assert_array_equal(result.fooled, result.predictions != LABELS)
+    # A class that is masked switches nothing off: it is one that cannot be reached.
+    far = run(-1e4)[1].fooled[LABELS != 4]
+    assert np.all(result.fooled[LABELS != 4] >= far)
+    assert np.any(far)
+    with pytest.raises(ValueError, match=r"logits_fn gives shape \(8, 1\), one logit an image"):
+        attack(lambda images: images[:, 0, 0], KEYS, images, LABELS)
+
+
 def test_suite_runs_every_check(monkeypatch):
     ran = []
     for check in CHECKS:

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from rbjax import analysis, attack_setup, attacks, command_line, journal, prng
+from rbjax import analysis, attack_setup, attacks, command_line, journal, main, prng
 from rbjax import config as schema
+from rbjax.errors import NotFiniteError
 from rbjax.evaluate import evaluate
 from rbjax.metrics import wilson_interval
 from rbjax.train import train
@@ -219,3 +220,26 @@ def test_every_attack_can_be_named(job):
     for name in attacks.ATTACKS:
         epsilon = {"epsilon": 1.0} if name == "carlini_wagner" else {}
         assert resolve(job, "unused", {"x": schema.attack(name, **epsilon)}).attacks.x.name == name
+
+
+def test_answers_that_are_nan_are_told_and_the_job_ends_with_1(job, workdir, monkeypatch, capsys):
+    step, variables = setup.trained_variables(*_run(job, workdir))
+    nan = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), variables)
+    monkeypatch.setattr(setup, "trained_variables", lambda *_: (step, nan))
+    config = job(num_epochs=2, task="evaluate")
+    config.attacks = ConfigDict({"fgsm": ATTACKS["fgsm"]})
+    with pytest.raises(NotFiniteError, match="count as wrong: clean 40, fgsm 40; look for"):
+        main.run(config, workdir)
+    report, examples = read(workdir)
+    assert report["no_class"] == {"clean": 40, "fgsm": 40}
+    assert report["results"]["clean"]["summary"]["accuracy"] == 0.0
+    assert report["results"]["fgsm"]["fooling_rate"] == 1.0
+    np.testing.assert_array_equal(examples["clean"], np.full(40, -1))
+    monkeypatch.setattr(main, "run", lambda *_, **__: (_ for _ in ()).throw(NotFiniteError("NaN")))
+    assert main.main(["rbjax", "--config=configs/uat_digits.py"]) == 1
+    assert "rbjax: NaN" in capsys.readouterr().err
+
+
+def _run(job, workdir):
+    config = resolve(job, workdir, {})
+    return config, workdir, setup.create_model(config, setup.load_test(config).info)

@@ -84,3 +84,32 @@ def test_kl_values():
     assert float(adversarial.kl_divergence(clean, clean)[0]) == pytest.approx(0.0, abs=1e-7)
     gradient = jax.grad(lambda z: adversarial.kl_divergence(z, clean)[0])(clean)
     np.testing.assert_allclose(gradient, 0.0, atol=1e-7)
+
+
+def test_a_class_that_is_masked_is_in_no_loss():
+    """As if it were not there, in value and gradient; with too few left the ratio is a margin."""
+    logits, mask = jnp.array([[2.0, 1.0, 0.5, -1.0, 7.0]]), jnp.array([0, 0, 0, 0, -jnp.inf])
+    zero, one = jnp.array([0]), jnp.array([1])
+    losses = {
+        "cross_entropy": lambda z: adversarial.cross_entropy(z, zero),
+        "margin": lambda z: adversarial.margin(z, zero),
+        "dlr": lambda z: adversarial.dlr(z, zero),
+        "targeted_dlr": lambda z: adversarial.targeted_dlr(z, zero, one),
+        "kl": lambda z: adversarial.kl_divergence(z, z[:, ::-1][:, ::-1] * 0.5),
+    }
+
+    @jax.jit
+    def both(logits, mask):
+        return {
+            name: jax.value_and_grad(lambda z, loss=loss: loss(z + mask).sum())(logits)
+            for name, loss in losses.items()
+        }
+
+    masked, plain = both(logits, mask), both(logits[:, :4], mask[:4])
+    for name in losses:
+        np.testing.assert_allclose(masked[name][0], plain[name][0], rtol=1e-6, err_msg=name)
+        np.testing.assert_allclose(masked[name][1][:, :4], plain[name][1], rtol=1e-5, err_msg=name)
+        np.testing.assert_array_equal(masked[name][1][:, 4], [0.0], err_msg=name)
+    two = logits + jnp.array([0, 0, -jnp.inf, -jnp.inf, -jnp.inf])
+    for ratio in (adversarial.dlr(two, zero), adversarial.targeted_dlr(two, zero, one)):
+        np.testing.assert_allclose(ratio, [-1.0])

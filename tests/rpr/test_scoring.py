@@ -10,6 +10,9 @@ from jax.tree_util import Partial
 
 from rbjax import perturbations, rpr
 from rbjax.rpr import lanes, scoring
+from rbjax.rpr.closed_form import taylor
+from rbjax.rpr.drawn_error import error_against_draws
+from rbjax.rpr.splitting import failure_probability
 from tests.rpr.known import KEY, LOGITS_FN, MIXED, make_images, redraw, score, threshold
 
 ONE = jax.devices()[:1]
@@ -261,3 +264,56 @@ def test_wrong_input(change, message):
     with pytest.raises(ValueError, match=message) as error:
         rpr.score(**call)
     assert "\n" not in str(error.value)
+
+
+def test_perturbations_are_held_to_the_range_and_one_that_is_nan_fails():
+    """Of six images the first three are perturbed to NaN by the second draw, or out of [0, 1]."""
+    images = np.full((6, 2, 2, 1), 0.5, np.float32)
+    images[:3] = 0.25
+
+    def broken(key, image):
+        number = jax.random.key_data(key)[-1] % 4  # of a key, whatever it is
+        return jnp.where((image < 0.4) & (number == 0), jnp.nan, image)
+
+    def far(key, image):
+        return jnp.where(image < 0.4, -jnp.inf, 9.0)
+
+    def blind(images):  # finite, and right, whatever it is shown
+        return jnp.array([1.0, 0.0]) + 0 * jnp.nan_to_num(images[:, 0, 0])
+
+    def seen(images):  # class 0 in [0, 1] alone
+        inside = jnp.all((images >= 0) & (images <= 1), axis=(1, 2, 3))
+        return jax.nn.one_hot(jnp.where(inside, 0, 1), 2)
+
+    labels = np.zeros(6, int)
+    for model in (blind, rpr.black_box(lambda images: np.zeros(len(images), int))):
+        scores = rpr.score(model, KEY, images, labels, max_steps=64, perturbation=broken)
+        np.testing.assert_array_equal(scores.robust, [False] * 3 + [True] * 3)
+        np.testing.assert_array_equal(scores.no_class, ~scores.robust)
+        assert np.all(scores.first_failure >= 1)
+    scores = rpr.score(seen, KEY, images, labels, max_steps=2, perturbation=far)
+    assert scores.robust.all()
+    assert not scores.no_class.any()
+
+
+def test_answers_of_no_class_are_failures_of_every_measure():
+    images = np.random.default_rng(0).random((3, 2, 2, 1)).astype(np.float32)
+    labels, noise = np.zeros(3, int), perturbations.gaussian_noise(sigma=0.1)
+
+    def nan(images):
+        return images.reshape(len(images), -1)[:, :2] * jnp.nan
+
+    repeated = rpr.score_repeatedly(
+        nan, KEY, images, labels, repetitions=2, max_steps=3, perturbation=noise
+    )
+    np.testing.assert_array_equal(repeated.first_failure, np.ones((3, 2)))
+    assert repeated.no_class.all()
+    closed = taylor(nan, images, labels, sigma=0.1)
+    np.testing.assert_array_equal(closed.failure_probability, np.ones(3))
+    split = failure_probability(nan, KEY, images, labels, scale=0.1, num_particles=10)
+    np.testing.assert_array_equal(split.log10_probability, np.zeros(3))
+    assert split.converged.all()
+    drawn = error_against_draws(
+        np.ones(3), nan, KEY, images, labels, perturbation=noise, num_draws=5
+    )
+    np.testing.assert_array_equal(drawn.drawn, np.ones(3))

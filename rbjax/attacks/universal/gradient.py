@@ -18,7 +18,7 @@ from rbjax.attacks.norms import check_size, project, sample, steepest
 from rbjax.attacks.universal.evaluation import apply_universal
 from rbjax.blocks import Blocks, Examples, Placement, check_examples, cut
 from rbjax.captures import Compiled
-from rbjax.classifier import Classifier, Model, as_classifier
+from rbjax.classifier import Classifier, Model, as_classifier, finite
 from rbjax.inputs import check_labels
 from rbjax.losses.adversarial import cross_entropy
 from rbjax.options import Count, Epsilon, Norm, Positive, StepSize, checked
@@ -264,12 +264,14 @@ def _step(
     epsilon, step_size, limit, sign = sizes
     model, keys = model.in_loops(), prng.per_example(key, ids)
 
-    def total(delta: Array) -> Array:
-        logits = model.logits(keys, apply_universal(images, delta))
+    def total(deltas: Array) -> Array:
+        logits = model.logits(keys, apply_universal(images, deltas))
         losses = jnp.minimum(sign * cross_entropy(logits, classes), limit)
         return jnp.sum(jnp.where(mask, losses, 0.0))
 
-    loss, gradient = jax.value_and_grad(total)(delta)
+    # Image by image, so that one whose gradient is NaN does not spoil the others'.
+    loss, gradients = jax.value_and_grad(total)(jnp.broadcast_to(delta, images.shape))
+    gradient = jnp.sum(finite(gradients), axis=0)
     # Its scale is of no account: neither the sign nor g / ||g|| sees the batch's size.
     moved = delta[None] + step_size * steepest(gradient[None], norm)
     return project(moved, epsilon, norm)[0], loss
