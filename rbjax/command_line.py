@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -310,6 +311,7 @@ def _run_to_evaluate(config: Config, arguments: Sequence[str], default: str) -> 
     if typed.get("task", config.get("task")) != "evaluate":
         return {}
     options = [a.partition("=")[2] for a in arguments if a.lstrip("-").startswith("workdir=")]
+    options += [b for a, b in itertools.pairwise(arguments) if a in ("--workdir", "-workdir")]
     workdir = (options or [typed.get("workdir") or config.get("workdir") or default])[-1]
     try:
         file = expanded(workdir, field="workdir") / "config.json"

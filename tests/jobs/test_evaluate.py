@@ -84,8 +84,8 @@ def test_killed_after_some_blocks_it_goes_on(job, workdir, monkeypatch):
     class KilledError(Exception):
         pass
 
-    def write_and_stop(self, name, **arrays):
-        write_block(self, name, **arrays)
+    def write_and_stop(self, name, rows=None, **arrays):
+        write_block(self, name, rows, **arrays)
         written.append(name)
         if len(written) == 5:
             raise KilledError
