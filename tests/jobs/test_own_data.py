@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rbjax import command_line
+from rbjax import analysis, command_line
+from rbjax.console import printable
 from rbjax.data import load
 from rbjax.evaluate import evaluate
 from rbjax.train import train
 
-CLASSES = [f"digit {n}" for n in range(10)]
+CLASSES = ["$", "$a$b", r"\frac", "_", "^", "US$5 to AU$10", "日本語", "עברית", "a\nb", "x" * 120]
 
 
 def save(path: Path, *, num_test: int = 40) -> None:
@@ -45,6 +46,10 @@ def test_from_arrays_to_a_report(job, tmp_path):
     evaluate(again, workdir)
     report = json.loads(Path(workdir, "report.json").read_text())
     assert report["class_names"] == CLASSES
+    table = analysis.report(workdir)
+    for name in CLASSES:
+        assert f"\n{printable(name)} " in table
+    assert table.endswith("training.png, classwise.png, overview.png")
     assert sum(report["class_counts"]) == 40
     save(moved, num_test=39)
     with pytest.raises(ValueError, match="holds other data than it did"):
