@@ -11,6 +11,10 @@ mapped file, which the system takes back at will) in a pass that holds two block
 and runs no step.  With the steps it is the peak of the first pass, less the peak while the same
 steps use one block of zeros again and again; the C library's allocator and XLA's temporary arrays
 have a share in that.
+
+Prepared data that are mapped have digests, which are checked as blocks are read for the first time:
+what that takes is CPU time of one thread for all of them, and its share of the time of the first
+epoch, as if no step ran meanwhile.
 """
 
 from __future__ import annotations
@@ -37,7 +41,7 @@ import optax
 from experiments.benchmarks import machine
 from rbjax import console, losses, methods, models, prng
 from rbjax.blocks import AXIS
-from rbjax.data import Dataset, DatasetInfo, augment, streaming
+from rbjax.data import Dataset, DatasetInfo, augment, digests, streaming
 from rbjax.data.order import epoch_order
 from rbjax.data.pipeline import Block, Feed, Schedule
 from rbjax.training.state import create_state, on_host, place
@@ -94,6 +98,10 @@ class Measured(NamedTuple):
     """Growth of the process's own memory where two blocks are held and no step is run, MiB."""
     growth: float
     """Its peak with the steps, over that of the same steps on one block, MiB."""
+    checked: float
+    """Seconds of one core to check the digests of a GB."""
+    share: float
+    """Of a streamed epoch's time that the digests of the whole set take."""
 
 
 class _Pass(NamedTuple):
@@ -167,15 +175,19 @@ def measure(name: str, folder: Path, budget: int, repeats: int, num_dispatches: 
         seconds.append(train[False](resident(num_dispatches)))
         passes.append(streamed())
     num_steps = num_dispatches * plan.steps_per_block
+    step = statistics.median(one.seconds for one in passes[1:]) / num_steps
+    checked, num_bytes = _checking(folder), np.prod(dataset.images.shape)
     return Measured(
         plan=str(plan),
         reading=_reading(dataset, schedule, plan, devices, folder),
-        streamed=statistics.median(one.seconds for one in passes[1:]) / num_steps,
+        streamed=step,
         resident=statistics.median(seconds) / num_steps,
         started=statistics.median(one.started for one in passes[1:]),
         waited=statistics.median(one.waited / one.seconds for one in passes[1:]),
         growth=peak[0] - without[0],
         held=held,
+        checked=checked,
+        share=checked * num_bytes / 1e9 / (dataset.num_examples / _BATCH * step),
     )
 
 
@@ -269,6 +281,16 @@ def _reading(
     return len(schedule) * plan.steps_per_block * _BATCH / (time.perf_counter() - began)
 
 
+def _checking(folder: Path) -> float:
+    images = np.load(folder / "images.npy", mmap_mode="r")
+    rows = digests.rows_per_block(_SHAPE)
+    known = digests.of_blocks(images, rows)  # and the file is in the system's cache
+    began = time.thread_time()
+    checked = digests.CheckedImages(images, known, rows=rows, path=folder, remedy="")
+    checked.check(np.arange(len(known)))
+    return (time.thread_time() - began) / (images.nbytes / 1e9)
+
+
 def _held(dataset: Dataset, schedule: Schedule, plan: streaming.Plan, devices: list[Any]) -> float:
     with streaming.feed(dataset, schedule, plan, devices=devices) as feed:
         next(feed)  # imports what there is to import
@@ -350,6 +372,9 @@ def main() -> None:
             print(f"after {1e3 * found.started:.0f} ms for the first block")
             print(f"  images/s: trained {rate:,.0f}, read alone {found.reading:,.0f}", end="")
             print(f" ({found.reading / rate:.1f} times)")
+            if name == "memory map":
+                print(f"  digests: {found.checked:.2f} s a GB on one core, ", end="")
+                print(f"{found.share:.2%} of the first epoch")
             print(f"  memory that streaming took: {found.held:.0f} MiB; ", end="")
             print(f"peak with the steps over one block's: {found.growth:.0f} MiB", flush=True)
 

@@ -278,8 +278,8 @@ def _check_split(
             f"{where}: {split} images are {images.dtype} {images.shape} with {len(labels)} labels; "
             "must be uint8 (N, H, W) or (N, H, W, C), 0 to 255, with N labels"
         )
-    if not len(images):
-        raise ValueError(f"{where}: {split} has no images")
+    if not images.size:
+        raise ValueError(f"{where}: {split} has no images, {images.shape}")
     class_names = names or tuple(map(str, range(int(train_labels.max(initial=0)) + 1)))
     missing = np.setdiff1d(np.arange(len(class_names)), train_labels)
     if len(class_names) < 2 or missing.size:
@@ -342,9 +342,9 @@ def _whole(labels: np.ndarray, where: str) -> np.ndarray:
 def _fingerprint_npz(source: Source) -> str:
     """Returns a digest of the checksums that a zip file keeps of its members."""
     file, where = expanded(source.path, field="dataset.path"), f"dataset.path = {source.path!r}"
-    if not file.is_file():
-        raise ValueError(f"{where}: {'not a file' if file.exists() else 'no such file'}")
     try:
+        if not file.is_file():
+            raise OSError("not a file" if file.exists() else "no such file")
         with zipfile.ZipFile(file) as members:
             lines = sorted(f"{m.filename} {m.CRC} {m.file_size}" for m in members.infolist())
     except (OSError, RuntimeError, ValueError, zipfile.BadZipFile) as error:

@@ -228,9 +228,9 @@ class FolderImages:
 
 
 def _tree(root: Path, where: str) -> _Tree:
-    if not root.is_dir():
-        raise ValueError(f"{where}: {'not a folder' if root.exists() else 'no such folder'}")
     try:
+        if not root.is_dir():
+            raise ValueError(f"{where}: {'not a folder' if root.exists() else 'no such folder'}")
         return _found(root, where)
     except OSError as error:
         raise ValueError(f"{where}: cannot be read ({error})") from None

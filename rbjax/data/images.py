@@ -169,9 +169,15 @@ class Records:
         self._where = f"{folder}: {split}"
         decoders = {"image": tfds.decode.SkipDecoding()}  # TFDS's own is slower, and needs OpenCV
         # Its decorators hide its types.
-        builder: Any = tfds.builder_from_directory(folder, file_format="array_record")
-        self.image_shape: tuple[Any, ...] = builder.info.features["image"].shape
-        """Height, width, channels; None where images differ."""
+        try:
+            builder: Any = tfds.builder_from_directory(folder, file_format="array_record")
+            self.image_shape: tuple[Any, ...] = builder.info.features["image"].shape
+            """Height, width, channels; None where images differ."""
+        except Exception as error:  # of TFDS and protobuf, whose JSON it is
+            raise ValueError(
+                f"{folder}: features.json or dataset_info.json is damaged ({_reason(error)}); "
+                "delete the folder, and it is prepared again, or copy it again"
+            ) from None
         try:
             self._source = builder.as_data_source(split=split, decoders=decoders)
             self._length = len(self._source)

@@ -187,6 +187,8 @@ def _bands(file: Path, content: bytes, channels: int | None) -> np.ndarray:
 
 def _unreadable(file: Path, error: Exception) -> ValueError:
     reason = str(error).partition("\n")[0] or type(error).__name__
+    if reason.startswith("cannot identify"):  # which names an object of Python's
+        reason = "it does not begin as any image does"
     return ValueError(f"{file}: not an image that can be read ({reason})")
 
 

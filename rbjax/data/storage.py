@@ -266,7 +266,40 @@ def stored_format(info: dict) -> str:
 
 
 def _info(folder: Path) -> dict:
-    return json.loads((folder / _INFO).read_text())
+    """Returns the contents of dataset_info.json, of which the fields that are used are checked."""
+    path = folder / _INFO
+    try:
+        info = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(path, str(error)) from None
+    info = info if isinstance(info, dict) else {}
+    for field in ("name", "version"):
+        if not isinstance(info.get(field), str) or not info[field]:
+            raise _damaged(path, f"{field} is {info.get(field)!r}")
+    if not isinstance(info.get("fileFormat", ""), str):
+        raise _damaged(path, f"fileFormat is {info['fileFormat']!r}")
+    if not isinstance(info.get("alternativeFileFormats", []), list):
+        raise _damaged(path, f"alternativeFileFormats is {info['alternativeFileFormats']!r}")
+    splits = info.get("splits")
+    if not isinstance(splits, list) or not splits:
+        raise _damaged(path, f"splits is {splits!r}")
+    for split in splits:
+        lengths = split.get("shardLengths", ()) if isinstance(split, dict) else None
+        if lengths is None or not isinstance(split.get("name"), str):
+            raise _damaged(path, f"splits holds {split!r}")
+        if not isinstance(lengths, list | tuple) or not all(
+            str(length).isdecimal() for length in lengths
+        ):
+            raise _damaged(path, f"shardLengths of {split['name']} is {lengths!r}")
+    return info
+
+
+def _damaged(path: Path, fault: str) -> DatasetNotFoundError:
+    reason = fault.partition("\n")[0]
+    return DatasetNotFoundError(
+        f"{path}: is damaged ({reason}); delete {path.parent}, and it is prepared again, or copy "
+        "it again"
+    )
 
 
 def _convert(folder: Path, new: Path, info: dict) -> None:

@@ -180,6 +180,12 @@ ARRAYS = {
             {"test_images": np.zeros((0, 6, 8, 3), np.uint8), "test_labels": np.zeros(0, int)},
             "test has no images",
         ),
+        (
+            {"train_images": np.zeros((4, 0, 8, 3), np.uint8)},
+            r"train has no images, \(4, 0, 8, 3\)",
+        ),
+        ({"train_images": np.zeros((4, 6, 8, 3), ">u2")}, "train images are uint16"),
+        ({"train_labels": np.array([0, 1, 0, 1], object)}, "train_labels .* Python objects"),
         ({"test_labels": np.array([0, 2])}, r"test labels are in 0..2; must be in 0..1"),
         ({"test_images": np.zeros((2, 6, 9, 3), np.uint8)}, r"test images are \(6, 9, 3\)"),
     ],
@@ -217,6 +223,9 @@ def test_folders_that_do_not_fit(tmp_path):
             custom.load(Source("folder", str(path), **options), "train")
 
     refused(tmp_path / "nowhere", "no such folder")
+    refused("a" * 300, "cannot be read .*name too long")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    refused(tmp_path / "loop", "no such folder")
     save(tmp_path / "one", 0, range(3))
     refused(tmp_path / "one", "holds 1 class folders; must be at least 2")
     save(tmp_path / "untested" / "train", 0, range(3))

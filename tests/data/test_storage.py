@@ -326,3 +326,31 @@ def test_an_image_is_scaled_and_its_middle_kept(array_record):
     image = records.image(0, file.getvalue(), (224, 224, 3))
     assert np.all(image[:, :111] == 0)
     assert np.all(image[:, 113:] == 255)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "fault"),
+    [
+        ("dataset_info.json", lambda text: text[:40], r"dataset_info.json: is damaged"),
+        ("dataset_info.json", lambda text: "[]", r"dataset_info.json: is damaged \(name is None"),
+        ("dataset_info.json", lambda text: "\0", r"dataset_info.json: is damaged"),
+        (
+            "dataset_info.json",
+            lambda text: json.dumps({**json.loads(text), "splits": 3}),
+            r"dataset_info.json: is damaged \(splits is 3\)",
+        ),
+        (
+            "dataset_info.json",
+            lambda text: text.replace('"20"', '"x"'),
+            r"dataset_info.json: is damaged \(shardLengths of test is \['x'\]",
+        ),
+        ("features.json", lambda text: text[:40], r"features.json or .* is damaged"),
+        ("features.json", lambda text: "{}", r"features.json or .* is damaged"),
+    ],
+)
+def test_a_damaged_description_is_one_clear_error(array_record, name, change, fault):
+    folder = array_record / "mnist/3.0.1"
+    (folder / name).write_text(change((folder / name).read_text()))
+    with pytest.raises(ValueError, match=fault) as error:
+        storage.read("mnist", "test", array_record)
+    assert "\n" not in str(error.value)

@@ -83,6 +83,8 @@ def test_wrong_image_shape_is_refused():
         ({"name": "mlp", "widths": ()}, "allowed: positive integers, such as"),
         ({"name": "mlp", "widths": (8, 0)}, "widths is"),
         ({"name": "mlp", "widths": 8}, "widths is 8"),
+        ({"name": "mlp", "image_shape": (1, 28, 28)}, "channels first;.* (N, 28, 28, 1. by"),
+        ({"name": "mlp", "image_shape": (3, 32, 48)}, "channels first;.* (N, 32, 48, 3. by"),
         (
             {"name": "lenet_modern", "pooling": "mean"},
             "pooling 'mean' is unknown; allowed: max, average",
