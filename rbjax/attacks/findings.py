@@ -96,8 +96,9 @@ def pixel_range(evidence: Evidence) -> Finding:
 
 
 def finite(evidence: Evidence) -> Finding:
-    """Logits and gradients are numbers."""
-    parts = [np.all(np.isfinite(evidence.logits), axis=1)]
+    """Logits and gradients are numbers; a logit may be -inf, that of a class that is masked."""
+    is_number = np.isfinite(evidence.logits)
+    parts = [np.all(is_number | np.isneginf(evidence.logits), axis=1) & is_number.any(axis=1)]
     parts += [np.isfinite(size) for size in evidence.gradients.values()]
     count, total = int(np.sum(~np.all(parts, axis=0))), len(evidence.labels)
     return _finding(
