@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import io
+import struct
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +21,16 @@ from rbjax.inputs import is_channels_first
 _NOT_IMAGES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 """Formats that Pillow names and cannot decode, or decodes by running another program."""
 _MODES = {1: "L", 3: "RGB"}
+_ADAM7 = (
+    (0, 0, 8, 8),
+    (4, 0, 8, 8),
+    (0, 4, 4, 8),
+    (2, 0, 4, 4),
+    (0, 2, 2, 4),
+    (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)
+"""Of an interlaced PNG's passes: the first column and row, and the steps between them."""
 _GREY = ("1", "L", "LA", "La")
 _EIGHT_BITS = {*_GREY, "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
 _DEEP = ("I;16", "I;16L", "I;16B", "I;16N")
@@ -62,6 +74,8 @@ def header(file: Path, content: bytes) -> Header:
         return Header(_bands(file, content, None).shape[2])
     try:
         with _open(file, content) as opened:
+            if opened.format == "PNG":
+                _check_png(content)
             is_grey = opened.mode in (*_GREY, *_DEEP, "I", "F")
             is_animated = getattr(opened, "is_animated", False)
             changes = ((DEEP, _is_deep(opened)), (FRAMES, is_animated))
@@ -133,6 +147,29 @@ def _eight_bits(opened: Any) -> Any:
     image = opened.convert("LA") if mode == "La" else opened
     white = Image.new("RGBA", image.size, "white")
     return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+
+
+def _check_png(content: bytes) -> None:
+    """Refuses a PNG file of more or fewer pixels than it says; Pillow fills or drops rows."""
+    place, data, shape = 8, [], (0, 0, 0, 0, 0, 0, 0)
+    while place + 8 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, place)
+        if kind == b"IHDR":
+            shape = struct.unpack_from(">IIBBBBB", content, place + 8)
+        elif kind == b"IDAT":
+            data.append(content[place + 8 : place + 8 + length])
+        place += 12 + length
+    width, height, depth, colour, *_, is_interlaced = shape
+    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
+    passes = _ADAM7 if is_interlaced else ((0, 0, 1, 1),)
+    needed = 0
+    for left, top, right, down in passes:
+        columns, rows = -(-(width - left) // right), -(-(height - top) // down)
+        needed += rows * (1 + -(-columns * bits // 8)) if columns > 0 and rows > 0 else 0
+    present = len(zlib.decompressobj().decompress(b"".join(data), needed + 1))
+    if present != needed:
+        fault = "more" if present > needed else "fewer"
+        raise ValueError(f"says {width} x {height} pixels, and holds {fault}")
 
 
 def _is_deep(opened: Any) -> bool:

@@ -1,6 +1,8 @@
 """One image file in every format and mode that Pillow writes, upright and as it is seen."""
 
 import io
+import struct
+import zlib
 from typing import Any
 
 import numpy as np
@@ -155,3 +157,42 @@ def test_cut_and_empty_files_are_named(ending, tmp_path):
         ) as error:
             read(path)
         assert "\n" not in str(error.value)
+
+
+def test_a_png_file_that_lies_about_its_size_is_named(tmp_path):
+    whole = _saved(tmp_path / "x.png", Image.fromarray(blocks())).read_bytes()
+    for width, height in ((48, 32), (48, 33), (48, 31), (47, 32), (49, 32), (24, 64)):
+        shape = struct.pack(">II", width, height) + whole[24:29]
+        checksum = struct.pack(">I", zlib.crc32(b"IHDR" + shape))
+        (tmp_path / "x.png").write_bytes(whole[:16] + shape + checksum + whole[33:])
+        if (width, height) == (48, 32):
+            np.testing.assert_array_equal(read(tmp_path / "x.png")[0], blocks())
+            continue
+        with pytest.raises(ValueError, match=r"x.png: not an image .*holds (more|fewer)\)"):
+            read(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("x.gif", "GIF"),
+        ("x.JFIF", "JPEG"),
+        ("x.jpe", "JPEG"),
+        ("x.jp2", "JPEG2000"),
+        ("x.avif", "AVIF"),
+        ("x.pnm", "PPM"),
+        ("x.tga", "TGA"),
+        ("photo", "PNG"),
+        ("photo.17", "WEBP"),
+        ("other.jpg", "PNG"),
+    ],
+)
+def test_whatever_it_is_called(name, kind, tmp_path):
+    path = _saved(tmp_path / name, Image.fromarray(blocks()), format=kind)
+    assert pictures.is_image(path)
+    assert np.median(np.abs(read(path)[0].astype(int) - blocks())) <= 8
+    for other in ("notes.txt", "list", "x.zip", "x.eps", "x.h5"):
+        (tmp_path / other).write_bytes(
+            b"%!PS-Adobe-3.0 EPSF-3.0\n" if other == "x.eps" else b"ant 1"
+        )
+        assert not pictures.is_image(tmp_path / other)

@@ -64,6 +64,11 @@ def test_normalisation_is_inside():
     np.testing.assert_allclose(normalised.apply(variables, images), expected, rtol=1e-5)
 
 
+def test_mlp_refuses_channels_first():
+    with pytest.raises(ValueError, match=r"\(2, 3, 32, 32\), channels first; channels come last"):
+        models.MODELS.create("mlp", {}).init(jax.random.key(0), jnp.zeros((2, 3, 32, 32)))
+
+
 def test_wrong_image_shape_is_refused():
     model = models.create("simple_cnn", **GREY)
     with pytest.raises(AssertionError):
