@@ -74,6 +74,19 @@ def _json(value: Any, indent: str = "\n") -> str:
     return json.dumps(value, allow_nan=False)
 
 
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Returns what a file of JSON holds.
+
+    Raises:
+        ValueError: if it is damaged, naming the file.
+    """
+    try:
+        return json.loads(expanded(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        reason = " ".join(f"{error}".split())[:100]
+        raise ValueError(f"{path}: is damaged, not JSON ({reason})") from None
+
+
 def write_npz(path: str | os.PathLike[str], /, **arrays: Any) -> None:
     """Writes named arrays, compressed, for `numpy.load`.
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import config_dict, config_flags
 
-from rbjax import config_file, tables
+from rbjax import atomic, config_file, tables
 from rbjax.config import (
     ATTACKS,
     GROUPS,
@@ -170,7 +169,11 @@ def _check_makers_of_run(run: Any, given: Any, workdir: str) -> None:
 
 def _at(config: Any, path: str) -> Any:
     """Returns a field by its dotted name, None where there is none."""
-    return functools.reduce(lambda node, part: (node or {}).get(part), path.split("."), config)
+
+    def inside(node: Any, part: str) -> Any:
+        return node.get(part) if isinstance(node, Mapping | config_dict.ConfigDict) else None
+
+    return functools.reduce(inside, path.split("."), config)
 
 
 def _dataset_names(given: str) -> list[str]:
@@ -315,9 +318,10 @@ def _run_to_evaluate(config: Config, arguments: Sequence[str], default: str) -> 
     workdir = (options or [typed.get("workdir") or config.get("workdir") or default])[-1]
     try:
         file = expanded(workdir, field="workdir") / "config.json"
-        return json.loads(file.read_text(encoding="utf-8"))
+        run = atomic.read_json(file)
     except (OSError, ValueError):
         return {}
+    return run if isinstance(run, dict) else {}
 
 
 def _typed(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:

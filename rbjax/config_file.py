@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from rbjax.config import Config, ConfigError
+from ml_collections import config_dict
+
+from rbjax.config import Config, ConfigError, default
+from rbjax.errors import a_type
 from rbjax.paths import expanded
-from rbjax.tables import nearest
+from rbjax.tables import nearest, reason
 
 
 def split(arguments: Sequence[str]) -> tuple[str, str, list[str]]:
@@ -59,7 +63,45 @@ def load(file: str, variant: str) -> Config:
     if spec is None or spec.loader is None:
         raise ConfigError(f"--config={file}: not a Python file")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, "get_config"):
+    try:
+        spec.loader.exec_module(module)
+        made = getattr(module, "get_config", None)
+        config = made(variant) if callable(made) else None
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever the file does
+        lines = [
+            frame.lineno
+            for frame in traceback.extract_tb(error.__traceback__)
+            if frame.filename == file
+        ]
+        line = getattr(error, "lineno", None) or (lines[-1] if lines else None)
+        where = f"{file}, line {line}" if line else file
+        raise ConfigError(f"--config={where}: {reason(error)}") from None
+    if not callable(made):
         raise ConfigError(f"--config={file}: it has no function get_config(variant)")
-    return module.get_config(variant)
+    if not isinstance(config, config_dict.ConfigDict):
+        raise ConfigError(
+            f"--config={file}: get_config returns {a_type(config)}; it must return "
+            "rbjax.config.default() with what it changes"
+        )
+    return _with_groups(config, file)
+
+
+def _with_groups(config: Config, file: str) -> Config:
+    """Returns a config that has every group, as a group."""
+    for name, usual in default().items():
+        is_group = isinstance(usual, config_dict.ConfigDict)
+        if name not in config or is_group != isinstance(config[name], config_dict.ConfigDict):
+            what = "a group of fields" if is_group else "one field"
+            raise ConfigError(
+                f"--config={file}: {name} is {'missing' if name not in config else 'replaced'}; "
+                f"it must be {what}, as rbjax.config.default() has it"
+            )
+    for label, attack in config.attacks.items():
+        if not isinstance(attack, config_dict.ConfigDict):
+            raise ConfigError(
+                f"--config={file}: attacks.{label} is {a_type(attack)}; it must be what "
+                "rbjax.config.attack(name) makes"
+            )
+    return config

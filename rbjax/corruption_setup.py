@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rbjax import corruptions, data, metrics, prng
+from rbjax import atomic, corruptions, data, metrics, prng
 from rbjax.config import Config, makers_options
 from rbjax.corruptions.table import ALIASES
 from rbjax.data import Dataset, DatasetInfo
@@ -302,8 +301,11 @@ def _baseline(given: str, plan: Plan, dataset: str) -> metrics.Baseline:
         file = expanded(given, field="baseline") / "report.json"
         if not file.is_file():
             raise ValueError(f"{where}: there is no {file}; allowed: {ALEXNET}, or a run directory")
-        whole = json.loads(file.read_text(encoding="utf-8"))
-        report = whole.get("corruptions")
+        whole = atomic.read_json(file)
+        report = whole.get("corruptions") if isinstance(whole, dict) else None
+        needed = ("profile", "severities", "mean_errors", "clean_error")
+        if report and not ("dataset" in whole and all(name in report for name in needed)):
+            raise ValueError(f"{where}: {file} is damaged; evaluate that run again")
         if not report:
             raise ValueError(f"{where}: that run was not evaluated under corruptions")
         if whole["dataset"] != dataset:

@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 import rbjax
 from rbjax import attack_setup, attacks, corruption_setup, journal, metrics, prng
-from rbjax.analysis.evaluation import write_report
+from rbjax.analysis.evaluation import read_json, write_report
+from rbjax.analysis.report import SCORES
 from rbjax.attacks.diagnostics import diagnose, format_findings
 from rbjax.attacks.outcome import SuiteResult
 from rbjax.classifier import changed
@@ -54,6 +55,7 @@ def evaluate(config: Config, workdir: str) -> dict[str, Any]:
     test = setup.load_test(config)
     model = setup.create_model(config, test.info)
     step, variables = setup.trained_variables(config, workdir, model)
+    _check_step(workdir, step)
     logits_fn = jax.tree_util.Partial(model.apply, jax.device_put(variables))
     print(f"{workdir}: evaluating step {step} on {test.num_examples} test images")
 
@@ -135,6 +137,21 @@ def _count_no_class(
     for name, matrices in (corrupted.corrupted if corrupted else {}).items():
         counts[name] = np.sum(matrices[..., num_classes:])
     return {label: int(count) for label, count in counts.items() if count}
+
+
+def _check_step(workdir: str, step: int) -> None:
+    """Refuses to put an evaluation beside scores of another step.
+
+    Raises:
+        ValueError: if the run was scored at another step: its newest checkpoint is damaged.
+    """
+    file = Path(workdir) / SCORES
+    scored = read_json(file)
+    if scored is not None and scored.get("step") != step:
+        raise ValueError(
+            f"{file}: is of step {scored.get('step')}, and the newest intact checkpoint of step "
+            f"{step}; train the run to its end again (--config.task=train), or remove the file"
+        )
 
 
 def _corrupt(

@@ -12,7 +12,6 @@ import dataclasses
 import fnmatch
 import functools
 import hashlib
-import json
 import os
 import sys
 import time
@@ -160,7 +159,7 @@ class Journal:
 def _check_header(folder: Path, asked: Mapping[str, Any]) -> None:
     where = f"journal = {str(folder)!r}"
     try:
-        header = json.loads((folder / HEADER).read_text(encoding="utf-8"))
+        header = atomic.read_json(folder / HEADER)
     except (ValueError, OSError):
         header = None
     if not isinstance(header, dict):

@@ -157,7 +157,7 @@ class Option:
         """Returns "allowed: a, b; did you mean 'a'?" for a value that is no choice, or ""."""
         if self.choices is None or value is None or value in self.choices:
             return ""
-        if self.is_open and callable(value):
+        if self.is_open and (callable(value) or ":" in str(value)):  # package.module:maker
             return ""
         names = [str(choice) for choice in self.choices]
         return f"allowed: {', '.join(names)}{nearest(str(value), names)}"

@@ -7,7 +7,6 @@ for each corruption and severity. These stand in the .npz, beside the prediction
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -90,9 +89,9 @@ def read_json(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = atomic.read_json(path)
     except ValueError as error:
-        raise ValueError(f"{path}: is damaged ({error}); evaluate or score again") from None
+        raise ValueError(f"{error}; evaluate or score again") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path}: is damaged; evaluate or score again")
     return values

@@ -74,6 +74,35 @@ def report(workdir: str | os.PathLike[str]) -> str:
     folder = expanded(workdir, field="workdir")
     evaluation, scores = read_json(folder / REPORT_FILE), read_json(folder / SCORES)
     records = read_metrics(folder)
+    left_out = ""
+    if evaluation and scores and evaluation.get("step") != scores.get("step"):
+        # One report is of one step: of the newer weights.
+        steps = {REPORT_FILE: evaluation.get("step"), SCORES: scores.get("step")}
+        left_out = min(steps, key=lambda name: steps[name] or 0)
+        other = next(name for name in steps if name != left_out)
+        evaluation = None if left_out == REPORT_FILE else evaluation
+        scores = None if left_out == SCORES else scores
+        left_out = (
+            f"left out: {left_out} is of step {steps[left_out]}, {other} of step {steps[other]}"
+        )
+    try:
+        text = _text(folder, evaluation, scores, records)
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        files = [name for name in (REPORT_FILE, SCORES) if (folder / name).exists()]
+        raise ValueError(
+            f"{folder}: {' or '.join(files)} is damaged, or of another version of rbjax "
+            f"({type(error).__name__}: {error}); evaluate or score again"
+        ) from error
+    return "\n".join([text, left_out]) if left_out else text
+
+
+def _text(
+    folder: Path,
+    evaluation: dict[str, Any] | None,
+    scores: dict[str, Any] | None,
+    records: list[dict[str, Any]],
+) -> str:
+    """Returns the table, having written it and the plots."""
     if not (evaluation or scores or records):
         raise ValueError(f"{folder} holds no {REPORT_FILE}, {SCORES} or metrics.jsonl to report")
     written = _plot(folder, evaluation, scores, records)

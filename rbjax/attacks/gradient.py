@@ -13,7 +13,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from rbjax import prng
+from rbjax import prng, tables
 from rbjax.attacks import norms
 from rbjax.attacks.attack import (
     CompiledAttack,
@@ -364,7 +364,7 @@ def _make(
         raise ValueError(
             f"num_restarts is {num_restarts} with random_start off; every restart would be the same"
         )
-    loss_fn = adversarial.LOSSES[loss] if isinstance(loss, str) else loss
+    loss_fn = _loss(loss) if isinstance(loss, str) else loss
     if loss_fn is adversarial.kl_divergence and start is None:
         raise ValueError(
             "loss is 'kl' with random_start off; its gradient at the image itself is 0, so that "
@@ -374,3 +374,11 @@ def _make(
         norm, num_steps, loss_fn, direction, ball, box, start, num_restarts, rule, use_best
     )
     return CompiledAttack(plan, epsilon, step_size, step_ratio)
+
+
+def _loss(name: str) -> LossFn:
+    """Returns a loss by its name here, or by that of the function or its maker outside."""
+    if not tables.is_path(name):
+        return adversarial.LOSSES[name]
+    loss = tables.load(name, what="loss")
+    return loss if tables.is_made(loss, 2) else loss()

@@ -10,6 +10,7 @@ from ml_collections import config_dict
 from rbjax.config.field import Affects, Group
 from rbjax.config.fields import ATTACKS, GROUPS, TOP
 from rbjax.config.schema import VERSION, Config, ConfigError, default
+from rbjax.errors import spelled
 
 STAMPS = ("rbjax", "schema")
 """What a run's config says beside its fields: which rbjax and which version of the schema wrote it.
@@ -126,6 +127,16 @@ def affecting(what: Affects, group: str, values: Mapping[str, Any]) -> dict[str,
 def _unstamped(run: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a run's config without what wrote it; a later schema's is refused."""
     version = run.get("schema", 0)
+    groups = {"attacks": run.get("attacks", {}), **{k: run[k] for k in GROUPS if k in run}}
+    groups |= (
+        {f"attacks.{k}": v for k, v in dict(groups["attacks"] or {}).items()}
+        if isinstance(groups["attacks"], Mapping)
+        else {}
+    )
+    for name, group in {"schema": version, **groups}.items():
+        is_right = isinstance(group, int) if name == "schema" else isinstance(group, Mapping)
+        if not is_right:
+            raise ConfigError(f"the run's config.json is damaged: {name} is {spelled(group)}")
     if version > VERSION:
         raise ConfigError(
             f"the run's config has schema {version}, of rbjax {run.get('rbjax')}; this rbjax knows "

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import logging as python_logging
 import shutil
 from collections.abc import Mapping
@@ -237,14 +236,16 @@ def _delete(path: Path) -> None:
 def _damage(path: Path) -> str | None:
     """Returns what is wrong with a step, or None if every file is as it was written."""
     try:
-        digests = json.loads((path / MANIFEST).read_text())
+        digests = atomic.read_json(path / MANIFEST)
     except FileNotFoundError:
         return f"unfinished: it has no {MANIFEST}"
-    except ValueError:
+    except (ValueError, OSError):
         return f"{MANIFEST} is damaged"
     if not isinstance(digests, dict) or not digests:
         return f"{MANIFEST} is damaged"
     for name, digest in digests.items():
+        if len(name) > 1000 or "\0" in name:
+            return f"{MANIFEST} is damaged"
         if not (path / name).is_file():
             return f"{name} is missing"
         if _digest(path / name) != digest:

@@ -171,12 +171,7 @@ def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any]:
         raise ValueError(
             f"workdir = {str(workdir)!r}: {what}, so it is not a run directory; train into it first"
         )
-    try:
-        config = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(
-            f"workdir = {str(workdir)!r}: {CONFIG_FILE} is not JSON: {error}"
-        ) from None
+    config = atomic.read_json(path)
     if not isinstance(config, dict):
         raise ValueError(f"workdir = {str(workdir)!r}: {CONFIG_FILE} is not the config of a run")
     return config

@@ -151,7 +151,10 @@ def _read(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields each line and its record."""
     if not path.exists():
         return
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: is damaged ({error.reason} at byte {error.start})") from None
     for number, line in enumerate(lines, start=1):
         if not line.endswith("\n"):
             logging.warning("%s: line %d is unfinished and ignored", path, number)
@@ -159,7 +162,7 @@ def _read(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         try:
             record = json.loads(line)
             record["step"] += 0  # a number, or it is not a record
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             raise ValueError(f"{path}: line {number} is not a record of metrics") from None
         yield line, record
 
