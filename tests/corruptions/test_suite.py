@@ -96,8 +96,8 @@ def test_it_goes_on_where_it_was(tmp_path):
     result = run(rest, journal=tmp_path / "journal")
     for name in SEVERITIES:
         np.testing.assert_array_equal(result.predictions[name], expected.predictions[name])
-    # 4 passes over the images, 3 blocks each, of which 5 were done; each image is read once more, to
-    # see that the journal is of it.
+    # 4 passes over the images, 3 blocks each, of which 5 were done; each image is read once
+    # more, to see that the journal is of it.
     assert rest.asked == 12 - 5 + 3
     again = Counted(make_images())
     run(again, journal=tmp_path / "journal")
