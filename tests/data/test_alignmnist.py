@@ -345,7 +345,7 @@ def test_blocks_are_made_once_and_kept_by_recipe(bars, tmp_path, monkeypatch, ca
         for recipe, number in ((other, 1), (maker, 2)):
             with pytest.raises(AssertionError, match="made again"):
                 recipe.block(number)
-    (path,) = (tmp_path / "made").glob("*/block*")
+    (path,) = (tmp_path / "made").glob("*/block*.npy")
     damaged = path.read_bytes()[:300]
     path.unlink()  # `first` goes on being mapped
     path.write_bytes(damaged)
