@@ -201,3 +201,20 @@ def test_default_step_is_a_quarter_of_epsilon():
         LOGITS_FN, jax.random.key(0), jnp.full((5, 6, 6, 1), 0.5), LABELS, step_size=sizes
     )
     np.testing.assert_allclose(jnp.abs(moved.images - 0.5).max((1, 2, 3)), sizes, rtol=1e-4)
+
+
+def test_a_loss_from_outside_by_its_path(tmp_path, monkeypatch):
+    """A function of logits and labels, or its maker."""
+    text = "import jax\ndef own(logits, labels):\n    return -logits[:, 0]\n"
+    (tmp_path / "losses_outside.py").write_text(text + "def maker():\n    return own\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    results = [
+        attacks.pgd(epsilon=0.1, num_steps=2, loss=f"losses_outside:{name}")(  # type: ignore[reportArgumentType]
+            LOGITS_FN, jax.random.key(0), IMAGES, LABELS
+        )
+        for name in ("own", "maker")
+    ]
+    np.testing.assert_array_equal(results[0].images, results[1].images)
+    np.testing.assert_allclose(results[0].loss, -LOGITS_FN(results[0].images)[:, 0], rtol=1e-4)
+    with pytest.raises(ValueError, match="module losses_outside has no 'owm'; did you mean 'own'"):
+        attacks.pgd(epsilon=0.1, loss="losses_outside:owm")  # type: ignore[reportArgumentType]

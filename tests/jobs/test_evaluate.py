@@ -243,3 +243,22 @@ def test_answers_that_are_nan_are_told_and_the_job_ends_with_1(job, workdir, mon
 def _run(job, workdir):
     config = resolve(job, workdir, {})
     return config, workdir, setup.create_model(config, setup.load_test(config).info)
+
+
+def test_a_report_is_of_one_step(job, workdir):
+    """Where the newest checkpoint is damaged, nothing is put beside scores of its step."""
+    config = resolve(job, workdir, {"fgsm": schema.attack("fgsm")})
+    scores = Path(workdir) / "rpr.json"
+    scores.write_text('{"step": 1000000}')
+    with pytest.raises(ValueError, match=r"rpr.json: is of step 1000000, and the newest intact"):
+        evaluate(config, workdir)
+    scores.unlink()
+    evaluate(config, workdir)
+    scores.write_text('{"step": 1}')
+    assert "left out: rpr.json is of step 1, report.json of step" in analysis.report(workdir)
+    scores.write_text('{"step"')
+    with pytest.raises(
+        ValueError, match=r"rpr.json: is damaged, not JSON"
+    ):
+        analysis.report(workdir)
+    scores.unlink()
