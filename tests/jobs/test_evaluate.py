@@ -257,8 +257,6 @@ def test_a_report_is_of_one_step(job, workdir):
     scores.write_text('{"step": 1}')
     assert "left out: rpr.json is of step 1, report.json of step" in analysis.report(workdir)
     scores.write_text('{"step"')
-    with pytest.raises(
-        ValueError, match=r"rpr.json: is damaged, not JSON"
-    ):
+    with pytest.raises(ValueError, match=r"rpr.json: is damaged, not JSON"):
         analysis.report(workdir)
     scores.unlink()
