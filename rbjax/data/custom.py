@@ -130,7 +130,7 @@ def source(name: str, options: Mapping[str, Any], *, path: str | None = None) ->
     if name in _READERS:
         return CUSTOM.create(name, options, path=path)
     CUSTOM.check(name, CUSTOM.options(name), options)
-    return Source(name, name, options=tuple(sorted(options.items())))
+    return Source(name, path or name, options=tuple(sorted(options.items())))
 
 
 def load(source: Source, split: str) -> Dataset:
@@ -361,7 +361,7 @@ def _fingerprint_folder(source: Source) -> str:
 @functools.lru_cache(maxsize=2)
 def _make(source: Source) -> Arrays:
     """Returns the arrays of a maker, made once."""
-    made = CUSTOM.create(source.kind, dict(source.options))
+    made = CUSTOM.create(source.kind, dict(source.options), path=source.path)
     if isinstance(made, Mapping):
         made = tuple(made.get(field) for field in Arrays._fields)
     where = f"dataset {source.kind!r}"

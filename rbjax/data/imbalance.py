@@ -233,7 +233,8 @@ def create(name: str | np.ndarray, *, class_counts: np.ndarray, **options: Any) 
 
 def _of_profile(name: str, class_counts: np.ndarray, options: dict[str, Any]) -> np.ndarray:
     """Returns a profile's counts, what was left out taken from the counts there are."""
-    own = PROFILES.options(name)
+    own, options = PROFILES.options(name), dict(options)
+    seed = options.pop("seed", 0) if PROFILES.accepts(name, "seed") else 0
     left_out = [option for option in PROFILES.derived if option in own and option not in options]
     PROFILES.check(name, own, [*options, *left_out])
     options = validate(own, options)
@@ -243,7 +244,7 @@ def _of_profile(name: str, class_counts: np.ndarray, options: dict[str, Any]) ->
         return class_counts.copy()
     if "num_max" in left_out and own["num_max"].required:
         options["num_max"] = int(class_counts.min())
-    supplied = {"num_classes": len(class_counts), "class_counts": class_counts}
+    supplied = {"num_classes": len(class_counts), "class_counts": class_counts, "seed": seed}
     counts = PROFILES.create(name, options, **supplied)
     shape, kind = np.shape(counts), np.asarray(counts).dtype.kind
     if shape != class_counts.shape or kind not in "iu" or np.min(counts) < 0:
@@ -299,7 +300,7 @@ PROFILES: Table[np.ndarray] = Table(
         "step": step,
         "target": target,
     },
-    supplied=("num_classes", "class_counts"),
+    supplied=("num_classes", "class_counts", "seed"),
     derived=("num_max", "target_count", "other_count"),
 )
 

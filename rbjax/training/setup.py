@@ -271,4 +271,6 @@ def options(config: Config, group: str) -> dict[str, Any]:
 
 def _profile(config: Config) -> Callable[[np.ndarray], np.ndarray]:
     keywords = options(config, "imbalance")
+    if imbalance.PROFILES.accepts(config.imbalance.name, "seed"):  # of one outside
+        keywords["seed"] = config.imbalance.seed
     return lambda counts: imbalance.create(config.imbalance.name, class_counts=counts, **keywords)

@@ -479,3 +479,12 @@ def test_channels_first_are_refused_with_what_to_do(tmp_path, shape):
         np.save(folder.parent / name / "0.npy", np.zeros(shape[1:], np.uint8))
     with pytest.raises(ValueError, match=r"ant/0.npy: is .*, channels first; .*moveaxis"):
         custom.load(Source("folder", str(tmp_path / "bands")), "train")
+
+
+def test_a_maker_from_outside_gets_the_path_that_it_asks_for(tmp_path, monkeypatch):
+    text = "import numpy as np\ndef at(*, path, number: int = 2):\n    x = np.zeros((4, 8, 8, 1), "
+    text += "np.uint8)\n    return x, np.arange(4) % 2, x, np.arange(4) % 2, (path, 'b')\n"
+    (tmp_path / "data_outside.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    source = custom.source("data_outside:at", {}, path="there")
+    assert custom.info(source).class_names == ("there", "b")

@@ -221,3 +221,14 @@ def test_select_is_nested_and_independent_of_the_storage_order():
 def test_select_refuses(counts, message):
     with pytest.raises(ValueError, match=message):
         imbalance.select(np.array([0, 0, 1]), np.arange(3), np.array(counts), seed=0)
+
+
+def test_a_profile_from_outside_gets_the_seed_that_it_asks_for(tmp_path, monkeypatch):
+    text = "import numpy as np\ndef drawn(*, class_counts, seed):\n"
+    text += "    return np.random.default_rng(seed).integers(1, class_counts)\n"
+    (tmp_path / "profiles_outside.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    counts = np.array([50, 60, 70])
+    made = [imbalance.create("profiles_outside:drawn", class_counts=counts, seed=n) for n in (1, 2)]
+    for n, own in zip((1, 2), made, strict=True):
+        np.testing.assert_array_equal(own, np.random.default_rng(n).integers(1, counts))
