@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.core import Tracer
 from jax.tree_util import Partial
 
 from rbjax import (
@@ -47,7 +48,6 @@ def linear(bias, images):
 
 
 LABELS = np.argmax(np.asarray(linear(ZERO, IMAGES)), -1)
-OUT_OF_JIT = {"devices": DEVICES}
 
 
 def in_unit_box(images) -> bool:
@@ -56,41 +56,44 @@ def in_unit_box(images) -> bool:
 
 def attack(bias, key, images, labels):
     result = attacks.pgd(epsilon=0.05, num_steps=2)(Partial(linear, bias), key, images, labels)
-    assert isinstance(result.images, jax.core.Tracer) or in_unit_box(result.images)
+    assert isinstance(result.images, Tracer) or in_unit_box(result.images)
     return result.predictions, result.loss
 
 
 def run_attacks(bias, key, images, labels):
     suite = {"fgsm": attacks.fgsm(epsilon=0.05)}
     arguments = Partial(linear, bias), key, images, labels
-    return attacks.run_attacks(*arguments, attacks=suite, **OUT_OF_JIT).outcomes["fgsm"].predictions
+    return (
+        attacks.run_attacks(*arguments, attacks=suite, devices=DEVICES).outcomes["fgsm"].predictions
+    )
 
 
 def run_autoattack(bias, key, images, labels):
     arguments = Partial(linear, bias), key, images, labels
-    result = attacks.run_autoattack(*arguments, epsilon=0.5, **OUT_OF_JIT)
+    result = attacks.run_autoattack(*arguments, epsilon=0.5, devices=DEVICES)
     assert in_unit_box(result.adversarial)
     return result.predictions
 
 
 def universal(bias, key, images, labels):
-    model, options = Partial(linear, bias), {"epsilon": 0.05, "num_epochs": 1, **OUT_OF_JIT}
+    model = Partial(linear, bias)
+    options: Any = {"epsilon": 0.05, "num_epochs": 1, "devices": DEVICES}
     delta = attacks.craft_universal(model, key, images, labels, **options).delta
     assert np.isfinite(delta).all()
-    result = attacks.evaluate_universal(model, images, labels, delta, key=key, **OUT_OF_JIT)
+    result = attacks.evaluate_universal(model, images, labels, delta, key=key, devices=DEVICES)
     return result.predictions
 
 
 def score(bias, key, images, labels):
     noise = perturbations.gaussian_noise(sigma=0.1)
-    arguments, options = (Partial(linear, bias), key, images, labels), {"max_steps": 3}
-    scores = rpr.score(*arguments, perturbation=noise, **options, **OUT_OF_JIT)
+    arguments = Partial(linear, bias), key, images, labels
+    scores = rpr.score(*arguments, max_steps=3, perturbation=noise, devices=DEVICES)
     return np.where(scores.first_failure == 1, -1, 0) if np.isnan(bias).any() else scores.steps
 
 
 def run_corruptions(bias, key, images, labels):
     arguments = Partial(linear, bias), key, images, labels
-    options: Any = {"profile": "mnist", "severities": {"shot_noise": (2,)}, **OUT_OF_JIT}
+    options: Any = {"profile": "mnist", "severities": {"shot_noise": (2,)}, "devices": DEVICES}
     result = corruptions.run_corruptions(*arguments, **options)
     matrix = result.confusion("shot_noise")[0]
     assert matrix.sum() == len(labels)
@@ -112,8 +115,8 @@ def of_losses(bias, key, images, labels):
 
 @functools.cache
 def recipe() -> Recipe:
-    shape, module = {"num_classes": 3, "image_shape": (8, 8, 1)}, {"mean": (0.5,), "std": (0.25,)}
-    model = models.create("mlp", **shape, **module, widths=(3,))
+    of: Any = {"image_shape": (8, 8, 1), "mean": (0.5,), "std": (0.25,), "widths": (3,)}
+    model = models.create("mlp", num_classes=3, **of)
     keep, loss = (lambda key, image: image), losses.create("cross_entropy")
     return Recipe(model, methods.create("standard"), loss, optax.sgd(0.1), keep, steps_per_epoch=9)
 

@@ -43,7 +43,7 @@ def equations(jaxpr: Any) -> Iterator[Any]:
 
 def check(fn, *args, result=np.float32) -> None:
     """Checks a program without running it."""
-    program = jax.make_jaxpr(fn)(*args)
+    program: Any = jax.make_jaxpr(fn)(*args)
     assert program.out_avals[0].dtype == result
     for eqn in equations(program.jaxpr):
         assert eqn.params.get("bit_width", 32) != 64, f"draws 64 bits: {eqn}"
@@ -88,6 +88,7 @@ def test_losses_augmentation_and_metrics(x64):
         "hue": 0.1,
         "deformation": 0.1,
     }
+    options: Any = dict(options)
     changes = augment.create(
         flip_horizontal=True, rotation_degrees=9.0, crop_padding=2, cutout_size=3, **options
     )
