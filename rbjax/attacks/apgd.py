@@ -226,8 +226,7 @@ def _ascend(plan: APGDPlan, problem: Problem) -> Found:
         return _Point(images, ascent.gradient, merit(ascent.loss)), problem.fooled(ascent.logits)
 
     def project(moved: Array) -> Array:
-        delta = norms.project(moved - problem.images, problem.epsilon, plan.norm)
-        return jnp.clip(problem.images + delta, 0.0, 1.0)
+        return norms.confine(moved, problem.images, problem.epsilon, plan.norm)
 
     def step(state: _State, now: tuple[Array, Array, Array]) -> tuple[_State, None]:
         number, is_checkpoint, since = now

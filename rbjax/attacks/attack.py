@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rbjax import prng
-from rbjax.attacks.norms import check_size
+from rbjax.attacks.norms import NORMS, check_size
 from rbjax.captures import Compiled
 from rbjax.classifier import Classifier, Model, Objective, answer, as_classifier, predicted
 from rbjax.errors import nearest
@@ -255,7 +255,19 @@ def _search(
     moved = plan.search(problem)
     is_finite = jnp.all(jnp.isfinite(moved), axis=(1, 2, 3))
     # Exactly the image, also where it lay a rounding outside the box.
-    return select((epsilon > 0) & is_finite, moved, wide).astype(images.dtype)
+    return _rounded(plan.norm, select((epsilon > 0) & is_finite, moved, wide), images, epsilon)
+
+
+def _rounded(norm: str, moved: Array, images: Array, epsilon: Array) -> Array:
+    """Returns moved images in the images' dtype; rounding does not take them out of their balls."""
+    nearest = moved.astype(images.dtype)
+    if images.dtype.itemsize >= moved.dtype.itemsize:
+        return nearest
+    wide = images.astype(moved.dtype)
+    is_farther = jnp.abs(nearest - wide) > jnp.abs(moved - wide)
+    towards = jnp.where(is_farther, jnp.nextafter(nearest, images), nearest)
+    sizes = jax.vmap(NORMS[norm].size)(nearest.astype(moved.dtype) - wide)
+    return select(sizes > epsilon, towards, nearest)
 
 
 def judge(

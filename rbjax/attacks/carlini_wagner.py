@@ -196,7 +196,7 @@ def _descend(plan: CarliniWagnerPlan, problem: Problem, c: Array, best: _Best) -
         looked = (state.number % window == window - 1) & plan.abort_early
         still = looked & (lowest > 0.9999 * state.lowest_before)
         gradient = (2 * (moved - images) - column(c) * ascent.gradient) * (1 - tanh**2) / 2
-        memory, direction = _ADAM.step(state.memory, gradient, plan.norm)
+        memory, direction = _ADAM.step(state.memory, gradient)
         return _Descent(
             number=state.number + 1,
             w=state.w - plan.learning_rate * direction,

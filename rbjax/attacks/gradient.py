@@ -26,7 +26,7 @@ from rbjax.attacks.attack import (
     merit,
     nothing_found,
 )
-from rbjax.attacks.norms import RULES, Rule
+from rbjax.attacks.norms import RULES, Inside, Rule
 from rbjax.classifier import Classifier, Objective
 from rbjax.losses import adversarial
 from rbjax.losses.adversarial import Climbed, Direction
@@ -45,7 +45,8 @@ def fgsm(
     """Returns the attack of one gradient step.
 
     x' = clip(x + epsilon sign(grad L(f(x), y)), 0, 1); in l2 the gradient over its norm in place of
-    its sign; minus for descent.
+    its sign, in l1 as many of the largest values, each up to the edge of [0, 1], as epsilon is
+    enough for; minus for descent.
 
     Args:
         epsilon: size of the step and radius of the ball, in pixel units; at most 1 in l-inf.
@@ -85,7 +86,8 @@ def r_fgsm(
 
     Args:
         epsilon: radius of the ball, in pixel units; at most 1 in l-inf.
-        norm: `"linf"`, `"l2"` or `"l1"`; both steps have the length epsilon / 2 in it.
+        norm: `"linf"`, `"l2"` or `"l1"`; both steps have the length epsilon / 2 in it. In l1 the
+            random one moves 1 % of the values.
         loss: `"cross_entropy"`, `"margin"`, `"dlr"`, `"kl"`, or (logits, labels) -> (B,).
 
     Returns:
@@ -126,7 +128,8 @@ def iterative_gradient_sign(
             units, at most 1 in l-inf.
         step_size: in pixel units; None: epsilon / 4 if projected, else epsilon.
         num_steps: number of steps.
-        norm: `"linf"`, `"l2"` (the gradient over its norm in place of its sign) or `"l1"`.
+        norm: `"linf"`, `"l2"` (the gradient over its norm in place of its sign) or `"l1"` (as for
+            `pgd`).
         direction: `"ascent"` (equation 1) or `"descent"` (equation 2) of the loss of the label (or
             target), or None: ascent from the label without targets, descent to the target with
             them.
@@ -177,9 +180,15 @@ def pgd(
 
     x_0 = clip(x + u, 0, 1) with u random in the ball, then
     x_{k+1} = clip(P(x_k + step_size d(grad L(f(x_k), y))), 0, 1), where P projects to the ball of
-    radius epsilon around x and d is the sign (l-inf), the gradient over its norm (l2) or the signs
-    of its largest values (l1). Of several restarts an example keeps one that fools, and among those
-    (or if none does) the highest loss.
+    radius epsilon around x and d is the sign (l-inf) or the gradient over its norm (l2). Of several
+    restarts an example keeps one that fools, and among those (or if none does) the highest loss.
+
+    In l1 P is the projection on the ball and [0, 1] at once. At first the 1 % of the values with
+    the largest gradients move alike; a step of the last quarter, or the last four, is the one that
+    climbs most inside both: values move in the order of their gradient, up to the edge of the box,
+    and what exceeds epsilon is taken from those that gain least. The best iterate is kept. Ten
+    steps fool a linear model at 1.05 times the least distance; networks want more (of LeNet-5 on
+    MNIST, epsilon 10, 31.5 % withstand 10 steps, 23.5 % 40; from a sparse start 35.0 and 24.5 %).
 
     Args:
         epsilon: radius of the ball, in pixel units; at most 1 in l-inf.
@@ -192,9 +201,11 @@ def pgd(
             `"normal"`, N(0, 0.001²) (TRADES), `"half_signs"` (R+FGSM).
         loss: `"cross_entropy"`, `"margin"` (Carlini and Wagner), `"dlr"` (Croce and Hein), `"kl"`
             (TRADES: divergence from the clean prediction), or (logits, labels) -> (B,).
-        optimizer: `"steepest"`, or `"adam"`, whose steps are of each value's own size.
+        optimizer: `"steepest"`, or `"adam"`, whose steps are of each value's own size, and so in
+            l1 weak: on a linear model all values move alike.
         momentum: decay of the sum of past gradients (MI-FGSM); 0: none.
-        use_best: whether the best iterate is kept, by the rule of the restarts, not the last.
+        use_best: whether the best iterate is kept, by the rule of the restarts, not the last; in
+            l1 it always is.
 
     Returns:
         The attack; its set is the ball and the box.
@@ -204,7 +215,7 @@ def pgd(
 
     Source:
         Madry et al. 2018, arXiv:1706.06083, section 2.1; momentum: Dong et al. 2018,
-        arXiv:1710.06081; l1: Tramèr and Boneh 2019, arXiv:1904.13000, section 3.2.
+        arXiv:1710.06081; l1: Croce and Hein 2021, arXiv:2103.01208, section 2.
     """
     if not random_start and start != "uniform":
         raise ValueError(f"start is {start!r} with random_start off; leave one of them out")
@@ -223,7 +234,7 @@ def pgd(
         start=start if random_start else None,
         num_restarts=num_restarts,
         rule=rule,
-        use_best=use_best,
+        use_best=use_best or norm == "l1",
     )
 
 
@@ -282,8 +293,10 @@ def _climb(plan: GradientPlan, problem: Problem, _: Array | int) -> Found:
     images, keys, classifier = problem.images, problem.keys, problem.classifier
 
     def constrain(moved: Array) -> Array:
+        if plan.ball and plan.box:
+            return norms.confine(moved, images, problem.epsilon, plan.norm)
         if plan.ball:
-            moved = images + norms.project(moved - images, problem.epsilon, plan.norm)
+            return images + norms.project(moved - images, problem.epsilon, plan.norm)
         return jnp.clip(moved, 0.0, 1.0) if plan.box else moved
 
     def judged(moved: Array, logits: Array) -> Found:
@@ -296,11 +309,20 @@ def _climb(plan: GradientPlan, problem: Problem, _: Array | int) -> Found:
         )
         if plan.use_best:
             best = better(judged(current, ascent.logits), best)
-        gradient = ascent.gradient
-        if plan.box and plan.norm == "l1":
-            gradient = norms.movable(gradient, current)
-        memory, direction = plan.rule.step(memory, gradient, plan.norm)
-        return constrain(current + column(problem.step_size) * direction), memory, best
+        memory, climbed = plan.rule.step(memory, ascent.gradient)
+        if plan.rule.is_direction:
+            ahead = column(problem.step_size) * climbed
+        else:
+            inside = Inside(current - images, problem.epsilon, -images, 1.0 - images)
+            inside = inside if plan.box else None
+            ahead = norms.climb(
+                climbed,
+                problem.step_size,
+                plan.norm,
+                inside,
+                is_early=number < plan.num_steps - norms.num_sharp(plan.num_steps),
+            )
+        return constrain(current + ahead), memory, best
 
     start = images
     if plan.start is not None:

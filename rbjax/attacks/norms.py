@@ -1,8 +1,7 @@
 """Balls around one image: their size, projection, random start and steps along a gradient.
 
 `project`, `steepest` and `sample` take a batch and the name of a norm, and treat every image by
-itself; the functions of one norm take one perturbation (H, W, C). Nothing here clips to [0, 1]: the
-box is the attack's business, after the ball.
+itself; the functions of one norm take one perturbation (H, W, C). Those of l1 are in `l1.py`.
 """
 
 from __future__ import annotations
@@ -17,6 +16,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from rbjax import prng
+from rbjax.attacks.l1 import (
+    Inside,
+    project_l1,
+    project_l1_in_box,
+    sample_l1,
+    size_l1,
+    steepest_inside,
+    steepest_l1,
+)
 from rbjax.closures import Closure
 from rbjax.inputs import is_known
 from rbjax.typing import Array, Key
@@ -84,72 +92,6 @@ def sample_l2(key: Key, shape: tuple[int, ...], epsilon: Array) -> Array:
     return epsilon * radius * direction
 
 
-def size_l1(delta: Array) -> Array:
-    """Returns the sum of the absolute values of a perturbation."""
-    return jnp.sum(jnp.abs(delta))
-
-
-def project_l1(delta: Array, epsilon: Array) -> Array:
-    """Returns the nearest point of the l1 ball: `sign(delta) max(|delta| - theta, 0)`.
-
-    theta is 0 inside the ball, and outside solves `sum max(|delta| - theta, 0) = epsilon`: convex
-    and piecewise linear, so that Newton's steps from theta = 0 solve it exactly.
-
-    Source: Duchi et al. 2008, "Efficient Projections onto the l1-Ball", equation 3.
-    """
-    sizes = jnp.abs(delta)
-
-    def too_large(carry: tuple[Array, Array]) -> Array:
-        return carry[1]
-
-    def newton(carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        theta, _ = carry
-        above = sizes > theta
-        excess = jnp.sum(jnp.where(above, sizes - theta, 0.0)) - epsilon
-        higher = theta + excess / jnp.maximum(jnp.sum(above), 1)
-        return higher, higher > theta
-
-    inside = jnp.sum(sizes) <= epsilon
-    theta, _ = jax.lax.while_loop(too_large, newton, (jnp.zeros_like(epsilon), ~inside))
-    return jnp.where(inside, delta, jnp.sign(delta) * jnp.maximum(sizes - theta, 0.0))
-
-
-SPARSITY = 0.01
-"""Share of the values that an l1 step moves: the steepest step moves one alone, and is slow."""
-
-
-def steepest_l1(gradient: Array) -> Array:
-    """Returns a step of l1 norm 1 along the largest values of the gradient, alike.
-
-    The 1 % of the values with the largest absolute gradient (at least one, and all that tie with
-    the last of them) move by the sign of their gradient.
-
-    Source: Tramèr and Boneh 2019, arXiv:1904.13000, section 3.2 (sparse l1 descent).
-    """
-    count = max(1, round(SPARSITY * gradient.size))
-    sizes = jnp.abs(gradient)
-    least = jax.lax.top_k(sizes.ravel(), count)[0][-1]
-    chosen = jnp.where((sizes >= least) & (sizes > 0), jnp.sign(gradient), 0.0)
-    return chosen / jnp.maximum(size_l1(chosen), 1.0)
-
-
-def sample_l1(key: Key, shape: tuple[int, ...], epsilon: Array) -> Array:
-    """Returns a point uniform in the ball: exponentials with random signs over a sum of d + 1."""
-    sizes_key, signs_key = prng.split(key)
-    sizes = prng.exponential(sizes_key, (math.prod(shape) + 1,))
-    signs = prng.rademacher(signs_key, (math.prod(shape),))
-    return epsilon * (signs * sizes[:-1] / jnp.sum(sizes)).reshape(shape)
-
-
-def movable(gradient: Array, images: Array) -> Array:
-    """Returns the gradient without the values that would leave [0, 1] at once.
-
-    A sparse step that spent its length on pixels at the edge of the box would not move.
-    """
-    stuck = ((images <= 0) & (gradient < 0)) | ((images >= 1) & (gradient > 0))
-    return jnp.where(stuck, 0.0, gradient)
-
-
 NORMS: dict[str, Norm] = {
     "linf": Norm(size_linf, project_linf, jnp.sign, sample_linf, max_epsilon=1.0),
     "l2": Norm(size_l2, project_l2, steepest_l2, sample_l2, max_epsilon=math.inf),
@@ -175,6 +117,8 @@ def _normal(key: Key, epsilon: Array, *, shape: tuple[int, ...], norm: Norm) -> 
 
 
 def _half_signs(key: Key, epsilon: Array, *, shape: tuple[int, ...], norm: Norm) -> Array:
+    if norm.size is size_l1:  # of all values alike, epsilon would be spent on next to nothing
+        return 0.5 * epsilon * steepest_l1(prng.normal(key, shape))
     signs = prng.rademacher(key, shape)
     return 0.5 * epsilon * signs / norm.size(signs)
 
@@ -189,19 +133,42 @@ STARTS: dict[str, Law] = {
 random signs half of epsilon away (R+FGSM)."""
 
 
-def project(delta: Array, epsilon: Array | float, norm: str) -> Array:
+def project(
+    delta: Array, epsilon: Array | float, norm: str, *, room: tuple[Array, Array] | None = None
+) -> Array:
     """Returns the perturbations of a batch, each moved to the nearest point of its ball.
 
     Args:
         delta: (B, H, W, C).
         epsilon: radius, a number or (B,).
         norm: a name in `NORMS`.
+        room: the least and the largest perturbation that the box leaves, each (B, H, W, C) or
+            (H, W, C): in l1 the nearest point of the ball and of it is taken, as what is outside
+            would be spent for nothing. The other norms do not heed it.
 
     Returns:
         (B, H, W, C) of norm at most epsilon, to float32 rounding.
     """
     radii = jnp.broadcast_to(epsilon, delta.shape[:1])
+    if norm == "l1" and room is not None:
+        low, high = (jnp.broadcast_to(edge, delta.shape) for edge in room)
+        return jax.vmap(project_l1_in_box)(delta, radii, low, high)
     return jax.vmap(NORMS[norm].project)(delta, radii)
+
+
+def confine(moved: Array, images: Array, epsilon: Array | float, norm: str) -> Array:
+    """Returns moved images, each brought back to the ball around its image, and to [0, 1].
+
+    In l-inf and l1 that is the nearest point of both, in l2 a point of both.
+
+    Args:
+        moved: (B, H, W, C).
+        images: (B, H, W, C) in [0, 1].
+        epsilon: radius, a number or (B,).
+        norm: a name in `NORMS`.
+    """
+    delta = project(moved - images, epsilon, norm, room=(-images, 1.0 - images))
+    return jnp.clip(images + delta, 0.0, 1.0)
 
 
 def steepest(gradient: Array, norm: str) -> Array:
@@ -217,6 +184,60 @@ def steepest(gradient: Array, norm: str) -> Array:
         (B, H, W, C), 0 where the gradient is 0.
     """
     return jax.vmap(NORMS[norm].steepest)(gradient)
+
+
+def climb(
+    gradient: Array,
+    length: Array | float,
+    norm: str,
+    inside: Inside | None,
+    *,
+    is_early: Array | bool = False,
+    back: Array | None = None,
+) -> Array:
+    """Returns the steps of a length that climb fastest: in l1, in the ball and the box.
+
+    Args:
+        gradient: (B, H, W, C).
+        length: a number or (B,), in the norm.
+        norm: a name in `NORMS`.
+        inside: of arrays (B, H, W, C) or (H, W, C), and epsilon a number or (B,); None: there is no
+            box. Only l1 heeds it.
+        is_early: whether the search goes on for long. In l1 it then looks at more values than a
+            linear function needs: 1 % of them move alike (`steepest_l1`), of those that can.
+        back: (B, H, W, C), see `steepest_inside`.
+
+    Returns:
+        (B, H, W, C), 0 where the gradient is 0.
+    """
+    lengths = jnp.broadcast_to(length, gradient.shape[:1])
+    column = lengths[:, None, None, None]
+    if norm != "l1" or inside is None:
+        return column * steepest(gradient, norm)
+    delta, low, high = (
+        jnp.broadcast_to(x, gradient.shape) for x in (inside.delta, inside.low, inside.high)
+    )
+    radii = jnp.broadcast_to(inside.epsilon, gradient.shape[:1])
+
+    def wide() -> Array:
+        is_stuck = jnp.where(gradient > 0, delta >= high, delta <= low)
+        return column * steepest(jnp.where(is_stuck, 0.0, gradient), norm)
+
+    def sharp() -> Array:
+        reached = Inside(delta, radii, low, high)
+        return jax.vmap(steepest_inside)(gradient, lengths, reached, back)
+
+    return sharp() if is_early is False else jax.lax.cond(is_early, wide, sharp)
+
+
+def num_sharp(num_steps: Array | int) -> Array | int:
+    """Returns how many steps at the end of a search are not early, as `climb` calls it.
+
+    Four of a quarter of epsilon are enough to put all of it where it gains most.
+    """
+    if isinstance(num_steps, int):
+        return max(4, num_steps // 4)
+    return jnp.maximum(4, num_steps // 4)
 
 
 def dual_sizes(gradients: Array, norm: str) -> Array:
@@ -269,30 +290,30 @@ def sample(keys: Key, shape: tuple[int, ...], epsilon: Array | float, norm: str)
 
 
 class Rule(NamedTuple):
-    """How gradients become directions: `init` and `step`, as of an optimiser."""
+    """What is climbed of the gradients: `init` and `step`, as of an optimiser."""
 
     init: Callable[[Array], Any]
     """images -> what is remembered from step to step."""
-    step: Callable[[Any, Array, str], tuple[Any, Array]]
-    """(memory, gradient, norm) -> (memory, direction)."""
+    step: Callable[[Any, Array], tuple[Any, Array]]
+    """(memory, gradient) -> (memory, what is climbed)."""
+    is_direction: bool = False
+    """Whether that is a direction already, each value of its own size, not to be made steepest."""
 
 
 def momentum(decay: float) -> Rule:
     """Returns MI-FGSM's rule: gradients of l1 norm 1, added up with a decay.
 
-    `m <- decay m + g / ||g||_1`; the direction is the steepest for m.
+    `m <- decay m + g / ||g||_1`, which is climbed.
 
     Source: Dong et al. 2018, arXiv:1710.06081, algorithm 1.
     """
     return Rule(jnp.zeros_like, Closure(_momentum_step, decay=decay))
 
 
-def _momentum_step(
-    memory: Array, gradient: Array, norm: str, *, decay: float
-) -> tuple[Array, Array]:
+def _momentum_step(memory: Array, gradient: Array, *, decay: float) -> tuple[Array, Array]:
     size = jnp.sum(jnp.abs(gradient), axis=(1, 2, 3), keepdims=True)
     memory = decay * memory + gradient / jnp.where(size > 0, size, 1.0)
-    return memory, steepest(memory, norm)
+    return memory, memory
 
 
 class _AdamMemory(NamedTuple):
@@ -309,8 +330,7 @@ def _adam_init(images: Array) -> _AdamMemory:
     return _AdamMemory(jnp.zeros((), jnp.int32), zeros, zeros)
 
 
-def _adam_step(memory: _AdamMemory, gradient: Array, norm: str) -> tuple[_AdamMemory, Array]:
-    del norm
+def _adam_step(memory: _AdamMemory, gradient: Array) -> tuple[_AdamMemory, Array]:
     # Its square is a number, and of 0 times infinity nothing is left.
     gradient = jnp.clip(jnp.where(jnp.isnan(gradient), 0.0, gradient), -_STEEPEST, _STEEPEST)
     count = memory.count + 1
@@ -323,8 +343,8 @@ def _adam_step(memory: _AdamMemory, gradient: Array, norm: str) -> tuple[_AdamMe
 
 
 RULES: dict[str, Rule] = {
-    "steepest": Rule(lambda _: (), lambda _, gradient, norm: ((), steepest(gradient, norm))),
-    "adam": Rule(_adam_init, _adam_step),
+    "steepest": Rule(lambda _: (), lambda _, gradient: ((), gradient)),
+    "adam": Rule(_adam_init, _adam_step, is_direction=True),
 }
 """By name; "adam" is Kingma and Ba 2015, arXiv:1412.6980, each value with a step of its own."""
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from rbjax import prng
 from rbjax.attacks import norms
-from rbjax.attacks.attack import CompiledAttack, column, select
+from rbjax.attacks.attack import CompiledAttack, select
 from rbjax.blocks import Block, Blocks
 from rbjax.captures import Compiled
 from rbjax.classifier import Classifier, Gradient, answer, predicted
@@ -70,7 +70,7 @@ def _search(
     step_size = 2.5 * epsilon / plan.num_steps
 
     def constrain(moved: Array) -> Array:
-        return jnp.clip(images + norms.project(moved - images, epsilon, norm), 0.0, 1.0)
+        return norms.confine(moved, images, epsilon, norm)
 
     def judged(draws: Key, moved: Array) -> tuple[Array, Array]:
         logits = classifier.logits(draws, moved)
@@ -86,9 +86,9 @@ def _search(
         size = jnp.where(ascent.broken > 0, jnp.nan, size)
         # The mean is continued over the steps, as each uses few noisy images.
         memory = gradient = ascent.gradient + jnp.where(plan.noise > 0, memory, 0.0)
-        if norm == "l1":
-            gradient = norms.movable(gradient, current)
-        moved = current + column(step_size) * norms.steepest(gradient, norm)
+        inside = norms.Inside(current - images, epsilon, -images, 1.0 - images)
+        is_early = number < plan.num_steps - norms.num_sharp(plan.num_steps)
+        moved = current + norms.climb(gradient, step_size, norm, inside, is_early=is_early)
         return constrain(moved), best, highest, size, memory
 
     law = norms.STARTS["uniform"]

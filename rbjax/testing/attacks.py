@@ -92,6 +92,7 @@ def check_attack(
     if attack.threat is not None and _takes(attack, "epsilon"):
         check_epsilon_zero(attack, strength=strength)
         check_margin(attack, strength=strength)
+        check_budget(attack, strength=strength)
     else:
         check_fall(attack)
     if targeted:
@@ -258,6 +259,30 @@ def check_margin(attack: Any, *, strength: Strength | None = None) -> None:
     least = fall[counted] >= strength.least * most
     assert np.all(least), f"check_margin: fall {fall[counted]}, possible is {most}"
     assert fall[counted].mean() >= strength.mean * most, "check_margin: too weak on average"
+
+
+def check_budget(attack: Any, *, strength: Strength | None = None) -> None:
+    """Checks that in l1 nothing is spent on what [0, 1] cuts off.
+
+    On images with most pixels at 0 or 1 a linear model's margin falls as far as it can if pixels
+    move in the order of the weights, each up to the edge. In other norms nothing is checked: there
+    the box takes nothing from the other pixels.
+    """
+    strength, threat = strength or Strength(), attack.threat
+    if threat.norm != "l1" or not threat.box or threat.epsilon is None or strength.minimum_norm:
+        return
+    weights = np.asarray(model(scale=0.05).args[0]["w"], np.float64)
+    logits_fn = model(scale=0.05, bias=(0.0, 0.0, -1e4, -1e4, -1e4))
+    images, slopes = jnp.round(make_images()), weights[:, 1] - weights[:, 0]
+    result = attack(logits_fn, KEYS, images, jnp.zeros(8, jnp.int32), epsilon=EPSILON["l1"])
+    flat = np.asarray(images, np.float64).reshape(8, -1)
+    fall = (np.asarray(result.images, np.float64).reshape(8, -1) - flat) @ slopes
+    # Pixels at an edge, so that one moves by 1 or cannot be of use.
+    gains = np.abs(slopes) * np.where(slopes > 0, 1 - flat, flat)
+    most = np.sort(gains, axis=1)[:, -int(EPSILON["l1"]) :].sum(axis=1)
+    counted = ~np.asarray(result.fooled) if strength.stops_when_fooled else np.ones(8, bool)
+    least = np.all(fall[counted] >= strength.least * most[counted])
+    assert least, f"check_budget: fall {fall[counted]}, possible in [0, 1] is {most[counted]}"
 
 
 def check_fall(attack: Any) -> None:

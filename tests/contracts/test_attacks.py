@@ -30,6 +30,7 @@ from rbjax.testing.attacks import (
     KEYS,
     LABELS,
     TARGETS,
+    check_budget,
     check_devices,
     check_epsilon_zero,
     check_finite,
@@ -117,6 +118,7 @@ CHECKS = (
     check_set,
     check_epsilon_zero,
     check_margin,
+    check_budget,
     check_targets,
     check_order,
     check_jit,
@@ -229,6 +231,13 @@ def test_wrong_attack_fails(mutant):
     check(attack)
     with pytest.raises(AssertionError, match=check.__name__):
         check(Mutant(attack, change))
+
+
+def test_budget_that_is_lost_at_the_box_fails():
+    attack = attacks.fgsm(epsilon=EPSILON["l1"], norm="l1")
+    check_budget(attack)
+    with pytest.raises(AssertionError, match="check_budget"):
+        check_budget(Mutant(attack, lambda images, moved: images + 0.9 * (moved - images)))
 
 
 def test_descent_fails_as_an_attack():

@@ -13,7 +13,7 @@ from rbjax import prng
 from rbjax.attacks.attack import Problem
 from rbjax.attacks.deepfool import DeepFoolPlan, to_candidates, walk
 from rbjax.attacks.norms import check_size, project
-from rbjax.attacks.universal.evaluation import apply_universal, classify
+from rbjax.attacks.universal.evaluation import apply_universal, classify, room_of
 from rbjax.attacks.universal.gradient import epoch_order
 from rbjax.blocks import Blocks, Placement, block_size, check_examples, cut
 from rbjax.captures import Compiled
@@ -115,6 +115,7 @@ def craft_universal_deepfool(
     blocks = Blocks(examples, placement, block_size(num_examples, batch_size, placement))
     model_of_first, model = model.placed(placement.devices[0]), model.placed(placement.whole)
     delta = best = np.zeros(examples.images.shape[1:], np.float32)
+    room = room_of(examples, np.arange(num_examples)) if norm == "l1" else None
     clean = classify(blocks, model, delta, key)
     rates, moves = [], []
     for number in range(max_passes):
@@ -125,7 +126,7 @@ def craft_universal_deepfool(
             references = clean[block.padded]
             references = np.where(is_padding | (references == NO_CLASS), _FOOLED, references)
             batch = block.fill(examples.read(block.rows)), references
-            delta, count = _visit(plan, norm, model_of_first, delta, *batch, epsilon)
+            delta, count = _visit(plan, norm, model_of_first, delta, *batch, epsilon, room)
             counts.append(count)
         moves.append(int(np.sum(jax.device_get(counts))))
         delta = jax.device_get(delta)
@@ -147,6 +148,7 @@ def _visit_block(
     images: Array,
     references: Array,
     epsilon: Array,
+    room: tuple[Array, Array] | None,
 ) -> tuple[Array, Array]:
     """Returns the perturbation after a block of images, and how many of them moved it.
 
@@ -158,6 +160,7 @@ def _visit_block(
         images: (S, H, W, C) uint8, or floating in [0, 1].
         references: (S,) the classes of the images as they are.
         epsilon: radius of the ball.
+        room: what the box leaves, in l1; see `project`.
     """
     classifier = model.asked_about(jnp.zeros((1, *delta.shape), jnp.float32))
     # Each image is met with the same draws, and a walk reads neither sizes nor an objective.
@@ -171,7 +174,7 @@ def _visit_block(
         problem = Problem(classifier, keys, start, label, None, unused, unused, lambda z: z[:, 0])
         # Where v fools already the walk has no step, and costs the pass forwards alone.
         walked = walk(plan, problem, logits, planes)
-        moved = project(delta[None] + walked.images - start, epsilon, norm)[0]
+        moved = project(delta[None] + walked.images - start, epsilon, norm, room=room)[0]
         moved = jnp.where(walked.fooled[0] & (walked.number > 0), moved, delta)
         return moved, jnp.any(moved != delta)
 

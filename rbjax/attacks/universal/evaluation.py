@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from rbjax import classifier, prng
-from rbjax.blocks import Block, Blocks, Placement, block_size, check_examples
+from rbjax.blocks import Block, Blocks, Examples, Placement, block_size, check_examples
 from rbjax.classifier import Classifier, Model, as_classifier, changed, keys_of
-from rbjax.inputs import NO_CLASS, check_array, check_labels, to_float
+from rbjax.inputs import NO_CLASS, check_array, check_images, check_labels, to_float
 from rbjax.typing import Array, Key
 
 
@@ -25,7 +25,13 @@ def apply_universal(images: np.ndarray | Array, delta: np.ndarray | Array) -> Ar
 
     Returns:
         float32 images in [0, 1].
+
+    Raises:
+        ValueError: for known images outside [0, 1], or of another dtype or shape.
     """
+    images = images if hasattr(images, "dtype") else np.asarray(images)
+    is_batch = images.ndim >= 4
+    check_images(images.reshape(-1, *images.shape[-3:]) if is_batch else images[None])
     return jnp.clip(to_float(images) + check_array(delta, field="delta"), 0.0, 1.0)
 
 
@@ -43,11 +49,35 @@ def apply_classwise(
         float32 images in [0, 1]; NaN where a traced label is no class.
 
     Raises:
-        ValueError: for labels that are not (B,) integers, or known ones outside [0, K).
+        ValueError: for labels that are not (B,) integers, or known ones outside [0, K), and as
+            `apply_universal`.
     """
     deltas = jnp.asarray(deltas)
     labels = check_labels(labels, num_examples=len(images), num_classes=len(deltas))
     return apply_universal(images, deltas.at[labels].get(mode="fill"))
+
+
+def room_of(examples: Examples, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the least and the largest perturbation that some images have room for in [0, 1].
+
+    What is outside moves none of them, and in l1 is spent for nothing.
+
+    Args:
+        examples: the images, read block by block.
+        rows: (M,) which of them.
+
+    Returns:
+        Two arrays (H, W, C) float32: minus the largest value of each pixel, and 1 minus the least.
+    """
+    shape = examples.images.shape[1:]
+    least, most = np.ones(shape, np.float32), np.zeros(shape, np.float32)
+    for some in np.array_split(rows, -(-len(rows) // _READ_AT_ONCE)):
+        images = np.asarray(to_float(examples.read(some)))
+        least, most = np.minimum(least, images.min(0)), np.maximum(most, images.max(0))
+    return -most, 1 - least
+
+
+_READ_AT_ONCE = 1024
 
 
 class UniversalEvaluation(NamedTuple):

@@ -6,7 +6,7 @@ any size fits; each batch is split over the devices, and padded with rows that c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,12 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from rbjax import prng
-from rbjax.attacks.norms import check_size, project, sample, steepest
-from rbjax.attacks.universal.evaluation import apply_universal
+from rbjax.attacks.l1 import movable
+from rbjax.attacks.norms import Inside, check_size, climb, project, sample
+from rbjax.attacks.universal.evaluation import room_of
 from rbjax.blocks import Blocks, Examples, Placement, check_examples, cut
 from rbjax.captures import Compiled
 from rbjax.classifier import Classifier, Model, as_classifier, finite
-from rbjax.inputs import check_labels
+from rbjax.inputs import RANGE_TOLERANCE, check_labels, to_float
 from rbjax.losses.adversarial import cross_entropy
 from rbjax.options import Count, Epsilon, Norm, Positive, StepSize, checked
 from rbjax.progress import Progress, Tell
@@ -70,6 +71,12 @@ def craft_universal(
     mean and d its sign (l-inf) or g / ||g|| (l2). With targets the mean loss of the targets is
     lowered instead, unclipped (it is bounded already). The result does not depend on the order
     in which the examples are stored, and on the number of devices only up to rounding.
+
+    In l-inf g is taken at the clipped image, which made stronger perturbations than through the
+    clip (of two networks on MNIST, 86.5 and 97.0 % of the images withstand 0.1, not 89.4 and 97.3);
+    in l2 through the clip (83.5 and 93.2 % withstand 2, not 87.8 and 94.5). In l1 pixels that would
+    leave [0, 1] do not count, and P is the projection on the ball and what the images have room
+    for; a step is as of `pgd`. The table is in experiments/universal/results.md.
 
     Args:
         logits_fn: images -> logits (B, K). With `Partial(model.apply, variables)` new weights do
@@ -216,11 +223,15 @@ def _climb(
     norm, epsilon, examples = ascent.norm, ascent.epsilon, data.examples
     shape, num_devices = examples.images.shape[1:], len(placement.devices)
     delta = jnp.zeros(shape, jnp.float32)
+    room = room_of(examples, rows) if norm == "l1" else None
     if ascent.random_start:
         delta = sample(prng.named(key, "start")[None], shape, epsilon, norm)[0]
+        if room is not None:
+            delta = project(delta[None], epsilon, norm, room=room)[0]
     step_size = epsilon / 4 if ascent.step_size is None else ascent.step_size
     limit = np.inf if ascent.loss_clip is None or data.targeted else ascent.loss_clip
     sizes = (epsilon, step_size, limit, -1.0 if data.targeted else 1.0)
+    how, room = (norm, SLOPE_OF[norm]), placement.replicate(room)
     blocks = Blocks(examples, placement, ascent.batch_size)
     losses, stream = [], prng.named(key, "model")
     for epoch in range(ascent.num_epochs):
@@ -230,7 +241,8 @@ def _climb(
             mask, ids = np.arange(block.size) < len(block.rows), examples.example_ids[block.padded]
             batch = (ids, blocks.read(block), data.classes[block.padded], mask)
             delta, step_key = placement.replicate((delta, prng.fold_in(stream, epoch)))
-            delta, total = _ascend(norm, model, step_key, delta, *placement.split(batch), sizes)
+            batch = placement.split(batch)
+            delta, total = _ascend(how, model, step_key, delta, *batch, sizes, room)
             totals.append(total)
         losses.append(float(np.sum(jax.device_get(totals))) / len(rows))
         progress(Progress("", epoch + 1, ascent.num_epochs, {"loss": losses[-1]}))
@@ -249,8 +261,26 @@ def epoch_order(key: Key, example_ids: np.ndarray, epoch: int) -> np.ndarray:
     return np.lexsort((example_ids, numbers))
 
 
+def _through(gradients: Array, moved: Array) -> Array:
+    """Returns the gradients through the clip: 0 where it cuts, and half of them at the edge."""
+    return jax.vjp(lambda x: jnp.clip(x, 0.0, 1.0), moved)[1](gradients)[0]
+
+
+SLOPES: dict[str, Callable[[Array, Array], Array]] = {
+    "through": _through,
+    "at": lambda gradients, moved: gradients,
+    "movable": movable,
+}
+"""(gradients at the clipped images, images + delta), both (B, H, W, C) -> what counts of them for
+delta: as the clip is differentiated; all, as if there were no clip; or but where a pixel that is at
+the edge would go on outwards."""
+
+SLOPE_OF = {"linf": "at", "l2": "through", "l1": "movable"}
+"""What is strongest in each norm: experiments/universal/results.md."""
+
+
 def _step(
-    norm: str,
+    how: tuple[str, str],
     model: Classifier,
     key: Key,
     delta: Array,
@@ -259,22 +289,27 @@ def _step(
     classes: Array,
     mask: Array,
     sizes: tuple[Array, Array, Array, Array],
+    room: tuple[Array, Array] | None,
 ) -> tuple[Array, Array]:
     """Returns delta after one step, and the sum of the losses that it climbed."""
-    epsilon, step_size, limit, sign = sizes
+    (norm, slope), (epsilon, step_size, limit, sign) = how, sizes
     model, keys = model.in_loops(), prng.per_example(key, ids)
 
-    def total(deltas: Array) -> Array:
-        logits = model.logits(keys, apply_universal(images, deltas))
-        losses = jnp.minimum(sign * cross_entropy(logits, classes), limit)
-        return jnp.sum(jnp.where(mask, losses, 0.0))
+    def total(perturbed: Array) -> Array:
+        losses = sign * cross_entropy(model.logits(keys, perturbed), classes)
+        return jnp.sum(jnp.where(mask, jnp.minimum(losses, limit), 0.0))
 
-    # Image by image, so that one whose gradient is NaN does not spoil the others'.
-    loss, gradients = jax.value_and_grad(total)(jnp.broadcast_to(delta, images.shape))
-    gradient = jnp.sum(finite(gradients), axis=0)
+    moved = to_float(images) + delta
+    loss, gradients = jax.value_and_grad(total)(jnp.clip(moved, 0.0, 1.0))
+    gradients = finite(gradients)  # image by image, so that a NaN does not spoil the others'
+    slopes = SLOPES[slope](gradients, moved)
+    # A pixel at the edge still moves inwards, one beyond it does not.
+    inwards = jnp.where(jnp.abs(moved - 0.5) > 0.5 + RANGE_TOLERANCE, 0.0, gradients)
+    gradient, back = (jnp.sum(x, axis=0)[None] for x in (slopes, inwards))
     # Its scale is of no account: neither the sign nor g / ||g|| sees the batch's size.
-    moved = delta[None] + step_size * steepest(gradient[None], norm)
-    return project(moved, epsilon, norm)[0], loss
+    inside = None if room is None else Inside(delta, epsilon, *room)
+    ahead = delta[None] + climb(gradient, step_size, norm, inside, back=back)
+    return project(ahead, epsilon, norm, room=room)[0], loss
 
 
 _ascend = Compiled(jax.jit(_step, static_argnums=0))

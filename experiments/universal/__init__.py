@@ -1,0 +1,1 @@
+"""How strong universal perturbations are, by what is taken for their gradient."""
