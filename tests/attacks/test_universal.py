@@ -10,7 +10,13 @@ import scipy.stats
 from jax.tree_util import Partial
 
 from rbjax import attacks
-from rbjax.attacks.universal import apply_universal, craft_universal, evaluate_universal
+from rbjax.attacks.universal import (
+    apply_classwise,
+    apply_universal,
+    craft_universal,
+    craft_universal_deepfool,
+    evaluate_universal,
+)
 
 KEY = jax.random.key(0)
 WEIGHTS = jax.random.normal(jax.random.key(2), (12, 2))
@@ -120,6 +126,49 @@ def test_not_above_the_mean_of_the_images_own_attacks():
     result = craft()
     own = attacks.fgsm(epsilon=0.1)(LOGITS_FN, KEY, jnp.asarray(IMAGES), jnp.asarray(LABELS))
     assert result.loss[-1] <= float(own.loss.mean())
+
+
+@pytest.mark.parametrize(("norm", "sign"), [("linf", 1), ("l2", -1), ("l1", -1)])
+def test_pixels_at_the_edge_count_in_linf(norm, sign):
+    """Three images at 1 want up and three grey ones down: who counts is as the docstring says."""
+    images = np.repeat([1.0, 0.5], 3).astype(np.float32).reshape(6, 1, 1, 1)
+    model = Partial(linear, jnp.array([[1.0, -1.0]]))
+    options = {"epsilon": 0.1, "num_epochs": 1, "step_size": 0.1, "norm": norm}
+    result = craft_universal(model, KEY, images, np.repeat([1, 0], 3), **options)
+    assert float(result.delta.ravel()[0]) == pytest.approx(sign * 0.1)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "float16"])
+def test_images_of_other_kinds_keep_the_l1_budget(kind):
+    images = np.round(IMAGES * 255).astype(np.uint8) if kind == "uint8" else IMAGES.astype(kind)
+    delta = craft(images, norm="l1", epsilon=0.5, num_epochs=2).delta
+    assert 0.4 < float(jnp.sum(jnp.abs(delta))) <= 0.5 * (1 + 1e-6)
+
+
+def test_values_are_checked_where_they_are_read(tmp_path):
+    """A memory map's by blocks, those of `apply_universal` at once, traced ones not at all."""
+    delta = jnp.zeros((2, 2, 3))
+    np.save(tmp_path / "images.npy", IMAGES)
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r+")
+    craft(mapped, num_epochs=1)
+    mapped[41, 0, 0, 0] = 3.0
+    calls = [
+        lambda images: craft(images, num_epochs=1),
+        lambda images: craft(images, num_epochs=1, norm="l1"),
+        lambda images: craft_universal_deepfool(LOGITS_FN, KEY, images, epsilon=0.1),
+        lambda images: evaluate_universal(LOGITS_FN, images, LABELS, delta),
+        lambda images: apply_universal(images, delta),
+        lambda images: apply_universal(images[41], delta),
+        lambda images: apply_universal(jnp.asarray(images), delta),
+        lambda images: apply_classwise(images, LABELS, jnp.stack([delta] * 2)),
+    ]
+    for call in calls:
+        with pytest.raises(
+            ValueError, match=r"images range from .* to 3; they must lie in \[0, 1\]"
+        ):
+            call(mapped)
+    assert apply_universal(IMAGES[41], delta).shape == (2, 2, 3)
+    assert jax.jit(apply_universal)(jnp.asarray(mapped), delta).max() == 1
 
 
 def test_applied_and_clipped():
