@@ -128,8 +128,7 @@ def iterative_gradient_sign(
             units, at most 1 in l-inf.
         step_size: in pixel units; None: epsilon / 4 if projected, else epsilon.
         num_steps: number of steps.
-        norm: `"linf"`, `"l2"` (the gradient over its norm in place of its sign) or `"l1"` (as for
-            `pgd`).
+        norm: `"linf"`, `"l2"` (the gradient over its norm in place of its sign) or `"l1"`.
         direction: `"ascent"` (equation 1) or `"descent"` (equation 2) of the loss of the label (or
             target), or None: ascent from the label without targets, descent to the target with
             them.
@@ -204,8 +203,7 @@ def pgd(
         optimizer: `"steepest"`, or `"adam"`, whose steps are of each value's own size, and so in
             l1 weak: on a linear model all values move alike.
         momentum: decay of the sum of past gradients (MI-FGSM); 0: none.
-        use_best: whether the best iterate is kept, by the rule of the restarts, not the last; in
-            l1 it always is.
+        use_best: whether the best iterate is kept, by the rule of the restarts, not the last.
 
     Returns:
         The attack; its set is the ball and the box.
@@ -313,15 +311,10 @@ def _climb(plan: GradientPlan, problem: Problem, _: Array | int) -> Found:
         if plan.rule.is_direction:
             ahead = column(problem.step_size) * climbed
         else:
-            inside = Inside(current - images, problem.epsilon, -images, 1.0 - images)
-            inside = inside if plan.box else None
-            ahead = norms.climb(
-                climbed,
-                problem.step_size,
-                plan.norm,
-                inside,
-                is_early=number < plan.num_steps - norms.num_sharp(plan.num_steps),
-            )
+            box = (-images, 1.0 - images)
+            inside = Inside(current - images, problem.epsilon, *box) if plan.box else None
+            is_early = number < plan.num_steps - norms.num_sharp(plan.num_steps)
+            ahead = norms.climb(climbed, problem.step_size, plan.norm, inside, is_early=is_early)
         return constrain(current + ahead), memory, best
 
     start = images
