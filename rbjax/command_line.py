@@ -275,6 +275,7 @@ def _open_up(config: Config, arguments: Sequence[str], run: Mapping[str, Any]) -
     named += [(f"attacks.{k}.name", v, ATTACKS) for k, v in config.attacks.items()]
     for path, values, schema_of in named:
         theirs, name = _at(run, path), typed.get(path, values.get(schema_of.selector))
+        theirs = theirs if isinstance(theirs, str) else None  # of a damaged config
         for maker in dict.fromkeys((theirs, name) if path not in typed else (name,)):
             if not (isinstance(maker, str) and is_path(maker)):
                 continue

@@ -65,6 +65,16 @@ def read_report(workdir: str | os.PathLike[str]) -> dict[str, Any]:
     report = read_json(folder / REPORT_FILE)
     if report is None:
         raise ValueError(f"workdir = {str(workdir)!r}: holds no {REPORT_FILE}; evaluate it first")
+    try:
+        return _with_matrices(folder, report)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{folder / REPORT_FILE}: is damaged, or of another version of rbjax "
+            f"({type(error).__name__}: {error}); evaluate again"
+        ) from error
+
+
+def _with_matrices(folder: Path, report: dict[str, Any]) -> dict[str, Any]:
     if "arrays" not in report:
         for _, holder, key in _places(report):
             holder[key] = np.asarray(holder[key], np.int64)

@@ -58,7 +58,7 @@ def of_run(
             continue
         if not _is_of_the_run(name):
             group, _, field = name.partition(".")
-            merged[group][field] = value
+            merged.setdefault(group, {})[field] = value
         elif value != theirs.get(name):
             mistakes.append(
                 f"{name} = {value!r}: the run in {workdir} has {theirs.get(name)!r}, and "
@@ -133,6 +133,9 @@ def _unstamped(run: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(groups["attacks"], Mapping)
         else {}
     )
+    missing = [name for name in ("dataset", "model") if name not in run]
+    if missing:
+        raise ConfigError(f"the run's config.json is damaged: it has no group {missing[0]!r}")
     for name, group in {"schema": version, **groups}.items():
         is_right = isinstance(group, int) if name == "schema" else isinstance(group, Mapping)
         if not is_right:
