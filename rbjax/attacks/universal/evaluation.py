@@ -57,7 +57,10 @@ def apply_classwise(
     return apply_universal(images, deltas.at[labels].get(mode="fill"))
 
 
-def room_of(examples: Examples, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+_READ_AT_ONCE = 1024
+
+
+def room_of(examples: Examples, rows: np.ndarray) -> tuple[Array, Array]:
     """Returns the least and the largest perturbation that some images have room for in [0, 1].
 
     What is outside moves none of them, and in l1 is spent for nothing.
@@ -74,10 +77,7 @@ def room_of(examples: Examples, rows: np.ndarray) -> tuple[np.ndarray, np.ndarra
     for some in np.array_split(rows, -(-len(rows) // _READ_AT_ONCE)):
         images = np.asarray(to_float(examples.read(some)))
         least, most = np.minimum(least, images.min(0)), np.maximum(most, images.max(0))
-    return -most, 1 - least
-
-
-_READ_AT_ONCE = 1024
+    return jnp.asarray(-most), jnp.asarray(1 - least)
 
 
 class UniversalEvaluation(NamedTuple):
