@@ -250,6 +250,44 @@ class Compiled:
                 ) from None
 
 
+@dataclasses.dataclass(frozen=True)
+class _Moment:
+    """A static argument: it equals another one only if what it reads is the same, too."""
+
+    value: Any
+    state: Hashable
+
+    @staticmethod
+    def of(value: Any) -> _Moment:
+        if not reads_state(value):
+            return _Moment(value, None)
+        try:
+            return _Moment(value, digest(value))
+        except UnknownError:
+            return _Moment(value, object())  # equal to nothing: compiled each time
+
+
+def static_first(function: Callable[..., Any], compiled: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a compiled function whose first argument is static and may be a person's function.
+
+    What that function reads, such as a global, may change between two calls; `jit` does not see it.
+
+    Args:
+        function: of a static argument, which is a function or consists of some, and others.
+        compiled: compiles a function whose first argument is static.
+    """
+
+    @functools.wraps(function)
+    def at_moment(moment: _Moment, *args: Any) -> Any:
+        if moment.state is None:
+            return function(moment.value, *args)
+        with _MOMENT(next(_moments)):
+            return function(moment.value, *args)
+
+    run = compiled(at_moment)
+    return lambda value, *args: run(_Moment.of(value), *args)
+
+
 class UnknownError(ValueError):
     """What a value is cannot be told from another one of its type."""
 

@@ -295,7 +295,7 @@ def _keep_none(config: Config, arguments: Sequence[str], run: Mapping[str, Any])
         if value.lower() != "none" or schema_of is None:
             continue
         values = functools.reduce(lambda node, part: node[part], groups, config)
-        maker = _at(run, ".".join([*groups, schema_of.selector])) or values[schema_of.selector]
+        maker = _at(run, ".".join([*groups, schema_of.selector])) or values.get(schema_of.selector)
         option = schema_of.options(maker).get(key)
         if option is None or option.kind is not str or option.optional:
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 import textwrap
@@ -129,3 +130,23 @@ def test_constants_inside_loops_and_jitted_functions_are_found():
     for fn in (jitted, lambda x: jitted(x), lambda x: jax.lax.map(jitted, x)):
         traced, _ = captures.trace(fn, IMAGES)
         assert any(np.array_equal(c, weights) for c in captures.constants(traced))
+
+
+def scale_by_global(images):
+    return SCALE * images
+
+
+def test_a_static_function_is_compiled_anew_when_what_it_reads_changes(monkeypatch):
+    traces = []
+
+    def run(fn, images):
+        traces.append(fn)
+        return fn(images)
+
+    compiled = captures.static_first(run, functools.partial(jax.jit, static_argnums=0))
+    for fn in (scale_by_global, jax.jit(scale_by_global)):
+        before = len(traces)
+        for scale in (1.0, 3.0, 1.0):
+            monkeypatch.setitem(globals(), "SCALE", scale)
+            np.testing.assert_array_equal(compiled(fn, IMAGES), scale * IMAGES)
+        assert len(traces) == before + 2  # the third time it is the first again

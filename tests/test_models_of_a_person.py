@@ -186,3 +186,61 @@ def test_a_black_box_goes_wherever_no_gradient_is_needed(tmp_path):
     unknown = rpr.black_box(predict, num_classes=2)
     with pytest.raises(ValueError, match=r"cannot be known; give black_box\(predict, fingerprint="):
         attacks.run_attacks(unknown, KEY, IMAGES, LABELS, attacks=square, journal=tmp_path)
+
+
+STRENGTH = 0.0
+
+
+def darker(key, image):
+    return image - STRENGTH
+
+
+def signed_loss(logits, labels):
+    return (0.5 - STRENGTH) * jax.vmap(lambda row, label: -row[label])(logits, labels)
+
+
+def slope_model(images):
+    """Class 0 for what is bright."""
+    mean = 10 * jnp.mean(images, axis=(1, 2, 3))
+    return jnp.stack([mean, 4.5 - mean], axis=-1)
+
+
+CHANGING = {
+    "rpr.score": lambda x: (
+        rpr.score(slope_model, KEY, x, LABELS, max_steps=1, perturbation=darker, devices=ONE).robust
+    ),
+    "rpr.score, a black box": lambda x: (
+        rpr.score(
+            rpr.black_box(lambda images: (np.mean(images, axis=(1, 2, 3)) < 0.225).astype(int)),
+            *(KEY, x, LABELS),
+            max_steps=1,
+            perturbation=darker,
+        ).robust
+    ),
+    "run_corruptions": lambda x: (
+        corruptions.run_corruptions(
+            *(slope_model, KEY, x, LABELS),
+            profile="cifar",
+            severities={},
+            corruptions={"darker": darker},
+        ).predictions["darker"][0]
+        == LABELS
+    ),
+    "an attack": lambda x: (
+        ~attacks.pgd(epsilon=0.3, step_size=0.3, num_steps=1, random_start=False, loss=signed_loss)(
+            slope_model, KEY, x, LABELS
+        ).fooled
+    ),
+}
+ONE = jax.devices()[:1]
+
+
+@pytest.mark.parametrize("call", CHANGING.values(), ids=CHANGING)
+def test_a_function_that_reads_another_global_is_another_function(call, monkeypatch):
+    images = np.full((12, 8, 8, 3), 0.4, np.float32)
+    # Darkened by 1, or not at all; the loss is climbed, or its opposite.
+    shares = []
+    for strength in (0.0, 1.0, 0.0):
+        monkeypatch.setitem(globals(), "STRENGTH", strength)
+        shares.append(float(np.mean(call(images))))
+    assert shares in ([1.0, 0.0, 1.0], [0.0, 1.0, 0.0])

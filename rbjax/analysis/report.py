@@ -74,7 +74,15 @@ def report(workdir: str | os.PathLike[str]) -> str:
     folder = expanded(workdir, field="workdir")
     evaluation, scores = read_json(folder / REPORT_FILE), read_json(folder / SCORES)
     records = read_metrics(folder)
+    if not (evaluation or scores or records):
+        raise ValueError(f"{folder} holds no {REPORT_FILE}, {SCORES} or metrics.jsonl to report")
     left_out = ""
+    for name, content in ((REPORT_FILE, evaluation), (SCORES, scores)):
+        step = content.get("step") if content else None
+        if step is not None and not isinstance(step, int):
+            raise ValueError(
+                f"{folder / name}: is damaged (step is {step!r}); evaluate or score again"
+            )
     if evaluation and scores and evaluation.get("step") != scores.get("step"):
         # One report is of one step: of the newer weights.
         steps = {REPORT_FILE: evaluation.get("step"), SCORES: scores.get("step")}
@@ -87,7 +95,7 @@ def report(workdir: str | os.PathLike[str]) -> str:
         )
     try:
         text = _text(folder, evaluation, scores, records)
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         files = [name for name in (REPORT_FILE, SCORES) if (folder / name).exists()]
         raise ValueError(
             f"{folder}: {' or '.join(files)} is damaged, or of another version of rbjax "
@@ -103,8 +111,6 @@ def _text(
     records: list[dict[str, Any]],
 ) -> str:
     """Returns the table, having written it and the plots."""
-    if not (evaluation or scores or records):
-        raise ValueError(f"{folder} holds no {REPORT_FILE}, {SCORES} or metrics.jsonl to report")
     written = _plot(folder, evaluation, scores, records)
     lines = []
     if evaluation or scores:

@@ -13,6 +13,7 @@ in the last bits of its logits, and a smallest perturbation lies on the boundary
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -22,7 +23,7 @@ import numpy as np
 
 from rbjax import prng
 from rbjax.attacks.norms import NORMS, check_size
-from rbjax.captures import Compiled
+from rbjax.captures import Compiled, static_first
 from rbjax.classifier import Classifier, Model, Objective, answer, as_classifier, predicted
 from rbjax.errors import nearest
 from rbjax.inputs import (
@@ -325,8 +326,9 @@ def _checked(labels: Array, targets: Array | None, num_classes: int) -> tuple[Ar
     return check_labels(labels, **counts), aimed
 
 
-_compiled_search = Compiled(jax.jit(_search, static_argnums=0))
-_compiled_judged = Compiled(jax.jit(_judged, static_argnums=0))
+_jit = functools.partial(jax.jit, static_argnums=0)
+_compiled_search = Compiled(static_first(_search, _jit))
+_compiled_judged = Compiled(static_first(_judged, _jit))
 
 _VERDICT, _CLEAN = 2**31 - 1, 2**31 - 2
 """Draws that no search makes: they are numbered from 0."""

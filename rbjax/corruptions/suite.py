@@ -20,6 +20,7 @@ import numpy as np
 from rbjax import journal as journals
 from rbjax import prng
 from rbjax.blocks import Block, Blocks, Placement, block_size, check_examples
+from rbjax.captures import static_first
 from rbjax.classifier import Classifier, Model, as_classifier, classify, keys_of
 from rbjax.corruptions import table
 from rbjax.errors import spelled
@@ -207,6 +208,8 @@ def _predict(
     return blocks.map(ask, task=label, name=name)["predictions"]
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _corrupt(corruption: Perturbation, stream: Key, ids: Array, images: Array) -> Array:
+def _corrupted(corruption: Perturbation, stream: Key, ids: Array, images: Array) -> Array:
     return jnp.clip(jax.vmap(corruption)(prng.per_example(stream, ids), images), 0.0, 1.0)
+
+
+_corrupt = static_first(_corrupted, functools.partial(jax.jit, static_argnums=0))

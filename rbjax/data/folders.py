@@ -28,6 +28,8 @@ from rbjax.data.imbalance import select
 from rbjax.paths import expanded
 
 _SPLITS = {"train": ("train",), "test": ("test", "val")}
+_OF_SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval"}
+"""What folders of splits are called elsewhere; as classes they would mix all others."""
 _CLUTTER = {"__MACOSX", "Thumbs.db", "desktop.ini"}
 """What systems leave beside files, besides names that begin with a dot, such as ._photo.png."""
 _AT_ONCE, _THREADS = 1000, 8
@@ -246,6 +248,11 @@ def _found(root: Path, where: str) -> _Tree:
         folders = {"train": root}
     classes = {split: _classes(folder, left_out) for split, folder in folders.items()}
     class_names = tuple(classes["train"])
+    if class_names and all(name.casefold() in _OF_SPLITS for name in class_names):
+        raise ValueError(
+            f"{where}: holds {', '.join(class_names)}, which are names of splits, not of classes; "
+            "rename them to train and test"
+        )
     if len(class_names) < 2:
         raise ValueError(
             f"{where}: {folders['train']} holds {len(class_names)} class folders; must be at least "

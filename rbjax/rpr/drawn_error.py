@@ -11,7 +11,7 @@ import numpy as np
 
 from rbjax import prng
 from rbjax.blocks import Block, check_examples, cut, map_blocks
-from rbjax.captures import Compiled
+from rbjax.captures import Compiled, static_first
 from rbjax.classifier import Classifier, Model, as_classifier
 from rbjax.inputs import check_integer, to_float
 from rbjax.metrics import clopper_pearson_interval
@@ -148,7 +148,7 @@ def error_against_draws(
 
 
 @Compiled
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(static_first, compiled=functools.partial(jax.jit, static_argnums=0))
 def _count(
     perturbation: Perturbation,
     model: Classifier,

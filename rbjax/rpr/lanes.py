@@ -22,7 +22,7 @@ import numpy as np
 
 from rbjax import prng
 from rbjax.blocks import AXIS, Block, Examples, Placement
-from rbjax.captures import Compiled
+from rbjax.captures import Compiled, static_first
 from rbjax.classifier import Classifier
 from rbjax.inputs import NO_CLASS, to_float
 from rbjax.journal import Journal
@@ -304,8 +304,8 @@ def _programs(devices: tuple[Any, ...]) -> tuple[Any, Any]:
         jax.pmap, axis_name=AXIS, static_broadcasted_argnums=0, devices=devices
     )
     axes = (None, None, None, 0, 0, None, None, None)
-    runs = compiled(advance, in_axes=axes), compiled(classify, in_axes=(None, None, None, 0))
-    return Compiled(runs[0]), Compiled(runs[1])
+    advances = static_first(advance, functools.partial(compiled, in_axes=axes))
+    return Compiled(advances), Compiled(compiled(classify, in_axes=(None, None, None, 0)))
 
 
 class Work(NamedTuple):

@@ -11,6 +11,7 @@ import numpy as np
 
 from rbjax.black_box import BlackBox
 from rbjax.blocks import Placement
+from rbjax.captures import static_first
 from rbjax.inputs import to_float
 from rbjax.rpr.lanes import Dataset, Draws, Lanes, failures, hand_over, perturb, unfinished
 from rbjax.typing import Key, Perturbation
@@ -63,5 +64,5 @@ class OnHost(NamedTuple):
         return jax.tree.map(lambda x: x[None], jax.device_get(lanes))
 
 
-_perturb = functools.partial(jax.jit, static_argnums=0)(perturb)
+_perturb = static_first(perturb, functools.partial(jax.jit, static_argnums=0))
 _hand_over = jax.jit(hand_over)

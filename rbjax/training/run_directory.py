@@ -18,6 +18,7 @@ import datetime
 import errno
 import fcntl
 import functools
+import itertools
 import json
 import os
 import socket
@@ -36,6 +37,8 @@ CONFIG_FILE = "config.json"
 LOCK_FILE = "lock.json"
 """Says which process works in the directory; it is there while one does."""
 _SHOWN = 5
+_TRIES = 100
+"""How often a folder that another job may have removed just now is made again."""
 _ABSENT = "absent"
 
 
@@ -191,12 +194,14 @@ class _Lock:
         self._path = workdir / LOCK_FILE
         above = [workdir, *workdir.parents]
         self._made = [folder for folder in above if not folder.exists()]
-        while True:
+        for tries_left in itertools.count(_TRIES, -1):
             try:
                 workdir.mkdir(parents=True, exist_ok=True)
                 self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
             except FileNotFoundError:
-                continue  # another job ended just now, and removed the empty folder
+                if tries_left > 0:
+                    continue  # another job ended just now, and removed the empty folder
+                raise  # no folder can be made there, as in /proc
             _OPEN.add(self._descriptor)
             try:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

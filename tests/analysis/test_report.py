@@ -212,3 +212,11 @@ def test_training_alone(tmp_path: Path):
 def test_nothing_to_report(tmp_path: Path):
     with pytest.raises(ValueError, match=r"holds no report\.json"):
         analysis.report(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"step": "x"}, {"step": [1]}, {"class_counts": ["a", 1, 1]}])
+def test_a_damaged_report_is_named(tmp_path: Path, change):
+    write(tmp_path, "report.json", evaluation() | {"step": 8} | change)
+    write(tmp_path, "rpr.json", scores() | {"step": 8})
+    with pytest.raises(ValueError, match=r"report\.json.* is damaged.*; evaluate or score again"):
+        analysis.report(tmp_path)

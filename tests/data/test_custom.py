@@ -282,6 +282,14 @@ def test_a_class_may_be_called_test(tmp_path):
     assert test.class_counts.tolist() == [2, 2]
 
 
+@pytest.mark.parametrize("names", [("Train", "Test"), ("training", "validation")])
+def test_folders_of_splits_are_not_taken_for_classes(folder, names):
+    for before, after in zip(("train", "test"), names, strict=True):
+        (folder / before).rename(folder / after)
+    with pytest.raises(ValueError, match="not of classes; rename them to train"):
+        custom.load(Source("folder", str(folder)), "train")
+
+
 def test_a_test_set_without_images_is_refused(folder):
     for file in (folder / "test").rglob("*.png"):
         file.unlink()

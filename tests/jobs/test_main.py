@@ -265,3 +265,7 @@ def test_a_chain_of_perturbations_by_name():
     assert setup.create_perturbation(config) == perturbations.create(
         "rotation+gaussian_noise", max_degrees=15.0, sigma=0.05
     )
+
+
+def test_none_for_a_field_of_a_group_without_names_is_answered(capsys):
+    assert "checkpoint.keep" in refused(capsys, DIGITS, "--config.checkpoint.keep=none")

@@ -133,3 +133,9 @@ def test_a_job_expands_its_directory_and_says_which_field_is_wrong(tmp_path, mon
     assert (tmp_path / "run/log").read_text() == "text"
     with pytest.raises(ValueError, match=r"workdir = '~nobody_here/run': there is no user"):
         work("text", "~nobody_here/run")
+
+
+def test_where_no_folder_can_be_made_it_is_said_at_once(tmp_path):
+    tmp_path.joinpath(LOCK_FILE).symlink_to(tmp_path / "gone" / "lock")
+    with pytest.raises(FileNotFoundError, match=LOCK_FILE), hold(tmp_path):
+        pass
