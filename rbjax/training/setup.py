@@ -103,7 +103,11 @@ def other_test(config: Config) -> tuple[str, str] | None:
     if given is None:
         return None
     name, _, split = given.partition(":")
-    theirs, ours, split = data.info(name), info(config), split or "test"
+    ours, split = info(config), split or "test"
+    try:
+        theirs = data.info(name)
+    except ValueError as error:
+        raise ValueError(f"dataset.test_on = {given!r}: {error}") from None
     lookup(theirs.num_examples, split, what=f"{name} split")
     check_alike(theirs, ours, f"dataset.test_on = {given!r}")
     return name, split

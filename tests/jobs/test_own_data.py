@@ -119,7 +119,7 @@ def test_another_test_set(job, tmp_path):
         np.testing.assert_array_equal(examples["labels"], tested.labels[rows])
     for wrong, message in (
         ("mnist", r"with image_shape \(28, 28, 1\); it must have that of digits"),
-        ("digit", "did you mean 'digits'"),
+        ("digit", "dataset.test_on = 'digit': .*did you mean 'digits'"),
         ("digits:trian", "did you mean 'train'"),
     ):
         with pytest.raises(ValueError, match=message):
