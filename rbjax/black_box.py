@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -104,6 +106,18 @@ def black_box(
     if fingerprint is not None and not (isinstance(fingerprint, str) and fingerprint):
         raise ValueError(f"fingerprint is {spelled(fingerprint)}; it must be a text")
     return BlackBox(predict, num_classes, fingerprint)
+
+
+@contextlib.contextmanager
+def plain_errors() -> Iterator[None]:
+    """Raises what a black box is refused for as it is, not as the error of a whole program."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        refusal = re.search(r"ValueError: (the black box gives .*)", str(error))
+        if refusal is None:
+            raise
+        raise ValueError(refusal[1]) from None
 
 
 def on_the_host(box: BlackBox) -> Callable[[Array], Array]:

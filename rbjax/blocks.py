@@ -18,6 +18,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rbjax import journal as journals
+from rbjax.black_box import plain_errors
 from rbjax.errors import spelled
 from rbjax.inputs import (
     ANY_NUMBER,
@@ -240,7 +241,8 @@ def map_blocks(
             if following is not None:
                 ahead = reader.submit(load, following[1])
             if results is None:
-                arrays = {name: np.asarray(x) for name, x in function(block, loaded).items()}
+                with plain_errors():
+                    arrays = {name: np.asarray(x) for name, x in function(block, loaded).items()}
                 results = {k: x[: len(block.rows)] if x.ndim else x for k, x in arrays.items()}
                 if journal is not None:
                     journal.write_block(block.name, block.rows, **results)

@@ -48,8 +48,9 @@ _moments = itertools.count(1)
 def trace(fn: Callable[..., Any], *args: Any) -> tuple[Any, Any]:
     """Returns a function's program and the shapes of its results, as it is at this moment.
 
-    What `jit` remembers of a function is what that read when it was first called: of the function
-    itself, and of jitted functions that it calls, nothing that is remembered is taken.
+    What `jit`, `scan` or `checkpoint` remembers of a function is what that read when it was first
+    called: of the function itself, and of such functions that it calls, nothing that is remembered
+    is taken.
 
     Args:
         fn: a function of arrays.
@@ -63,22 +64,21 @@ def trace(fn: Callable[..., Any], *args: Any) -> tuple[Any, Any]:
         return jax.make_jaxpr(lambda *args: fn(*args), return_shape=True)(*args)
 
     jaxpr, out = make()
-    jitted = [e for e in _equations(jaxpr.jaxpr) if e.primitive.name in ("jit", "pjit")]
-    files = [eqn.params["jaxpr"].jaxpr.debug_info.func_filename for eqn in jitted]
+    files = [body.debug_info.func_filename for body in _bodies(jaxpr.jaxpr)]
     if all(file is not None and file.startswith(_JITTED_IN) for file in files):
         return jaxpr, out  # nothing but what belongs to a library, or to rbjax
     with _MOMENT(next(_moments)):
         return make()
 
 
-def _equations(jaxpr: Any) -> Iterator[Any]:
-    """Yields the equations of a program and of the programs that they call."""
+def _bodies(jaxpr: Any) -> Iterator[Any]:
+    """Yields the programs that one calls, and those that they call: jitted, loops, checkpoints."""
     for eqn in jaxpr.eqns:
-        yield eqn
         for inner in jax.tree.leaves(list(eqn.params.values())):
             body = getattr(inner, "jaxpr", inner)
             if hasattr(body, "eqns"):
-                yield from _equations(body)
+                yield body
+                yield from _bodies(body)
 
 
 def constants(traced: Any) -> list[Any]:

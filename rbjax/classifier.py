@@ -266,6 +266,14 @@ class Classifier:
 
         return jax.tree.map(place, self, is_leaf=is_plain)
 
+    def of_the_moment(self) -> Classifier:
+        """Returns the classifier without traces of earlier calls; as it is, once it is placed."""
+
+        def renew(leaf: Any) -> Any:
+            return PlainFunction(leaf.fn) if is_plain(leaf) and leaf.placement is None else leaf
+
+        return jax.tree.map(renew, self, is_leaf=is_plain)
+
 
 Model = Callable[..., Array] | Classifier | BlackBox
 """What a person has: images -> logits, a `jax.tree_util.Partial`, a randomised classifier, or
@@ -273,13 +281,13 @@ a black box where no gradient is needed."""
 
 
 def as_classifier(model: Model) -> Classifier:
-    """Returns a model as a classifier; a classifier as it is.
+    """Returns a model as a classifier.
 
     A plain function is traced at each call: what it captures then (weights in a closure, in
     a global, or in an object whose method it is) becomes arguments, equal programs share one
     compilation, and nothing is kept of it afterwards. So an answer is always that of the weights
     of the moment, those of jitted functions that the model calls among them. A loop over batches
-    keeps the classifier that this returns, and its trace.
+    keeps the classifier that `placed` returns, and its trace.
 
     A `jax.tree_util.Partial` is not traced again: its function is known by its identity, and its
     arrays are arguments. If that function reads arrays or numbers of its own that may change (in
@@ -292,7 +300,7 @@ def as_classifier(model: Model) -> Classifier:
         ValueError: if it cannot be called, or is a black box of an unknown number of classes.
     """
     if isinstance(model, Classifier):
-        return model
+        return model.of_the_moment()
     if isinstance(model, BlackBox):
         model = on_the_host(model)
     return Classifier(_as_pytree(model, "logits_fn"))

@@ -141,6 +141,28 @@ def check_images(value: Any, *, field: str = "images") -> None:
         raise ValueError(f"{field} range from {low:g} to {high:g}; they must lie in [0, 1]: {hint}")
 
 
+def check_perturbed(result: Any, images: Array, *, field: str = "perturbation") -> Array:
+    """Returns what a perturbation made of images, if it is images like those.
+
+    Args:
+        result: what it returned of all of them.
+        images: (B, H, W, C).
+        field: what the message calls it.
+
+    Raises:
+        ValueError: for another shape, or a dtype that is not floating.
+    """
+    shape: Any = getattr(result, "shape", None)
+    dtype: Any = getattr(result, "dtype", None)
+    if shape is None or shape != images.shape or not jnp.issubdtype(dtype, jnp.floating):
+        what = a_type(result) if shape is None else f"{dtype} of shape {shape[1:]}"
+        raise ValueError(
+            f"{field} returns {what}; it must return an image like the one it is given, floating "
+            f"in [0, 1] of shape {images.shape[1:]}"
+        )
+    return result
+
+
 def is_channels_first(image_shape: Sequence[int]) -> bool:
     """Returns whether an image is (C, H, W), as PyTorch's are, and not (H, W, C).
 
@@ -175,6 +197,7 @@ def check_labels(
     Raises:
         ValueError: for another shape or dtype, or a known number out of range.
     """
+    num_classes = check_integer("num_classes", num_classes, low=1, high=ANY_NUMBER)
     value = value if isinstance(value, jax.Array) else np.asarray(value)
     if value.shape != (num_examples,):
         is_one_hot = value.ndim == 2 and value.shape[1] in (1, num_classes)

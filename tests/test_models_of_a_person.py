@@ -126,6 +126,26 @@ def test_the_weights_of_the_moment_and_nothing_is_kept(ask):
     assert [reference() for reference in kept] == [None, None]
 
 
+def test_what_jax_remembers_of_a_function_is_not_taken():
+    model = Biased()
+
+    def add(carry, _):
+        return carry + model.bias, None
+
+    forms = (
+        jax.checkpoint(lambda images: model.logits(images)),
+        lambda images: jax.lax.scan(add, 0.01 * images[:, 0, 0], length=1)[0],
+        attacks.randomized(model.noisy, num_samples=2),
+    )
+    transferred = attacks.transfer(ATTACK, forms[0])
+    arguments = KEY, jnp.asarray(IMAGES), jnp.asarray(LABELS)
+    for label in (0, 1, 0):
+        model.choose(label)
+        for form in forms:
+            for attack in (ATTACK, transferred):
+                np.testing.assert_array_equal(attack(form, *arguments).predictions, label)
+
+
 def test_each_draw_of_a_score_is_of_another_draw_of_the_model():
     """Of 3 classes drawn at random the first is right in 1 of 3 draws, whatever the image."""
 

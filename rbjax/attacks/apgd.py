@@ -11,16 +11,8 @@ import numpy as np
 
 from rbjax import prng
 from rbjax.attacks import norms
-from rbjax.attacks.attack import (
-    CompiledAttack,
-    Found,
-    Problem,
-    best_restart,
-    column,
-    merit,
-    select,
-)
-from rbjax.attacks.search import TargetsPlan
+from rbjax.attacks.attack import CompiledAttack, Problem, column, select
+from rbjax.attacks.search import Found, TargetsPlan, best_restart, merit
 from rbjax.classifier import Classifier, Objective
 from rbjax.losses import adversarial
 from rbjax.options import Count, Epsilon, Share, checked

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -186,6 +185,8 @@ class CompiledAttack:
             raise ValueError(
                 "images has dtype uint8; an attack needs floating images: images / 255"
             )
+        if not len(images):
+            raise ValueError("images holds no image; there must be at least one")
         num_classes = ANY_NUMBER if is_traced else model.count_classes(images)
         counts: Any = {"num_examples": len(images), "num_classes": num_classes}
         labels = check_labels(labels, **counts)
@@ -355,48 +356,6 @@ def select[T](condition: Array, chosen: T, other: T) -> T:
         return jnp.where(condition.reshape(condition.shape + (1,) * (a.ndim - 1)), a, b)
 
     return jax.tree.map(pick, chosen, other)
-
-
-class Found(NamedTuple):
-    """Images, and how far they got."""
-
-    images: Array
-    """(B, H, W, C)."""
-    fooled: Array
-    """(B,) bool."""
-    merit: Array
-    """(B,) the loss that was climbed, or minus the size of the smallest perturbation."""
-
-
-def merit(loss: Array) -> Array:
-    """Returns a loss as what finds are compared by, a NaN as minus infinity."""
-    return jnp.where(jnp.isnan(loss), -jnp.inf, loss)
-
-
-def nothing_found(images: Array) -> Found:
-    """Returns what any find is better than, or as good as."""
-    none = jnp.full(images.shape[:1], -jnp.inf, jnp.float32)
-    return Found(images, jnp.zeros(none.shape, bool), none)
-
-
-def better(new: Found, old: Found) -> Found:
-    """Returns for each example what fools where the other does not, or else has more merit."""
-    fools, same = new.fooled & ~old.fooled, new.fooled == old.fooled
-    return select(fools | (same & (new.merit > old.merit)), new, old)
-
-
-def best_restart(
-    finder: Callable[[Problem, Array | int], Found], problem: Problem, num_restarts: int
-) -> Found:
-    """Returns the best find of several restarts: `finder(problem, restart's number)`."""
-    if num_restarts == 1:
-        return finder(problem._replace(keys=prng.per_draw(problem.keys, 0)), 0)
-
-    def restart(number: Array | int, best: Found) -> Found:
-        again = problem._replace(keys=prng.per_draw(problem.keys, number))
-        return better(finder(again, number), best)
-
-    return jax.lax.fori_loop(0, num_restarts, restart, nothing_found(problem.images))
 
 
 def _per_example(

@@ -10,17 +10,16 @@ import jax.numpy as jnp
 
 from rbjax import prng
 from rbjax.attacks import norms
-from rbjax.attacks.attack import (
-    CompiledAttack,
-    Found,
-    Problem,
-    best_restart,
-    column,
-    nothing_found,
-    select,
-)
+from rbjax.attacks.attack import CompiledAttack, Problem, column, select
 from rbjax.attacks.norms import NORMS
-from rbjax.attacks.search import MarginPlan, TargetsPlan, clearly_fooled
+from rbjax.attacks.search import (
+    Found,
+    MarginPlan,
+    TargetsPlan,
+    best_restart,
+    clearly_fooled,
+    nothing_found,
+)
 from rbjax.options import Count, Epsilon, Range, Share, checked
 from rbjax.typing import Array, Key
 

@@ -15,18 +15,9 @@ import jax.numpy as jnp
 
 from rbjax import prng, tables
 from rbjax.attacks import norms
-from rbjax.attacks.attack import (
-    CompiledAttack,
-    Found,
-    Problem,
-    best_restart,
-    better,
-    clean_keys,
-    column,
-    merit,
-    nothing_found,
-)
+from rbjax.attacks.attack import CompiledAttack, Problem, clean_keys, column
 from rbjax.attacks.norms import RULES, Inside, Rule
+from rbjax.attacks.search import Found, best_restart, better, merit, nothing_found
 from rbjax.classifier import Classifier, Objective
 from rbjax.losses import adversarial
 from rbjax.losses.adversarial import Climbed, Direction

@@ -13,9 +13,9 @@ import numpy as np
 from rbjax import prng
 from rbjax.attacks import attack
 from rbjax.attacks.apgd import make_plan as make_apgd
-from rbjax.attacks.attack import Found, Plan, Problem
+from rbjax.attacks.attack import Plan, Problem
 from rbjax.attacks.fab import FABPlan
-from rbjax.attacks.search import AimedPlan, ranked_targets
+from rbjax.attacks.search import AimedPlan, Found, ranked_targets
 from rbjax.attacks.square import SquarePlan, advance, init
 from rbjax.blocks import Block, Blocks, cut, map_blocks
 from rbjax.captures import Compiled

@@ -1,18 +1,61 @@
-"""Searches of one try a target class, and what plans share that climb the margin."""
+"""What searches find, restarts and tries of one target class each, and plans of the margin."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Protocol
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from rbjax import prng
-from rbjax.attacks.attack import Found, Problem, better, clean_keys, nothing_found
+from rbjax.attacks.attack import Problem, clean_keys, select
 from rbjax.classifier import Classifier, Objective
 from rbjax.losses import adversarial
 from rbjax.typing import Array, Key
+
+
+class Found(NamedTuple):
+    """Images, and how far they got."""
+
+    images: Array
+    """(B, H, W, C)."""
+    fooled: Array
+    """(B,) bool."""
+    merit: Array
+    """(B,) the loss that was climbed, or minus the size of the smallest perturbation."""
+
+
+def merit(loss: Array) -> Array:
+    """Returns a loss as what finds are compared by, a NaN as minus infinity."""
+    return jnp.where(jnp.isnan(loss), -jnp.inf, loss)
+
+
+def nothing_found(images: Array) -> Found:
+    """Returns what any find is better than, or as good as."""
+    none = jnp.full(images.shape[:1], -jnp.inf, jnp.float32)
+    return Found(images, jnp.zeros(none.shape, bool), none)
+
+
+def better(new: Found, old: Found) -> Found:
+    """Returns for each example what fools where the other does not, or else has more merit."""
+    fools, same = new.fooled & ~old.fooled, new.fooled == old.fooled
+    return select(fools | (same & (new.merit > old.merit)), new, old)
+
+
+def best_restart(
+    finder: Callable[[Problem, Array | int], Found], problem: Problem, num_restarts: int
+) -> Found:
+    """Returns the best find of several restarts: `finder(problem, restart's number)`."""
+    if num_restarts == 1:
+        return finder(problem._replace(keys=prng.per_draw(problem.keys, 0)), 0)
+
+    def restart(number: Array | int, best: Found) -> Found:
+        again = problem._replace(keys=prng.per_draw(problem.keys, number))
+        return better(finder(again, number), best)
+
+    return jax.lax.fori_loop(0, num_restarts, restart, nothing_found(problem.images))
 
 
 class Finder(Protocol):

@@ -11,17 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from rbjax import prng
-from rbjax.attacks.attack import (
-    CompiledAttack,
-    Found,
-    Problem,
-    best_restart,
-    column,
-    merit,
-    select,
-)
+from rbjax.attacks.attack import CompiledAttack, Problem, column, select
 from rbjax.attacks.norms import check_size
-from rbjax.attacks.search import MarginPlan
+from rbjax.attacks.search import Found, MarginPlan, best_restart, merit
 from rbjax.options import Count, Epsilon, Range, checked
 from rbjax.typing import Array, Key
 

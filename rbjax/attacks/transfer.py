@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -51,6 +52,7 @@ class TransferAttack:
         targets: Array | None = None,
         epsilon: Array | float | None = None,
         step_size: Array | float | None = None,
+        **unknown: Any,
     ) -> AttackResult:
         """Crafts images on the source and judges them on a model.
 
@@ -62,6 +64,7 @@ class TransferAttack:
             targets: (B,) integers, the classes to be taken for; None: any wrong one.
             epsilon: a number or (B,), in pixel units, in place of the attack's own.
             step_size: a number or (B,), likewise.
+            **unknown: refused.
 
         Returns:
             The images that the attack finds for the source; which of them fool the model, the loss
@@ -71,8 +74,9 @@ class TransferAttack:
             ValueError: for wrong shapes and values, and for models of other numbers of classes.
         """
         images, model = jnp.asarray(check_array(images)), as_classifier(logits_fn)
-        options = {"targets": targets, "epsilon": epsilon, "step_size": step_size}
+        options = {"targets": targets, "epsilon": epsilon, "step_size": step_size, **unknown}
         crafted = self.attack(self.source, key, images, labels, **options)
+        labels, targets = jnp.asarray(labels), None if targets is None else jnp.asarray(targets)
         if not is_tracing():
             has, needs = self.source.count_classes(images), model.count_classes(images)
             if has != needs:

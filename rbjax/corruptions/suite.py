@@ -24,7 +24,7 @@ from rbjax.captures import static_first
 from rbjax.classifier import Classifier, Model, as_classifier, classify, keys_of
 from rbjax.corruptions import table
 from rbjax.errors import spelled
-from rbjax.inputs import check_mapping
+from rbjax.inputs import check_mapping, check_perturbed
 from rbjax.metrics import confusion_matrix, stack_confusions
 from rbjax.progress import Tell
 from rbjax.tables import lookup
@@ -209,7 +209,8 @@ def _predict(
 
 
 def _corrupted(corruption: Perturbation, stream: Key, ids: Array, images: Array) -> Array:
-    return jnp.clip(jax.vmap(corruption)(prng.per_example(stream, ids), images), 0.0, 1.0)
+    corrupted = jax.vmap(corruption)(prng.per_example(stream, ids), images)
+    return jnp.clip(check_perturbed(corrupted, images, field="the corruption"), 0.0, 1.0)
 
 
 _corrupt = static_first(_corrupted, functools.partial(jax.jit, static_argnums=0))

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-import chex
 import jax
 import jax.numpy as jnp
 
@@ -27,10 +26,13 @@ def prepare(logits: Array, labels: Array, *, field: str = "labels") -> tuple[Arr
         field: what the message calls the labels.
 
     Raises:
-        ValueError: for other shapes, labels that are no integers, or known ones outside [0, K).
+        ValueError: for other shapes or one class, labels that are no integers, or known ones
+            outside [0, K).
     """
-    if logits.ndim != 2:
-        raise ValueError(f"logits has shape {logits.shape}; it must be (batch, classes)")
+    if logits.ndim != 2 or logits.shape[1] < 2:
+        raise ValueError(
+            f"logits has shape {logits.shape}; it must be (batch, classes), of at least two classes"
+        )
     num_examples, num_classes = logits.shape
     labels = check_labels(labels, num_examples=num_examples, num_classes=num_classes, field=field)
     logits, labels = logits.astype(jnp.float32), jnp.asarray(labels)
@@ -98,7 +100,11 @@ def kl_divergence(logits: Array, clean_logits: Array) -> Array:
     Source: Zhang et al., "Theoretically Principled Trade-off between Robustness and Accuracy",
     2019, arXiv:1901.08573, equation 5.
     """
-    chex.assert_equal_shape([logits, clean_logits])
+    if logits.shape != clean_logits.shape or logits.ndim != 2:
+        raise ValueError(
+            f"logits and clean_logits have shapes {logits.shape} and {clean_logits.shape}; both "
+            "must be (batch, classes), the same"
+        )
     clean = jax.nn.log_softmax(clean_logits.astype(jnp.float32))
     perturbed = jax.nn.log_softmax(logits.astype(jnp.float32))
     # 0 log 0 is 0: the inner `where` keeps the NaN of two infinities out of the gradient.

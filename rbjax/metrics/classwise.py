@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from rbjax.inputs import NO_CLASS, check_labels, is_known
+from rbjax.inputs import NO_CLASS, check_integer, check_labels, is_known
 from rbjax.typing import Array
 
 
@@ -94,6 +93,7 @@ def classwise(
 
 def _counts(labels: Any, predictions: Any, num_classes: int, mask: ArrayLike | None) -> Array:
     """Returns the counts (K, K + 1), the last column of predictions of no class."""
+    num_classes = check_integer("num_classes", num_classes, low=1)
     labels, predictions = (
         x if isinstance(x, jax.Array) else np.asarray(x) for x in (labels, predictions)
     )
@@ -130,18 +130,27 @@ def from_confusion(matrix: Array | np.ndarray) -> ClasswiseMetrics:
     """Returns the metrics of each class.
 
     Args:
-        matrix: (K, K) counts, row = true class, column = predicted class; or (K, K + 1), the last
-            column of predictions of no class.
+        matrix: (K, K) integers of any width, counts, row = true class, column = predicted class; or
+            (K, K + 1), the last column of predictions of no class.
 
     Returns:
         (K,) arrays of the matrix's own kind: float64 ratios from numpy, float32 from JAX.
+
+    Raises:
+        ValueError: for another shape or dtype.
     """
-    chex.assert_rank(matrix, 2)
+    matrix = matrix if isinstance(matrix, jax.Array) else np.asarray(matrix)
+    is_matrix = matrix.ndim == 2 and matrix.shape[1] - matrix.shape[0] in (0, 1)
+    if not is_matrix or not jnp.issubdtype(matrix.dtype, jnp.integer):
+        raise ValueError(
+            f"matrix is {matrix.dtype} of shape {matrix.shape}; it must hold counts, integers "
+            "(K, K), or (K, K + 1) with those of no class"
+        )
     xp, is_of_jax = matrix.__array_namespace__(), isinstance(matrix, jax.Array)
     whole, real = (jnp.int32, jnp.float32) if is_of_jax else (np.int64, np.float64)
     count = matrix.sum(axis=1, dtype=whole)
     predicted = matrix.sum(axis=0, dtype=whole)[: len(matrix)]
-    correct = matrix.diagonal()
+    correct = matrix.diagonal().astype(whole)  # a narrow integer does not hold twice itself
 
     def ratio(numerator: Any, denominator: Any) -> Any:
         return numerator.astype(real) / xp.where(denominator == 0, 1, denominator).astype(real)

@@ -122,6 +122,7 @@ def error_rates(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         (...) of all examples, and (..., K) of each class's, NaN for a class without any; float64.
     """
+    matrix = np.asarray(matrix)
     count = matrix.sum(axis=-1)
     wrong = count - np.diagonal(matrix, axis1=-2, axis2=-1)
     classes = np.where(count > 0, wrong / np.maximum(count, 1), np.nan)

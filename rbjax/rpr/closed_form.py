@@ -234,6 +234,14 @@ def _jacobian(model: Classifier, images: Array) -> tuple[Array, Array]:
     return logits.astype(jnp.float32), jnp.moveaxis(gradients, 0, 1)
 
 
+def _power_of_two(values: Array) -> Array:
+    """Returns a power of two near each value; 1 for 0 and what is not finite."""
+    is_normal = jnp.isfinite(values) & (values > 0)
+    bits = jax.lax.bitcast_convert_type(jnp.where(is_normal, values, 1.0), jnp.int32)
+    floor = jax.lax.bitcast_convert_type(bits & 0x7F800000, jnp.float32)
+    return jnp.maximum(floor, jnp.finfo(jnp.float32).tiny)
+
+
 def _standardize(logits: Array, gradients: Array, labels: Array, sigma: Array) -> Linearization:
     """Returns the margins over the wrong classes, in deviations under noise."""
     num_classes = logits.shape[1]
@@ -243,6 +251,9 @@ def _standardize(logits: Array, gradients: Array, labels: Array, sigma: Array) -
         - jnp.take_along_axis(x, wrong[:, :, None], axis=1)
         for x in (logits[:, :, None], gradients)
     )
+    # By a power of two, which moves no bit: the square of a slope of 1e30 is infinite.
+    scales = _power_of_two(jnp.max(jnp.abs(slopes), axis=2))[:, :, None]
+    margins, slopes = margins / scales, slopes / scales
     norms = jnp.linalg.norm(slopes, axis=2)
     flat = norms == 0
     directions = slopes / jnp.where(flat, 1.0, norms)[:, :, None]

@@ -13,7 +13,7 @@ from rbjax import prng
 from rbjax.blocks import Block, check_examples, cut, map_blocks
 from rbjax.captures import Compiled, static_first
 from rbjax.classifier import Classifier, Model, as_classifier
-from rbjax.inputs import check_integer, to_float
+from rbjax.inputs import check_integer, check_perturbed, to_float
 from rbjax.metrics import clopper_pearson_interval
 from rbjax.rpr.lanes import OF_THE_MODEL, failures
 from rbjax.typing import Array, Key, Perturbation
@@ -162,9 +162,8 @@ def _count(
 
     def add(draw: Array, failed: Array) -> Array:
         keys_of_draw = prng.per_draw(keys, draw + 1)
-        perturbed = jax.vmap(perturbation)(keys_of_draw, images)
+        drawn = check_perturbed(jax.vmap(perturbation)(keys_of_draw, images), images)
         of_model = prng.per_draw(keys_of_draw, OF_THE_MODEL)
-        predictions = model.predictions(of_model, perturbed)
-        return failed + (failures(predictions, perturbed, labels) != 0)
+        return failed + (failures(model.predictions(of_model, drawn), drawn, labels) != 0)
 
     return jax.lax.fori_loop(0, num_draws, add, jnp.zeros(labels.shape, jnp.int32))

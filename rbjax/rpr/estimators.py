@@ -40,8 +40,8 @@ def count_draws(first_failure: ArrayLike, max_steps: int) -> Counts:
     Raises:
         ValueError: for a shape or a first failure out of range.
     """
-    check_integer("max_steps", max_steps, low=1)
-    first_failure = np.asarray(first_failure)
+    max_steps = check_integer("max_steps", max_steps, low=1)
+    first_failure = check_draws(first_failure)
     if first_failure.ndim not in (1, 2):
         raise ValueError(
             f"first_failure has shape {first_failure.shape}; it must be (N,) or (N, R)"
@@ -50,12 +50,27 @@ def count_draws(first_failure: ArrayLike, max_steps: int) -> Counts:
     wrong = first_failure[(first_failure < low) | (first_failure > max_steps + 1)]
     if wrong.size:
         raise ValueError(f"first_failure holds {wrong[0]}; allowed: {low} to {max_steps + 1}")
-    repetitions = np.int64(first_failure[:, None] if first_failure.ndim == 1 else first_failure)
+    repetitions = first_failure[:, None] if first_failure.ndim == 1 else first_failure
     failed = (repetitions > 0) & (repetitions <= max_steps)
     return Counts(
         failures=np.sum(failed, axis=1),
         draws=np.sum(np.minimum(repetitions, max_steps), axis=1),
     )
+
+
+def check_draws(first_failure: ArrayLike) -> np.ndarray:
+    """Returns numbers of draws as int64, which holds sums of them.
+
+    Raises:
+        ValueError: for what are no integers.
+    """
+    first_failure = np.asarray(first_failure)
+    if not np.issubdtype(first_failure.dtype, np.integer):
+        raise ValueError(
+            f"first_failure has dtype {first_failure.dtype}; it must hold whole numbers, of an "
+            "integer dtype"
+        )
+    return first_failure.astype(np.int64)
 
 
 def failure_probability(failures: ArrayLike, draws: ArrayLike) -> np.ndarray:
@@ -72,7 +87,7 @@ def failure_probability(failures: ArrayLike, draws: ArrayLike) -> np.ndarray:
         (N,) float64 in [0, 1]; NaN where there was no draw. Where sampling stops at a failure it
         is biased upwards: one repetition with N = 1 gives 1.
     """
-    failures, draws = _counts(failures, draws)
+    failures, draws = check_counts(failures, draws)
     return np.where(draws > 0, failures / np.maximum(draws, 1), np.nan)
 
 
@@ -90,7 +105,7 @@ def log_failure_probability(failures: ArrayLike, draws: ArrayLike) -> np.ndarray
     Returns:
         (N,) float64, below 0.
     """
-    failures, draws = _counts(failures, draws)
+    failures, draws = check_counts(failures, draws)
     return np.log10((failures + 0.5) / (draws + 1))
 
 
@@ -212,12 +227,19 @@ def robust_probability(probability: ArrayLike, max_steps: int) -> np.ndarray:
     return np.exp(xlog1py(max_steps, -p))
 
 
-def _counts(failures: ArrayLike, draws: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    failures, draws = np.broadcast_arrays(np.asarray(failures), np.asarray(draws))
-    wrong = ~((failures >= 0) & (failures <= draws))
+def check_counts(failures: ArrayLike, draws: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Returns counts as float64: narrow integers do not hold draws + 1.
+
+    Raises:
+        ValueError: for a count out of its range.
+    """
+    failures, draws = np.broadcast_arrays(
+        np.asarray(failures, np.float64), np.asarray(draws, np.float64)
+    )
+    wrong = ~((failures >= 0) & (failures <= draws) & np.isfinite(draws))
     if wrong.any():
         raise ValueError(
-            f"failures is {failures[wrong][0]} of {draws[wrong][0]} draws; "
+            f"failures is {failures[wrong][0]:g} of {draws[wrong][0]:g} draws; "
             "it must be from 0 to draws"
         )
     return failures, draws

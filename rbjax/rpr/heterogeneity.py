@@ -7,6 +7,8 @@ import dataclasses
 import numpy as np
 from numpy.typing import ArrayLike
 
+from rbjax.rpr.estimators import check_counts
+
 _LOG_LARGEST = 15.0
 """Bound of both parameters' logarithms: equal probabilities would drive them to infinity."""
 
@@ -76,8 +78,7 @@ def fit_beta_geometric(failures: ArrayLike, draws: ArrayLike) -> BetaGeometric:
         raise ValueError(
             f"failures and draws have shapes {failures.shape} and {draws.shape}; both must be (N,)"
         )
-    if (failures < 0).any() or (failures > draws).any():
-        raise ValueError("failures holds a count below 0 or above its draws")
+    failures, draws = check_counts(failures, draws)
     total_failures, total_draws = int(failures.sum()), int(draws.sum())
     if not 0 < total_failures < total_draws:
         raise ValueError(

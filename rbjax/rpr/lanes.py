@@ -24,7 +24,7 @@ from rbjax import prng
 from rbjax.blocks import AXIS, Block, Examples, Placement
 from rbjax.captures import Compiled, static_first
 from rbjax.classifier import Classifier
-from rbjax.inputs import NO_CLASS, to_float
+from rbjax.inputs import NO_CLASS, check_perturbed, to_float
 from rbjax.journal import Journal
 from rbjax.typing import Array, Key, Perturbation
 
@@ -163,7 +163,8 @@ def perturb(perturbation: Perturbation, key: Key, dataset: Dataset, lanes: Lanes
     """Returns the next draw of every lane's image, (B, H, W, C) float32 in [0, 1], or NaN."""
     keys = prng.per_example(key, dataset.example_ids[lanes.row])
     images = to_float(dataset.images[lanes.row])
-    return jnp.clip(jax.vmap(perturbation)(prng.per_draw(keys, lanes.draw), images), 0.0, 1.0)
+    drawn = jax.vmap(perturbation)(prng.per_draw(keys, lanes.draw), images)
+    return jnp.clip(check_perturbed(drawn, images), 0.0, 1.0)
 
 
 def failures(predictions: Anywhere, images: Anywhere, labels: Anywhere) -> Array:

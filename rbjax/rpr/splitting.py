@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -238,18 +239,23 @@ def _run_one(
         return _climb(options, law, score, key, state)
 
     noise = law.draw(draw_key, (num_particles, *image.shape))
-    zero, none = jnp.zeros(()), jnp.zeros((), jnp.int32)
+    zero, none = jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32)
     width = jnp.log(jnp.float32(law.widest / 2))
     state = _State(noise, score(noise), zero, width, zero, none)
     state = jax.lax.while_loop(unfinished, climb, state)
     reached = state.margins >= jnp.minimum(_level(state.margins, options), 0)
     moves = state.levels * options.num_moves * num_particles
     return _Run(
-        log_probability=state.log_probability + jnp.log(jnp.mean(reached)),
+        log_probability=state.log_probability + jnp.log(_share(reached)),
         levels=state.levels,
         acceptance=jnp.where(moves > 0, state.num_accepted / moves, jnp.nan),
         converged=_level(state.margins, options) >= 0,
     )
+
+
+def _share(flags: Array) -> Array:
+    """Returns the share of those that are true, float32."""
+    return jnp.mean(flags, dtype=jnp.float32)
 
 
 def _level(margins: Array, options: _Options) -> Array:
@@ -274,18 +280,18 @@ def _climb(
         noise = law.move(propose_key, state.noise, jnp.exp(state.log_width))
         margins = score(noise)
         accepted = margins >= level
-        log_width = state.log_width + jnp.mean(accepted) - _TARGET_ACCEPTANCE
+        log_width = state.log_width + _share(accepted) - _TARGET_ACCEPTANCE
         return state._replace(
             noise=jnp.where(accepted[:, None, None, None], noise, state.noise),
             margins=jnp.where(accepted, margins, state.margins),
-            log_width=jnp.clip(log_width, np.log(_NARROWEST), np.log(law.widest)),
+            log_width=jnp.clip(log_width, math.log(_NARROWEST), math.log(law.widest)),
             num_accepted=state.num_accepted + jnp.sum(accepted),
         )
 
     state = state._replace(
         noise=state.noise[parents],
         margins=state.margins[parents],
-        log_probability=state.log_probability + jnp.log(jnp.mean(above)),
+        log_probability=state.log_probability + jnp.log(_share(above)),
         levels=state.levels + 1,
     )
     return jax.lax.fori_loop(0, options.num_moves, move, state)

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from rbjax.inputs import check_integer, check_labels, check_real
 from rbjax.metrics.intervals import clopper_pearson_interval
+from rbjax.rpr.estimators import check_draws
 
 
 class SurvivalCurves(NamedTuple):
@@ -276,7 +277,7 @@ def _counted(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns first failures and labels of the images that count, checked."""
     check_integer("max_steps", max_steps, low=1)
-    first_failure, labels = np.asarray(first_failure), np.asarray(labels)
+    first_failure, labels = check_draws(first_failure), np.asarray(labels)
     counted = np.ones(labels.shape, bool) if counted is None else np.asarray(counted, bool)
     if not first_failure.shape == labels.shape == counted.shape == (labels.size,):
         raise ValueError(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -129,3 +130,17 @@ def test_wrong_input():
     few = Partial(linear, WEIGHTS[:, :4])
     with pytest.raises(ValueError, match="source has 4 classes; it must have the model's, 5"):
         transfer(attack, few)(LOGITS_FN, KEYS, IMAGES, jnp.minimum(LABELS, 3))
+    with pytest.raises(ValueError, match="not called with 'eps'; did you mean 'epsilon'"):
+        transfer(attack, OTHER)(LOGITS_FN, KEYS, IMAGES, LABELS, eps=0.1)
+    for call in (attack, transfer(attack, OTHER)):
+        with pytest.raises(ValueError, match="images holds no image"):
+            call(LOGITS_FN, KEYS[:0], IMAGES[:0], LABELS[:0])
+
+
+def test_labels_and_targets_in_a_list():
+    attack = transfer(attacks.fgsm(epsilon=0.1), OTHER)
+    targets = (LABELS + 1) % 5
+    expected = attack(LOGITS_FN, KEYS, IMAGES, LABELS, targets=targets)
+    listed: Any = LABELS.tolist(), targets.tolist()
+    result = attack(LOGITS_FN, KEYS, IMAGES, listed[0], targets=listed[1])
+    np.testing.assert_array_equal(result.fooled, expected.fooled)

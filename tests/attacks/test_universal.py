@@ -252,3 +252,23 @@ def test_wrong_input(options, message):
 def test_delta_of_another_shape():
     with pytest.raises(ValueError, match=r"delta has shape \(2, 2, 1\); it must be \(2, 2, 3\)"):
         evaluate_universal(LOGITS_FN, IMAGES, LABELS, jnp.zeros((2, 2, 1)))
+
+
+def test_a_delta_that_cannot_be_applied():
+    one = np.zeros((2, 2, 3), np.float32)
+    for apply in (
+        lambda delta: apply_universal(IMAGES, delta),
+        lambda delta: apply_classwise(IMAGES, LABELS, delta),
+        lambda delta: evaluate_universal(LOGITS_FN, IMAGES, LABELS, delta),
+    ):
+        for wrong in (np.zeros((50, 3, 2, 3), np.float32), np.zeros((2, 3), np.float32), 0.1, None):
+            with pytest.raises(ValueError, match=r"deltas? (has shape|is None)"):
+                apply(wrong)
+    # As many perturbations as images are not one.
+    with pytest.raises(ValueError, match=r"delta has shape \(50, 2, 2, 3\); it must be"):
+        apply_universal(IMAGES, np.stack([one] * 50))
+    for wrong in (np.inf, np.nan):
+        with pytest.raises(ValueError, match="delta holds a value that is not finite"):
+            apply_universal(IMAGES, one + np.float32(wrong))
+        with pytest.raises(ValueError, match="deltas holds a value that is not finite"):
+            apply_classwise(IMAGES, LABELS, np.stack([one, one]) + np.float32(wrong))

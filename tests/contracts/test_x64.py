@@ -16,7 +16,7 @@ import pytest
 from rbjax import attacks, corruptions, losses, metrics, perturbations, prng, rpr
 from rbjax.data import augment
 from rbjax.losses import adversarial
-from rbjax.rpr import closed_form
+from rbjax.rpr import closed_form, splitting
 from rbjax.testing.attacks import KEYS, LABELS, make_images, model
 from tests.contracts.test_attacks import settings
 
@@ -117,12 +117,14 @@ def results() -> list[np.ndarray]:
         *arguments, profile="cifar", severities={"motion_blur": (5,)}
     )
     estimated = closed_form.mmse(*arguments, sigma=0.1, num_draws=2)
+    rare = splitting.failure_probability(*arguments, scale=0.3, num_particles=20, num_moves=2)
     return [
         attacked.outcomes["adam"].predictions,
         drawn.first_failure,
         np.asarray(crafted.delta),
         corrupted.predictions["motion_blur"],
         estimated.failure_probability,
+        rare.log10_probability,
     ]
 
 

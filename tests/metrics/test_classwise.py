@@ -104,3 +104,24 @@ def test_mask_leaves_examples_out():
 def test_no_example_is_refused():
     with pytest.raises(ValueError, match="no example"):
         metrics.summarize(np.zeros((3, 3), int))
+
+
+def test_narrow_counts_and_numbers_of_classes_do_not_overflow():
+    for array in (np.asarray, jnp.asarray):
+        narrow = metrics.from_confusion(array(np.diag([200, 3]).astype(np.uint8)))
+        np.testing.assert_array_equal(narrow.f1, [1, 1])
+    labels = np.arange(255, dtype=np.uint8)
+    matrix = metrics.confusion_matrix(labels, labels, np.uint8(255))  # pyright: ignore[reportArgumentType]
+    np.testing.assert_array_equal(matrix, np.eye(255))
+
+
+@pytest.mark.parametrize("wrong", [3.0, True, None, "3", 0])
+def test_a_number_of_classes_that_is_none(wrong):
+    with pytest.raises(ValueError, match=r"num_classes is .*; it must be a whole number"):
+        metrics.classwise(np.array([0]), np.array([0]), num_classes=wrong)
+
+
+def test_what_is_no_matrix_of_counts():
+    for wrong in (np.ones((2, 2, 2), int), np.ones((2, 5), int), np.full((2, 2), 0.5)):
+        with pytest.raises(ValueError, match=r"matrix is .* of shape .*; it must hold counts"):
+            metrics.from_confusion(wrong)

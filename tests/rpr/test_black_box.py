@@ -9,7 +9,7 @@ import pytest
 from jax.tree_util import Partial
 from sklearn.linear_model import RidgeClassifier
 
-from rbjax import data, perturbations, prng, rpr
+from rbjax import attacks, data, perturbations, prng, rpr
 from tests.rpr.known import KEY, LOGITS_FN, MIXED, score, threshold
 
 ONE = jax.devices()[:1]
@@ -132,6 +132,10 @@ _NHWC = ("NHWC", "HWIO", "NHWC")
 def test_wrong_answers(wrong, message):
     with pytest.raises(ValueError, match=message) as error:
         score(MIXED[:5], logits_fn=rpr.black_box(wrong))
+    assert "\n" not in str(error.value)
+    model, images = rpr.black_box(wrong, num_classes=3), np.zeros((5, 2, 2, 1), np.float32)
+    with pytest.raises(ValueError, match=message) as error:
+        attacks.evaluate_universal(model, images, np.zeros(5, int), images[0], devices=ONE)
     assert "\n" not in str(error.value)
 
 

@@ -196,6 +196,15 @@ def test_tails_keep_their_digits_and_no_noise_is_the_clean_prediction():
     assert result.p_correct[0] > 1 - 1e-12
 
 
+def test_the_scale_of_the_logits_is_of_no_account():
+    """Squares of a slope of 1e30 or 1e-30 are no float32."""
+    expected = taylor(Partial(linear, MANY), IMAGES, LABELS, sigma=SIGMA)
+    for scale in (2.0**100, 2.0**-100):
+        scaled = jax.tree.map(lambda x, scale=scale: scale * x, MANY)
+        result = taylor(Partial(linear, scaled), IMAGES, LABELS, sigma=SIGMA)
+        np.testing.assert_array_equal(result.p_correct, expected.p_correct)
+
+
 def test_equal_correlations():
     """Of nine margins of mean 0 and correlation 1/2 all are positive once in ten."""
     correlation = (np.full((9, 9), 0.5) + 0.5 * np.eye(9)).astype(np.float32)

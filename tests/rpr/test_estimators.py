@@ -38,6 +38,17 @@ def test_a_repetition_may_be_missing_but_not_the_only_one():
         count_draws(np.array([1]), 0)
 
 
+def test_narrow_counts_do_not_overflow_and_no_draw_is_no_number():
+    narrow = np.array([100, 255], np.uint8), np.array([255, 255], np.uint8)
+    wide = [counts.astype(int) for counts in narrow]
+    np.testing.assert_array_equal(log_failure_probability(*narrow), log_failure_probability(*wide))
+    for wrong in ([np.nan, 2.0], [1.5, 2.0], [True, True]):
+        with pytest.raises(ValueError, match=r"first_failure has dtype .*; it must hold whole"):
+            count_draws(np.array(wrong), 254)
+    with pytest.raises(ValueError, match="failures is nan of 3 draws"):
+        failure_probability([np.nan], [3])
+
+
 def test_zero_failures_in_250_draws():
     """1 - 0.05^(1/250) and 1 - 0.025^(1/250)."""
     assert failure_upper_bound(0, 250) == pytest.approx(0.0119114, abs=5e-8)

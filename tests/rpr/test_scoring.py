@@ -243,6 +243,15 @@ def test_progress_tells_how_far_it_is():
             "max_steps is 3000000000; it must be .* at least 1 and at most 1000000000",
         ),
         ({"perturbation": "rotation"}, "perturbation is 'rotation'; it must be a function"),
+        (
+            {"perturbation": lambda key, image: image[:1, :0]},
+            r"perturbation returns float32 of shape \(.*\); it must return an image like the one",
+        ),
+        (
+            {"perturbation": lambda key, image: (255 * image).astype(jnp.uint8)},
+            "perturbation returns uint8",
+        ),
+        ({"perturbation": lambda key, image: None}, "perturbation returns None; it must return"),
         ({"stop": 0.1}, "stop is 0.1; it must be an rpr.Flattening"),
         ({"devices": []}, "devices is empty"),
         ({"batch_size": 0}, "batch_size is 0"),

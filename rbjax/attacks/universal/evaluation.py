@@ -12,7 +12,7 @@ import numpy as np
 from rbjax import classifier, prng
 from rbjax.blocks import Block, Blocks, Examples, Placement, block_size, check_examples
 from rbjax.classifier import Classifier, Model, as_classifier, changed, keys_of
-from rbjax.inputs import NO_CLASS, check_array, check_images, check_labels, to_float
+from rbjax.inputs import NO_CLASS, check_array, check_images, check_labels, is_known, to_float
 from rbjax.typing import Array, Key
 
 
@@ -27,12 +27,28 @@ def apply_universal(images: np.ndarray | Array, delta: np.ndarray | Array) -> Ar
         float32 images in [0, 1].
 
     Raises:
-        ValueError: for known images outside [0, 1], or of another dtype or shape.
+        ValueError: for known images outside [0, 1], or of another dtype or shape; and for a delta
+            of another shape, or one that is known and not finite.
     """
     images = images if hasattr(images, "dtype") else np.asarray(images)
     is_batch = images.ndim >= 4
     check_images(images.reshape(-1, *images.shape[-3:]) if is_batch else images[None])
-    return jnp.clip(to_float(images) + check_array(delta, field="delta"), 0.0, 1.0)
+    return _add(images, _checked(delta, "delta", "(height, width, channels)", images.shape[-3:]))
+
+
+def _add(images: np.ndarray | Array, delta: Array) -> Array:
+    return jnp.clip(to_float(images) + delta, 0.0, 1.0)
+
+
+def _checked(delta: Any, field: str, axes: str, *shapes: tuple[int, ...]) -> Array:
+    """Returns perturbations of one of some shapes, finite where they are known, as float32."""
+    if np.shape(check_array(delta, field=field)) not in shapes:
+        allowed = " or ".join(map(str, shapes))
+        raise ValueError(f"{field} has shape {np.shape(delta)}; it must be {allowed}, {axes}")
+    delta = jnp.asarray(delta, jnp.float32)
+    if is_known(delta) and not np.isfinite(delta).all():
+        raise ValueError(f"{field} holds a value that is not finite; it must be in pixel units")
+    return delta
 
 
 def apply_classwise(
@@ -52,9 +68,12 @@ def apply_classwise(
         ValueError: for labels that are not (B,) integers, or known ones outside [0, K), and as
             `apply_universal`.
     """
-    deltas = jnp.asarray(deltas)
+    images = images if hasattr(images, "dtype") else np.asarray(images)
+    check_images(images)
+    num_classes = (*np.shape(check_array(deltas, field="deltas")), 1)[0]
+    deltas = _checked(deltas, "deltas", "one a class", (num_classes, *images.shape[1:]))
     labels = check_labels(labels, num_examples=len(images), num_classes=len(deltas))
-    return apply_universal(images, deltas.at[labels].get(mode="fill"))
+    return _add(images, deltas.at[labels].get(mode="fill"))
 
 
 _READ_AT_ONCE = 1024
@@ -152,14 +171,8 @@ def evaluate_universal(
     placement = Placement(devices)
     blocks = Blocks(examples, placement, block_size(len(examples.labels), batch_size, placement))
     labels, num_classes, shape = examples.labels, examples.num_classes, examples.images.shape[1:]
-    if np.shape(delta) not in (shape, (num_classes, *shape)):
-        raise ValueError(
-            f"delta has shape {np.shape(delta)}; it must be {shape}, one image's, or "
-            f"{(num_classes, *shape)}, one a class"
-        )
-    delta = np.asarray(check_array(delta, field="delta"))
-    if not np.all(np.isfinite(delta)):
-        raise ValueError("delta holds a value that is not finite; it must be in pixel units")
+    shapes = shape, (num_classes, *shape)
+    delta = np.asarray(_checked(delta, "delta", "one image's or one a class", *shapes))
     model, key = model.placed(placement.whole), prng.key(0) if key is None else prng.check(key)
     clean = classify(blocks, model, np.zeros(shape, np.float32), key)
     perturbed = classify(blocks, model, delta, key)
