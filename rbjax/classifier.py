@@ -287,7 +287,7 @@ def as_classifier(model: Model) -> Classifier:
     a global, or in an object whose method it is) becomes arguments, equal programs share one
     compilation, and nothing is kept of it afterwards. So an answer is always that of the weights
     of the moment, those of jitted functions that the model calls among them. A loop over batches
-    keeps the classifier that `placed` returns, and its trace.
+    keeps the classifier that this returns, and its trace; a randomised one, once it is `placed`.
 
     A `jax.tree_util.Partial` is not traced again: its function is known by its identity, and its
     arrays are arguments. If that function reads arrays or numbers of its own that may change (in
@@ -300,7 +300,7 @@ def as_classifier(model: Model) -> Classifier:
         ValueError: if it cannot be called, or is a black box of an unknown number of classes.
     """
     if isinstance(model, Classifier):
-        return model.of_the_moment()
+        return model.of_the_moment() if model.is_random else model  # a person may keep it
     if isinstance(model, BlackBox):
         model = on_the_host(model)
     return Classifier(_as_pytree(model, "logits_fn"))

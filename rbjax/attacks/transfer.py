@@ -75,7 +75,8 @@ class TransferAttack:
         """
         images, model = jnp.asarray(check_array(images)), as_classifier(logits_fn)
         options = {"targets": targets, "epsilon": epsilon, "step_size": step_size, **unknown}
-        crafted = self.attack(self.source, key, images, labels, **options)
+        source = self.source.of_the_moment()
+        crafted = self.attack(source, key, images, labels, **options)
         labels, targets = jnp.asarray(labels), None if targets is None else jnp.asarray(targets)
         if not is_tracing():
             has, needs = self.source.count_classes(images), model.count_classes(images)
