@@ -3,8 +3,11 @@
 python -m rbjax.config
 """
 
+import argparse
+
 from rbjax.config import catalog
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(prog="python -m rbjax.config", description=__doc__).parse_args()
     catalog.FILE.write_text(catalog.text(), encoding="utf-8")
     print(f"wrote {catalog.FILE}")
