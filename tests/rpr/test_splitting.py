@@ -178,7 +178,10 @@ def test_neither_blocks_nor_order_matter():
         ({"images": np.zeros((0, 2, 4, 1))}, "images holds no image"),
         ({"labels": np.array([2])}, "labels holds 2; allowed: 0 to 1"),
         ({"example_ids": np.array([-1])}, "example_ids holds -1"),
-        ({"logits_fn": lambda x: x[:, 0, :1, 0]}, "logits_fn has one class"),
+        (
+            {"logits_fn": lambda x: x[:, 0, :1, 0]},
+            r"logits_fn gives shape .*, one logit an image; it must give one a class",
+        ),
         ({"key": jax.random.split(KEY, 2)}, "key has shape"),
         ({"noise": "gausian"}, "noise 'gausian' is unknown.*did you mean 'gaussian'"),
         ({"scale": -1.0}, "scale is -1.0"),
