@@ -392,7 +392,7 @@ def _as_number(value: Any) -> int | float | None:
         try:
             return float(value)
         except OverflowError:  # a fraction
-            return value.__trunc__()
+            return int(value.__trunc__())
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
         return _as_number(value.item())
     return None

@@ -32,7 +32,7 @@ TENTHS = 10 if os.environ.get("RBJAX_FUZZ") else 1
 
 def seeded(tries: int) -> settings:
     """Returns the settings of a search that tries the same things each time."""
-    checks = list(HealthCheck)
+    checks: list[HealthCheck] = list(HealthCheck)  # pyright: ignore[reportAssignmentType]
     return settings(
         max_examples=tries * TENTHS,
         derandomize=True,

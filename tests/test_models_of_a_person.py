@@ -17,7 +17,7 @@ KEY = jax.random.key(0)
 IMAGES = np.random.default_rng(0).random((12, 8, 8, 3)).astype(np.float32)
 IMAGES[:, 0, 0] = np.linspace(0.1, 0.9, 12, dtype=np.float32)[:, None]
 IMAGES[:, 0, 1] = 0.1  # so that a model can tell the row, also of brighter images
-LABELS = np.zeros(12, np.int32)
+LABELS = jnp.zeros(12, jnp.int32)
 ATTACK = attacks.fgsm(epsilon=1e-4)
 NOISE = perturbations.gaussian_noise(sigma=1e-4)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +68,7 @@ def test_what_is_no_key_is_refused():
     for wrong, message in cases:
         for call in (prng.check, prng.uniform):
             with pytest.raises(ValueError, match=message):
-                call(wrong)
+                call(cast(Any, wrong))
     for call in (prng.split, lambda key: prng.fold_in(key, 1), lambda key: prng.named(key, "a")):
         with pytest.raises(ValueError, match="it must be a typed key"):
             call(jax.random.PRNGKey(0))

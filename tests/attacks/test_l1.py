@@ -127,7 +127,7 @@ WEIGHTS = RNG.normal(size=576) / 24
 GREY = np.full((10, 576), 0.5)
 DIGITS = np.where(RNG.random((10, 576)) < 0.8, RNG.integers(0, 2, (10, 576)), RNG.random((10, 576)))
 IMAGES = np.concatenate([GREY, DIGITS]).astype(np.float32)
-LEAST = np.array([least_l1(WEIGHTS, image) for image in IMAGES.astype(np.float64)])
+LEAST = jnp.asarray([least_l1(WEIGHTS, i) for i in IMAGES.astype(np.float64)], jnp.float32)
 ORIGINS = jnp.asarray(IMAGES.reshape(20, *SHAPE))
 LABELS = jnp.zeros(20, jnp.int32)
 ONE_EACH = Partial(gap, jnp.asarray(WEIGHTS, jnp.float32), ORIGINS)

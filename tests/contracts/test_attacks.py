@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.core import Tracer
 
 from rbjax import attacks, testing
 from rbjax.attacks.carlini_wagner import CarliniWagnerPlan
@@ -221,7 +222,7 @@ MUTANTS = {
     ),
     "by batch": (lambda images, moved: moved if len(moved) == 8 else 0.9 * moved, check_jit),
     "by trace": (
-        lambda images, moved: 0.9 * moved if isinstance(moved, jax.core.Tracer) else moved,
+        lambda images, moved: 0.9 * moved if isinstance(moved, Tracer) else moved,
         check_jit,
     ),
     "not finite": (
