@@ -51,7 +51,10 @@ def prepare(
         return Prepared(train_set)
     if has_begun:
         return Prepared(_read(Path(workdir) / PREPARED_FILE, train_set))
-    prepared = method.prepare(prng.named(key, "prepare"), train_set, model)
+    try:
+        prepared = method.prepare(prng.named(key, "prepare"), train_set, model)
+    except ValueError as error:  # of a data set that it made, for example
+        raise ValueError(f"the method's prepare failed: {error}") from error
     if not isinstance(prepared, Prepared):
         raise ValueError(
             f"the method's prepare returned a {type(prepared).__name__}; it must be an "

@@ -15,8 +15,7 @@ from rbjax.training import hooks
 
 
 def prepare(folder: Any, **changes: Any) -> Prepared:
-    made = dataclasses.replace(make_train_set(), **changes)
-    method = Method(prepare=lambda key, data, model: Prepared(made))
+    method = Method(prepare=lambda key, data, model: Prepared(dataclasses.replace(data, **changes)))
     key = jax.random.key(0)
     return hooks.prepare(method, key, make_train_set(), make_model(), folder, has_begun=False)
 
@@ -37,12 +36,12 @@ def test_what_was_prepared_is_what_was_trained_on(tmp_path):
         ({"images": np.zeros((24, 8, 8, 1))}, "images are float64 of shape"),
         ({"images": np.zeros((24, 8, 8, 3), np.uint8)}, r"must be .* of shape \(24, 8, 8, 1\)"),
         ({"images": np.zeros((23, 8, 8, 1), np.uint8)}, r"of shape \(24, 8, 8, 1\)"),
-        ({"labels": np.full(24, 3, np.int32)}, "other labels than the whole numbers 0 to 2"),
-        ({"labels": np.zeros(24)}, "other labels than the whole numbers 0 to 2"),
+        ({"labels": np.full(24, 3, np.int32)}, "labels holds 3; allowed: 0 to 2"),
+        ({"labels": np.zeros(24)}, "labels has dtype float64; it must hold whole numbers"),
         ({"example_ids": np.arange(3)}, r"example_ids has shape \(3,\); it must be \(24,\)"),
     ],
 )
 def test_a_training_set_that_does_not_fit_is_refused(tmp_path, changes, reason):
-    with pytest.raises(ValueError, match=f"prepare returned a training set.*{reason}"):
+    with pytest.raises(ValueError, match=f"the method's prepare (returned|failed).*{reason}"):
         prepare(tmp_path, **changes)
     assert not (tmp_path / hooks.PREPARED_FILE).exists()

@@ -33,8 +33,8 @@ jax.distributed.initialize(f"localhost:{port}", 2, number)
 from rbjax.training.run_directory import hold
 from tests.training.test_streamed_processes import trained
 with hold(f"{folder}/run"):  # process 0 has the lock, for both
-    found = trained(jax.local_devices(), jax.devices(), (jax.process_index(), jax.process_count()))
     held = json.load(open(f"{folder}/run/lock.json"))["pid"] == os.getpid()
+    found = trained(jax.local_devices(), jax.devices(), (jax.process_index(), jax.process_count()))
 refusal = None
 try:
     with hold(f"{folder}/taken"):
