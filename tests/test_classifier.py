@@ -144,7 +144,7 @@ def counted_attack():
     traces = []
 
     def loss(logits, labels):
-        traces.append(1)
+        traces.append(None)  # no number: a loss that reads numbers is compiled anew
         return adversarial.cross_entropy(logits, labels)
 
     return attacks.pgd(epsilon=0.1, num_steps=2, loss=loss), traces
