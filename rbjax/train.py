@@ -73,15 +73,11 @@ def train(config: Config, workdir: str) -> None:
     checkpoints = setup.checkpoints(workdir, keep=config.checkpoint.keep)
     if method.prepare is not None:
         has_begun = bool(checkpoints.steps())
-        origin = f"that the method {config.method.name} prepared"
-        try:
+        with _cleared_on_failure(workdir, has_config):
             prepared = hooks.prepare(method, key, train_set, model, workdir, has_begun=has_begun)
             train_set = prepared.train_set or train_set
+            origin = f"that the method {config.method.name} prepared"
             recipe, state = begin(train_set, prepared.variables, origin=origin)
-        except Exception:
-            if not has_config:
-                run_directory.clear(workdir, hooks.PREPARED_FILE)
-            raise
         plan = _plan(config, train_set, devices)
         if not has_begun:  # so that what was prepared is not made again
             checkpoints.save(0, state, extra={"epoch_sums": _Sums()._asdict()})
@@ -171,6 +167,17 @@ def train(config: Config, workdir: str) -> None:
                     "rerun the same command to resume"
                 )
     write_csv(workdir)
+
+
+@contextlib.contextmanager
+def _cleared_on_failure(workdir: str, has_config: bool) -> Iterator[None]:
+    """Leaves no run directory behind if what it holds fails, but for one that had a config."""
+    try:
+        yield
+    except Exception:
+        if not has_config:
+            run_directory.clear(workdir, hooks.PREPARED_FILE)
+        raise
 
 
 def _begin(

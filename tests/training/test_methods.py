@@ -1,93 +1,30 @@
 """Methods of every kind train through one step: by hand, on eight devices, and in special cases."""
 
-import functools
-
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
-from rbjax import losses, methods, models, prng
-from rbjax.models.model import Classifier, from_module
-from rbjax.training import hooks
-from rbjax.training.method import Epoch, check
-from rbjax.training.state import create_state, on_host, place
-from rbjax.training.step import Recipe, make_train_step
+from rbjax import methods, prng
 from tests.training import toy_methods as toys
-
-BATCH, SHAPE, CLASSES, RATE = 16, (8, 8, 1), 3, 0.1
-KEY = jax.random.key(7)
+from tests.training.recipes import (
+    BATCH,
+    CLASSES,
+    KEY,
+    RATE,
+    SHAPE,
+    assert_close,
+    assert_equal,
+    initial,
+    make_recipe,
+    make_split,
+    run,
+)
 
 
 @pytest.fixture(scope="module")
 def split():
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (BATCH, *SHAPE), dtype=np.uint8)
-    labels = (np.arange(BATCH) % CLASSES).astype(np.int32)
-    return images, labels, np.arange(BATCH, dtype=np.int32)
-
-
-class Normalized(nn.Module):
-    """A dense layer and batch norm, where the statistics matter."""
-
-    axis_name: str | None
-
-    @nn.compact
-    def __call__(self, x, keys=None, *, train=False):
-        axis_name = None if self.is_initializing() else self.axis_name
-        x = nn.Dense(6)(x.reshape(x.shape[0], -1))
-        return nn.relu(nn.BatchNorm(not train, momentum=0.9, axis_name=axis_name)(x))
-
-
-@functools.cache
-def make_model(name, axis_name):
-    if name == "mlp":
-        return models.create(
-            "mlp", num_classes=CLASSES, image_shape=SHAPE, mean=(0.5,), std=(0.25,), widths=(4,)
-        )
-    module = Classifier(Normalized(axis_name), CLASSES, (0.5,), (0.25,), jnp.dtype("float32"))
-    return from_module("normalized", module, SHAPE)
-
-
-def make_recipe(method, *, model_name="mlp", axis_name=None, **fields) -> Recipe:
-    defaults = {
-        "model": make_model(model_name, axis_name),
-        "method": method,
-        "loss_fn": losses.create("cross_entropy"),
-        "optimizer": optax.sgd(RATE, momentum=0.9),
-        "augment": lambda key, image: image,
-        "steps_per_epoch": 2,
-    }
-    return Recipe(**{**defaults, **fields})
-
-
-def initial(recipe):
-    state = create_state(KEY, recipe.model, recipe.method, recipe.optimizer, num_rows=BATCH)
-    return jax.device_get(state)
-
-
-def run(recipe, split, *, num_devices=1, num_steps=1, state=None):
-    """Returns the state after some steps on the same batch, and the last metrics."""
-    devices = jax.devices()[:num_devices]
-    state = place(initial(recipe) if state is None else state, devices)
-    step = make_train_step(recipe, KEY, devices=devices)
-    rows = np.arange(BATCH, dtype=np.int32).reshape(num_devices, 1, BATCH // num_devices)
-    metrics = None
-    for _ in range(num_steps):
-        state, metrics = step(state, *split, rows)
-    return on_host(state), jax.device_get(metrics)
-
-
-def assert_close(actual, expected, tolerance=5e-6):
-    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
-
-
-def assert_equal(actual, expected):
-    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_array_equal(a, b)
+    return make_split()
 
 
 def trained_by_hand(recipe, split, loss, params=None):
@@ -399,75 +336,4 @@ def test_what_a_method_does_not_train_stays_as_it_is(split):
 # -------------------------------------------------------------------- between epochs
 
 
-def told(confusion, number=1) -> Epoch:
-    nothing: dict = dict.fromkeys(("train", "train_set", "validation_set", "model"))
-    return Epoch(number=number, num_epochs=3, confusion=np.asarray(confusion), **nothing)
-
-
-def test_a_guard_puts_the_best_weights_back(split):
-    recipe = make_recipe(toys.guard())
-    good, _ = run(recipe, split)
-    good = hooks.after_epoch(recipe.method, KEY, good, told(np.diag([5, 5, 5])))
-    worse, _ = run(recipe, split, state=good, num_steps=2)
-    back = hooks.after_epoch(recipe.method, KEY, worse, told(np.ones((3, 3), int), number=2))
-    assert_equal(back.variables, good.variables)
-    assert_equal(back.opt_state, worse.opt_state)
-    assert back.step == 3
-    better = hooks.after_epoch(recipe.method, KEY, worse, told(np.diag([5, 5, 5]), number=2))
-    assert_equal(better.method_state.replicated["variables"], worse.variables)
-
-
-def test_a_generator_begins_anew_from_the_key_of_its_epoch():
-    recipe = make_recipe(toys.noise_generator())
-    state = initial(recipe)
-    first = hooks.after_epoch(recipe.method, KEY, state, told([[1]], number=1))
-    again = hooks.after_epoch(recipe.method, KEY, first, told([[1]], number=1))
-    other = hooks.after_epoch(recipe.method, KEY, first, told([[1]], number=2))
-    weights = [s.method_state.replicated[0] for s in (state, first, again, other)]
-    np.testing.assert_array_equal(weights[1], weights[2])
-    assert np.abs(weights[0] - weights[1]).max() > 0.01
-    assert np.abs(weights[1] - weights[3]).max() > 0.01
-
-
-def test_a_state_of_another_form_is_refused_by_name():
-    recipe = make_recipe(toys.guard())
-    state = initial(recipe)
-
-    def wrong(key, state, epoch):
-        return state._replace(method_state=state.method_state._replace(replicated=np.zeros(2)))
-
-    method = recipe.method._replace(after_epoch=wrong)
-    with pytest.raises(
-        ValueError, match=r"after_epoch returned method_state\.replicated as float64\[2\]"
-    ):
-        hooks.after_epoch(method, KEY, state, told([[1]]))
-
-
 # -------------------------------------------------------------------- mistakes
-
-
-@pytest.mark.parametrize(
-    ("method", "message"),
-    [
-        (methods.Method(replays=0), "replays is 0"),
-        (methods.Method(batch_norm="evil"), "batch_norm 'evil'.*did you mean 'eval'"),
-        (methods.Method(gradient=lambda seen, gradients: 0), "needs `update`"),
-        ("standard", r"rbjax\.methods\.Method; this one is a str"),
-    ],
-)
-def test_fields_that_do_not_go_together_are_refused(method, message):
-    with pytest.raises(ValueError, match=message):
-        check(method)
-
-
-def test_a_loss_that_is_not_one_number_per_example_is_refused(split):
-    method = methods.Method(loss=lambda seen: jnp.mean(seen.outputs.logits))
-    with pytest.raises(ValueError, match=r"loss has shape \(\); it must be \(16,\)"):
-        run(make_recipe(method), split)
-
-
-def test_mixtures_are_refused_where_a_method_needs_one_class():
-    methods.check_mixup(methods.standard(), "standard", 0.2)
-    methods.check_mixup(methods.pgd(), "pgd", 0.0)
-    with pytest.raises(ValueError, match=r"dataset.mixup_alpha = 0.2.*'pgd'.*'standard'"):
-        methods.check_mixup(methods.pgd(), "pgd", 0.2)
