@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import config_dict, config_flags
 
-from rbjax import atomic, config_file, tables
+from rbjax import config_file, tables
 from rbjax.config import (
     ATTACKS,
     GROUPS,
@@ -317,6 +317,8 @@ def _run_to_evaluate(config: Config, arguments: Sequence[str], default: str) -> 
     options = [a.partition("=")[2] for a in arguments if a.lstrip("-").startswith("workdir=")]
     options += [b for a, b in itertools.pairwise(arguments) if a in ("--workdir", "-workdir")]
     workdir = (options or [typed.get("workdir") or config.get("workdir") or default])[-1]
+    from rbjax import atomic  # NumPy takes as long to import as all else that a typo needs
+
     try:
         file = expanded(workdir, field="workdir") / "config.json"
         run = atomic.read_json(file)
