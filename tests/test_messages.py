@@ -45,8 +45,11 @@ class Foreign:
         return Foreign(self.array[rows])
 
 
-def score(fn: Any = logits_fn, x: Any = IMAGES, k: Any = KEY, p: Any = NOISE) -> Any:
-    return rpr.score(fn, k, x, LABELS, max_steps=2, perturbation=p)
+def score(
+    fn: Any = logits_fn, x: Any = IMAGES, k: Any = KEY, p: Any = NOISE, **options: Any
+) -> Any:
+    options = options or {"max_steps": 2}
+    return rpr.score(fn, k, x, LABELS, perturbation=p, **options)
 
 
 def suite(fn: Any = logits_fn, x: Any = IMAGES, k: Any = KEY, a: Any = FGSM, **options: Any) -> Any:
@@ -54,10 +57,10 @@ def suite(fn: Any = logits_fn, x: Any = IMAGES, k: Any = KEY, a: Any = FGSM, **o
     return attacks.run_attacks(fn, k, x, LABELS, attacks=entries, **options)
 
 
-def corrupted(x: Any = IMAGES, k: Any = KEY, severities: Any = None) -> Any:
+def corrupted(x: Any = IMAGES, k: Any = KEY, severities: Any = None, **options: Any) -> Any:
     levels = {"brightness": (1,)} if severities is None else severities
     return rbjax.corruptions.run_corruptions(
-        logits_fn, k, x, LABELS, profile="cifar", severities=levels
+        logits_fn, k, x, LABELS, profile="cifar", severities=levels, **options
     )
 
 
@@ -130,6 +133,9 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
     "methods.pgd(alpha=)": (lambda: methods.pgd(**{"alpha": 0.1}), "did you mean 'step_size'"),
     "run_autoattack(eps=)": (lambda: autoattack(eps=0.1), "did you mean 'epsilon'"),
     "diagnose(eps=)": (lambda: diagnose(eps=0.1), "did you mean 'epsilon'"),
+    "run_attacks(eps=)": (lambda: suite(eps=0.1), "run_attacks has no option 'eps'; allowed"),
+    "run_corruptions(severity=)": (lambda: corrupted(severity=1), "did you mean 'severities'"),
+    "rpr.score(steps=)": (lambda: score(steps=2), "score has no option 'steps'; allowed: logits"),
     "create('PGDLinf')": (lambda: attacks.create("PGDLinf", eps=0.1), "did you mean 'pgd'"),
     "create('pgd', steps=)": (lambda: attacks.create("pgd", steps=3), "did you mean 'num_steps'"),
 }  # fmt: skip

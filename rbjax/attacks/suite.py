@@ -36,6 +36,7 @@ from rbjax.blocks import (
 )
 from rbjax.classifier import Classifier, Model, as_classifier, classify, keys_of
 from rbjax.inputs import check_labels, check_mapping
+from rbjax.options import named
 from rbjax.tables import nearest
 from rbjax.typing import Array, AttackResult, Key
 
@@ -85,6 +86,7 @@ Entry = Callable[..., AttackResult] | Driver
 """What can be run: a compiled attack, or a driver."""
 
 
+@named
 def run_attacks(
     logits_fn: Model,
     key: Key,

@@ -26,6 +26,7 @@ from rbjax.corruptions import table
 from rbjax.errors import spelled
 from rbjax.inputs import check_mapping, check_perturbed
 from rbjax.metrics import confusion_matrix, stack_confusions
+from rbjax.options import named
 from rbjax.progress import Tell
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key, Perturbation
@@ -69,6 +70,7 @@ class CorruptionResult:
         return stacked[0] if name == CLEAN else stacked
 
 
+@named
 def run_corruptions(
     logits_fn: Model,
     key: Key,

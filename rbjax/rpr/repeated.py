@@ -11,6 +11,7 @@ import numpy as np
 from rbjax import prng
 from rbjax.classifier import Model
 from rbjax.inputs import check_integer, check_memory, check_real
+from rbjax.options import named
 from rbjax.progress import Progress, Tell
 from rbjax.rpr.anytime import anytime_interval
 from rbjax.rpr.estimators import count_draws
@@ -37,6 +38,7 @@ class Repeated(NamedTuple):
     """(N,) bool, whether any draw that failed is of no class, as in `Scores`."""
 
 
+@named
 def score_repeatedly(
     logits_fn: Model,
     key: Key,

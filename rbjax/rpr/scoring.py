@@ -16,6 +16,7 @@ from rbjax.black_box import BlackBox
 from rbjax.blocks import Block, Placement, check_examples, cut, map_blocks
 from rbjax.classifier import Model, as_classifier
 from rbjax.inputs import ANY_NUMBER, check_integer
+from rbjax.options import named
 from rbjax.progress import Progress, Tell
 from rbjax.rpr.lanes import (
     FEWEST_LANES,
@@ -89,6 +90,7 @@ class Scores(NamedTuple):
     perturbation's is."""
 
 
+@named
 def score(
     logits_fn: Model,
     key: Key,

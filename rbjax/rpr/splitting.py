@@ -18,6 +18,7 @@ from rbjax.captures import Compiled
 from rbjax.classifier import Classifier, Model, as_classifier, predicted
 from rbjax.inputs import NO_CLASS, check_integer, check_real, to_float
 from rbjax.losses.adversarial import margin
+from rbjax.options import named
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key
 
@@ -115,6 +116,7 @@ class _Run(NamedTuple):
     converged: Any
 
 
+@named
 def failure_probability(
     logits_fn: Model,
     key: Key,

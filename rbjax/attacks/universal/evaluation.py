@@ -13,6 +13,7 @@ from rbjax import classifier, prng
 from rbjax.blocks import Block, Blocks, Examples, Placement, block_size, check_examples
 from rbjax.classifier import Classifier, Model, as_classifier, changed, keys_of
 from rbjax.inputs import NO_CLASS, check_array, check_images, check_labels, is_known, to_float
+from rbjax.options import named
 from rbjax.typing import Array, Key
 
 
@@ -134,6 +135,7 @@ class UniversalEvaluation(NamedTuple):
     they are spread evenly."""
 
 
+@named
 def evaluate_universal(
     logits_fn: Model,
     images: np.ndarray | Array,
