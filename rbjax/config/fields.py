@@ -199,6 +199,22 @@ METHOD: dict[str, Field] = {
 
 LOSS: dict[str, Field] = {
     "name": Field(str, "cross_entropy", "the training loss"),
+    "class_weights": Field(
+        str,
+        "none",
+        "what multiplies each example's loss, by its class; of mean 1 over the training examples",
+        choices=("none", "inverse_frequency", "effective_number"),
+    ),
+    "weights_beta": Field(
+        float, 0.9999, "of effective_number; 0: all alike, 1: inverse_frequency", low=0.0, high=1.0
+    ),
+    "start_epoch": Field(
+        int,
+        0,
+        "no class weights before this epoch, counted from 0: deferred re-weighting",
+        low=0,
+        high=MOST,
+    ),
 }
 
 SCHEDULE: dict[str, Field] = {

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rbjax.inputs import check_integer
 from rbjax.losses.adversarial import cross_entropy as softmax_cross_entropy
 from rbjax.losses.adversarial import prepare
-from rbjax.options import Share, checked
+from rbjax.options import NotNegative, Positive, Share, checked
 from rbjax.typing import Array, LossFn
 
 Counts = Sequence[int] | np.ndarray | Array
@@ -74,6 +78,58 @@ def class_balanced(class_counts: Counts, *, beta: Share = 0.9999) -> LossFn:
     return loss
 
 
+def weighted(
+    loss_fn: LossFn, class_counts: Counts, *, beta: Share = 0.9999, start_epoch: int = 0
+) -> LossFn:
+    """Returns a loss re-weighted by class, from an epoch on: deferred re-weighting (DRW).
+
+    `w_y loss(z, y)`, w as `class_balanced_weights` but of mean 1 over the training examples, so
+    that the loss and the learning rate keep their size.  That is what the authors' division by the
+    sum of a batch's weights comes to on average, and an example's loss depends on no other.
+
+    Args:
+        loss_fn: (logits, labels) -> (B,).
+        class_counts: (K,) n_c, examples of each class in training, each at least 1.
+        beta: of the effective number of samples; 1: inversely proportional to the count.
+        start_epoch: the first epoch, counted from 0, with weights.
+
+    Returns:
+        (logits (B, K), labels (B,), epoch=...) -> (B,); without an epoch the weights are there.
+
+    Raises:
+        ValueError: if a count is below 1, or `beta` or `start_epoch` out of its range.
+
+    Source: Cao et al., "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss",
+    2019, arXiv:1906.07413, algorithm 1, where beta is 0.9999 and the epoch 160 of 200.
+    """
+    weights = class_balanced_weights(class_counts, beta=beta)
+    counts = np.asarray(class_counts, np.float64)
+    weights = (weights * counts.sum() / (weights @ counts)).astype(np.float32)
+    start_epoch = check_integer("start_epoch", start_epoch, low=0)
+
+    def loss(logits: Array, labels: Array, *, epoch: Array | int = start_epoch) -> Array:
+        _check_classes(logits, len(weights))
+        logits, labels = prepare(logits, labels)
+        in_use = jnp.where(epoch >= start_epoch, jnp.asarray(weights), jnp.float32(1.0))
+        return in_use[labels] * at_epoch(loss_fn, epoch)(logits, labels)
+
+    return loss
+
+
+def at_epoch(loss_fn: LossFn, epoch: Array | int) -> LossFn:
+    """Returns a loss as it is in an epoch: one that takes `epoch` is told it.
+
+    Args:
+        loss_fn: (logits, labels) -> (B,), perhaps with the keyword `epoch`.
+        epoch: counted from 0; may be traced.
+    """
+    try:
+        is_told = "epoch" in inspect.signature(loss_fn).parameters
+    except ValueError:  # of a function that does not say what it is called with
+        is_told = False
+    return functools.partial(loss_fn, epoch=epoch) if is_told else loss_fn
+
+
 def balanced_softmax(class_counts: Counts) -> LossFn:
     """Returns the cross-entropy of logits shifted by the log of the class counts.
 
@@ -91,11 +147,125 @@ def balanced_softmax(class_counts: Counts) -> LossFn:
     Source: Ren et al., "Balanced Meta-Softmax for Long-Tailed Visual Recognition", 2020,
     arXiv:2007.10740, equation 4.
     """
-    log_counts = np.log(_checked(class_counts)).astype(np.float32)
+    return _adjusted(np.log(_checked(class_counts)), np.zeros(len(class_counts)))
+
+
+@checked
+def logit_adjustment(class_counts: Counts, *, tau: NotNegative = 1.0) -> LossFn:
+    """Returns the cross-entropy of logits shifted by the log of the class frequencies.
+
+    `-log softmax(z + tau log pi)_y`, `pi_c = n_c / sum_j n_j`; tau 1 is `balanced_softmax`, tau 0
+    the cross-entropy.  `posthoc.adjust_logits` does the same to a model trained without it.
+
+    Args:
+        class_counts: (K,) examples of each class in training, each at least 1.
+        tau: how much of the prior is taken out.
+
+    Returns:
+        (logits (B, K), labels (B,)) -> (B,) float32.
+
+    Raises:
+        ValueError: if a count is below 1, or `tau` negative.
+
+    Source: Menon et al., "Long-Tail Learning via Logit Adjustment", 2021, arXiv:2007.07314,
+    equation 10.
+    """
+    return _adjusted(tau * log_prior(class_counts), np.zeros(len(class_counts)))
+
+
+@checked
+def ldam(
+    class_counts: Counts, *, max_margin: NotNegative = 0.5, logit_scale: Positive = 30.0
+) -> LossFn:
+    """Returns the cross-entropy with a margin for the true class, larger for rarer classes.
+
+    `-log softmax(z - s m_y e_y)_y`, `m_c = max_margin (n_c / min_j n_j)**(-1/4)`.  The logits are
+    those of a cosine head, `z = s cos`, and the margin is in units of the cosine.  Published with
+    deferred re-weighting, LDAM-DRW: see `weighted`.
+
+    Args:
+        class_counts: (K,) n_c, examples of each class in training, each at least 1.
+        max_margin: that of the rarest class.
+        logit_scale: s, what the head multiplies cosines by; 1 for a linear head.
+
+    Returns:
+        (logits (B, K), labels (B,)) -> (B,) float32.
+
+    Raises:
+        ValueError: if a count is below 1, or an option out of its range.
+
+    Source: Cao et al., 2019, arXiv:1906.07413, equations 10 and 13.
+    """
+    counts = _checked(class_counts)
+    margins = max_margin * (counts / counts.min()) ** -0.25
+    return _adjusted(np.zeros(len(counts)), logit_scale * margins)
+
+
+@checked
+def robal(
+    class_counts: Counts,
+    *,
+    margin: NotNegative = 0.1,
+    tau_margin: NotNegative = 0.3,
+    tau_prior: NotNegative = 1.5,
+    logit_scale: Positive = 10.0,
+) -> LossFn:
+    """Returns RoBal's cross-entropy: a prior, a margin for all, and a larger one for the head.
+
+    `-log softmax(z + tau_prior log pi - (s margin + tau_margin log(n_y / min_j n_j)) e_y)_y` with
+    the logits `z = s cos` of a cosine head.  In its authors' method the images are those of PGD,
+    and TRADES's divergence is added.
+
+    Args:
+        class_counts: (K,) n_c, examples of each class in training, each at least 1; pi is their
+            share.
+        margin: in units of the cosine, the same for every class.
+        tau_margin: of the margin that grows with the count.
+        tau_prior: how much of the prior is taken out.
+        logit_scale: s, what the head multiplies cosines by; 1 for a linear head.
+
+    Returns:
+        (logits (B, K), labels (B,)) -> (B,) float32.
+
+    Raises:
+        ValueError: if a count is below 1, or an option out of its range.
+
+    Source: Wu et al., "Adversarial Robustness under Long-Tailed Distribution", 2021,
+    arXiv:2104.02703, section 4; the form and the values are those of the authors' code for
+    CIFAR-10, wutong16/Adversarial_Long-Tail at ab2f3a7.
+    """
+    counts = _checked(class_counts)
+    margins = logit_scale * margin + tau_margin * np.log(counts / counts.min())
+    return _adjusted(tau_prior * log_prior(counts), margins)
+
+
+def log_prior(class_counts: Counts) -> np.ndarray:
+    """Returns the log of each class's share of the examples.
+
+    Args:
+        class_counts: (K,) each at least 1.
+
+    Returns:
+        (K,) float64.
+
+    Raises:
+        ValueError: if a count is below 1.
+    """
+    counts = _checked(class_counts)
+    return np.log(counts / counts.sum())
+
+
+def _adjusted(shifts: np.ndarray, margins: np.ndarray) -> LossFn:
+    """Returns the cross-entropy of `z + shifts - margins[y] e_y`, both of (K,)."""
+    shifts, margins = shifts.astype(np.float32), margins.astype(np.float32)
 
     def loss(logits: Array, labels: Array) -> Array:
-        _check_classes(logits, len(log_counts))
-        return softmax_cross_entropy(logits.astype(jnp.float32) + log_counts, labels)
+        _check_classes(logits, len(shifts))
+        logits, labels = prepare(logits, labels)
+        adjusted = logits + shifts
+        if margins.any():
+            adjusted -= jnp.asarray(margins) * jax.nn.one_hot(labels, len(margins))
+        return softmax_cross_entropy(adjusted, labels)
 
     return loss
 

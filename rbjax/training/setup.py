@@ -183,8 +183,25 @@ def create_perturbation(config: Config) -> Perturbation:
 
 
 def create_loss(config: Config, class_counts: Sequence[int] | np.ndarray) -> LossFn:
-    """Returns the training loss; `class_counts` are those of the training set."""
-    return losses.create(config.loss.name, class_counts=class_counts, **options(config, "loss"))
+    """Returns the training loss; `class_counts` are those of the training set.
+
+    Raises:
+        ValueError: for an option out of range, or class weights that would never begin.
+    """
+    fields = config.loss
+    if fields.start_epoch >= config.num_epochs:
+        raise ValueError(
+            f"start_epoch = {fields.start_epoch}: must be below num_epochs = {config.num_epochs}, "
+            "or the class weights would never begin"
+        )
+    return losses.create(
+        fields.name,
+        class_counts=class_counts,
+        class_weights=fields.class_weights,
+        weights_beta=fields.weights_beta,
+        start_epoch=fields.start_epoch,
+        **options(config, "loss"),
+    )
 
 
 def create_schedule(config: Config, *, steps_per_epoch: int) -> schedules.Schedule:

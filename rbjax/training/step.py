@@ -20,6 +20,7 @@ from rbjax.blocks import AXIS
 from rbjax.classifier import predicted
 from rbjax.convolution import loop_safe
 from rbjax.data.pipeline import gather
+from rbjax.losses import at_epoch
 from rbjax.models import Model
 from rbjax.training import mixup
 from rbjax.training.method import (
@@ -46,6 +47,7 @@ class Recipe(NamedTuple):
     model: Model
     method: Method
     loss_fn: LossFn
+    """(logits, labels) -> (B,); one that takes `epoch`, counted from 0, is told it."""
     optimizer: optax.GradientTransformation
     augment: Perturbation
     steps_per_epoch: int
@@ -147,6 +149,8 @@ def make_train_step(
 def _one_step(
     recipe: Recipe, key: Key, state: TrainState, batch: Batch
 ) -> tuple[TrainState, StepMetrics]:
+    loss_fn = at_epoch(recipe.loss_fn, state.step // recipe.steps_per_epoch)
+    recipe = recipe._replace(loss_fn=loss_fn)
     keys = _step_keys(recipe, key, batch.example_ids, state.step)
     views = [jax.vmap(recipe.augment)(own, batch.images) for own in keys.augment]
     images, targets = tuple(views) if len(views) > 1 else views[0], mixup.Targets(batch.labels)
@@ -287,9 +291,8 @@ def _outputs(work: _Work, params: Any, inputs: Any) -> tuple[Any, Any]:
         keys = jnp.concatenate([work.keys.model] * len(arrays))
         output, stats = forward(variables, jnp.concatenate(arrays), keys)
         rows = [slice(i * len(x), (i + 1) * len(x)) for i, x in enumerate(arrays)]
-        return form.unflatten(
-            [jax.tree.map(lambda x, own=own: x[own], output) for own in rows]
-        ), stats
+        parts = [jax.tree.map(lambda x, own=own: x[own], output) for own in rows]
+        return form.unflatten(parts), stats
     outputs, stats = [], {}
     for images in arrays:
         if stats:
@@ -329,17 +332,15 @@ def _each(outputs: Any) -> list[Output]:
 def _per_example(values: Any, labels: Array, name: str) -> Array:
     if jnp.shape(values) != labels.shape:
         raise ValueError(
-            f"{name} has shape {jnp.shape(values)}; it must be {labels.shape}, one "
-            "number per example"
+            f"{name} has shape {jnp.shape(values)}; it must be {labels.shape}, one an example"
         )
     return values
 
 
 def _step_keys(recipe: Recipe, key: Key, example_ids: Array, step: Array) -> _StepKeys:
     """An example's keys in an epoch, whatever its batch, row and device."""
-    draws: list[Array] = [step // recipe.steps_per_epoch]
-    if recipe.repeats:
-        draws = [step, _repeat(example_ids)]
+    epoch = step // recipe.steps_per_epoch
+    draws = [step, _repeat(example_ids)] if recipe.repeats else [epoch]
 
     def stream(name: str) -> Key:
         keys = prng.per_example(prng.named(key, name), example_ids)
@@ -369,8 +370,7 @@ def _crafting_logits(recipe: Recipe, variables: Any, keys: Key) -> LogitsFn:
 def _learnt(work: _Work, seen: Seen, input_gradients: Any) -> MethodState:
     """What the method remembers from here on; sums and gradients are of the whole batch."""
     method = work.recipe.method
-    count = jax.lax.axis_size(AXIS)
-    input_gradients = jax.tree.map(lambda x: x / count, input_gradients)
+    input_gradients = jax.tree.map(lambda x: x / jax.lax.axis_size(AXIS), input_gradients)
     shared = None
     if method.gradient is not None:
         shared = jax.lax.psum(method.gradient(seen, input_gradients), AXIS)

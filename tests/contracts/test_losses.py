@@ -15,6 +15,9 @@ COUNTS = [40, 20, 10, 5]
 
 FUNCTIONS: dict[str, LossFn] = {
     **{name: losses.create(name, class_counts=COUNTS) for name in losses.LOSSES},
+    "weighted": losses.create(
+        "focal", class_counts=COUNTS, class_weights="effective_number", start_epoch=3
+    ),
     "smoothed": losses.create("cross_entropy", label_smoothing=0.1),
     "adversarial.cross_entropy": adversarial.cross_entropy,
     "adversarial.margin": adversarial.margin,
@@ -58,7 +61,7 @@ def test_wrong_loss_fails(mutant: str):
         testing.check_loss(loss_fn)
 
 
-@pytest.mark.parametrize("name", ["class_balanced", "balanced_softmax"])
+@pytest.mark.parametrize("name", ["class_balanced", "balanced_softmax", "ldam"])
 def test_missing_class_counts_are_named(name: str):
     with pytest.raises(ValueError, match=f"'{name}' needs class_counts"):
         losses.create(name)
