@@ -359,16 +359,20 @@ def _meanings(source: Any) -> dict[str, str]:
     """Returns what the docstring's `Args`, or the texts below a class's attributes, say."""
     texts = {}
     if inspect.isclass(source):
-        try:
-            body = ast.parse(textwrap.dedent(inspect.getsource(source))).body[0]
-        except (OSError, TypeError, SyntaxError):
-            return {}
-        statements = getattr(body, "body", [])
-        for statement, text in itertools.pairwise(statements):
-            if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-                said = text.value if isinstance(text, ast.Expr) else None
-                if isinstance(said, ast.Constant) and isinstance(said.value, str):
-                    texts[statement.target.id] = said.value
+        package = source.__module__.partition(".")[0]
+        for part in reversed(source.__mro__):  # what it inherits from its own package first
+            if part.__module__.partition(".")[0] != package:
+                continue
+            try:
+                body = ast.parse(textwrap.dedent(inspect.getsource(part))).body[0]
+            except (OSError, TypeError, SyntaxError):
+                continue
+            statements = getattr(body, "body", [])
+            for statement, text in itertools.pairwise(statements):
+                if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+                    said = text.value if isinstance(text, ast.Expr) else None
+                    if isinstance(said, ast.Constant) and isinstance(said.value, str):
+                        texts[statement.target.id] = said.value
     else:
         doc = (inspect.getdoc(source) or "") + "\n"
         section = re.search(r"^Args:\n((?: +.*\n|\n)*)", doc, re.M)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from rbjax.inputs import is_channels_first
 from rbjax.models import outside
+from rbjax.models.head import logit_scale
 from rbjax.models.lenet5 import LeNet5
 from rbjax.models.lenet_modern import LeNetModern
 from rbjax.models.mlp import MLP
@@ -22,7 +23,7 @@ from rbjax.models.vgg_p5 import VGGP5
 from rbjax.options import validate
 from rbjax.tables import Table
 
-__all__ = ["DTYPES", "MODELS", "Model", "Variables", "create", "options_of"]
+__all__ = ["DTYPES", "MODELS", "Model", "Variables", "create", "logit_scale", "options_of"]
 
 MODELS: Table[nn.Module] = Table(
     "model",
@@ -69,7 +70,7 @@ def create(
             head and logits are float32.
         axis_name: the mapped axis over which batch norm averages its statistics in training; None
             for each device its own. Ignored while initialising.
-        **options: the architecture's own fields, such as `widths` of simple_cnn.
+        **options: the architecture's own fields, such as `widths` of simple_cnn and `head` of all.
 
     Returns:
         The model.

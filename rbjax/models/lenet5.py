@@ -7,13 +7,14 @@ from typing import ClassVar
 import flax.linen as nn
 import jax.numpy as jnp
 
+from rbjax.models.head import Backbone
 from rbjax.typing import Array, Key
 
 _SIZE = 32
 """Height and width of the original's input."""
 
 
-class LeNet5(nn.Module):
+class LeNet5(Backbone):
     """conv 6 - pool - conv 16 - pool - dense 120 - dense 84; the head follows.
 
     Convolutions are 5x5 without padding, pools 2x2. Smaller images are set in the middle of 32x32

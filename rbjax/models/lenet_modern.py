@@ -8,11 +8,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from rbjax.models.dropout import Dropout
+from rbjax.models.head import Backbone
 from rbjax.options import cached_options, validate
 from rbjax.typing import Array, Key
 
 
-class LeNetModern(nn.Module):
+class LeNetModern(Backbone):
     """conv 32 - conv 32 - pool - conv 64 - conv 64 - pool - conv 128 (4x4); the head follows.
 
     Convolutions are 3x3 without padding, pools 5x5 with stride 2 and padding 2. A ReLU and then

@@ -8,11 +8,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from rbjax.inputs import is_channels_first
+from rbjax.models.head import Backbone
 from rbjax.options import Range
 from rbjax.typing import Array, Key
 
 
-class MLP(nn.Module):
+class MLP(Backbone):
     """Dense layers with a ReLU after each, of the flattened image; the head follows.
 
     Two hidden layers of 256 have 269,322 parameters on 28x28x1 images of 10 classes.

@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from rbjax import prng
+from rbjax.models.head import make_head
 from rbjax.typing import Array, Key
 
 Variables = dict[str, Any]
@@ -50,7 +51,7 @@ def _normalize(images: Array, mean: tuple[float, ...], std: tuple[float, ...]) -
 
 
 class Classifier(nn.Module):
-    """Normalisation, a backbone and a dense head: `logits = W f((x - mean) / std) + b`.
+    """Normalisation, a backbone and a head, mostly `logits = W f((x - mean) / std) + b`.
 
     The backbone computes in its own dtype, normalisation and head in float32.
     """
@@ -65,7 +66,7 @@ class Classifier(nn.Module):
 
     def setup(self) -> None:
         """Makes the head."""
-        self.head = nn.Dense(self.num_classes, dtype=jnp.float32)
+        self.head: Any = make_head(self.backbone, self.num_classes)
 
     def __call__(self, images: Array, keys: Key | None = None, *, train: bool = False) -> Array:
         """Returns the logits (B, K) of images (B, H, W, C) in [0, 1]."""

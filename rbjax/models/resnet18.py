@@ -8,6 +8,7 @@ from typing import ClassVar
 import flax.linen as nn
 import jax.numpy as jnp
 
+from rbjax.models.head import Backbone
 from rbjax.typing import Array, Key
 
 _HE_NORMAL = nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")
@@ -39,7 +40,7 @@ class _Block(nn.Module):
         return nn.relu(x + y)
 
 
-class ResNet18(nn.Module):
+class ResNet18(Backbone):
     """3x3 stem without pooling, four stages of two blocks, global average; the head follows.
 
     Widths 64, 128, 256, 512, the last three stages halve the size; convolutions have no bias.

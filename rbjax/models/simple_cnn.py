@@ -7,11 +7,12 @@ from typing import Annotated, ClassVar
 import flax.linen as nn
 import jax.numpy as jnp
 
+from rbjax.models.head import Backbone
 from rbjax.options import Range
 from rbjax.typing import Array, Key
 
 
-class SimpleCNN(nn.Module):
+class SimpleCNN(Backbone):
     """conv 3x3 - ReLU - conv 3x3 - ReLU - max pool 2x2, no padding; the head follows.
 
     The paper gives neither widths nor kernel; (8, 16), (16, 32) and (32, 64) have 24,298, 50,890

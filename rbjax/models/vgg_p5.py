@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 
 from rbjax.models.dropout import Dropout
+from rbjax.models.head import Backbone
 from rbjax.options import cached_options, validate
 from rbjax.typing import Array, Key
 
 _BLOCKS = ((32, 32), (64, 64, 64), (128, 128, 128))
 
 
-class VGGP5(nn.Module):
+class VGGP5(Backbone):
     """Convolutions 2 x 32 - pool - 3 x 64 - pool - 3 x 128 - pool - dense 512; the head follows.
 
     Convolutions are 3x3 with "same" padding, pools 2x2; dropout of 0.25 follows each pool and of

@@ -197,6 +197,7 @@ def create_loss(config: Config, class_counts: Sequence[int] | np.ndarray) -> Los
     return losses.create(
         fields.name,
         class_counts=class_counts,
+        logit_scale=models.logit_scale(config.model.get("head"), config.model.get("head_scale")),
         class_weights=fields.class_weights,
         weights_beta=fields.weights_beta,
         start_epoch=fields.start_epoch,

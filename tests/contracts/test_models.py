@@ -96,6 +96,18 @@ class TestModel:
         assert hash(again) == hash(model)
 
 
+@pytest.mark.parametrize("name", models.MODELS)
+def test_a_cosine_head_is_the_linear_one_without_its_bias(name: str):
+    linear, _, images, *_ = setting(name)
+    model = create(name, head="cosine")
+    forms = [jax.eval_shape(made.init, jax.random.key(0), images) for made in (linear, model)]
+    trees = [jax.tree.map(jnp.shape, form["params"]) for form in forms]
+    assert trees[0]["head"].pop("bias") == (NUM_CLASSES,)
+    assert trees[0] == trees[1]
+    logits = jax.eval_shape(model.apply, forms[1], images)
+    assert (logits.shape, logits.dtype) == ((4, NUM_CLASSES), jnp.float32)
+
+
 def test_other_weights_do_not_trace_again():
     model, variables, images, *_ = setting("simple_cnn")
 

@@ -79,8 +79,8 @@ def test_wrong_image_shape_is_refused():
     ("changes", "message"),
     [
         ({"name": "resnet20"}, "did you mean 'resnet18'"),
-        ({"width": (8, 16)}, "no option 'width'; allowed: widths; did you mean 'widths'"),
-        ({"name": "resnet18", "widths": (8, 16)}, "no option 'widths'; allowed: none"),
+        ({"width": (8, 16)}, "no option 'width'; allowed: .*widths.*; did you mean 'widths'"),
+        ({"name": "resnet18", "widths": (8, 16)}, "no option 'widths'; allowed: head"),
         ({"name": "lenet_conv_pool", "pooling": "max"}, "no option 'pooling'"),
         ({"widths": (8, 0)}, "widths is"),
         ({"widths": (8,)}, "widths is"),
@@ -98,6 +98,8 @@ def test_wrong_image_shape_is_refused():
             {"name": "vgg_p5", "activation": "relu"},
             "activation 'relu' is unknown; allowed: author, paper",
         ),
+        ({"head": "cosinus"}, "head 'cosinus' is unknown; allowed: linear, cosine"),
+        ({"head_scale": 10.0}, "head_scale is 10: belongs to a cosine head, and head is 'linear'"),
         ({"num_classes": 1}, "num_classes is 1"),
         ({"image_shape": (28, 28)}, "image_shape is"),
         ({"image_shape": (28, 0, 1)}, "image_shape is"),
@@ -129,3 +131,26 @@ def test_lenet_takes_other_sizes():
     variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 1)))
     features = jax.eval_shape(model.features, variables, jnp.zeros((5, 32, 32, 1)))
     assert features.shape == (5, 2 * 2 * 128)
+
+
+def test_cosine_head_by_hand():
+    """Z = s w_c.f / ((|w_c| + gamma) |f|); of features of length 0 logits and gradient are 0."""
+    base = {**GREY, "image_shape": (4, 4, 1), "widths": (6,), "head": "cosine"}
+    images = jax.random.uniform(jax.random.key(0), (5, 4, 4, 1))
+    model = models.create("mlp", **base, head_scale=10.0, head_gamma=0.5)
+    variables = model.init(jax.random.key(1), images)
+    features = np.asarray(model.features(variables, images))
+    kernel = 3 * np.asarray(variables["params"]["head"]["kernel"])
+    variables["params"]["head"]["kernel"] = jnp.asarray(kernel)
+    cosines = features @ kernel / np.linalg.norm(features, axis=1, keepdims=True)
+    expected = 10 * cosines / (np.linalg.norm(kernel, axis=0) + 0.5)
+    np.testing.assert_allclose(model.apply(variables, images), expected, rtol=1e-4, atol=1e-5)
+    plain = models.create("mlp", **base)
+    expected = 30 * cosines / np.linalg.norm(kernel, axis=0)
+    np.testing.assert_allclose(plain.apply(variables, images), expected, rtol=1e-4, atol=1e-5)
+    assert models.logit_scale("cosine", None) == 30.0
+    silent = jax.tree.map(lambda x: 0 * x, variables["params"]["backbone"])
+    silent = {"params": {**variables["params"], "backbone": silent}}
+    logits, gradient = jax.value_and_grad(lambda v: plain.apply(v, images).sum())(silent)
+    assert logits == 0
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))

@@ -1,10 +1,14 @@
 """Losses in the training step: what the step tells them, and what a config may say of them."""
 
+from typing import Any
+
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from rbjax import command_line, losses, methods
 from rbjax import config as schema
+from rbjax.training import setup
 from tests.training.recipes import assert_close, assert_equal, make_recipe, make_split, run
 
 COUNTS = [90, 30, 3]
@@ -12,11 +16,12 @@ COUNTS = [90, 30, 3]
 
 def test_deferred_weights_enter_at_their_epoch_and_are_exact_on_resume():
     """Two steps an epoch: the third is the first with weights, wherever the run is taken up."""
-    options = {"class_counts": COUNTS, "class_weights": "inverse_frequency"}
-    plain, weighted, deferred = (
-        make_recipe(methods.Method(), loss_fn=losses.create("ldam", **fields))
-        for fields in (options | {"class_weights": "none"}, options, options | {"start_epoch": 1})
+    options: dict[str, Any] = {"class_counts": COUNTS, "class_weights": "inverse_frequency"}
+    weighted, deferred = (
+        make_recipe(methods.Method(), loss_fn=losses.create("ldam", **options, start_epoch=epoch))
+        for epoch in (0, 1)
     )
+    plain = make_recipe(methods.Method(), loss_fn=losses.create("ldam", class_counts=COUNTS))
     split = make_split()
     two, _ = run(deferred, split, num_steps=2)
     assert_equal(two, run(plain, split, num_steps=2)[0])
@@ -33,6 +38,18 @@ def test_deferred_weights_enter_at_their_epoch_and_are_exact_on_resume():
     assert differs.max() > 1e-4
     eight, _ = run(deferred, split, num_steps=4, num_devices=8)
     assert_close(eight.variables, four.variables)
+
+
+def test_a_margin_is_in_the_units_of_the_models_logits(tmp_path):
+    """The scale of a cosine head, 1 without one."""
+    for fields, scale in (({}, 1.0), ({"head": "cosine"}, 30.0)):
+        config = schema.default()
+        config.loss.name = "ldam"
+        config.model.update(fields)
+        made = setup.create_loss(command_line.resolve(config, str(tmp_path)), [5] * 10)
+        expected = losses.ldam([5] * 10, logit_scale=scale)
+        logits, labels = jnp.linspace(-3, 3, 20).reshape(2, 10), jnp.array([3, 4])
+        np.testing.assert_array_equal(made(logits, labels), expected(logits, labels))
 
 
 @pytest.mark.parametrize(
