@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from rbjax.methods.classwise_universal import classwise_universal
 from rbjax.methods.pgd import pgd
 from rbjax.methods.standard import standard
 from rbjax.methods.trades import trades
@@ -32,6 +33,7 @@ __all__ = [
     "Seen",
     "Setting",
     "check_mixup",
+    "classwise_universal",
     "create",
     "pgd",
     "standard",
@@ -41,7 +43,13 @@ __all__ = [
 
 METHODS: Table[Method] = Table(
     "method",
-    {"standard": standard, "pgd": pgd, "universal": universal, "trades": trades},
+    {
+        "standard": standard,
+        "pgd": pgd,
+        "universal": universal,
+        "trades": trades,
+        "classwise_universal": classwise_universal,
+    },
     makes=(Method, "an rbjax.methods.Method"),
 )
 
