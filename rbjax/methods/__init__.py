@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from rbjax.methods.classwise_universal import classwise_universal
+from rbjax.methods.cfol import cfol
+from rbjax.methods.classwise import classwise_pgd
+from rbjax.methods.dafa import dafa
 from rbjax.methods.pgd import pgd
 from rbjax.methods.standard import standard
 from rbjax.methods.trades import trades
@@ -32,9 +34,11 @@ __all__ = [
     "Prepared",
     "Seen",
     "Setting",
+    "cfol",
     "check_mixup",
-    "classwise_universal",
+    "classwise_pgd",
     "create",
+    "dafa",
     "pgd",
     "standard",
     "trades",
@@ -48,7 +52,9 @@ METHODS: Table[Method] = Table(
         "pgd": pgd,
         "universal": universal,
         "trades": trades,
-        "classwise_universal": classwise_universal,
+        "classwise_pgd": classwise_pgd,
+        "dafa": dafa,
+        "cfol": cfol,
     },
     makes=(Method, "an rbjax.methods.Method"),
 )
