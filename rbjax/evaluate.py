@@ -56,6 +56,7 @@ def evaluate(config: Config, workdir: str) -> dict[str, Any]:
     model = setup.create_model(config, test.info)
     step, variables = setup.trained_variables(config, workdir, model)
     _check_step(workdir, step)
+    model = setup.evaluated_model(config, workdir, model)
     logits_fn = jax.tree_util.Partial(model.apply, jax.device_put(variables))
     print(f"{workdir}: evaluating step {step} on {test.num_examples} test images")
 

@@ -16,9 +16,8 @@ from rbjax import journal as journals
 from rbjax.analysis import robustness
 from rbjax.config import Config, affecting
 from rbjax.data import Dataset
-from rbjax.models import Model
 from rbjax.training import hooks, run_directory, setup
-from rbjax.typing import Key
+from rbjax.typing import Key, LogitsFn
 
 SCORES_FILE = "rpr.json"
 EXAMPLES_FILE = "rpr.npz"
@@ -52,11 +51,10 @@ def score(config: Config, workdir: str) -> dict[str, Any]:
     else:
         dataset = hooks.trained_on(workdir, setup.load_train(config)[0])
     dtype = config.score.dtype or config.model.dtype
-    step, variables = setup.trained_variables(
-        config, workdir, _model(config, dataset, config.model.dtype)
-    )
+    model = setup.create_model(config, dataset.info)
+    step, variables = setup.trained_variables(config, workdir, model)
     variables = jax.device_put(variables)
-    logits_fn = jax.tree_util.Partial(_model(config, dataset, dtype).apply, variables)
+    logits_fn = _logits_fn(config, workdir, dataset, dtype, variables)
     title = f"RPR, {config.score.perturbation}, up to {config.score.max_steps} draws"
     print(f"{workdir}: {title}, of {dataset.num_examples} {config.score.split} images")
 
@@ -93,7 +91,7 @@ def score(config: Config, workdir: str) -> dict[str, Any]:
         "forward_passes_needed": needed,
     }
     if dtype != "float32":
-        float32 = jax.tree_util.Partial(_model(config, dataset, "float32").apply, variables)
+        float32 = _logits_fn(config, workdir, dataset, "float32", variables)
         report["effect_of_dtype"] = _effect(config, float32, dataset, once, max_steps)
     atomic.write_json(Path(workdir) / SCORES_FILE, report)
     atomic.write_npz(
@@ -116,12 +114,15 @@ def score(config: Config, workdir: str) -> dict[str, Any]:
     return report
 
 
-def _model(config: Config, dataset: Dataset, dtype: str) -> Model:
+def _logits_fn(
+    config: Config, workdir: str, dataset: Dataset, dtype: str, variables: Any
+) -> LogitsFn:
     """Returns the run's model, computing in a given dtype."""
     config = config.copy_and_resolve_references()
     with config.unlocked():
         config.model.dtype = dtype
-    return setup.create_model(config, dataset.info)
+    model = setup.evaluated_model(config, workdir, setup.create_model(config, dataset.info))
+    return jax.tree_util.Partial(model.apply, variables)
 
 
 def _journal(config: Config, workdir: str, step: int, logits_fn: Any) -> Path:

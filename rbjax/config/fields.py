@@ -191,6 +191,22 @@ MODEL: dict[str, Field] = {
         "over what training statistics are averaged",
         choices=("synchronized", "per_device"),
     ),
+    "logit_adjustment": Field(
+        float,
+        0.0,
+        "after training: tau of z - tau log(share of the class in training); 0: as trained",
+        low=0.0,
+        affects=("evaluation", "scoring"),
+    ),
+    "tau_norm": Field(
+        float,
+        None,
+        "after training: divide each class's head weights by their length to this power, drop the "
+        "biases; as trained",
+        low=0.0,
+        optional=True,
+        affects=("evaluation", "scoring"),
+    ),
 }
 
 METHOD: dict[str, Field] = {

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,8 @@ from rbjax.losses.adversarial import prepare
 from rbjax.options import NotNegative, Positive, Share, checked
 from rbjax.typing import Array, LossFn
 
-Counts = Sequence[int] | np.ndarray | Array
+Counts = Sequence[Any] | np.ndarray | Array
+"""Of numbers, which `_checked` refuses by class; an option of numbers would be no array."""
 
 
 @checked
@@ -123,11 +125,12 @@ def at_epoch(loss_fn: LossFn, epoch: Array | int) -> LossFn:
         loss_fn: (logits, labels) -> (B,), perhaps with the keyword `epoch`.
         epoch: counted from 0; may be traced.
     """
+    told: Callable[..., Array] = loss_fn
     try:
-        is_told = "epoch" in inspect.signature(loss_fn).parameters
+        is_told = "epoch" in inspect.signature(told).parameters
     except ValueError:  # of a function that does not say what it is called with
         is_told = False
-    return functools.partial(loss_fn, epoch=epoch) if is_told else loss_fn
+    return functools.partial(told, epoch=epoch) if is_told else loss_fn
 
 
 def balanced_softmax(class_counts: Counts) -> LossFn:

@@ -26,7 +26,7 @@ from rbjax.data import (
 )
 from rbjax.paths import expanded
 from rbjax.tables import lookup
-from rbjax.training import finite, optimizers, schedules
+from rbjax.training import finite, hooks, optimizers, posthoc, schedules
 from rbjax.training.checkpoint import Checkpoints
 from rbjax.typing import LogitsFn, LossFn, Perturbation
 
@@ -265,7 +265,25 @@ def trained_variables(config: Config, workdir: str, model: models.Model) -> tupl
         )
     variables = restored.state[name]
     finite.check_stored(variables, restored.step, workdir)
+    tau = config.model.get("tau_norm")
+    if tau is not None:
+        variables = jax.device_get(posthoc.normalize_head(variables, tau=tau))
     return restored.step, variables
+
+
+def evaluated_model(config: Config, workdir: str, model: models.Model) -> models.Model:
+    """Returns a run's model as it is judged: its logits adjusted where the config says so.
+
+    Args:
+        config: the run's config.
+        workdir: the run directory, of whose training set the class counts are.
+        model: its model.
+    """
+    tau = config.model.get("logit_adjustment")
+    if not tau:
+        return model
+    class_counts = hooks.trained_on(workdir, load_train(config)[0]).class_counts
+    return posthoc.adjust_logits(model, class_counts, tau=tau)
 
 
 def trained_logits_fn(config: Config, workdir: str) -> LogitsFn:
@@ -283,6 +301,7 @@ def trained_logits_fn(config: Config, workdir: str) -> LogitsFn:
     """
     model = create_model(config, info(config))
     _, variables = trained_variables(config, workdir, model)
+    model = evaluated_model(config, workdir, model)
     return jax.tree_util.Partial(model.apply, jax.device_put(variables))
 
 

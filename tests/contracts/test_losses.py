@@ -11,7 +11,7 @@ from rbjax.losses import adversarial
 from rbjax.testing.functions import LABELS, LOGITS
 from rbjax.typing import LossFn
 
-COUNTS = [40, 20, 10, 5]
+COUNTS = np.array([40, 20, 10, 5])  # as a training set has them
 
 FUNCTIONS: dict[str, LossFn] = {
     **{name: losses.create(name, class_counts=COUNTS) for name in losses.LOSSES},
