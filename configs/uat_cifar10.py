@@ -20,6 +20,7 @@ def get_config(variant: str = "") -> schema.Config:
     config.dataset.flip_horizontal = True
     config.dataset.flip_vertical = True
     config.dataset.rotation_degrees = 15.0
+    config.dataset.fill = "mean"
     config.model.name = "resnet18"
     config.method.name = "universal"
     config.method.epsilon = 8 / 255

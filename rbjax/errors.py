@@ -110,6 +110,10 @@ class NotFiniteError(TrainingStoppedError):
     """A number that a job needs is not finite: a loss, a gradient, a weight, or a logit."""
 
 
+class InUseError(ValueError):
+    """Another process works in a run directory."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Returns "; did you mean 'x'?" for the known name nearest to a wrong one, or "".
 

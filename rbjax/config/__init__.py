@@ -8,7 +8,7 @@ and so on are those of its maker; `fields.py` says what the groups' own fields a
 from rbjax.config.describe import describe, describe_kind, plural
 from rbjax.config.field import Field, Group
 from rbjax.config.fields import ATTACKS, GROUPS, TOP
-from rbjax.config.merge import affecting, of_run, stamped, stored, unaffecting_weights, usual
+from rbjax.config.merge import affecting, flat, of_run, stamped, stored, unaffecting_weights, usual
 from rbjax.config.numbers import parse_fraction
 from rbjax.config.schema import (
     Config,
@@ -35,6 +35,7 @@ __all__ = [
     "default",
     "describe",
     "describe_kind",
+    "flat",
     "format_config",
     "makers_options",
     "of_run",

@@ -46,7 +46,7 @@ def of_run(
         if isinstance(group, Mapping):  # without absent fields that only a maker outside has
             own = defaults.get(name, {})
             given[name] = {k: entry for k, entry in group.items() if entry is not None or k in own}
-    theirs, ours, usual = (dict(_flat(config)) for config in (run, given, defaults))
+    theirs, ours, usual = (dict(flat(config)) for config in (run, given, defaults))
     merged = {key: dict(value) if isinstance(value, dict) else value for key, value in run.items()}
     free = [name for name in (*TOP, *GROUPS, "attacks") if not _is_of_the_run(name)]
     for key in free:
@@ -172,10 +172,10 @@ def _with_tuples(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _flat(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def flat(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Dotted names and values, tuples as the lists that JSON makes of them."""
     for key, value in config.items():
         if isinstance(value, Mapping):
-            yield from ((f"{key}.{name}", entry) for name, entry in _flat(value))
+            yield from ((f"{key}.{name}", entry) for name, entry in flat(value))
         else:
             yield key, list(value) if isinstance(value, tuple) else value

@@ -7,6 +7,7 @@ from typing import Any
 
 from rbjax.methods.cfol import cfol
 from rbjax.methods.classwise import classwise_pgd
+from rbjax.methods.classwise_universal import classwise_universal
 from rbjax.methods.dafa import dafa
 from rbjax.methods.pgd import pgd
 from rbjax.methods.standard import standard
@@ -37,6 +38,7 @@ __all__ = [
     "cfol",
     "check_mixup",
     "classwise_pgd",
+    "classwise_universal",
     "create",
     "dafa",
     "pgd",
@@ -52,6 +54,7 @@ METHODS: Table[Method] = Table(
         "pgd": pgd,
         "universal": universal,
         "trades": trades,
+        "classwise_universal": classwise_universal,
         "classwise_pgd": classwise_pgd,
         "dafa": dafa,
         "cfol": cfol,

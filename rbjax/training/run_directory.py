@@ -31,6 +31,7 @@ import numpy as np
 from absl import logging
 
 from rbjax import atomic, console
+from rbjax.errors import InUseError
 from rbjax.paths import expanded
 
 CONFIG_FILE = "config.json"
@@ -215,7 +216,7 @@ class _Lock:
                     break
                 who = _holder(self._path)
                 self._close()
-                raise ValueError(
+                raise InUseError(
                     f"workdir = {str(workdir)!r}: {who}; wait until it has ended, or give another "
                     "workdir"
                 ) from None

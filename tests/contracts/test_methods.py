@@ -16,6 +16,7 @@ QUICK = {
     "pgd": {"epsilon": 0.1, "num_steps": 2},
     "universal": {"epsilon": 0.1},
     "trades": {"epsilon": 0.1, "num_steps": 2},
+    "classwise_universal": {"epsilon": 0.02, "ascent": "adam"},
     "classwise_pgd": {"epsilon": 0.1, "num_steps": 2, "similarity_weight": 0.5},
     "dafa": {"epsilon": 0.1, "num_steps": 2, "warmup_epochs": 1},
     "cfol": {"epsilon": 0.1, "num_steps": 2, "rate": 0.01},
@@ -58,7 +59,7 @@ def test_pgd_trains_on_harder_images():
 def test_universal_steps_by_the_sign_of_the_mean_gradient(form):
     """From delta = 0 the first step is epsilon times a sign, where the gradient is not 0."""
     _, last, _ = one_step(methods.create("universal", epsilon=0.1, form=form))
-    delta = last.method_state.replicated
+    delta = last.method_state.replicated.delta
     assert delta.shape == (8, 8, 1)
     moved = delta[delta != 0]
     assert len(moved) > 32
@@ -73,7 +74,7 @@ def test_both_forms_of_universal_agree_as_the_learning_rate_goes_to_0():
         deltas[rate] = [
             one_step(
                 methods.create("universal", form=form, **options), num_steps=2, learning_rate=rate
-            )[1].method_state.replicated
+            )[1].method_state.replicated.delta
             for form in ("simultaneous", "alternating")
         ]
     np.testing.assert_allclose(*deltas[1e-6], atol=1e-5)
@@ -122,7 +123,7 @@ def test_batch_norm_while_crafting_is_what_the_method_says():
 def test_clipped_loss_leaves_lost_examples_out():
     """All losses lie above the clip: nothing climbs, delta stays 0."""
     _, last, _ = one_step(methods.create("universal", epsilon=0.1, loss_clip=1e-3))
-    np.testing.assert_array_equal(last.method_state.replicated, 0.0)
+    np.testing.assert_array_equal(last.method_state.replicated.delta, 0.0)
 
 
 def test_unknown_method_names_the_nearest():

@@ -113,7 +113,7 @@ def test_batch_statistics_and_average_move(one_device):
 
 
 def test_perturbation_stays_in_its_ball_and_moves(one_device):
-    delta = one_device[0].method_state.replicated
+    delta = one_device[0].method_state.replicated.delta
     assert 0.3 < np.linalg.norm(delta) <= 1.0 + 1e-6
 
 

@@ -1,0 +1,152 @@
+"""What a run will cost: operations counted on shapes, time from two measured steps."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rbjax import attack_setup, methods, prng, train
+from rbjax.attacks import suite
+from rbjax.config import Config
+from rbjax.data import Dataset
+from rbjax.models import Model
+from rbjax.training import setup
+from rbjax.training.state import TrainState, place
+from rbjax.training.step import Recipe, make_train_step
+
+
+class Cost(NamedTuple):
+    """What a training and its evaluation take."""
+
+    steps: int
+    """Training steps."""
+    train_flops: float
+    """Of all training steps, over all devices."""
+    evaluation_flops: float
+    """Of the attacks on the test set that are counted."""
+    seconds: float
+    """Of both, at the rate of two training steps on this machine; without compiling."""
+    uncounted: tuple[str, ...]
+    """Labels of attacks whose work depends on the data."""
+
+
+def estimate(config: Config) -> Cost:
+    """Counts the operations of a config's training and evaluation, and times two steps.
+
+    Args:
+        config: a resolved config.
+
+    Returns:
+        Its cost.  Operations are those of matrix products and convolutions, 2 for each product of
+        two numbers, which are nearly all.  RPR and corruptions are not counted.
+
+    Raises:
+        ValueError: if a part of the config cannot be made.
+    """
+    train_set, _ = setup.load_train(config)
+    model = setup.create_model(config, train_set.info)
+    method = methods.create(config.method.name, **setup.options(config, "method"))
+    devices = jax.local_devices()
+    recipe, state = train._begin(config, model, method, len(devices), train_set)
+    steps = recipe.steps_per_epoch * config.num_epochs
+    step_flops, step_seconds = _one_step(config, recipe, state, train_set)
+    evaluation_flops, uncounted = 0.0, ()
+    if config.task == "train":
+        evaluation_flops, uncounted = _evaluation(config, model, state, train_set)
+    # In one training step forward, backward and attack passes mix as they do in an attack.
+    rate = step_flops / step_seconds
+    return Cost(
+        steps,
+        steps * step_flops,
+        evaluation_flops,
+        steps * step_seconds + evaluation_flops / rate,
+        uncounted,
+    )
+
+
+def _one_step(
+    config: Config, recipe: Recipe, state: TrainState, train_set: Dataset
+) -> tuple[float, float]:
+    """Returns the operations of one training step, and the seconds that each of two takes."""
+    devices = jax.local_devices()
+    step = make_train_step(recipe, prng.key(config.seed), devices=devices)
+    some = train_set.take(np.arange(config.batch_size))
+    images = np.asarray(some.images)
+    rows = np.arange(config.batch_size, dtype=np.int32).reshape(len(devices), 1, -1)
+    batch = (images, some.labels, some.example_ids, rows)
+    flops = len(devices) * count_flops(jax.make_jaxpr(step)(state, *batch).jaxpr)
+    placed = place(state, devices)
+    seconds: list[float] = []
+    for _ in range(4):  # the first compiles, and the second warms up
+        started = time.perf_counter()
+        placed, metrics = step(placed, *batch)
+        jax.block_until_ready((placed, metrics))
+        seconds.append(time.perf_counter() - started)
+    return flops, sum(seconds[2:]) / 2
+
+
+def _evaluation(
+    config: Config, model: Model, state: TrainState, train_set: Dataset
+) -> tuple[float, tuple[str, ...]]:
+    """Returns the operations of the clean test set and of its compiled attacks, and the others."""
+    test = setup.load_test(config)
+    logits_fn = jax.tree_util.Partial(model.apply, state.variables)
+    images = jax.ShapeDtypeStruct((config.batch_size, *test.info.image_shape), jnp.float32)
+    labels = jax.ShapeDtypeStruct((config.batch_size,), jnp.int32)
+    flops, uncounted = count_flops(jax.make_jaxpr(logits_fn)(images).jaxpr), []
+    made = attack_setup.create(config, train_set, test)
+    for label, attack in made.attacks.items():
+        if isinstance(attack, suite.Driver):
+            uncounted.append(label)
+            continue
+        targets = labels if label in made.targets else None
+        call = functools.partial(attack, logits_fn, prng.key(0), targets=targets)
+        flops += count_flops(jax.make_jaxpr(call)(images, labels).jaxpr)
+    return math.ceil(test.num_examples / config.batch_size) * flops, tuple(uncounted)
+
+
+def count_flops(jaxpr: Any) -> float:
+    """Counts the floating-point operations of the products and convolutions of a traced program.
+
+    A scan counts as often as it runs, a `while_loop` whose end depends on the data once, and of the
+    branches of a `cond` the dearest.  (XLA's own cost analysis counts the body of a loop once.)
+
+    Args:
+        jaxpr: `jax.make_jaxpr(fn)(*args).jaxpr`; under `pmap`, what one device does.
+
+    Returns:
+        2 for each product of two numbers that is added up.
+    """
+    total = 0.0
+    for equation in jaxpr.eqns:
+        name, parameters = equation.primitive.name, equation.params
+        if name == "dot_general":
+            (contracted, _), _ = parameters["dimension_numbers"]
+            shape = equation.invars[0].aval.shape
+            depth = math.prod(shape[axis] for axis in contracted)
+            total += 2.0 * math.prod(equation.outvars[0].aval.shape) * depth
+        elif name == "conv_general_dilated":
+            kernel = equation.invars[1].aval.shape
+            features = kernel[parameters["dimension_numbers"].rhs_spec[0]]
+            total += 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) / features
+        elif name == "cond":
+            total += max(count_flops(branch.jaxpr) for branch in parameters["branches"])
+        else:
+            times = parameters["length"] if name == "scan" else 1
+            total += times * sum(count_flops(inner) for inner in _inner(parameters))
+    return total
+
+
+def _inner(parameters: dict[str, Any]) -> Iterator[Any]:
+    """Yields the programs that an equation calls."""
+    for value in parameters.values():
+        inner = getattr(value, "jaxpr", value)
+        if hasattr(inner, "eqns"):
+            yield inner

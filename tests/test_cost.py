@@ -1,0 +1,73 @@
+"""Operations of traced programs against counts by hand, and the forecast of a run."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from rbjax import config as schema
+from rbjax import cost
+from rbjax.command_line import resolve
+
+
+def count(fn, *shapes):
+    arguments = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    return cost.count_flops(jax.make_jaxpr(fn)(*arguments).jaxpr)
+
+
+def test_a_matrix_product():
+    assert count(jnp.matmul, (3, 5), (5, 7)) == 2 * 3 * 5 * 7
+    assert count(jax.vmap(jnp.matmul), (4, 3, 5), (4, 5, 7)) == 4 * 2 * 3 * 5 * 7
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_convolution(groups):
+    def fn(x, kernel):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(
+            x, kernel, (2, 2), "SAME", dimension_numbers=numbers, feature_group_count=groups
+        )
+
+    inside = 6 // groups
+    assert count(fn, (2, 8, 8, 6), (3, 3, inside, 4)) == 2 * (2 * 4 * 4 * 4) * (3 * 3 * inside)
+
+
+def test_loops_count_as_often_as_they_run_and_the_dearest_branch_counts():
+    def loop(x):
+        return jax.lax.fori_loop(0, 10, lambda i, x: x @ x, x)
+
+    def branch(x):
+        return jax.lax.cond(jnp.sum(x) > 0, lambda x: x @ x @ x, lambda x: x @ x, x)
+
+    assert count(jax.jit(loop), (4, 4)) == 10 * 2 * 4**3
+    assert count(branch, (4, 4)) == 2 * 2 * 4**3
+
+
+@pytest.fixture
+def config():
+    config = schema.default()
+    config.dataset.max_train_examples, config.dataset.max_test_examples = 64, 20
+    config.batch_size, config.num_epochs, config.diagnostics = 16, 3, 0
+    config.model.name, config.model.widths = "mlp", (8,)
+    config.score.max_steps = 0
+    return config
+
+
+def test_a_run_costs_its_steps_and_its_attacks(config):
+    """256 inputs, 8 hidden, 10 classes: forward, and backward without the first layer's inputs."""
+    layers = 256 * 8, 8 * 10
+    forward = 2 * sum(layers)
+    step = 16 * (2 * forward + 2 * layers[1])
+    found = cost.estimate(resolve(config, "unused"))
+    assert found.steps == 4 * 3
+    assert found.train_flops == 12 * step
+    assert found.evaluation_flops == 2 * 16 * forward  # two batches of 16 hold 20 images
+    assert found.seconds > 0
+    assert not found.uncounted
+
+    config.attacks.fgsm = schema.attack("fgsm", epsilon=0.1)
+    config.attacks.universal = schema.attack("universal", epsilon=0.1)
+    attacked = cost.estimate(resolve(config, "unused"))
+    assert attacked.uncounted == ("universal",)
+    # The attack's forward and backward passes, and the pass that decides.
+    extra = attacked.evaluation_flops - found.evaluation_flops
+    assert extra >= 2 * 16 * 2 * forward

@@ -1,0 +1,206 @@
+"""A grid of runs: each cell once, whatever happens between."""
+
+import contextlib
+import json
+import re
+
+import numpy as np
+import pytest
+
+from rbjax import config as schema
+from rbjax import sweep
+from rbjax.analysis.evaluation import read_report
+from rbjax.command_line import resolve
+from rbjax.errors import NotFiniteError, TrainingStoppedError
+from rbjax.train import train
+from rbjax.training import run_directory
+
+
+def config(seed=0, **dataset):
+    config = schema.default()
+    config.seed = seed
+    config.dataset.update(max_train_examples=64, max_test_examples=50, **dataset)
+    config.batch_size, config.num_epochs, config.diagnostics = 32, 2, 0
+    config.model.name, config.model.widths = "mlp", (8,)
+    config.attacks.fgsm = schema.attack("fgsm", epsilon=0.1)
+    config.score.max_steps = 0
+    return config
+
+
+def squares(config, workdir, *, calls, fails=()):
+    calls.append(config.seed)
+    if config.seed in fails:
+        raise fails[config.seed]
+    return {"square": config.seed**2}
+
+
+@pytest.fixture
+def calls():
+    return []
+
+
+@pytest.fixture
+def cells(calls):
+    def run(config, workdir):
+        return squares(config, workdir, calls=calls)
+
+    return [sweep.Cell(f"cell-{seed}", config(seed), run) for seed in range(4)]
+
+
+def failing(cells, calls, fails):
+    def run(config, workdir):
+        return squares(config, workdir, calls=calls, fails=fails)
+
+    return [cell._replace(run=run) for cell in cells]
+
+
+def test_what_is_finished_is_not_run_again(cells, calls, tmp_path):
+    workdir = str(tmp_path / "grid")
+    assert sweep.run(cells[:2], workdir).finished == ["cell-0", "cell-1"]
+    ended = sweep.run(cells, workdir)
+    assert calls == [0, 1, 2, 3]
+    assert sorted(ended.finished) == [cell.name for cell in cells]
+    results = sweep.read(cells, f"{workdir}/results")
+    assert list(results) == [cell.name for cell in cells]
+    assert [result["square"] for result in results.values()] == [0, 1, 4, 9]
+    # The result's file alone is enough, on another machine too.
+    elsewhere = str(tmp_path / "elsewhere")
+    sweep.run(cells, elsewhere, results=f"{workdir}/results")
+    assert calls == [0, 1, 2, 3]
+
+
+def test_what_fails_is_named_and_the_rest_goes_on(cells, calls, tmp_path):
+    lines = []
+    fails = {1: RuntimeError("out of luck"), 2: NotFiniteError("loss is not finite")}
+    ended = sweep.run(failing(cells, calls, fails), str(tmp_path), tell=lines.append)
+    assert ended.finished == ["cell-0", "cell-3"]
+    assert ended.failed == ["cell-1", "cell-2"]
+    assert any("cell-1: failed: RuntimeError: out of luck" in line for line in lines)
+    assert "out of luck" in (tmp_path / "failures" / "cell-1.txt").read_text()
+    ended = sweep.run(cells, str(tmp_path))
+    assert not ended.failed
+    assert calls == [0, 1, 2, 3, 1, 2]
+    assert not list((tmp_path / "failures").iterdir())
+
+
+def test_a_stop_ends_the_grid_and_the_next_call_goes_on(cells, calls, tmp_path):
+    stops = failing(cells, calls, {2: TrainingStoppedError("stopped")})
+    with pytest.raises(TrainingStoppedError):
+        sweep.run(stops, str(tmp_path))
+    assert list(sweep.read(cells, str(tmp_path / "results"))) == ["cell-0", "cell-1"]
+    sweep.run(cells, str(tmp_path))
+    assert calls == [0, 1, 2, 2, 3]
+
+
+def test_a_cell_of_another_process_is_left_to_it(cells, calls, tmp_path, in_another_process):
+    with in_another_process(tmp_path / "cell-1"):
+        ended = sweep.run(cells, str(tmp_path))
+    assert ended.elsewhere == ["cell-1"]
+    assert calls == [0, 2, 3]
+
+
+@pytest.fixture
+def in_another_process():
+    @contextlib.contextmanager
+    def hold(directory):
+        lock = run_directory._Lock(directory)
+        yield
+        lock.release()
+
+    return hold
+
+
+def test_a_result_of_another_config_is_refused_before_anything_runs(cells, calls, tmp_path):
+    sweep.run(cells[:1], str(tmp_path))
+    other = cells[0]._replace(config=config(0, rotation_degrees=5.0))
+    with pytest.raises(ValueError, match=r"cell-0\.json: .*dataset\.rotation_degrees = None there"):
+        sweep.run([other, *cells[1:]], str(tmp_path))
+    changed = cells[0]._replace(options={"num_blocks": 5})
+    with pytest.raises(ValueError, match=r"num_blocks = None there, 5 here"):
+        sweep.run([changed], str(tmp_path))
+    assert calls == [0]
+    # Where data and runs lie is no part of it.
+    moved = cells[0]._replace(config=config(0))
+    moved.config.data_dir = "/elsewhere"
+    assert sweep.run([moved], str(tmp_path)).finished == ["cell-0"]
+
+
+@pytest.mark.parametrize("name", ["../out", "a/b", "", ".hidden", "cell-1"])
+def test_names_are_their_own_and_stay_in_the_folder(cells, name, tmp_path):
+    with pytest.raises(ValueError, match=re.escape(f"cell {name!r}")):
+        sweep.run([cells[0]._replace(name=name), *cells[1:]], str(tmp_path))
+
+
+def test_a_damaged_result_is_named(cells, tmp_path):
+    sweep.run(cells[:1], str(tmp_path))
+    file = tmp_path / "results" / "cell-0.json"
+    for text in ("[]", "{", '{"result": 1}'):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=r"cell-0\.json"):
+            sweep.read(cells, str(tmp_path / "results"))
+
+
+def test_a_job_killed_between_training_and_evaluation_comes_out_the_same(tmp_path):
+    def killed(config, workdir):
+        train(resolve(config, workdir), workdir)
+        raise KeyboardInterrupt
+
+    cell = sweep.Cell("digits", config())
+    alone = sweep.run([cell], str(tmp_path / "alone"))
+    with pytest.raises(KeyboardInterrupt):
+        sweep.run([cell._replace(run=killed)], str(tmp_path / "killed"))
+    sweep.run([cell], str(tmp_path / "killed"))
+    first, second = (
+        sweep.read([cell], str(tmp_path / name / "results")) for name in ("alone", "killed")
+    )
+    assert alone.finished == ["digits"]
+    assert first == second
+
+    result, report = first["digits"], read_report(tmp_path / "alone" / "digits")
+    for label in ("clean", "fgsm"):
+        confusion = report["results"][label]["confusion"]
+        assert result["results"][label]["correct"] == list(np.diag(confusion))
+        assert result["results"][label]["predicted"] == list(confusion.sum(axis=0))
+    correct = {label: sweep.rows(result, label) for label in ("clean", "fgsm", "worst")}
+    assert correct["clean"].shape == (50,)
+    assert correct["clean"].sum() == sum(result["results"]["clean"]["correct"])
+    np.testing.assert_array_equal(correct["worst"], correct["clean"] & correct["fgsm"])
+    size = (tmp_path / "alone" / "results" / "digits.json").stat().st_size
+    assert size < 4096
+
+
+def table(results):
+    return json.dumps({name: result["square"] for name, result in results.items()})
+
+
+def test_the_command_line(cells, calls, tmp_path, capsys):
+    def command(*arguments, cells=cells):
+        return sweep.command(
+            {"smoke": lambda: cells, "cpu": lambda: cells * 2},
+            table,
+            name="squares",
+            doc="Squares.",
+            argv=[f"--workdir={tmp_path}", *arguments],
+        )
+
+    assert command("--only=cell-2") == 0
+    out = capsys.readouterr().out
+    assert '{"cell-2": 4}' in out
+    assert "not run yet: cell-0, cell-1, cell-3" in out
+    assert command() == 0
+    assert "not run yet" not in capsys.readouterr().out
+    assert calls == [2, 0, 1, 3]
+    assert command("--scale=smok") == 2
+    assert "did you mean 'smoke'" in capsys.readouterr().err
+    assert command("--only=nothing") == 2
+    assert command("--scale=cpu") == 2  # names given twice
+    capsys.readouterr()
+    more = [*cells, sweep.Cell("new-0", config(7)), sweep.Cell("new-1", config(8))]
+    assert command("--dry_run", cells=more) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"cell-0 +finished", lines[1])
+    assert lines[5].split()[:2] == ["new-0", "4"]
+    assert lines[5].split()[1:] == lines[6].split()[1:]  # but for the seed the same: measured once
+    bad = failing([sweep.Cell("bad", config(9))], calls, {9: RuntimeError("no")})
+    assert command(cells=bad) == 1
+    assert "failed (see failures/): bad" in capsys.readouterr().out
