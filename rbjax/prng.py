@@ -184,6 +184,11 @@ def beta(key: Key, a: float, b: float) -> Array:
     return jax.random.beta(check(key), a, b, dtype=jnp.float32)
 
 
+def log_gamma(key: Key, a: float, shape: Shape = ()) -> Array:
+    """Returns logarithms of numbers of the gamma distribution."""
+    return jax.random.loggamma(check(key), a, shape, jnp.float32)
+
+
 def bits(key: Key, shape: Shape = ()) -> Array:
     """Returns random words, uint32."""
     return jax.random.bits(check(key), shape, jnp.uint32)
