@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from rbjax.methods.augmix import augmix
 from rbjax.methods.cfol import cfol
 from rbjax.methods.classwise import classwise_pgd
 from rbjax.methods.classwise_universal import classwise_universal
@@ -35,12 +36,11 @@ __all__ = [
     "Prepared",
     "Seen",
     "Setting",
-    "cfol",
+    "augmix",
     "check_mixup",
     "classwise_pgd",
     "classwise_universal",
     "create",
-    "dafa",
     "pgd",
     "standard",
     "trades",
@@ -58,6 +58,7 @@ METHODS: Table[Method] = Table(
         "classwise_pgd": classwise_pgd,
         "dafa": dafa,
         "cfol": cfol,
+        "augmix": augmix,
     },
     makes=(Method, "an rbjax.methods.Method"),
 )
