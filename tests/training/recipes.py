@@ -10,6 +10,7 @@ import optax
 
 from rbjax import losses, models
 from rbjax.models.model import Classifier, from_module
+from rbjax.training.method import Epoch
 from rbjax.training.state import create_state, on_host, place
 from rbjax.training.step import Recipe, make_train_step
 
@@ -83,3 +84,9 @@ def assert_close(actual, expected, tolerance=5e-6):
 def assert_equal(actual, expected):
     for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def told(number=1, **fields) -> Epoch:
+    """Returns what `after_epoch` is told; None for what a method does not look at."""
+    known: dict = dict.fromkeys(Epoch._fields)
+    return Epoch(**{**known, "number": number, "num_epochs": 3, **fields})

@@ -1,0 +1,166 @@
+"""P2's remedies for classes that adversarial training leaves vulnerable."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rbjax import attacks
+from rbjax.attacks import norms
+from rbjax.options import MOST, PIXELS, Count, Epsilon, NotNegative, Range, StepSize, checked
+from rbjax.training.method import ClassSums, Epoch, Method, MethodState, Seen, Setting
+from rbjax.training.state import TrainState
+from rbjax.typing import Array, Key, LogitsFn
+
+Weights = Annotated[tuple[float, ...], Range(low=0.0)]
+Epsilons = Annotated[tuple[float, ...], Range(low=0.0, high=float(MOST), unit=PIXELS)]
+ClassNumber = Annotated[int, Range(low=0, high=MOST)]
+
+
+@checked
+def classwise_pgd(
+    *,
+    epsilon: Epsilon = 8 / 255,
+    step_size: StepSize | None = None,
+    num_steps: Count = 10,
+    norm: Literal["linf", "l2"] = "linf",
+    reweighting: NotNegative = 1.0,
+    class_weights: Weights = (),
+    critical_class: ClassNumber | None = None,
+    critical_weight: NotNegative = 2.0,
+    class_epsilons: Epsilons = (),
+    similarity_weight: NotNegative = 0.0,
+    attack_batch_norm: Literal["eval", "train"] = "eval",
+) -> Method:
+    """Returns PGD adversarial training that takes care of the vulnerable classes.
+
+    min_w E u_y max_{|d| <= epsilon_y} loss(f_w(x + d), y) + similarity_weight S, where u_c is the
+    weight of a class, epsilon_c its radius, and S the mean cosine similarity between the mean
+    logits of two classes, over the pairs of classes in the batch.
+
+    u_c = given_c v_c.  v_c is 1 in the first epoch and then follows the class's error under attack
+    in the epoch before, e_c = (wrong_c + 1) / (n_c + 2): v_c = e_c**reweighting over its mean.
+
+    With reweighting 0, no given weights or radii and similarity_weight 0 it is `pgd`.
+
+    Args:
+        epsilon: radius of the ball; at most 1 in linf, any positive size in l2.
+        step_size: length of one step; None: a quarter of the radius, as in 8/255 and 2/255.
+        num_steps: steps of the attack.
+        norm: of the ball.
+        reweighting: how far weights follow the measured errors; 0: not, 1: in proportion.
+        class_weights: given weight of each class's losses, as many as classes; none: 1.
+        critical_class: number of a class that matters most; None: no class does.
+        critical_weight: its given weight is multiplied by this.
+        class_epsilons: radius of each class's ball, as many as classes; none: `epsilon`.
+        similarity_weight: weight of the regularizer S.
+        attack_batch_norm: batch norm while crafting: running statistics, or the batch's own.
+
+    Returns:
+        The method; its state is u, (K,).
+
+    Raises:
+        ValueError: by `init`, for another number of weights or radii than classes.
+
+    Source:
+        Benz et al. 2020, "Robustness May Be at Odds with Fairness" (P2), section 3.3, which leaves
+        the rules open; reweighting in proportion to the error is ours.
+    """
+    attack = attacks.pgd(epsilon=epsilon, step_size=step_size, num_steps=num_steps, norm=norm)
+    norms.check_size("class_epsilons", np.asarray(class_epsilons), norm)
+
+    def init(key: Key, setting: Setting) -> MethodState:
+        del key
+        num_classes = setting.model.num_classes
+        for name, given in (("class_weights", class_weights), ("class_epsilons", class_epsilons)):
+            if given and len(given) != num_classes:
+                raise ValueError(
+                    f"{name} has {len(given)} entries; it must have {num_classes}, one a class"
+                )
+        if critical_class is not None and critical_class >= num_classes:
+            raise ValueError(
+                f"critical_class is {critical_class}; it must be at most {num_classes - 1}, the "
+                "last class"
+            )
+        return MethodState(jnp.asarray(given_weights(num_classes)), ())
+
+    def given_weights(num_classes: int) -> np.ndarray:
+        weights = np.asarray(class_weights or np.ones(num_classes), np.float32)
+        if critical_class is not None:
+            weights[critical_class] *= critical_weight
+        return weights
+
+    def inputs(
+        logits_fn: LogitsFn, keys: Key, state: MethodState, images: Array, labels: Array
+    ) -> Array:
+        del state
+        radius = jnp.asarray(class_epsilons, jnp.float32)[labels] if class_epsilons else None
+        return attack(logits_fn, keys, images, labels, epsilon=radius).images
+
+    def sums(seen: Seen) -> tuple[Array, Array]:
+        of_class = jax.nn.one_hot(seen.labels, seen.outputs.logits.shape[1])
+        return of_class.T @ seen.outputs.logits, jnp.sum(of_class, axis=0)
+
+    def loss(seen: Seen) -> Array:
+        weighted = seen.state.replicated[seen.labels] * seen.task_loss(seen.outputs.logits)
+        if not similarity_weight:
+            return weighted
+        return weighted + similarity_weight * mean_similarity(*seen.sums)
+
+    def after_epoch(key: Key, state: TrainState, epoch: Epoch) -> TrainState:
+        del key
+        measured = measured_weights(epoch.train, reweighting)
+        weights = given_weights(len(measured)) * measured
+        method_state = state.method_state._replace(replicated=weights)
+        return state._replace(method_state=method_state)
+
+    return Method(
+        init=init,
+        inputs=inputs,
+        sums=sums if similarity_weight else None,
+        loss=loss,
+        after_epoch=after_epoch if reweighting else None,
+        attack_batch_norm=attack_batch_norm,
+    )
+
+
+def measured_weights(train: ClassSums, power: float) -> np.ndarray:
+    """Returns weights of classes by their errors in an epoch, of mean 1.
+
+    `v_c = e_c**power / mean_j e_j**power`, `e_c = (wrong_c + 1) / (n_c + 2)`: the rule of
+    succession, so that no class is left out for being learnt.
+
+    Args:
+        train: what the epoch came to; of several inputs the first counts.
+        power: 0 weighs all classes alike.
+
+    Returns:
+        (K,) float32.
+    """
+    errors = (train.count - train.correct[0] + 1) / (train.count + 2)
+    weights = errors**power
+    return (weights / weights.mean()).astype(np.float32)
+
+
+def mean_similarity(sums: Array, counts: Array) -> Array:
+    """Returns the mean cosine similarity between the mean logits of two different classes.
+
+    Args:
+        sums: (K, K) the sum of the logits of each class's examples; a mean has the same cosines.
+        counts: (K,) how many examples; classes without any are left out.
+
+    Returns:
+        () in [-1, 1]; 0 where fewer than two classes are present.
+
+    Source:
+        P2, section 3.2, "cross-class feature similarity".
+    """
+    lengths = jnp.sum(sums**2, axis=1, keepdims=True)
+    units = sums * jax.lax.rsqrt(jnp.maximum(lengths, 1e-12))
+    present = jnp.sum(counts > 0)
+    # All pairs at once: |sum of units|^2 holds each pair twice, and each unit with itself.
+    between = jnp.sum(jnp.sum(units, axis=0) ** 2) - jnp.sum(units**2)
+    return between / jnp.maximum(present * (present - 1), 1)

@@ -1,0 +1,145 @@
+"""DAFA: similar classes trade their loss weights and radii, the easier one giving to the harder."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rbjax.methods.forms import make_form
+from rbjax.options import Count, Epsilon, NotNegative, StepSize, checked
+from rbjax.training.method import Epoch, Method, MethodState, Seen, Setting
+from rbjax.training.state import TrainState
+from rbjax.typing import Array, Key, LogitsFn
+
+
+class Similarity(NamedTuple):
+    """What DAFA remembers."""
+
+    weights: Array
+    """(K,)."""
+    probabilities: Array
+    """(K, K) this epoch's sums of softmax outputs of perturbed images, by their class."""
+    count: Array
+    """(K,) how many images that are."""
+
+
+@checked
+def dafa(
+    *,
+    form: Literal["trades", "pgd"] = "trades",
+    epsilon: Epsilon = 8 / 255,
+    step_size: StepSize | None = None,
+    num_steps: Count = 10,
+    norm: Literal["linf", "l2"] = "linf",
+    beta: NotNegative = 6.0,
+    scale: NotNegative = 1.0,
+    warmup_epochs: Count = 70,
+    attack_batch_norm: Literal["eval", "train"] = "eval",
+) -> Method:
+    """Returns distance-aware fair adversarial training.
+
+    TRADES for the first epochs.  Over the last of them p_ij, the mean probability of class j for
+    the perturbed images of class i, says which classes are near each other, and gives the weights
+
+        w_i = 1 + scale sum_{j != i} (p_ij p_jj if p_ii < p_jj, -p_ji p_ii if p_ii > p_jj),
+
+    which add up to K: what the harder of two classes gains the easier one loses.  From then on a
+    class's clean loss, radius and step size are multiplied by its weight.  In the form "pgd" it is
+    the loss of the perturbed images.
+
+    With scale 0 it is `trades`, or `pgd`.
+
+    Args:
+        form: "trades", or "pgd", whose attack keeps to the class's radius as the paper has it; the
+            authors' code steps and projects once more there, with the plain sizes.
+        epsilon: radius of the ball at weight 1.
+        step_size: length of one step at weight 1; None: epsilon / 4.
+        num_steps: steps of the attack.
+        norm: of the ball.
+        beta: weight of TRADES' divergence.
+        scale: the paper's lambda: how much is traded, 1.5 for CIFAR-100; a weight that would fall
+            below 0 is 0.
+        warmup_epochs: epochs before the weights are computed, once.
+        attack_batch_norm: batch norm while crafting: running statistics, or the batch's own.
+
+    Returns:
+        The method; its state is the weights, and the sums that p is made of.
+
+    Source:
+        Lee et al. 2024, arXiv:2401.12532, section 4.  The authors' code (rucy74/DAFA, 4a7f87e)
+        takes p_ij p_jj from the easier class too, so that weights do not add up to K.
+    """
+    trained = make_form(form, epsilon=epsilon, step_size=step_size, num_steps=num_steps, norm=norm)
+
+    def init(key: Key, setting: Setting) -> MethodState:
+        del key
+        num_classes = setting.model.num_classes
+        ones, zeros = jnp.ones(num_classes), jnp.zeros(num_classes)
+        return MethodState(Similarity(ones, jnp.zeros((num_classes, num_classes)), zeros), ())
+
+    def inputs(
+        logits_fn: LogitsFn, keys: Key, state: MethodState, images: Array, labels: Array
+    ) -> Array | tuple[Array, ...]:
+        weights = state.replicated.weights
+        length = None if step_size is None else step_size * weights
+        return trained.inputs(
+            logits_fn, keys, images, labels, epsilon=epsilon * weights, step_size=length
+        )
+
+    def loss(seen: Seen) -> Array:
+        return trained.loss(seen, seen.state.replicated.weights[seen.labels], beta)
+
+    def sums(seen: Seen) -> tuple[Array, Array]:
+        probabilities = jax.nn.softmax(trained.perturbed(seen).logits)
+        of_class = jax.nn.one_hot(seen.labels, probabilities.shape[1])
+        return of_class.T @ probabilities, jnp.sum(of_class, axis=0)
+
+    def update(seen: Seen, input_gradients: Array, shared: None) -> MethodState:
+        del input_gradients, shared
+        known: Similarity = seen.state.replicated
+        probabilities, count = seen.sums
+        known = known._replace(
+            probabilities=known.probabilities + probabilities, count=known.count + count
+        )
+        return seen.state._replace(replicated=known)
+
+    def after_epoch(key: Key, state: TrainState, epoch: Epoch) -> TrainState:
+        del key
+        known: Similarity = state.method_state.replicated
+        if epoch.number == warmup_epochs:
+            mean = known.probabilities / np.maximum(known.count, 1)[:, None]
+            known = known._replace(weights=traded_weights(mean, scale))
+        known = known._replace(
+            probabilities=np.zeros_like(known.probabilities), count=np.zeros_like(known.count)
+        )
+        return state._replace(method_state=state.method_state._replace(replicated=known))
+
+    return Method(
+        init=init,
+        inputs=inputs,
+        loss=loss,
+        sums=sums,
+        update=update,
+        after_epoch=after_epoch,
+        attack_batch_norm=attack_batch_norm,
+    )
+
+
+def traded_weights(probabilities: np.ndarray | Array, scale: float) -> np.ndarray:
+    """Returns DAFA's weights of classes.
+
+    Args:
+        probabilities: (K, K) p_ij, the mean probability of class j for images of class i.
+        scale: how much is traded.
+
+    Returns:
+        (K,) float32, of mean 1 unless one was cut off at 0.
+    """
+    p = np.asarray(probabilities, np.float64)
+    own = np.diag(p)
+    # What the harder class of a pair, the row, gains from the easier one, the column.
+    gains = np.where(own[:, None] < own, p * own, 0.0)
+    return np.maximum(1 + scale * (gains.sum(axis=1) - gains.sum(axis=0)), 0).astype(np.float32)
