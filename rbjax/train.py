@@ -193,6 +193,13 @@ def _begin(
     """Returns the recipe for a training set, and the state before the first step, on the host."""
     origin = origin or f"of {config.dataset.name} after validation and imbalance"
     steps_per_epoch = _steps_per_epoch(config, train_set.num_examples, num_devices, origin)
+    whole = num_devices * method.rows_together
+    if config.batch_size % whole:
+        raise ValueError(
+            f"batch_size = {config.batch_size}: method {config.method.name} keeps "
+            f"{method.rows_together} rows of it together on each of {num_devices} local devices; "
+            f"it must be a multiple of {whole}"
+        )
     recipe = Recipe(
         model=model,
         method=method,

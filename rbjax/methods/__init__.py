@@ -11,6 +11,7 @@ from rbjax.methods.classwise import classwise_pgd
 from rbjax.methods.classwise_universal import classwise_universal
 from rbjax.methods.dafa import dafa
 from rbjax.methods.pgd import pgd
+from rbjax.methods.shared import shared
 from rbjax.methods.standard import standard
 from rbjax.methods.trades import trades
 from rbjax.methods.universal import universal
@@ -44,6 +45,7 @@ __all__ = [
     "create",
     "dafa",
     "pgd",
+    "shared",
     "standard",
     "trades",
     "universal",
@@ -61,6 +63,7 @@ METHODS: Table[Method] = Table(
         "dafa": dafa,
         "cfol": cfol,
         "augmix": augmix,
+        "shared": shared,
     },
     makes=(Method, "an rbjax.methods.Method"),
 )

@@ -157,6 +157,10 @@ class Method(NamedTuple):
     attack_batch_norm: str = "eval"
     """Batch norm of `logits_fn`: "eval" (running statistics) or "train" (the batch's own)."""
 
+    rows_together: int = 1
+    """Rows of the batch, in its order, that must lie on one device; the batch size is a multiple
+    of them times the number of devices."""
+
     # ---------------------------------------------------------------- what is minimised
     loss: Callable[[Seen], Array] | None = None
     """(seen) -> each example's loss (B,); None: the config's, its mean over the inputs."""
@@ -217,7 +221,7 @@ def check(method: Method) -> None:
         raise ValueError(
             f"a training method is an rbjax.methods.Method; this one is {a_type(method)}"
         )
-    for name in ("views", "replays"):
+    for name in ("views", "replays", "rows_together"):
         check_integer(name, getattr(method, name), low=1)
     for name in ("attack_batch_norm", "batch_norm"):
         lookup({"eval": 0, "train": 0}, getattr(method, name), what=name)

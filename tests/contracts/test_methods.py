@@ -20,6 +20,8 @@ QUICK = {
     "classwise_pgd": {"epsilon": 0.1, "num_steps": 2, "similarity_weight": 0.5},
     "dafa": {"epsilon": 0.1, "num_steps": 2, "warmup_epochs": 1},
     "cfol": {"epsilon": 0.1, "num_steps": 2, "rate": 0.01},
+    # Eight images on eight devices; larger heaps are compared in tests/methods/test_shared.py.
+    "shared": {"epsilon": 0.1, "num_steps": 2, "heap_size": 1},
 }
 """Options that a method needs to be quick on eight small images."""
 
