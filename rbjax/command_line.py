@@ -221,7 +221,7 @@ def _check_parts(config: Config) -> None:
     """Makes whatever can be made without data, so that it does not fail after hours of training."""
     import jax
 
-    from rbjax import attack_setup, corruption_setup, methods, prng
+    from rbjax import attack_setup, corruption_setup, prng
     from rbjax.training import setup, trial
 
     info = setup.info(config)
@@ -230,11 +230,7 @@ def _check_parts(config: Config) -> None:
         "dataset.name": lambda: trial.splits(config, info),
         "dataset": lambda: jax.eval_shape(setup.create_augment(config, info), prng.key(0), image),
         "model": lambda: trial.model(config, info),
-        "method": lambda: methods.check_mixup(
-            methods.create(config.method.name, **setup.options(config, "method")),
-            config.method.name,
-            config.dataset.mixup_alpha,
-        ),
+        "method": functools.partial(_check_method, config),
         "loss": lambda: trial.loss(config, info),
         "sampler": lambda: setup.create_sampler(config),
         "schedule": lambda: trial.schedule(config),
@@ -252,6 +248,17 @@ def _check_parts(config: Config) -> None:
             mistakes.append(f"{where}: {error}")
     if mistakes:
         raise ConfigError("\n".join(mistakes))
+
+
+def _check_method(config: Config) -> None:
+    """Makes the training method, and refuses data that it cannot train on."""
+    from rbjax import methods
+    from rbjax.training import setup
+
+    name, dataset = config.method.name, config.dataset
+    method = methods.create(name, **setup.options(config, "method"))
+    methods.check_mixup(method, name, dataset.mixup_alpha)
+    methods.check_validation(method, name, dataset.validation_fraction)
 
 
 def _open_up(config: Config, arguments: Sequence[str], run: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from rbjax.methods.cfol import cfol
 from rbjax.methods.classwise import classwise_pgd
 from rbjax.methods.classwise_universal import classwise_universal
 from rbjax.methods.dafa import dafa
+from rbjax.methods.frl import frl
 from rbjax.methods.pgd import pgd
 from rbjax.methods.shared import shared
 from rbjax.methods.standard import standard
@@ -40,10 +41,12 @@ __all__ = [
     "augmix",
     "cfol",
     "check_mixup",
+    "check_validation",
     "classwise_pgd",
     "classwise_universal",
     "create",
     "dafa",
+    "frl",
     "pgd",
     "shared",
     "standard",
@@ -64,6 +67,7 @@ METHODS: Table[Method] = Table(
         "cfol": cfol,
         "augmix": augmix,
         "shared": shared,
+        "frl": frl,
     },
     makes=(Method, "an rbjax.methods.Method"),
 )
@@ -104,4 +108,22 @@ def check_mixup(method: Method, name: str, alpha: float) -> None:
         raise ValueError(
             f"dataset.mixup_alpha = {alpha:g}: the method {name!r} needs images of one class; "
             "leave it at 0, or take a method that allows mixtures, such as 'standard'"
+        )
+
+
+def check_validation(method: Method, name: str, fraction: float) -> None:
+    """Refuses training without a validation set where a method measures on it.
+
+    Args:
+        method: the method.
+        name: what it is called.
+        fraction: `dataset.validation_fraction`; 0: no validation set.
+
+    Raises:
+        ValueError: if there is no validation set and the method needs one.
+    """
+    if method.validation and not fraction:
+        raise ValueError(
+            f"dataset.validation_fraction = {fraction:g}: the method {name!r} measures the robust "
+            "accuracy of each class on a validation set; hold some of train out, such as 0.02"
         )

@@ -154,6 +154,8 @@ class Method(NamedTuple):
     statistics.  Otherwise they go one after another, and the running statistics follow in turn."""
     mixup: bool = False
     """Whether images may be mixtures of two classes (`dataset.mixup_alpha`)."""
+    validation: bool = False
+    """Whether `after_epoch` measures on a validation set, so that there must be one."""
     attack_batch_norm: str = "eval"
     """Batch norm of `logits_fn`: "eval" (running statistics) or "train" (the batch's own)."""
 

@@ -22,6 +22,7 @@ QUICK = {
     "cfol": {"epsilon": 0.1, "num_steps": 2, "rate": 0.01},
     # Eight images on eight devices; larger heaps are compared in tests/methods/test_shared.py.
     "shared": {"epsilon": 0.1, "num_steps": 2, "heap_size": 1},
+    "frl": {"epsilon": 0.1, "num_steps": 2},
 }
 """Options that a method needs to be quick on eight small images."""
 

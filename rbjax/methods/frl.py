@@ -1,0 +1,189 @@
+"""FRL: classes whose errors exceed the average by too much get more weight, and larger balls."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from rbjax import attacks
+from rbjax import config as schema
+from rbjax.data import Dataset
+from rbjax.methods.class_accuracy import Accuracy, class_accuracy
+from rbjax.methods.forms import make_form
+from rbjax.models import Model
+from rbjax.options import Count, Epsilon, NotNegative, Range, Share, StepSize, checked
+from rbjax.training import run_directory, setup
+from rbjax.training.method import Epoch, Method, MethodState, Prepared, Seen, Setting
+from rbjax.training.state import TrainState
+from rbjax.typing import Array, Key, LogitsFn
+
+LEAST_RADIUS, LARGEST_RADIUS = 0.98, 3.0
+"""Of a class, over epsilon."""
+
+
+class Multipliers(NamedTuple):
+    """What FRL remembers, each (K,) float32; all 0 at the start."""
+
+    clean: Array | np.ndarray
+    """Of the constraint on a class's error; with the next one it makes the weights."""
+    boundary: Array | np.ndarray
+    """Of the constraint on its boundary error."""
+    margin: Array | np.ndarray
+    """The same errors added up, which make the radius."""
+
+
+@checked
+def frl(
+    *,
+    epsilon: Epsilon = 8 / 255,
+    step_size: StepSize | None = None,
+    num_steps: Count = 10,
+    norm: Literal["linf", "l2"] = "linf",
+    beta: NotNegative = 1.5,
+    reweight_rate: NotNegative = 0.05,
+    remargin_rate: NotNegative = 0.2,
+    tolerance: Share = 0.07,
+    most_weight: Annotated[float, Range(low=0.0, below=1.0)] = 0.5,
+    start_from: str | None = None,
+    warmup_epochs: Count = 1,
+    attack_batch_norm: Literal["eval", "train"] = "eval",
+) -> Method:
+    """Returns fair robust learning, TRADES under constraints on each class's errors.
+
+    A class's error may exceed the error of all by the tolerance, and so may its boundary error,
+    clean minus robust accuracy.  After each epoch both are measured on the validation set with 20
+    steps of PGD; what is too much, negative if it is not, raises the class's multipliers:
+
+        excess = error_c - error - tolerance        (0: clean, 1: boundary)
+        l0_c += reweight_rate excess0
+        l1_c += 2 reweight_rate excess1
+        m_c += remargin_rate excess1
+
+    l0 and l1 stay at least 0, and are scaled down to the sum most_weight where they exceed it.  The
+    weights are u_c = 1 + K l_c - sum l, the radius epsilon clip(exp(2 m_c), 0.98, 3), and
+
+        sum u0_y loss(f(x), y) / sum u0_y + beta sum u1_y KL(f(x) || f(x')) / sum u1_y
+
+    is minimised, sums over the whole batch.  With both rates 0 it is `trades`.
+
+    Args:
+        epsilon: radius of the ball before it is changed.
+        step_size: length of one step; None: a quarter of the largest class's radius.
+        num_steps: steps of the attack that is trained on.
+        norm: of the ball.
+        beta: weight of TRADES' divergence.
+        reweight_rate: how fast weights change; 0: no re-weighting.
+        remargin_rate: how fast radii change; 0: no re-margin.
+        tolerance: what a class's errors may exceed those of all by; 0.1 without re-margin.
+        most_weight: the sum of either kind of multipliers at most.
+        start_from: run directory of a robust model with the same architecture, whose weights are
+            fine-tuned, as the authors do; None: random ones, and plain TRADES for longer.
+        warmup_epochs: number of the first epoch after which multipliers change.
+        attack_batch_norm: batch norm while crafting: running statistics, or the batch's own.
+
+    Returns:
+        The method, which needs a validation set; its state is the multipliers.
+
+    Source:
+        Xu et al. 2021, arXiv:2010.06121, section 4; constants and the form of the loss as in the
+        authors' code (hannxu123/fair_robust, 8e6429a), which measures before the first epoch.
+    """
+    trained = make_form("trades", epsilon=epsilon, step_size=None, num_steps=num_steps, norm=norm)
+    measuring = attacks.pgd(epsilon=epsilon, num_steps=20, norm=norm)
+
+    def prepare(key: Key, train_set: Dataset, model: Model) -> Prepared:
+        del key, train_set
+        assert start_from is not None
+        run = schema.stored(run_directory.read_config(start_from))
+        return Prepared(variables=setup.trained_variables(run, start_from, model)[1])
+
+    def init(key: Key, setting: Setting) -> MethodState:
+        del key
+        zeros = np.zeros(setting.model.num_classes, np.float32)
+        return MethodState(Multipliers(zeros, zeros, zeros), ())
+
+    def inputs(
+        logits_fn: LogitsFn, keys: Key, state: MethodState, images: Array, labels: Array
+    ) -> Array | tuple[Array, ...]:
+        scale = jnp.clip(jnp.exp(2 * state.replicated.margin), LEAST_RADIUS, LARGEST_RADIUS)
+        radius = epsilon * scale
+        length = jnp.max(radius) / 4 if step_size is None else step_size
+        return trained.inputs(
+            logits_fn,
+            keys,
+            images,
+            labels,
+            epsilon=radius,
+            step_size=jnp.full(radius.shape, length, jnp.float32),
+        )
+
+    def sums(seen: Seen) -> tuple[Array, Array, Array]:
+        known: Multipliers = seen.state.replicated
+        weights = [class_weights(part)[seen.labels] for part in (known.clean, known.boundary)]
+        return jnp.sum(weights[0]), jnp.sum(weights[1]), jnp.float32(len(seen.labels))
+
+    def loss(seen: Seen) -> Array:
+        known: Multipliers = seen.state.replicated
+        clean, boundary, count = seen.sums
+        task_weight = class_weights(known.clean)[seen.labels] * (count / clean)
+        divergence_weight = class_weights(known.boundary)[seen.labels] * (count / boundary)
+        return trained.loss(seen, task_weight, beta * divergence_weight)
+
+    def after_epoch(key: Key, state: TrainState, epoch: Epoch) -> TrainState:
+        if epoch.number < warmup_epochs:
+            return state
+        measured = class_accuracy(key, epoch, state.variables, measuring)
+        multipliers = updated(
+            state.method_state.replicated,
+            measured,
+            reweight_rate=reweight_rate,
+            remargin_rate=remargin_rate,
+            tolerance=tolerance,
+            most_weight=most_weight,
+        )
+        return state._replace(method_state=state.method_state._replace(replicated=multipliers))
+
+    return Method(
+        init=init,
+        inputs=inputs,
+        loss=loss,
+        sums=sums,
+        prepare=None if start_from is None else prepare,
+        after_epoch=after_epoch,
+        attack_batch_norm=attack_batch_norm,
+        validation=True,
+    )
+
+
+def class_weights(multipliers: Array | np.ndarray) -> Array:
+    """Returns K times the paper's weights, 1 + K l_c - sum l, (K,): exactly 1 where l is 0."""
+    return 1.0 + len(multipliers) * jnp.asarray(multipliers) - jnp.sum(multipliers)
+
+
+def updated(
+    known: Multipliers,
+    measured: Accuracy,
+    *,
+    reweight_rate: float,
+    remargin_rate: float,
+    tolerance: float,
+    most_weight: float,
+) -> Multipliers:
+    """Returns the multipliers after a measurement; see `frl` for the options."""
+    clean_error = 1 - measured.clean
+    boundary_error = measured.clean - measured.robust
+    too_much = clean_error - (1 - measured.clean_of_all) - tolerance
+    boundary_of_all = measured.clean_of_all - measured.robust_of_all
+    boundary_too_much = boundary_error - boundary_of_all - tolerance
+
+    def bounded(multipliers: Array | np.ndarray) -> np.ndarray:
+        kept = np.maximum(multipliers, 0)
+        return (kept * min(1.0, most_weight / max(kept.sum(), 1e-12))).astype(np.float32)
+
+    return Multipliers(
+        bounded(known.clean + reweight_rate * too_much),
+        bounded(known.boundary + 2 * reweight_rate * boundary_too_much),
+        np.asarray(known.margin + remargin_rate * boundary_too_much, np.float32),
+    )

@@ -1,0 +1,154 @@
+"""FRL's multipliers by hand, what is made of them, and what the rates 0 leave."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rbjax import attacks, command_line, losses, methods
+from rbjax import config as schema
+from rbjax.methods.class_accuracy import Accuracy, class_accuracy
+from rbjax.methods.frl import Multipliers, class_weights, updated
+from rbjax.testing.training import make_model, make_train_set
+from rbjax.training import hooks
+from rbjax.training.method import MethodState, Output, Seen
+from rbjax.training.predict import predict
+from tests.training.recipes import (
+    BATCH,
+    CLASSES,
+    KEY,
+    assert_equal,
+    initial,
+    make_recipe,
+    make_split,
+    run,
+    told,
+)
+
+RATES = {"reweight_rate": 0.05, "remargin_rate": 0.2, "tolerance": 0.1, "most_weight": 0.5}
+MEASURED = Accuracy(
+    np.array([0.9, 0.6, 0.75]), np.array([0.8, 0.1, 0.45]), clean_of_all=0.75, robust_of_all=0.45
+)
+"""Errors 0.1, 0.4, 0.25 of 0.25; boundary errors 0.1, 0.5, 0.3 of 0.3."""
+
+
+@pytest.fixture(scope="module")
+def split():
+    return make_split()
+
+
+def test_multipliers_by_hand():
+    known = Multipliers(*np.array([[0.1, 0, 0.01], [0, 0.3, 0], [0.5, 0, -0.5]]))
+    after = updated(known, MEASURED, **RATES)
+    # Too much is -0.25, 0.05, -0.1 of the errors and -0.3, 0.1, -0.1 of the boundary errors.
+    np.testing.assert_allclose(after.clean, [0.1 - 0.0125, 0.0025, 0.005], rtol=1e-6)
+    np.testing.assert_allclose(after.boundary, [0, 0.31, 0], rtol=1e-6)
+    np.testing.assert_allclose(after.margin, [0.44, 0.02, -0.52], rtol=1e-5)
+    many = updated(known, MEASURED, **{**RATES, "reweight_rate": 10.0})
+    np.testing.assert_allclose(many.clean, [0, 0.5, 0], rtol=1e-6)
+    np.testing.assert_allclose(many.boundary, [0, 0.5, 0], rtol=1e-6)
+    few = updated(known, MEASURED, **{**RATES, "most_weight": 0.05})
+    expected = 0.05 * np.array([0.0875, 0.0025, 0.005]) / 0.095
+    np.testing.assert_allclose(few.clean, expected, rtol=1e-6)
+
+
+def test_weights_by_hand():
+    """K times 1 / K + l_c - (the mean of l); on the average 1."""
+    multipliers = np.array([0.1, 0.3, 0.0, 0.1], np.float32)
+    expected = 4 * (1 / 4 + multipliers - multipliers.mean())
+    np.testing.assert_allclose(class_weights(multipliers), expected, rtol=1e-6)
+    np.testing.assert_array_equal(class_weights(np.zeros(7, np.float32)), 1)
+
+
+def test_with_rates_of_0_it_is_trades(split):
+    attack = {"epsilon": 0.1, "num_steps": 2, "beta": 1.5}
+    plain = make_recipe(methods.trades(**attack))
+    recipe = make_recipe(methods.frl(**attack, reweight_rate=0.0, remargin_rate=0.0))
+    expected, _ = run(plain, split, num_steps=2)
+    first, _ = run(recipe, split)
+    known = updated(
+        first.method_state.replicated,
+        MEASURED,
+        **{**RATES, "reweight_rate": 0.0, "remargin_rate": 0.0},
+    )
+    first = first._replace(method_state=first.method_state._replace(replicated=known))
+    second, _ = run(recipe, split, state=first)
+    assert_equal(second.variables, expected.variables)
+
+
+def test_the_loss_is_of_weighted_means_over_the_batch():
+    method = methods.frl(beta=2.0)
+    known = Multipliers(*np.array([[0.1, 0, 0.2], [0, 0.3, 0], [0, 0, 0]], np.float32))
+    clean, perturbed = np.random.default_rng(0).normal(size=(2, 7, 3)).astype(np.float32)
+    labels = jnp.array([0, 1, 1, 2, 2, 2, 0])
+    cross_entropy = losses.create("cross_entropy")
+    unused: dict = dict.fromkeys(("logits_fn", "images", "inputs", "keys"))
+    outputs = tuple(Output(jnp.asarray(x), None) for x in (clean, perturbed, clean))
+    seen = Seen(
+        outputs=outputs,
+        labels=labels,
+        task_loss=lambda logits: cross_entropy(logits, labels),
+        state=MethodState(known, ()),
+        **unused,
+    )
+    assert method.loss is not None
+    assert method.sums is not None
+    value = jnp.mean(method.loss(seen._replace(sums=method.sums(seen))))
+    u0, u1 = (np.asarray(class_weights(part))[labels] for part in known[:2])
+    p, q = jax.nn.softmax(clean), jax.nn.softmax(perturbed)
+    divergence = np.sum(p * (np.log(p) - np.log(q)), axis=1)
+    expected = u0 @ cross_entropy(clean, labels) / u0.sum() + 2 * u1 @ divergence / u1.sum()
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+
+
+def test_radii_are_bounded_and_steps_are_of_the_largest(split):
+    images, labels = jnp.full((BATCH, 8, 8, 1), 0.5), jnp.asarray(split[1])
+    margin = np.array([-1.0, 0.2, 5.0], np.float32)
+    scale = np.array([0.98, np.exp(0.4), 3.0])[split[1]]
+
+    def logits_fn(x):
+        return x.reshape(len(x), -1) @ jnp.linspace(-1, 1, 64 * CLASSES).reshape(64, CLASSES)
+
+    keys = jax.random.split(KEY, BATCH)
+    for num_steps, expected in ((8, 0.04 * scale), (1, np.full(BATCH, 0.03))):
+        method = methods.frl(epsilon=0.04, num_steps=num_steps)
+        state = initial(make_recipe(method)).method_state
+        state = state._replace(replicated=state.replicated._replace(margin=margin))
+        _, moved, _ = method.inputs(logits_fn, keys, state, images, labels)
+        sizes = np.max(np.abs(moved - images), axis=(1, 2, 3))
+        np.testing.assert_allclose(sizes, expected, atol=4e-3 if num_steps == 1 else 1e-6)
+
+
+def test_accuracies_are_counted_by_class():
+    model, dataset = make_model(), make_train_set()
+    variables = model.init(KEY, jnp.zeros((1, *model.image_shape)))
+    logits_fn = jax.tree_util.Partial(model.apply, variables)
+    right = predict(logits_fn, dataset) == dataset.labels
+    expected = [right[dataset.labels == c].mean() for c in range(3)]
+    epoch = told(model=model, validation_set=dataset)
+    measured = class_accuracy(KEY, epoch, variables, attacks.pgd(epsilon=0.5, num_steps=3))
+    np.testing.assert_allclose(measured.clean, expected)
+    assert measured.clean_of_all == right.mean()
+    assert measured.robust_of_all < measured.clean_of_all
+    np.testing.assert_allclose(measured.robust.mean(), measured.robust_of_all)  # 8 of each class
+    with pytest.raises(ValueError, match="measures on a validation set, and there is none"):
+        class_accuracy(KEY, epoch._replace(validation_set=None), variables, attacks.pgd(epsilon=0))
+
+
+def test_nothing_changes_before_the_warmup_ends():
+    recipe = make_recipe(methods.frl(warmup_epochs=2))
+    state = initial(recipe)
+    assert_equal(hooks.after_epoch(recipe.method, KEY, state, told(1)), state)
+
+
+def test_it_is_refused_without_a_validation_set():
+    config = schema.default()
+    config.method.name = "frl"
+    with pytest.raises(ValueError, match=r"validation_fraction = 0: the method 'frl'.*0\.02"):
+        command_line.resolve(config, "runs/frl")
+
+
+def test_a_run_that_does_not_exist_is_no_beginning(tmp_path):
+    method = methods.frl(start_from=str(tmp_path / "gone"))
+    with pytest.raises(ValueError, match=r"gone.* does not exist, so it is not a run directory"):
+        hooks.prepare(method, KEY, make_train_set(), make_model(), tmp_path, has_begun=False)
