@@ -251,7 +251,7 @@ def _check_parts(config: Config) -> None:
 
 
 def _check_method(config: Config) -> None:
-    """Makes the training method, and refuses data that it cannot train on."""
+    """Makes the training method, and refuses data and losses that do not go with it."""
     from rbjax import methods
     from rbjax.training import setup
 
@@ -259,6 +259,7 @@ def _check_method(config: Config) -> None:
     method = methods.create(name, **setup.options(config, "method"))
     methods.check_mixup(method, name, dataset.mixup_alpha)
     methods.check_validation(method, name, dataset.validation_fraction)
+    methods.check_loss(method, name, config.loss.name)
 
 
 def _open_up(config: Config, arguments: Sequence[str], run: Mapping[str, Any]) -> None:

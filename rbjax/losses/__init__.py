@@ -22,6 +22,8 @@ from rbjax.typing import LossFn
 
 __all__ = [
     "LOSSES",
+    "OF_SIGMOIDS",
+    "WITH_MARGIN",
     "at_epoch",
     "balanced_softmax",
     "class_balanced",
@@ -52,6 +54,12 @@ LOSSES: Table[LossFn] = Table(
 )
 """Name -> maker; one with the arguments `class_counts` or `logit_scale` gets the training set's and
 the model's."""
+
+WITH_MARGIN = ("ldam", "robal")
+"""Those that set the true class apart, so that an image must have one."""
+
+OF_SIGMOIDS = ("sigmoid_focal",)
+"""Those that train a sigmoid for each class: the softmax of such logits is nobody's prediction."""
 
 CLASS_WEIGHTS = ("none", "inverse_frequency", "effective_number")
 """What `class_weights` may be."""

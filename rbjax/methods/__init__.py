@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from rbjax import losses
 from rbjax.methods.augmix import augmix
 from rbjax.methods.cfol import cfol
 from rbjax.methods.classwise import classwise_pgd
 from rbjax.methods.classwise_universal import classwise_universal
+from rbjax.methods.crt import crt
 from rbjax.methods.dafa import dafa
 from rbjax.methods.frl import frl
 from rbjax.methods.pgd import pgd
@@ -40,11 +42,13 @@ __all__ = [
     "Setting",
     "augmix",
     "cfol",
+    "check_loss",
     "check_mixup",
     "check_validation",
     "classwise_pgd",
     "classwise_universal",
     "create",
+    "crt",
     "dafa",
     "frl",
     "pgd",
@@ -65,6 +69,7 @@ METHODS: Table[Method] = Table(
         "classwise_pgd": classwise_pgd,
         "dafa": dafa,
         "cfol": cfol,
+        "crt": crt,
         "augmix": augmix,
         "shared": shared,
         "frl": frl,
@@ -91,6 +96,24 @@ def create(name: str | Method | Callable[..., Method], **options: Any) -> Method
             raise ValueError(f"a method that is made already has no options; got {options}")
         return name
     return METHODS.create(name, options)
+
+
+def check_loss(method: Method, name: str, loss: str) -> None:
+    """Refuses a training loss that does not go with what a method adds to it.
+
+    Args:
+        method: the method.
+        name: what it is called.
+        loss: `loss.name`.
+
+    Raises:
+        ValueError: for a loss of sigmoids where the method compares softmax predictions.
+    """
+    if method.softmax and loss in losses.OF_SIGMOIDS:
+        raise ValueError(
+            f"loss.name = {loss!r}: trains a sigmoid for each class, and the method {name!r} "
+            "compares softmax predictions; take 'focal', or a method such as 'pgd'"
+        )
 
 
 def check_mixup(method: Method, name: str, alpha: float) -> None:

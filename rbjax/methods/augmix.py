@@ -64,4 +64,5 @@ def augmix(
         assert weight is not None
         return seen.task_loss(logits[0]) + weight * jensen_shannon(*logits)
 
-    return Method(inputs=inputs, loss=None if weight is None else loss, together=True)
+    own = None if weight is None else loss
+    return Method(inputs=inputs, loss=own, softmax=own is not None, together=True)

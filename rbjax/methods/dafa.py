@@ -121,6 +121,7 @@ def dafa(
         init=init,
         inputs=inputs,
         loss=loss,
+        softmax=form == "trades",
         sums=sums,
         update=update,
         after_epoch=after_epoch,

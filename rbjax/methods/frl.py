@@ -149,6 +149,7 @@ def frl(
         init=init,
         inputs=inputs,
         loss=loss,
+        softmax=True,
         sums=sums,
         prepare=None if start_from is None else prepare,
         after_epoch=after_epoch,

@@ -66,4 +66,4 @@ def trades(
         divergence = kl_divergence(perturbed.logits, clean.logits)
         return seen.task_loss(clean.logits) + beta * divergence
 
-    return Method(inputs=inputs, loss=loss, attack_batch_norm=attack_batch_norm)
+    return Method(inputs=inputs, loss=loss, softmax=True, attack_batch_norm=attack_batch_norm)

@@ -173,6 +173,8 @@ class Method(NamedTuple):
     """(seen) -> sums over the rows, of outputs, labels and inputs.  They are added up over the
     devices, differentiably, and are `seen.sums` in `loss` and `weights`: class means are sums of
     features over counts."""
+    softmax: bool = False
+    """Whether terms of its own compare softmax predictions, which no loss of sigmoids trains."""
     features: bool = False
     """Whether the outputs hold the penultimate layer."""
 

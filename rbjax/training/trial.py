@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rbjax import prng
+from rbjax import losses, prng
 from rbjax.config import Config
 from rbjax.data import Dataset, DatasetInfo
 from rbjax.inputs import check_memory
@@ -17,6 +17,7 @@ from rbjax.tables import is_path, reason
 from rbjax.training import optimizers, setup
 from rbjax.training.state import TrainState, place
 from rbjax.training.step import Recipe, make_train_step
+from rbjax.typing import Array
 
 _STEP = jax.ShapeDtypeStruct((), jnp.int32)
 
@@ -44,11 +45,17 @@ def splits(config: Config, info: DatasetInfo) -> None:
 
 
 def loss(config: Config, info: DatasetInfo) -> None:
-    """Refuses a training loss that is none.
+    """Refuses a training loss that is none, or does not go with mixed images.
 
     Raises:
         ValueError: for one that fails, or returns anything but a number per example.
     """
+    name, alpha = config.loss.name, config.dataset.mixup_alpha
+    if alpha and name in losses.WITH_MARGIN:
+        raise ValueError(
+            f"dataset.mixup_alpha = {alpha:g}: the loss {name!r} sets an image's one class apart; "
+            "leave it at 0, or take a loss without a margin, such as 'balanced_softmax'"
+        )
     made = setup.create_loss(config, [1] * info.num_classes)
     logits = jax.ShapeDtypeStruct((4, info.num_classes), jnp.float32)
     labels = jax.ShapeDtypeStruct((4,), jnp.int32)
@@ -161,7 +168,9 @@ def sampler(config: Config, train_set: Dataset, num_steps: int) -> None:
 
 
 def step(config: Config, recipe: Recipe, state: TrainState, train_set: Dataset) -> None:
-    """Refuses a training step that cannot be traced, where a part of it is from outside.
+    """Refuses a training step that cannot be traced, or in which the config's loss has no part.
+
+    It is traced where a part of it is from outside, or the loss is not the cross-entropy.
 
     Args:
         config: the run's config.
@@ -170,20 +179,40 @@ def step(config: Config, recipe: Recipe, state: TrainState, train_set: Dataset) 
         train_set: the training set.
 
     Raises:
-        ValueError: naming the parts from outside, and what the step says.
+        ValueError: naming the parts from outside, and what the step says; or the method that does
+            not use the loss.
     """
     groups = ("model", "method", "loss", "optimizer")
     outside = [f"{group} {config[group].name!r}" for group in groups if is_path(config[group].name)]
-    if not outside:
+    is_usual = _is_cross_entropy(config)
+    if is_usual and not outside:
         return
+    asked = []
+
+    def recorded(logits: Array, labels: Array, *, epoch: Array | int = 0) -> Array:
+        asked.append(True)
+        return losses.at_epoch(recipe.loss_fn, epoch)(logits, labels)
+
+    watched = recipe._replace(loss_fn=recorded)
     device, size = jax.local_devices()[:1], config.batch_size
-    compiled = make_train_step(recipe, prng.key(0), devices=device)
+    compiled = make_train_step(watched, prng.key(0), devices=device)
     shape = (size, *train_set.info.image_shape)
     images = jax.ShapeDtypeStruct(shape, jnp.uint8)
     labels = jax.ShapeDtypeStruct((size,), jnp.int32)
     rows = jax.ShapeDtypeStruct((1, 1, size), jnp.int32)
-    what = f"a training step with {', '.join(outside)}"
+    what = f"a training step with {', '.join(outside or groups)}"
     _traced(what, compiled, place(state, device), images, labels, labels, rows)
+    if not asked and not is_usual:
+        raise ValueError(
+            f"loss.name = {config.loss.name!r}: the method {config.method.name!r} has a loss of "
+            "its own and does not use it; leave loss.* as it is"
+        )
+
+
+def _is_cross_entropy(config: Config) -> bool:
+    """Whether the loss is the one that is there when nothing is said."""
+    plain = {"name": "cross_entropy", "class_weights": "none", "label_smoothing": 0.0}
+    return all(config.loss.get(key, value) == value for key, value in plain.items())
 
 
 def _traced(what: str, call: Callable[..., Any], *args: Any) -> Any:

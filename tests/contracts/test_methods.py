@@ -11,6 +11,7 @@ from rbjax.testing.training import BATCH
 from rbjax.testing.training import train as one_step
 from rbjax.training import step
 from rbjax.training.step import Recipe
+from tests.training.recipes import finished_run
 
 QUICK = {
     "pgd": {"epsilon": 0.1, "num_steps": 2},
@@ -27,9 +28,13 @@ QUICK = {
 """Options that a method needs to be quick on eight small images."""
 
 
+def options(name):
+    return {"backbone": finished_run()} if name == "crt" else QUICK.get(name, {})
+
+
 @pytest.mark.parametrize("name", methods.METHODS)
 def test_a_few_steps_lower_the_loss_and_keep_the_state_whole(name):
-    first, last, history = one_step(methods.create(name, **QUICK.get(name, {})), num_steps=5)
+    first, last, history = one_step(methods.create(name, **options(name)), num_steps=5)
     assert history[-1].loss[0] < history[0].loss[0]
     assert jax.tree.structure(first) == jax.tree.structure(last)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(last.variables))
@@ -39,7 +44,7 @@ def test_a_few_steps_lower_the_loss_and_keep_the_state_whole(name):
 
 @pytest.mark.parametrize("name", methods.METHODS)
 def test_contract(name):
-    testing.check_method(methods.create(name, **QUICK.get(name, {})))
+    testing.check_method(methods.create(name, **options(name)))
 
 
 def test_pgd_of_radius_0_is_standard_training():

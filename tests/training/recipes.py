@@ -1,6 +1,9 @@
 """Recipes of small models that the tests of methods train, and how they are compared."""
 
+import atexit
 import functools
+import shutil
+import tempfile
 
 import flax.linen as nn
 import jax
@@ -8,8 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rbjax import losses, models
+import rbjax
+from rbjax import command_line, losses, methods, models
+from rbjax import config as schema
 from rbjax.models.model import Classifier, from_module
+from rbjax.training import run_directory, setup
 from rbjax.training.method import Epoch
 from rbjax.training.state import create_state, on_host, place
 from rbjax.training.step import Recipe, make_train_step
@@ -90,3 +96,18 @@ def told(number=1, **fields) -> Epoch:
     """Returns what `after_epoch` is told; None for what a method does not look at."""
     known: dict = dict.fromkeys(Epoch._fields)
     return Epoch(**{**known, "number": number, "num_epochs": 3, **fields})
+
+
+@functools.cache
+def finished_run(widths=(2, 3)) -> str:
+    """Returns a run directory with a checkpoint, of the model that `rbjax.testing` trains."""
+    folder = tempfile.mkdtemp(prefix="rbjax-run-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    config = schema.default()
+    config.model.widths = widths
+    config = command_line.resolve(config, folder)
+    run_directory.prepare(folder, schema.stamped(config.to_dict(), rbjax.__version__))
+    model = setup.create_model(config, setup.info(config))
+    state = create_state(KEY, model, methods.Method(), optax.sgd(RATE), num_rows=1)
+    setup.checkpoints(folder).save(0, jax.device_get(state), extra={})
+    return folder
