@@ -62,4 +62,5 @@ def _smoke(config: schema.Config) -> None:
     config.dataset.max_test_examples = 64
     config.model.name = "simple_cnn"
     config.method.num_steps = 2
+    config.schedule.learning_rate = 0.01
     config.attacks.pgd20.num_steps = 2

@@ -133,6 +133,19 @@ def train(config: Config, workdir: str) -> None:
                 if plan.streamed:
                     record["data_wait"] = (feed.seconds_waited - waited) / seconds
                 confusion = None
+                about = functools.partial(
+                    Epoch,
+                    number=epoch + 1,
+                    num_epochs=config.num_epochs,
+                    train_set=train_set,
+                    validation_set=validation_set,
+                    model=model,
+                )
+                if method.average is not None and state.ema is not None:
+                    told = about(train=sums.by_class(), confusion=None)
+                    decay = config.optimizer.ema_decay
+                    averaged = hooks.average(method, key, on_host(state), told, decay=decay)
+                    state = place(averaged, devices)
                 if validation_set is not None:
                     logits_fn = jax.tree_util.Partial(model.apply, evaluation_variables(state))
                     predictions = predict(logits_fn, validation_set)
@@ -143,16 +156,9 @@ def train(config: Config, workdir: str) -> None:
                 writer.write(step, record)
                 print(_line(title, record))
                 if method.after_epoch is not None:
-                    summary = Epoch(
-                        number=epoch + 1,
-                        num_epochs=config.num_epochs,
-                        train=sums.by_class(),
-                        confusion=None if confusion is None else np.asarray(confusion),
-                        train_set=train_set,
-                        validation_set=validation_set,
-                        model=model,
-                    )
-                    state = place(hooks.after_epoch(method, key, on_host(state), summary), devices)
+                    judged = None if confusion is None else np.asarray(confusion)
+                    told = about(train=sums.by_class(), confusion=judged)
+                    state = place(hooks.after_epoch(method, key, on_host(state), told), devices)
                 sums = _Sums()
             due = step == num_steps or (epoch + 1) % config.checkpoint.every_epochs == 0
             if step > saved and (due or stop_requested()):
@@ -208,7 +214,7 @@ def _begin(
         optimizer=setup.create_optimizer(config, steps_per_epoch=steps_per_epoch * method.replays),
         augment=setup.create_augment(config, train_set.info),
         steps_per_epoch=steps_per_epoch,
-        ema_decay=config.optimizer.ema_decay,
+        ema_decay=None if method.average is not None else config.optimizer.ema_decay,
         mixup_alpha=config.dataset.mixup_alpha,
         repeats=config.sampler.name != "uniform",
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 from rbjax import losses
 from rbjax.methods.augmix import augmix
+from rbjax.methods.cfa import cfa
 from rbjax.methods.cfol import cfol
 from rbjax.methods.classwise import classwise_pgd
 from rbjax.methods.classwise_universal import classwise_universal
@@ -41,6 +42,7 @@ __all__ = [
     "Seen",
     "Setting",
     "augmix",
+    "cfa",
     "cfol",
     "check_loss",
     "check_mixup",
@@ -73,6 +75,7 @@ METHODS: Table[Method] = Table(
         "augmix": augmix,
         "shared": shared,
         "frl": frl,
+        "cfa": cfa,
     },
     makes=(Method, "an rbjax.methods.Method"),
 )
@@ -134,19 +137,24 @@ def check_mixup(method: Method, name: str, alpha: float) -> None:
         )
 
 
-def check_validation(method: Method, name: str, fraction: float) -> None:
+def check_validation(method: Method, name: str, fraction: float, *, averaged: bool) -> None:
     """Refuses training without a validation set where a method measures on it.
 
     Args:
         method: the method.
         name: what it is called.
         fraction: `dataset.validation_fraction`; 0: no validation set.
+        averaged: whether an average of the weights is kept, `optimizer.ema_decay`.
 
     Raises:
         ValueError: if there is no validation set and the method needs one.
     """
-    if method.validation and not fraction:
-        raise ValueError(
-            f"dataset.validation_fraction = {fraction:g}: the method {name!r} measures the robust "
-            "accuracy of each class on a validation set; hold some of train out, such as 0.02"
-        )
+    averages = averaged and method.average is not None
+    if fraction or not (method.validation or averages):
+        return
+    otherwise = "" if method.validation else ", or keep no average (optimizer.ema_decay)"
+    raise ValueError(
+        f"dataset.validation_fraction = {fraction:g}: the method {name!r} measures the robust "
+        "accuracy of each class on a validation set; hold some of train out, such as 0.02"
+        f"{otherwise}"
+    )

@@ -138,7 +138,7 @@ def check_method(method: Method, *, num_steps: int = 4, num_devices: int | None 
     half = run(2)[1]
     resumed = run(num_steps - 2, state=half)[1]
     assert _equal(last, resumed), "check_method: a resumed run ends elsewhere"
-    if method.after_epoch is not None:
+    if method.after_epoch is not None or method.average is not None:
         _, after, history = run(1, state=check_after_epoch(method, last, history, data))
         _check_form(first, after)
         finite = np.isfinite(history[0].loss[0])
@@ -181,7 +181,7 @@ def check_prepare(method: Method) -> Prepared:
 def check_after_epoch(
     method: Method, state: TrainState, history: list[StepMetrics], train_set: Dataset | None
 ) -> TrainState:
-    """Checks that `after_epoch` returns a state of the same form, the same each time it is called.
+    """Checks that `average` and `after_epoch` return a state of the same form, the same each time.
 
     Args:
         method: one with `after_epoch`.
@@ -212,8 +212,13 @@ def check_after_epoch(
 
     def after_epoch() -> TrainState:
         # Copied: the method may write into the arrays it is given.
-        copied = jax.tree.map(np.array, state)
-        return hooks.after_epoch(method, prng.key(2), copied, told)
+        copied, key = jax.tree.map(np.array, state), prng.key(2)
+        if method.average is not None:
+            before = told._replace(confusion=None)
+            copied = hooks.average(method, key, copied, before, decay=0.5)
+        return (
+            copied if method.after_epoch is None else hooks.after_epoch(method, key, copied, told)
+        )
 
     try:
         one, again = after_epoch(), after_epoch()
@@ -298,6 +303,7 @@ def train(
             method,
             recipe.optimizer,
             num_rows=BATCH,
+            ema=method.average is not None,
             variables=variables,
             class_counts=train_set.class_counts,
         )

@@ -101,13 +101,37 @@ def after_epoch(method: Method, key: Key, state: TrainState, epoch: Epoch) -> Tr
     """
     assert method.after_epoch is not None
     own = prng.fold_in(prng.named(key, "after_epoch"), epoch.number)
-    returned = jax.device_get(method.after_epoch(own, state, epoch))
+    return _checked("after_epoch", method.after_epoch(own, state, epoch), state)
+
+
+def average(
+    method: Method, key: Key, state: TrainState, epoch: Epoch, *, decay: float
+) -> TrainState:
+    """Returns the state after an epoch with its average moved, as the method has it.
+
+    Args:
+        method: one with `average`.
+        key: the run's key.
+        state: on the host, with an average.
+        epoch: what the method is told, without a confusion matrix.
+        decay: of the average.
+
+    Raises:
+        ValueError: if the method returns a state of another form.
+    """
+    assert method.average is not None
+    own = prng.fold_in(prng.named(key, "average"), epoch.number)
+    return _checked("average", method.average(own, state, epoch, decay), state)
+
+
+def _checked(hook: str, returned: Any, state: TrainState) -> TrainState:
+    returned = jax.device_get(returned)
     if not isinstance(returned, TrainState):
         raise ValueError(
-            f"the method's after_epoch returned a {type(returned).__name__}; it must be the state "
+            f"the method's {hook} returned a {type(returned).__name__}; it must be the state "
             "it was given, with what changes replaced"
         )
-    _check_form("after_epoch", returned, state)
+    _check_form(hook, returned, state)
     return returned._replace(step=state.step)  # also with earlier weights, the data move on
 
 

@@ -124,8 +124,9 @@ class Method(NamedTuple):
 
     The functions are pure and are traced: they run on each device with its own rows of the batch,
     and only `sums` and `gradient` are added up over the devices, so that one device and eight give
-    the same numbers.  `init`, `prepare` and `after_epoch` run on the host.  Random numbers come
-    from the keys that are handed in.  Everything that must survive a restart is in the state:
+    the same numbers.  `init`, `prepare`, `average` and `after_epoch` run on the host.  Random
+    numbers come from the keys that are handed in.  Everything that must survive a restart is in the
+    state:
 
         def noisy(*, sigma: float = 0.1) -> Method:
             def inputs(logits_fn, keys, state, images, labels):
@@ -209,6 +210,11 @@ class Method(NamedTuple):
     prepare: Callable[[Key, Dataset, Model], Prepared] | None = None
     """(key, training set, model) -> another training set, initial weights.  Called once, before
     the first step; what it returns is kept in the run directory."""
+    average: Callable[[Key, TrainState, Epoch, float], TrainState] | None = None
+    """(key, state, epoch, decay) -> the state with another `ema`: how a run with an average of its
+    weights (`optimizer.ema_decay`) moves it, once after each epoch in the place of every step.  It
+    comes before the validation, so that the epoch has no confusion matrix, and what is returned is
+    validated and evaluated; None: each step moves it."""
     after_epoch: Callable[[Key, TrainState, Epoch], TrainState] | None = None
     """(key, state, epoch) -> the state to continue with, after each epoch.  It holds numpy arrays,
     whose names, shapes and dtypes must stay: new class weights in its `method_state`, or earlier

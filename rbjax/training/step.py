@@ -382,7 +382,7 @@ def _metrics(work: _Work, value: Array, aux: _Aux, gradient: Any) -> StepMetrics
     labels = work.targets.most
     correct = [predicted(output.logits) == labels for output in _each(aux.outputs)]
     classes = None
-    if work.recipe.method.after_epoch is not None:
+    if work.recipe.method.after_epoch or work.recipe.method.average:
         of_class = jax.nn.one_hot(labels, work.recipe.model.num_classes)
         classes = ClassSums(
             count=jnp.sum(of_class, axis=0),

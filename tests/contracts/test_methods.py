@@ -24,6 +24,7 @@ QUICK = {
     # Eight images on eight devices; larger heaps are compared in tests/methods/test_shared.py.
     "shared": {"epsilon": 0.1, "num_steps": 2, "heap_size": 1},
     "frl": {"epsilon": 0.1, "num_steps": 2},
+    "cfa": {"epsilon": 0.1, "num_steps": 2, "warmup_epochs": 1, "average_from": 1},
 }
 """Options that a method needs to be quick on eight small images."""
 

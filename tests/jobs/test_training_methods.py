@@ -111,6 +111,25 @@ def test_trades_trains_from_its_config_and_resumes_bit_for_bit(small, tmp_path):
     assert run_directory.read_config(tmp_path / "unbroken")["method"]["beta"] == 6.0
 
 
+def test_an_average_of_epochs_is_kept_judged_and_resumed_bit_for_bit(small, tmp_path):
+    options = {"epsilon": 0.1, "num_steps": 2, "warmup_epochs": 1}
+    options |= {"average_from": 1, "average_threshold": 0.0}
+    changes = {f"method__{name}": value for name, value in options.items()}
+    config = small(method__name="cfa", optimizer__ema_decay=0.85, **changes)
+    run(config, tmp_path / "unbroken")
+    run_with_a_stop(config, tmp_path / "stopped", after=4)
+    assert_same_run(tmp_path / "unbroken", tmp_path / "stopped")
+    first, last = (stored(tmp_path / "unbroken", step) for step in (10, 20))
+    config = command_line.resolve(config, str(tmp_path / "unbroken"))
+    model = setup.create_model(config, setup.load_test(config).info)
+    _, judged = setup.trained_variables(config, str(tmp_path / "unbroken"), model)
+    for path, weights in jax.tree.leaves_with_path(judged):
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        one, two = (checkpoint[f"variables.{name}"] for checkpoint in (first, last))
+        np.testing.assert_array_equal(first[f"ema.{name}"], one)
+        np.testing.assert_allclose(weights, 0.85 * one + 0.15 * two, rtol=1e-5, atol=1e-7)
+
+
 def test_class_weights_follow_the_validation_that_was_logged(small, tmp_path):
     """And the sums of an epoch hold each of its examples once, also over a stop inside it."""
     seen: list[methods.Epoch] = []
@@ -152,6 +171,19 @@ def test_a_new_head_on_a_backbone_that_was_trained_before(small, tmp_path):
     assert np.abs(heads[0] - heads[1]).max() > 0.01
     names = [name for name in stored(tmp_path / "unbroken") if name.startswith("opt_state")]
     assert not [name for name in names if "backbone" in name]
+
+
+def test_frl_begins_with_the_weights_of_another_run(small, tmp_path):
+    run(small(num_epochs=1), tmp_path / "first")
+    config = command_line.resolve(small(num_epochs=1), str(tmp_path / "first"))
+    model = setup.create_model(config, setup.load_test(config).info)
+    _, expected = setup.trained_variables(config, str(tmp_path / "first"), model)
+    prepare = methods.frl(start_from=str(tmp_path / "first")).prepare
+    assert prepare is not None
+    prepared = prepare(jax.random.key(0), setup.load_train(config)[0], model)
+    assert prepared.train_set is None
+    for a, b in zip(*map(jax.tree.leaves, (prepared.variables, expected)), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_a_data_set_is_prepared_once_and_kept(small, tmp_path, monkeypatch):

@@ -5,14 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rbjax import attacks, command_line, losses, methods
+from rbjax import command_line, losses, methods
 from rbjax import config as schema
-from rbjax.methods.class_accuracy import Accuracy, class_accuracy
+from rbjax.methods.class_accuracy import Accuracy
 from rbjax.methods.frl import Multipliers, class_weights, updated
 from rbjax.testing.training import make_model, make_train_set
 from rbjax.training import hooks
 from rbjax.training.method import MethodState, Output, Seen
-from rbjax.training.predict import predict
 from tests.training.recipes import (
     BATCH,
     CLASSES,
@@ -117,22 +116,6 @@ def test_radii_are_bounded_and_steps_are_of_the_largest(split):
         _, moved, _ = method.inputs(logits_fn, keys, state, images, labels)
         sizes = np.max(np.abs(moved - images), axis=(1, 2, 3))
         np.testing.assert_allclose(sizes, expected, atol=4e-3 if num_steps == 1 else 1e-6)
-
-
-def test_accuracies_are_counted_by_class():
-    model, dataset = make_model(), make_train_set()
-    variables = model.init(KEY, jnp.zeros((1, *model.image_shape)))
-    logits_fn = jax.tree_util.Partial(model.apply, variables)
-    right = predict(logits_fn, dataset) == dataset.labels
-    expected = [right[dataset.labels == c].mean() for c in range(3)]
-    epoch = told(model=model, validation_set=dataset)
-    measured = class_accuracy(KEY, epoch, variables, attacks.pgd(epsilon=0.5, num_steps=3))
-    np.testing.assert_allclose(measured.clean, expected)
-    assert measured.clean_of_all == right.mean()
-    assert measured.robust_of_all < measured.clean_of_all
-    np.testing.assert_allclose(measured.robust.mean(), measured.robust_of_all)  # 8 of each class
-    with pytest.raises(ValueError, match="measures on a validation set, and there is none"):
-        class_accuracy(KEY, epoch._replace(validation_set=None), variables, attacks.pgd(epsilon=0))
 
 
 def test_nothing_changes_before_the_warmup_ends():
