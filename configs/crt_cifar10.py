@@ -37,6 +37,8 @@ def _smoke(config: schema.Config) -> None:
     config.batch_size = 32
     config.num_epochs = 2
     config.imbalance.imbalance_ratio = 10.0
+    config.model.name = "simple_cnn"
     config.method.backbone = "runs/ldam_drw_cifar10_smoke"
-    config.dataset.max_train_examples = 128
-    config.dataset.max_test_examples = 64
+    config.schedule.learning_rate = 0.01
+    config.dataset.max_train_examples = 1280
+    config.dataset.max_test_examples = 500

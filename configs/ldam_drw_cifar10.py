@@ -7,7 +7,7 @@ momentum 0.9 and weight decay 2e-4, batches of 128, rate 0.1 times 0.01 at epoch
 the authors' code), pad-and-crop by 4 and horizontal flips.  The paper trains a ResNet-32, and warms
 its rate up for 5 epochs.
 Variants: `:cross_entropy`, without any remedy, whose backbone configs/crt_cifar10.py takes;
-`:smoke`, about a minute on two CPU cores.
+`:smoke`, half a minute on two CPU cores, with the simple CNN.
 With PGD training: --config.method.name=pgd --config.method.epsilon=8/255.
 """
 
@@ -51,5 +51,7 @@ def _smoke(config: schema.Config) -> None:
     config.num_epochs = 2
     config.loss.start_epoch = 1
     config.imbalance.imbalance_ratio = 10.0
-    config.dataset.max_train_examples = 128
-    config.dataset.max_test_examples = 64
+    config.model.name = "simple_cnn"
+    config.schedule.learning_rate = 0.01
+    config.dataset.max_train_examples = 1280
+    config.dataset.max_test_examples = 500

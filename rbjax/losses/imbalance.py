@@ -267,7 +267,8 @@ def _adjusted(shifts: np.ndarray, margins: np.ndarray) -> LossFn:
         logits, labels = prepare(logits, labels)
         adjusted = logits + shifts
         if margins.any():
-            adjusted -= jnp.asarray(margins) * jax.nn.one_hot(labels, len(margins))
+            is_label = jax.nn.one_hot(labels, len(margins), dtype=bool)
+            adjusted -= jnp.where(is_label, jnp.asarray(margins), jnp.float32(0.0))
         return softmax_cross_entropy(adjusted, labels)
 
     return loss
