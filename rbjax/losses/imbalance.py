@@ -217,7 +217,7 @@ def robal(
 
     `-log softmax(z + tau_prior log pi - (s margin + tau_margin log(n_y / min_j n_j)) e_y)_y` with
     the logits `z = s cos` of a cosine head.  In its authors' method the images are those of PGD,
-    and TRADES's divergence is added.
+    and TRADES's divergence is added; both are of the cosines there, of z here.
 
     Args:
         class_counts: (K,) n_c, examples of each class in training, each at least 1; pi is their

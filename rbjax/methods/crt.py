@@ -68,12 +68,12 @@ def _trained(workdir: str) -> Any:
 def _check_layers(workdir: str, trained: Any, variables: Any, model: Model) -> None:
     """Refuses weights of other layers than the model's, the head aside."""
 
-    def shapes(tree: Any) -> dict[str, Any]:
-        return {
+    def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+        named = {
             jax.tree_util.keystr(path, simple=True, separator="/"): jnp.shape(leaf)
             for path, leaf in jax.tree.leaves_with_path(tree)
-            if not jax.tree_util.keystr(path, simple=True, separator="/").startswith("params/head/")
         }
+        return {name: shape for name, shape in named.items() if "params/head/" not in name}
 
     theirs, ours = shapes(trained), shapes(variables)
     for name in sorted({*theirs, *ours}):
