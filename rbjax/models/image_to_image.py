@@ -1,0 +1,90 @@
+"""A network that gives an image back, and can be distorted: what DeepAugment augments with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rbjax import prng
+from rbjax.typing import Array, Key
+
+Params = Any
+
+
+class ImageToImage(NamedTuple):
+    """Pure functions of one network; images are float32 (B, H, W, C) in [0, 1], of any size."""
+
+    name: str
+    init: Callable[[Key, Array], Params]
+    """(key, images) -> weights; of the images only the shape matters."""
+    reconstruct: Callable[[Params, Array], Array]
+    """(weights, images) -> the images as the network gives them back; nothing random."""
+    loss: Callable[[Params, Array, Key], Array]
+    """(weights, images, keys (B,)) -> the mean loss to train it with."""
+    distort_weights: Callable[[Key, Params], Params]
+    """(key, weights) -> distorted weights, by a random draw of the published list; on the host,
+    where each draw runs what it has drawn and nothing else."""
+    distort: Callable[[Params, Array, Key], Array]
+    """(weights, images, keys (B,)) -> the images through activations that are distorted, each
+    image's by its own key."""
+
+
+def initialize(key: Key, module: nn.Module, images: Array) -> Params:
+    """Returns a module's initial weights: kernels of He's uniform distribution, biases 0.
+
+    They are one draw, cut up: a draw a layer takes a minute to compile on CPU.
+
+    Args:
+        key: one key.
+        module: whose parameters are kernels (..., h, w, I, O), and biases of fewer axes.
+        images: of which only the shape matters.
+
+    Returns:
+        The parameters.
+
+    Source: He et al. 2015, arXiv:1502.01852, equation 14.
+    """
+    form = jax.eval_shape(module.init, prng.check(key), images)["params"]
+    leaves, structure = jax.tree.flatten(form)
+    ends = np.cumsum([math.prod(leaf.shape) for leaf in leaves])
+    parts = np.split(np.asarray(prng.uniform(key, (int(ends[-1]),), minval=-1.0)), ends[:-1])
+
+    def weights(form: jax.ShapeDtypeStruct, part: np.ndarray) -> Array:
+        is_kernel = len(form.shape) >= 4
+        size = math.sqrt(6 / math.prod(form.shape[-4:-1])) if is_kernel else 0.0
+        return jnp.asarray(np.float32(size) * part.reshape(form.shape))
+
+    return structure.unflatten(map(weights, leaves, parts))
+
+
+def pad_to(images: Array, multiple: int, least: int = 0) -> Array:
+    """Returns images continued by their last rows and columns.
+
+    Args:
+        images: (B, H, W, C).
+        multiple: of which height and width become the next multiple.
+        least: and at least this.
+
+    Returns:
+        (B, H', W', C); the first H rows and W columns are the image.
+    """
+    sizes = [max(-(-size // multiple) * multiple, least) for size in images.shape[1:3]]
+    widths = [(0, new - old) for new, old in zip(sizes, images.shape[1:3], strict=True)]
+    return jnp.pad(images, ((0, 0), *widths, (0, 0)), mode="edge")
+
+
+def convolve(images: Array, kernels: Array) -> Array:
+    """Returns the zero-padded convolution of (B, H, W, I) with (h, w, I, O)."""
+    layout = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(images, kernels, (1, 1), "SAME", dimension_numbers=layout)
+
+
+def choose(key: Key, numbers: Sequence[int], shape: Sequence[int] = ()) -> Array:
+    """Returns numbers drawn uniformly from a list, with replacement."""
+    return jnp.asarray(numbers)[prng.randint(key, shape, 0, len(numbers))]
