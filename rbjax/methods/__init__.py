@@ -13,6 +13,7 @@ from rbjax.methods.classwise import classwise_pgd
 from rbjax.methods.classwise_universal import classwise_universal
 from rbjax.methods.crt import crt
 from rbjax.methods.dafa import dafa
+from rbjax.methods.deepaugment import deepaugment
 from rbjax.methods.frl import frl
 from rbjax.methods.pgd import pgd
 from rbjax.methods.shared import shared
@@ -52,6 +53,7 @@ __all__ = [
     "create",
     "crt",
     "dafa",
+    "deepaugment",
     "frl",
     "pgd",
     "shared",
@@ -76,6 +78,7 @@ METHODS: Table[Method] = Table(
         "shared": shared,
         "frl": frl,
         "cfa": cfa,
+        "deepaugment": deepaugment,
     },
     makes=(Method, "an rbjax.methods.Method"),
 )

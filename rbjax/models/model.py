@@ -42,6 +42,10 @@ class Model(NamedTuple):
     ) = None
     """(variables, images, keys (B,) or None) -> (logits, penultimate layer, batch_stats): as
     `apply_train`, without keys as `apply`; None where no layer is known to be that one."""
+    mean: tuple[float, ...] = ()
+    """Per channel, what normalisation subtracts; () where that is not known."""
+    std: tuple[float, ...] = ()
+    """Per channel, what it divides by."""
 
 
 def _normalize(images: Array, mean: tuple[float, ...], std: tuple[float, ...]) -> Array:
@@ -165,4 +169,6 @@ def from_module(name: str, module: Classifier | Whole, image_shape: tuple[int, i
         apply_train,
         features,
         apply_with_features,
+        module.mean,
+        module.std,
     )

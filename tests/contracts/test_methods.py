@@ -25,6 +25,15 @@ QUICK = {
     "shared": {"epsilon": 0.1, "num_steps": 2, "heap_size": 1},
     "frl": {"epsilon": 0.1, "num_steps": 2},
     "cfa": {"epsilon": 0.1, "num_steps": 2, "warmup_epochs": 1, "average_from": 1},
+    "deepaugment": {
+        "source": "both",
+        "network_steps": 2,
+        "edsr_blocks": 2,
+        "edsr_width": 4,
+        "cae_width": 4,
+        "min_edsr_psnr": 0.0,
+        "min_cae_psnr": 0.0,
+    },
 }
 """Options that a method needs to be quick on eight small images."""
 

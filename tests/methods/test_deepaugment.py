@@ -1,0 +1,136 @@
+"""DeepAugment: a threefold training set, and Noise2Net inside the step."""
+
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rbjax import methods, prng
+from rbjax.methods.deepaugment import _threefold, distorted
+from rbjax.models import edsr
+from rbjax.models.image_to_image import ImageToImage
+from rbjax.testing.training import make_model, make_train_set
+from rbjax.testing.training import train as one_step
+from rbjax.training import reconstruction
+
+DATA = make_train_set()
+
+
+def leaves_equal(one, other):
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return all(np.array_equal(a, b) for a, b in pairs)
+
+
+def test_the_training_set_is_threefold(capsys):
+    """Also of a part of the data, with a class of its own left out."""
+    networks = {"edsr": drawing_network(), "cae": drawing_network()}
+    rare = DATA.take(np.flatnonzero(DATA.labels != 2)[:13])
+    made = _threefold(prng.key(0), rare, networks, 1, {"edsr": 0.0, "cae": 0.0})
+    assert (
+        "drawing, 1 steps on 12 training images, PSNR 120.0 dB on 1 others"
+        in capsys.readouterr().out
+    )
+    assert made.images.dtype == np.uint8
+    parts = np.split(made.images, 3)
+    np.testing.assert_array_equal(parts[0], rare.images)
+    assert all(np.all(copies[0] == 0) for copies in parts[1:])  # the first draw's
+    np.testing.assert_array_equal(made.example_ids[:13], rare.example_ids)
+    assert made.example_ids.dtype == np.int32
+    assert np.all(np.diff(made.example_ids) > 0)
+    np.testing.assert_array_equal(made.labels, np.tile(rare.labels, 3))
+    np.testing.assert_array_equal(made.class_counts, 3 * rare.class_counts)
+
+
+def test_a_network_that_did_not_learn_enough_is_refused():
+    networks = {"cae": drawing_network()._replace(reconstruct=lambda params, images: images / 2)}
+    with pytest.raises(
+        ValueError, match=r"drawing gives .* a PSNR of \d+\.\d dB, and method.min_cae"
+    ):
+        _threefold(prng.key(0), DATA, networks, 1, {"cae": 60.0})
+
+
+def test_of_size_0_noise2net_is_standard_training():
+    _, standard, _ = one_step(methods.create("standard"))
+    _, still, _ = one_step(methods.create("deepaugment", noise_epsilon=0.0))
+    assert leaves_equal(still.variables, standard.variables)
+
+
+STATE = methods.MethodState((jnp.full(1, 0.5), jnp.full(1, 0.25)), ())
+LABELS = jnp.zeros(400, jnp.int32)
+IMAGES = jnp.broadcast_to(prng.uniform(prng.key(1), (1, 4, 4, 1)), (400, 4, 4, 1))
+KEYS = prng.split(prng.key(2), 400)
+
+
+def test_half_of_the_images_pass_through_noise2net():
+    """400 images: a standard error of 0.025."""
+    method = methods.create("deepaugment")
+    inputs = jax.jit(lambda: method.inputs(jnp.sum, KEYS, STATE, IMAGES, LABELS))()
+    assert np.mean(np.any(inputs != IMAGES, axis=(1, 2, 3))) == pytest.approx(0.5, abs=0.08)
+
+
+def test_a_model_that_does_not_normalise_is_refused():
+    setting = methods.Setting(make_model()._replace(mean=(0.0,), std=(1.0,)), {}, (), 8, None)
+    with pytest.raises(ValueError, match=r"noise2net adds noise.*take source = 'networks'"):
+        methods.create("deepaugment").init(prng.key(0), setting)
+
+
+def drawing_network() -> ImageToImage:
+    """Gives images of one number back, that of the draw of its weights; 255 for the rest."""
+    numbers = iter(range(1000))
+    return ImageToImage(
+        name="drawing",
+        init=lambda key, images: jnp.zeros(()),
+        reconstruct=lambda params, images: images,
+        loss=lambda params, images, keys: params**2,
+        distort_weights=lambda key, params: jnp.float32(next(numbers)),
+        distort=lambda params, images, keys: jnp.zeros_like(images) + (params + 0.5) / 255,
+    )
+
+
+def test_one_image_in_twenty_redraws_the_weights():
+    """4,000 images: 200 draws with a standard deviation of 14."""
+    images, ids = np.zeros((4000, 1, 1, 1), np.uint8), np.arange(4000)
+    drawn = distorted(prng.key(3), drawing_network(), {}, images, ids).ravel()
+    changes = np.sum(drawn[1:] != drawn[:-1])
+    assert changes == pytest.approx(200, abs=50)
+    fewer = distorted(prng.key(3), drawing_network(), {}, images[:1003], ids[:1003]).ravel()
+    np.testing.assert_array_equal(fewer, drawn[:1003])
+
+
+def test_a_network_learns_to_give_images_back():
+    """Smooth images, which their mean alone gives back with 13 dB."""
+    phase, place = np.meshgrid(7 * np.arange(40), np.arange(8), indexing="ij")
+    waves = np.round(127 + 80 * np.sin(phase + place / 2)).astype(np.uint8)
+    images = np.repeat(waves[:, :, None, None], 8, axis=2)
+    network = edsr.create(channels=1, mean=(0.5,), num_blocks=2, width=4)
+    params = reconstruction.fit(prng.key(4), network, images[:30], num_steps=60, learning_rate=0.02)
+    again = reconstruction.fit(prng.key(4), network, images[:30], num_steps=60, learning_rate=0.02)
+    assert leaves_equal(params, again)
+    assert reconstruction.psnr(network, params, images[30:]) > 20
+
+
+def test_psnr_by_hand():
+    half = ImageToImage("half", *[lambda *args: args[1] / 2] * 5)
+    images = np.full((50, 4, 4, 1), 51, np.uint8)  # 0.2, given back as 0.1
+    assert reconstruction.psnr(half, {}, images) == pytest.approx(20.0)
+
+
+def test_augmix_follows(monkeypatch):
+    """It is AugMix of what Noise2Net gives, clipped, with AugMix's loss."""
+    made, loss = [], lambda seen: seen.losses
+
+    def fake(**options: float) -> methods.Method:
+        made.append(options)
+        inputs = lambda logits_fn, keys, state, images, labels: (images, images, images)
+        return methods.Method(inputs=inputs, loss=loss, together=True)
+
+    monkeypatch.setattr(sys.modules[distorted.__module__], "augmix_method", fake)
+    method = methods.create("deepaugment", augmix=True, augmix_severity=2.0, noise_share=1.0)
+    assert made == [{"severity": 2.0}]
+    assert method.together
+    assert method.loss is loss
+    inputs = jax.jit(lambda: method.inputs(jnp.sum, KEYS, STATE, IMAGES, LABELS))()
+    assert len(inputs) == 3
+    assert all(0 == view.min() < view.max() == 1 for view in inputs)
