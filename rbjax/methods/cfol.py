@@ -72,7 +72,8 @@ def cfol(
         num_classes = setting.model.num_classes
         counts = jnp.ones(num_classes) if setting.class_counts is None else setting.class_counts
         counts = jnp.asarray(counts, jnp.float32)
-        return MethodState(Classes(jnp.zeros(num_classes), counts / jnp.sum(counts)), ())
+        zeros = jnp.zeros(num_classes, jnp.float32)
+        return MethodState(Classes(zeros, counts / jnp.sum(counts)), ())
 
     def inputs(
         logits_fn: LogitsFn, keys: Key, state: MethodState, images: Array, labels: Array
@@ -88,7 +89,8 @@ def cfol(
     def sums(seen: Seen) -> Array:
         logits = seen.outputs.logits
         mistaken = predicted(logits) != seen.labels
-        return mistaken.astype(jnp.float32) @ jax.nn.one_hot(seen.labels, logits.shape[1])
+        of_class = jax.nn.one_hot(seen.labels, logits.shape[1], dtype=jnp.float32)
+        return mistaken.astype(jnp.float32) @ of_class
 
     def update(seen: Seen, input_gradients: Array, shared: None) -> MethodState:
         del input_gradients, shared

@@ -101,7 +101,7 @@ def classwise_pgd(
         return attack(logits_fn, keys, images, labels, epsilon=radius).images
 
     def sums(seen: Seen) -> tuple[Array, Array]:
-        of_class = jax.nn.one_hot(seen.labels, seen.outputs.logits.shape[1])
+        of_class = jax.nn.one_hot(seen.labels, seen.outputs.logits.shape[1], dtype=jnp.float32)
         return of_class.T @ seen.outputs.logits, jnp.sum(of_class, axis=0)
 
     def loss(seen: Seen) -> Array:

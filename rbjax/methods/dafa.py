@@ -77,8 +77,8 @@ def dafa(
     def init(key: Key, setting: Setting) -> MethodState:
         del key
         num_classes = setting.model.num_classes
-        ones, zeros = jnp.ones(num_classes), jnp.zeros(num_classes)
-        return MethodState(Similarity(ones, jnp.zeros((num_classes, num_classes)), zeros), ())
+        zeros = jnp.zeros((num_classes, num_classes), jnp.float32)
+        return MethodState(Similarity(zeros[0] + 1, zeros, zeros[0]), ())
 
     def inputs(
         logits_fn: LogitsFn, keys: Key, state: MethodState, images: Array, labels: Array
@@ -94,7 +94,7 @@ def dafa(
 
     def sums(seen: Seen) -> tuple[Array, Array]:
         probabilities = jax.nn.softmax(trained.perturbed(seen).logits)
-        of_class = jax.nn.one_hot(seen.labels, probabilities.shape[1])
+        of_class = jax.nn.one_hot(seen.labels, probabilities.shape[1], dtype=jnp.float32)
         return of_class.T @ probabilities, jnp.sum(of_class, axis=0)
 
     def update(seen: Seen, input_gradients: Array, shared: None) -> MethodState:
