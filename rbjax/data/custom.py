@@ -9,19 +9,16 @@ from __future__ import annotations
 import functools
 import hashlib
 import sys
-import zipfile
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
 from rbjax.data import folders
-from rbjax.data.arrays import read_member
+from rbjax.data import npz as arrays_of_file
 from rbjax.data.datasets import DATASETS, DatasetInfo
 from rbjax.data.loading import Dataset, from_arrays
-from rbjax.inputs import is_channels_first
 from rbjax.options import Count, Range, checked
-from rbjax.paths import expanded
 from rbjax.tables import Table, lookup
 
 _MOST_IN_MEMORY = 2**30
@@ -29,11 +26,6 @@ _MOST_IN_MEMORY = 2**30
 _MOST_MEASURED = 5000
 """Images of train from which mean and deviation are computed."""
 _MEASURED_AT_ONCE = 50
-_KEYS = {
-    "images": ("{split}_images", "x_{split}"),
-    "labels": ("{split}_labels", "y_{split}"),
-}
-"""Names that the arrays of an .npz file may have."""
 
 
 class Source(NamedTuple):
@@ -50,6 +42,8 @@ class Source(NamedTuple):
     """Of a folder without splits: share of each class that is test."""
     options: tuple[tuple[str, Any], ...] = ()
     """Of a maker of arrays."""
+    groups: str | None = None
+    """Of an .npz file: the array that says which group each training image is of."""
 
 
 class Arrays(NamedTuple):
@@ -97,17 +91,19 @@ def folder(
     return Source("folder", path, size, channels, test_fraction)
 
 
-def npz(*, path: str) -> Source:
+def npz(*, path: str, groups: str | None = None) -> Source:
     """Returns one's own arrays, in an .npz file.
 
     Args:
         path: of the file, with train_images, train_labels, test_images, test_labels and perhaps
             class_names.
+        groups: an array of the file, (N,) whole numbers or text, that names the group of each
+            training image: no group is divided by the validation split or any selection.
 
     Returns:
         Where they are.
     """
-    return Source("npz", path)
+    return Source("npz", path, groups=groups)
 
 
 CUSTOM: Table[Any] = Table(
@@ -210,7 +206,10 @@ def _load(source: Source, stamp: str, split: str) -> Dataset:
             source=source.path,
             licence="its owner's",
         )
-    return from_arrays(known, split, images, labels)
+    groups = None
+    if source.groups is not None and split == "train":
+        groups = arrays_of_file.read_groups(source.path, source.groups, len(labels))
+    return from_arrays(known, split, images, labels, groups)
 
 
 def _statistics(images: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -244,114 +243,6 @@ def _read_folder(source: Source, split: str) -> tuple[Any, np.ndarray, tuple[str
     return images[:] if small else images, listing.labels, listing.class_names
 
 
-def _read_npz(source: Source, split: str) -> tuple[Any, np.ndarray, tuple[str, ...]]:
-    where = f"dataset.path = {source.path!r}"
-    try:
-        with zipfile.ZipFile(expanded(source.path, field="dataset.path")) as arrays:
-            images, labels = (_array(arrays, kind, split, where) for kind in _KEYS)
-            train_labels = _array(arrays, "labels", "train", where)
-            names = _names(arrays, where)
-    except (OSError, RuntimeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{where}: cannot be read ({error})") from None
-    return _check_split(images, labels, train_labels, names, split, where)
-
-
-def _check_split(
-    images: np.ndarray,
-    labels: np.ndarray,
-    train_labels: np.ndarray,
-    names: tuple[str, ...] | None,
-    split: str,
-    where: str,
-) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Returns images (N, H, W, C), labels (N,) and class names, refused if they do not fit."""
-    if images.ndim == 4 and is_channels_first(images.shape[1:]):
-        count, channels, height, width = images.shape
-        raise ValueError(
-            f"{where}: {split} images are {images.shape}, channels first; channels come last: "
-            f"store np.moveaxis(images, 1, -1), of shape ({count}, {height}, {width}, {channels})"
-        )
-    images = images[..., None] if images.ndim == 3 else images
-    labels, train_labels = (_whole(x, where) for x in (labels, train_labels))
-    if images.dtype != np.uint8 or images.ndim != 4 or len(images) != len(labels):
-        raise ValueError(
-            f"{where}: {split} images are {images.dtype} {images.shape} with {len(labels)} labels; "
-            "must be uint8 (N, H, W) or (N, H, W, C), 0 to 255, with N labels"
-        )
-    if not images.size:
-        raise ValueError(f"{where}: {split} has no images, {images.shape}")
-    class_names = names or tuple(map(str, range(int(train_labels.max(initial=0)) + 1)))
-    missing = np.setdiff1d(np.arange(len(class_names)), train_labels)
-    if len(class_names) < 2 or missing.size:
-        what = f"class {class_names[missing[0]]}" if missing.size else "a second class"
-        raise ValueError(f"{where}: train has no image of {what}")
-    for of, values in (("train", train_labels), (split, labels)):
-        if values.size and not 0 <= values.min() <= values.max() < len(class_names):
-            raise ValueError(
-                f"{where}: {of} labels are in {values.min()}..{values.max()}; must be in "
-                f"0..{len(class_names) - 1}"
-            )
-    return images, labels, class_names
-
-
-def _array(arrays: zipfile.ZipFile, kind: str, split: str, where: str) -> np.ndarray:
-    names, stored = [name.format(split=split) for name in _KEYS[kind]], _stored(arrays)
-    name = next((name for name in names if name in stored), None)
-    if name is None:
-        raise ValueError(
-            f"{where}: has no array {' or '.join(names)}; it has {', '.join(stored) or 'none'}"
-        )
-    return _read_array(arrays, name, where)
-
-
-def _names(arrays: zipfile.ZipFile, where: str) -> tuple[str, ...] | None:
-    """Returns the names of the classes, None where there are none."""
-    if "class_names" not in _stored(arrays):
-        return None
-    names = _read_array(arrays, "class_names", where)
-    if names.ndim != 1 or names.dtype.kind != "U" or len(set(names.tolist())) < len(names):
-        raise ValueError(
-            f"{where}: class_names are {names.dtype} {names.shape}; must be text (K,), each once"
-        )
-    return tuple(names.tolist())
-
-
-def _stored(arrays: zipfile.ZipFile) -> list[str]:
-    return [name[:-4] for name in arrays.namelist() if name.endswith(".npy")]
-
-
-def _read_array(arrays: zipfile.ZipFile, name: str, where: str) -> np.ndarray:
-    try:
-        return read_member(arrays, name)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
-
-
-def _whole(labels: np.ndarray, where: str) -> np.ndarray:
-    """Returns labels (N,) int32; those of shape (N, 1) lose an axis."""
-    flat = labels.reshape(-1) if labels.shape[1:] in ((), (1,)) else labels
-    if flat.ndim != 1 or flat.dtype.kind not in "iuf" or np.any(flat != np.floor(flat)):
-        raise ValueError(
-            f"{where}: labels are {labels.dtype} {labels.shape}; must be whole numbers (N,)"
-        )
-    if flat.size and not (flat.min() >= -(2**31) and flat.max() < 2**31):
-        raise ValueError(f"{where}: labels are in {flat.min()}..{flat.max()}; must be in 0..K - 1")
-    return flat.astype(np.int32)
-
-
-def _fingerprint_npz(source: Source) -> str:
-    """Returns a digest of the checksums that a zip file keeps of its members."""
-    file, where = expanded(source.path, field="dataset.path"), f"dataset.path = {source.path!r}"
-    try:
-        if not file.is_file():
-            raise OSError("not a file" if file.exists() else "no such file")
-        with zipfile.ZipFile(file) as members:
-            lines = sorted(f"{m.filename} {m.CRC} {m.file_size}" for m in members.infolist())
-    except (OSError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{where}: not an .npz file ({error})") from None
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
-
-
 def _fingerprint_folder(source: Source) -> str:
     # What is wrong with the folder is said first.
     folders.scan(source.path, "train", test_fraction=source.test_fraction)
@@ -380,7 +271,7 @@ def _read_made(source: Source, split: str) -> tuple[Any, np.ndarray, tuple[str, 
     images, labels = getattr(arrays, f"{split}_images"), getattr(arrays, f"{split}_labels")
     names = tuple(map(str, arrays.class_names)) if arrays.class_names is not None else None
     where = f"dataset {source.kind!r}"
-    return _check_split(images, labels, arrays.train_labels, names, split, where)
+    return arrays_of_file.check_split(images, labels, arrays.train_labels, names, split, where)
 
 
 def _fingerprint_made(source: Source) -> str:
@@ -394,6 +285,9 @@ def _fingerprint_made(source: Source) -> str:
 
 _READERS = {
     "folder": _Kind(_read_folder, _fingerprint_folder),
-    "npz": _Kind(_read_npz, _fingerprint_npz),
+    "npz": _Kind(
+        lambda source, split: arrays_of_file.read(source.path, split),
+        lambda source: arrays_of_file.fingerprint(source.path),
+    ),
 }
 _MADE = _Kind(_read_made, _fingerprint_made)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from rbjax.data import builders, order, storage
+from rbjax.data import builders, groups, order, storage
 from rbjax.data import images as image_arrays
 from rbjax.data.datasets import DatasetInfo, info, with_bands
 from rbjax.data.digits import load_digits
@@ -37,10 +37,18 @@ class Dataset:
     example_ids: np.ndarray
     """(N,) int32, ascending: the rank in the split by digest of label and pixels, or, if the images
     are not in memory, the number of the record."""
+    groups: np.ndarray | None = None
+    """(N,) int32, the group of each example, such as the track that a frame is of; a selection
+    takes all of a group or nothing.  None: each example is its own."""
 
     def __post_init__(self) -> None:
         num_examples, num_classes = len(self.labels), self.info.num_classes
         check_labels(self.labels, num_examples=num_examples, num_classes=num_classes)
+        if self.groups is not None and np.shape(self.groups) != (num_examples,):
+            raise ValueError(
+                f"groups has shape {np.shape(self.groups)}; it must be ({num_examples},), one an "
+                "example, or None"
+            )
 
     @property
     def num_examples(self) -> int:
@@ -67,6 +75,7 @@ class Dataset:
             labels=self.labels[rows],
             index=self.index[rows],
             example_ids=self.example_ids[rows],
+            groups=None if self.groups is None else self.groups[rows],
         )
 
 
@@ -125,7 +134,13 @@ def load(
     return from_arrays(chosen, split, images, labels)
 
 
-def from_arrays(dataset_info: DatasetInfo, split: str, images: Any, labels: np.ndarray) -> Dataset:
+def from_arrays(
+    dataset_info: DatasetInfo,
+    split: str,
+    images: Any,
+    labels: np.ndarray,
+    group_of: np.ndarray | None = None,
+) -> Dataset:
     """Makes a Dataset of arrays: numbers the examples and orders them by id.
 
     Args:
@@ -133,6 +148,7 @@ def from_arrays(dataset_info: DatasetInfo, split: str, images: Any, labels: np.n
         split: its name.
         images: (N, H, W, C) uint8, as stored, an `images.ImageArray`.
         labels: (N,) integers in [0, K).
+        group_of: (N,) integers, the group of each example; None: there are none.
 
     Returns:
         A Dataset; `index` is the row in `images`.  Images that are not in memory are not read:
@@ -154,6 +170,7 @@ def from_arrays(dataset_info: DatasetInfo, split: str, images: Any, labels: np.n
         labels=labels[index].astype(np.int32),
         index=index.astype(np.int64),
         example_ids=ranks[index],
+        groups=None if group_of is None else group_of[index],
     )
 
 
@@ -228,11 +245,12 @@ def divide_train(
 def split_validation(
     dataset: Dataset, fraction: float, *, seed: int = 0
 ) -> tuple[Dataset, Dataset | None]:
-    """Holds out the same share of every class.
+    """Holds out the same share of every class, and of groups none in part.
 
     Args:
         dataset: a whole training split.
-        fraction: in [0, 1); floor(fraction * n_c + 1/2) examples of class c.
+        fraction: in [0, 1); floor(fraction * n_c + 1/2) examples of class c, or with groups as
+            near to that as they allow.  Each class keeps a group to be trained on.
         seed: which ones, an integer >= 0.
 
     Returns:
@@ -246,13 +264,19 @@ def split_validation(
     if fraction == 0.0:
         return dataset, None
     counts = np.floor(dataset.class_counts * fraction + 0.5).astype(np.int64)
-    rows = select(dataset.labels, dataset.example_ids, counts, seed=seed, name="validation")
+    every = np.arange(dataset.num_examples)
+    if dataset.groups is None:
+        rows = select(dataset.labels, dataset.example_ids, counts, seed=seed, name="validation")
+    else:  # what stays is selected: of every class there is something then
+        stays = dataset.class_counts - counts
+        kept = groups.select(dataset.labels, dataset.groups, stays, seed=seed, name="validation")
+        rows = np.setdiff1d(every, kept)
     if not 0 < len(rows) < dataset.num_examples:
         raise ValueError(
             f"validation_fraction = {fraction!r}: would hold out {len(rows)} of the "
             f"{dataset.num_examples} examples of {dataset.info.name}"
         )
-    remaining = np.setdiff1d(np.arange(dataset.num_examples), rows)
+    remaining = np.setdiff1d(every, rows)
     held_out = dataclasses.replace(dataset.take(rows), split="validation")
     return dataset.take(remaining), held_out
 
@@ -266,13 +290,16 @@ def subsample(dataset: Dataset, imbalance: Profile, *, seed: int = 0) -> Dataset
         seed: which examples stay, an integer >= 0.
 
     Returns:
-        A Dataset with those class counts.
+        A Dataset with those class counts, or with groups as near to them as they allow.
 
     Raises:
         ValueError: if a class has fewer examples than asked for.
     """
     counts = imbalance(dataset.class_counts)
-    return dataset.take(select(dataset.labels, dataset.example_ids, counts, seed=seed))
+    rows = select(dataset.labels, dataset.example_ids, counts, seed=seed)  # if there are so many
+    if dataset.groups is not None:
+        rows = groups.select(dataset.labels, dataset.groups, counts, seed=seed)
+    return dataset.take(rows)
 
 
 def _compare_with_published(published: DatasetInfo, split: str, labels: np.ndarray) -> None:

@@ -77,7 +77,7 @@ def keep(dataset: Dataset, path: str | Path, *, expected: str | None = None) -> 
         A Dataset in the same order.
 
     Raises:
-        ValueError: as `read_ids`, or if an id is not in the dataset.
+        ValueError: as `read_ids`, or if an id is not in the dataset, or a group in part.
     """
     ids = read_ids(path, expected=expected)
     unknown = np.setdiff1d(ids, dataset.example_ids)
@@ -87,4 +87,15 @@ def keep(dataset: Dataset, path: str | Path, *, expected: str | None = None) -> 
             f"{dataset.num_examples} training examples of {dataset.info.name} (of {len(ids)} ids "
             f"{unknown.size} are not)"
         )
-    return dataset.take(np.flatnonzero(np.isin(dataset.example_ids, ids)))
+    is_kept = np.isin(dataset.example_ids, ids)
+    if dataset.groups is not None:
+        divided = np.intersect1d(dataset.groups[is_kept], dataset.groups[~is_kept])
+        if divided.size:
+            whole = dataset.groups == divided[0]
+            raise ValueError(
+                f"dataset.subset = {str(path)!r}: {FIELD} divides {divided.size} groups of "
+                f"dataset.groups; of the first it holds {np.sum(whole & is_kept)} of "
+                f"{np.sum(whole)} examples, such as {dataset.example_ids[whole & is_kept][0]}, and "
+                f"not {dataset.example_ids[whole & ~is_kept][0]}. Take all of a group or none"
+            )
+    return dataset.take(np.flatnonzero(is_kept))

@@ -52,7 +52,9 @@ def prepare(
     if has_begun:
         return Prepared(_read(Path(workdir) / PREPARED_FILE, train_set))
     try:
-        prepared = method.prepare(prng.named(key, "prepare"), train_set, model)
+        # Without groups, which have done their work: the method may make other examples.
+        given = dataclasses.replace(train_set, groups=None)
+        prepared = method.prepare(prng.named(key, "prepare"), given, model)
     except ValueError as error:  # of a data set that it made, for example
         raise ValueError(f"the method's prepare failed: {error}") from error
     if not isinstance(prepared, Prepared):
@@ -145,7 +147,7 @@ def _read(path: Path, train_set: Dataset) -> Dataset:
             f"{path}: is missing or damaged; it held the training set of a run that has begun. "
             "Restore it, or train into another workdir"
         )
-    return dataclasses.replace(train_set, **arrays)
+    return dataclasses.replace(train_set, **arrays, groups=None)
 
 
 def _check_train_set(made: Any, model: Model) -> None:

@@ -18,6 +18,7 @@ from rbjax.data import (
     DatasetInfo,
     augment,
     custom,
+    groups,
     images,
     imbalance,
     order,
@@ -77,7 +78,10 @@ def load_train(config: Config) -> tuple[Dataset, Dataset | None]:
     )
     if config.dataset.subset is not None:
         train = subset.keep(train, config.dataset.subset, expected=config.dataset.subset_digest)
-    return first(train, config.dataset.max_train_examples), validation
+    try:
+        return first(train, config.dataset.max_train_examples), validation
+    except ValueError as error:
+        raise ValueError(f"dataset.max_train_examples: {error}") from None
 
 
 def load_test(config: Config) -> Dataset:
@@ -130,11 +134,13 @@ def check_alike(theirs: DatasetInfo, ours: DatasetInfo, what: str) -> None:
 def first(dataset: Dataset, num_examples: int | None) -> Dataset:
     """Returns the first examples of a random order, by id; all of them for None.
 
-    Ids are in random order where images are in memory.  Elsewhere they are the numbers of the
-    records, which may lie class by class.
+    Groups stay whole, so that there may be fewer.  Ids are in random order where images are in
+    memory.  Elsewhere they are the numbers of the records, which may lie class by class.
     """
     if num_examples is None or num_examples >= dataset.num_examples:
         return dataset
+    if dataset.groups is not None:
+        return dataset.take(groups.first(dataset.groups, num_examples, name="first"))
     if images.is_resident(dataset.images):
         return dataset.take(np.arange(num_examples))
     numbers = order.priorities(dataset.example_ids, seed=0, name="first")
