@@ -305,10 +305,12 @@ def _keep_none(config: Config, arguments: Sequence[str], run: Mapping[str, Any])
             continue
         values = functools.reduce(lambda node, part: node[part], groups, config)
         maker = _at(run, ".".join([*groups, schema_of.selector])) or values.get(schema_of.selector)
-        option = schema_of.options(maker).get(key)
-        if option is None or option.kind is not str or option.optional:
+        option, own = schema_of.options(maker).get(key), schema_of.own.get(key)
+        if own is not None and "none" in (own.choices or ()):
+            values[key] = value
+        elif option is None or option.kind is not str or option.optional:
             continue
-        if option.choices is None or "none" in option.choices:
+        elif option.choices is None or "none" in option.choices:
             values[key] = value
 
 

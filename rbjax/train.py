@@ -6,9 +6,9 @@ import contextlib
 import functools
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,19 +16,22 @@ from tqdm import tqdm
 
 import rbjax
 from rbjax import config as schema
-from rbjax import methods, metrics, prng
+from rbjax import methods, prng, validation
 from rbjax.config import Config
 from rbjax.data import Dataset, streaming
-from rbjax.data.pipeline import Block, Schedule
+from rbjax.data.pipeline import Block
 from rbjax.errors import TrainingStoppedError
 from rbjax.models import Model
 from rbjax.training import finite, hooks, optimizers, run_directory, setup, trial
-from rbjax.training.method import ClassSums, Epoch, Method
-from rbjax.training.predict import predict
+from rbjax.training.checkpoint import Checkpoints
+from rbjax.training.method import Epoch, Method
+from rbjax.training.selection import Selection, after_epoch
 from rbjax.training.state import TrainState, create_state, evaluation_variables, on_host, place
 from rbjax.training.step import Recipe, StepMetrics, TrainStep, make_train_step
+from rbjax.training.sums import EpochSums
 from rbjax.training.writers import CSV_FILE, MetricsWriter, write_csv
-from rbjax.typing import Array, Device, Key
+from rbjax.typing import Device, Key
+from rbjax.validation import Validation
 
 STEPS_PER_DISPATCH = 4
 """Steps scanned in one dispatch: 1.1 to 1.6 times as fast as single ones on two CPU cores
@@ -57,6 +60,7 @@ def train(config: Config, workdir: str) -> None:
     method = methods.create(config.method.name, **setup.options(config, "method"))
     begin = functools.partial(_begin, config, model, method, len(devices))
     recipe, state = begin(train_set)
+    validate = _validation(config, recipe, validation_set)
     plan = _plan(config, train_set, devices)
     trial.sampler(config, train_set, recipe.steps_per_epoch)
     trial.step(config, recipe, state, train_set)
@@ -71,6 +75,7 @@ def train(config: Config, workdir: str) -> None:
     )
     key = prng.key(config.seed)
     checkpoints = setup.checkpoints(workdir, keep=config.checkpoint.keep)
+    best = setup.best_checkpoints(workdir, keep=config.checkpoint.keep)
     if method.prepare is not None:
         has_begun = bool(checkpoints.steps())
         with _cleared_on_failure(workdir, has_config):
@@ -78,101 +83,157 @@ def train(config: Config, workdir: str) -> None:
             train_set = prepared.train_set or train_set
             origin = f"that the method {config.method.name} prepared"
             recipe, state = begin(train_set, prepared.variables, origin=origin)
+            validate = _validation(config, recipe, validation_set)
         plan = _plan(config, train_set, devices)
         if not has_begun:  # so that what was prepared is not made again
-            checkpoints.save(0, state, extra={"epoch_sums": _Sums()._asdict()})
+            checkpoints.save(0, state, extra={"epoch_sums": EpochSums()._asdict()})
     restored = checkpoints.restore_latest(state)
-    step, sums, steps_per_epoch = 0, _Sums(), recipe.steps_per_epoch
+    step, sums, selection, steps_per_epoch = 0, EpochSums(), Selection(), recipe.steps_per_epoch
     if restored is not None:
-        step, state, sums = restored.step, restored.state, _Sums(**restored.extra["epoch_sums"])
+        step, state, sums = restored.step, restored.state, EpochSums(**restored.extra["epoch_sums"])
+        selection = _stored_selection(restored.extra, best)
         finite.check_stored(state, step, workdir)
-    num_steps = steps_per_epoch * config.num_epochs
-    if step == num_steps:
-        print(f"{workdir}: trained already, {num_steps} steps")
+    num_steps, patience = steps_per_epoch * config.num_epochs, config.schedule.early_stop_patience
+    if step == num_steps or selection.waited >= patience:
+        print(f"{workdir}: trained already, {step} steps")
         if not (Path(workdir) / CSV_FILE).exists():  # killed just before it was written
             write_csv(workdir)
         return
+    best.delete_after(-1 if selection.step is None else selection.step)
     many = f"{len(devices)} {devices[0].device_kind} device{'s' if len(devices) > 1 else ''}"
     where = f"{many}, jax {jax.__version__}"
     print(f"{workdir}: training from step {step} of {num_steps} on {where}; {plan}")
+    if validate is not None:
+        print(f"validated after each epoch: {validate}")
 
     # ------------------------------------------------------------------ the loop
-    saved, state = step, place(state, devices)
+    saved, unsaved_best, state = step, None, place(state, devices)
     shown = train_set.take(np.arange(config.batch_size))
-    schedule = _schedule(config, train_set, plan.steps_per_block, start=step)
+    schedule = setup.batches(config, train_set, plan.steps_per_block, start=step)
     feed = streaming.feed(train_set, schedule, plan, devices=devices)
     dispatch = _Dispatch(recipe, prng.named(key, "train"), devices, streamed=plan.streamed)
     with MetricsWriter(workdir, step=step) as writer, _stop_requests() as stop_requested, feed:
-        while step < num_steps:
+        while step < num_steps and selection.waited < patience:
             epoch, position = divmod(step, steps_per_epoch)
-            first, pending, started = position, None, time.perf_counter()
-            compile_seconds, waited = dispatch.compile_seconds, feed.seconds_waited
-            title = f"epoch {epoch + 1}/{config.num_epochs}"
-            with tqdm(
-                None, title, steps_per_epoch, False, initial=position, unit="step", disable=None
-            ) as bar:
-                while position < steps_per_epoch and not stop_requested():
-                    state, step_metrics = dispatch(state, next(feed))
-                    # Read one dispatch late: the device is never waited for.
-                    sums = sums.plus(pending)
-                    pending = step_metrics
-                    position += len(step_metrics.loss)
-                    bar.update(len(step_metrics.loss))
-            sums = sums.plus(pending)
+            title, clock = f"epoch {epoch + 1}/{config.num_epochs}", _Clock(dispatch, feed)
+            state, sums, made = _steps(
+                dispatch, feed, state, sums, range(position, steps_per_epoch), title, stop_requested
+            )
+            position += made
             step = epoch * steps_per_epoch + position
             finite.check_losses(sums.finite, step, checkpoints)
             if position == steps_per_epoch:
-                seconds = time.perf_counter() - started
-                seconds -= dispatch.compile_seconds - compile_seconds
-                record = {
-                    "epoch": epoch + 1,
-                    **sums.means(),
-                    "learning_rate": float(optimizers.learning_rate(state.opt_state)),
-                    "images_per_second": (position - first) * config.batch_size / seconds,
-                }
-                if plan.streamed:
-                    record["data_wait"] = (feed.seconds_waited - waited) / seconds
-                confusion = None
+                record = {"epoch": epoch + 1, **sums.means()}
+                record["learning_rate"] = float(optimizers.learning_rate(state.opt_state))
+                record |= clock.figures(images=made * config.batch_size, streamed=plan.streamed)
                 about = functools.partial(
                     Epoch,
                     number=epoch + 1,
                     num_epochs=config.num_epochs,
+                    train=sums.by_class(),
                     train_set=train_set,
                     validation_set=validation_set,
                     model=model,
                 )
                 if method.average is not None and state.ema is not None:
-                    told = about(train=sums.by_class(), confusion=None)
-                    decay = config.optimizer.ema_decay
+                    told, decay = about(confusion=None), config.optimizer.ema_decay
                     averaged = hooks.average(method, key, on_host(state), told, decay=decay)
                     state = place(averaged, devices)
-                if validation_set is not None:
-                    logits_fn = jax.tree_util.Partial(model.apply, evaluation_variables(state))
-                    predictions = predict(logits_fn, validation_set)
-                    confusion = metrics.confusion_matrix(
-                        validation_set.labels, predictions, num_classes=model.num_classes
-                    )
-                    record |= _validation(confusion)
+                matrices = None, None
+                if validate is not None:
+                    figures, *matrices = validate(model, state)
+                    record |= figures
+                    selection = _select(config, selection, record, step)
+                    record["validation/best_epoch"] = selection.epoch
+                    if selection.step == step:
+                        judged = evaluation_variables(state, config.checkpoint.weights)
+                        unsaved_best = (step, {"variables": jax.device_get(judged)})
                 writer.write(step, record)
                 print(_line(title, record))
                 if method.after_epoch is not None:
-                    judged = None if confusion is None else np.asarray(confusion)
-                    told = about(train=sums.by_class(), confusion=judged)
+                    told = about(confusion=matrices[0], robust_confusion=matrices[1])
                     state = place(hooks.after_epoch(method, key, on_host(state), told), devices)
-                sums = _Sums()
-            due = step == num_steps or (epoch + 1) % config.checkpoint.every_epochs == 0
+                sums = EpochSums()
+            is_over = step == num_steps or selection.waited >= patience
+            due = is_over or (epoch + 1) % config.checkpoint.every_epochs == 0
             if step > saved and (due or stop_requested()):
                 saved, host_state = step, on_host(state)
                 finite.check_state(host_state, step, checkpoints)
                 finite.check_logits(host_state, step, checkpoints, model, shown)
-                extra = {"epoch_sums": sums._asdict()}
+                if unsaved_best is not None:
+                    best.save(*unsaved_best)
+                    unsaved_best = None
+                extra = {"epoch_sums": sums._asdict(), "selection": selection._asdict()}
                 checkpoints.save(step, host_state, extra=extra)
-            if stop_requested() and step < num_steps:
+            if stop_requested() and not is_over:
                 raise TrainingStoppedError(
                     f"stopped at step {step} of {num_steps} and saved; "
                     "rerun the same command to resume"
                 )
+    print(_ending(config, selection, epoch=step // steps_per_epoch), end="")
     write_csv(workdir)
+
+
+def _steps(
+    dispatch: _Dispatch,
+    feed: Iterator[Block],
+    state: Any,
+    sums: EpochSums,
+    steps: range,
+    title: str,
+    stop_requested: Callable[[], bool],
+) -> tuple[Any, EpochSums, int]:
+    """Makes the steps of an epoch that are left, or fewer where a stop is requested."""
+    position, pending = steps.start, None
+    with tqdm(None, title, steps.stop, False, initial=position, unit="step", disable=None) as bar:
+        while position < steps.stop and not stop_requested():
+            state, step_metrics = dispatch(state, next(feed))
+            # Read one dispatch late: the device is never waited for.
+            sums = sums.plus(pending)
+            pending = step_metrics
+            position += len(step_metrics.loss)
+            bar.update(len(step_metrics.loss))
+    return state, sums.plus(pending), position - steps.start
+
+
+def _validation(config: Config, recipe: Recipe, dataset: Dataset | None) -> Validation | None:
+    if dataset is None:
+        return None
+    images = recipe.steps_per_epoch * config.batch_size
+    return validation.create(config, recipe.method, dataset, images_per_epoch=images)
+
+
+def _stored_selection(extra: Mapping[str, Any], best: Checkpoints) -> Selection:
+    """Returns the selection that a checkpoint keeps; without the best, if that is lost."""
+    selection = Selection(**extra.get("selection", {}))
+    if selection.step is None or selection.step in best.steps():
+        return selection
+    print(f"the weights of the best epoch, {selection.epoch}, are gone; the next best will do")
+    return selection._replace(step=None, epoch=None, value=None)
+
+
+def _select(config: Config, before: Selection, record: Mapping[str, Any], step: int) -> Selection:
+    return after_epoch(
+        before,
+        record,
+        step=step,
+        best=config.checkpoint.best,
+        early_stop=config.schedule.early_stop,
+        min_change=config.schedule.early_stop_min_change,
+    )
+
+
+def _ending(config: Config, selection: Selection, *, epoch: int) -> str:
+    """Returns the lines that say why training ended early, if it did, and which epoch was best."""
+    lines, schedule = [], config.schedule
+    if selection.waited >= schedule.early_stop_patience:
+        lines.append(
+            f"stopped after epoch {epoch}: validation {schedule.early_stop} has not improved by "
+            f"more than {schedule.early_stop_min_change:g} for {selection.waited} epochs"
+        )
+    if selection.epoch is not None:
+        lines.append(f"best epoch by validation {config.checkpoint.best}: {selection.epoch}")
+    return "".join(f"{line}\n" for line in lines)
 
 
 @contextlib.contextmanager
@@ -241,42 +302,22 @@ def _plan(config: Config, train_set: Dataset, devices: list[Device]) -> streamin
     )
 
 
-class _Sums(NamedTuple):
-    """What an epoch's log line is made of; a checkpoint inside an epoch keeps it."""
+class _Clock:
+    """What an epoch took, without what was compiled meanwhile."""
 
-    loss: float = 0.0
-    correct: int = 0
-    examples: int = 0
-    steps: int = 0
-    finite: bool = True
-    classes: Any = None
-    """The arrays of `ClassSums`; None for a method that is not told of them."""
+    def __init__(self, dispatch: _Dispatch, feed: streaming.Feed) -> None:
+        self._dispatch, self._feed = dispatch, feed
+        self._begun = self._times()
 
-    def plus(self, step_metrics: StepMetrics | None) -> _Sums:
-        if step_metrics is None:
-            return self
-        loss, correct, examples, norm, classes = jax.device_get(step_metrics)
-        if classes is not None:
-            classes = [np.sum(x, axis=0, dtype=np.float64) for x in classes]
-            if self.classes is not None:
-                classes = [a + b for a, b in zip(self.by_class(), classes, strict=True)]
-        return _Sums(
-            loss=self.loss + float(np.sum(loss, dtype=np.float64)),
-            correct=self.correct + int(np.sum(correct)),
-            examples=self.examples + int(np.sum(examples)),
-            steps=self.steps + len(loss),
-            finite=self.finite and bool(np.all(np.isfinite(loss)) and np.all(np.isfinite(norm))),
-            classes=classes,
+    def _times(self) -> np.ndarray:
+        return np.array(
+            [time.perf_counter(), self._dispatch.compile_seconds, self._feed.seconds_waited]
         )
 
-    def by_class(self) -> ClassSums:
-        return ClassSums(*(np.asarray(x, np.float64) for x in self.classes))
-
-    def means(self) -> dict[str, float]:
-        return {
-            "train/loss": self.loss / self.steps,
-            "train/accuracy": self.correct / self.examples,
-        }
+    def figures(self, *, images: int, streamed: bool) -> dict[str, float]:
+        wall, compiling, waited = (self._times() - self._begun).tolist()
+        figures = {"images_per_second": images / (wall - compiling)}
+        return {**figures, "data_wait": waited / (wall - compiling)} if streamed else figures
 
 
 class _Dispatch:
@@ -300,30 +341,6 @@ class _Dispatch:
         return result
 
 
-def _schedule(config: Config, train_set: Dataset, steps_per_block: int, *, start: int) -> Schedule:
-    """Returns which rows each dispatch uses, from a step on."""
-    batch_size = config.batch_size
-    steps_per_epoch = train_set.num_examples // batch_size
-    sampler = setup.create_sampler(config)
-
-    def order(epoch: int) -> np.ndarray:
-        return sampler(
-            train_set.labels,
-            seed=config.seed,
-            epoch=epoch,
-            batch_size=batch_size,
-            num_steps=steps_per_epoch,
-        )
-
-    return Schedule(
-        order,
-        steps_per_epoch=steps_per_epoch,
-        num_epochs=config.num_epochs,
-        steps_per_block=steps_per_block,
-        start=start,
-    )
-
-
 def _steps_per_epoch(config: Config, num_examples: int, num_devices: int, origin: str) -> int:
     batch_size = config.batch_size
     if batch_size % num_devices:
@@ -341,21 +358,13 @@ def _steps_per_epoch(config: Config, num_examples: int, num_devices: int, origin
     return num_examples // batch_size
 
 
-def _validation(confusion: Array) -> dict[str, Any]:
-    summary = metrics.summarize(confusion)
-    return {
-        "validation/accuracy": summary["accuracy"],
-        "validation/balanced_accuracy": summary["balanced_accuracy"],
-        "validation/worst_class_accuracy": summary["worst_class_accuracy"],
-        "validation/recall": metrics.from_confusion(confusion).recall,
-    }
-
-
 def _line(title: str, record: dict[str, Any]) -> str:
     parts = [f"{title:<14}", f"loss {record['train/loss']:.4f}"]
     parts.append(f"train {record['train/accuracy']:7.2%}")
     if "validation/accuracy" in record:
         parts.append(f"validation {record['validation/accuracy']:7.2%}")
+    if "validation/robust_accuracy" in record:
+        parts.append(f"robust {record['validation/robust_accuracy']:7.2%}")
     parts.append(f"rate {record['learning_rate']:.2e}")
     parts.append(f"{record['images_per_second']:,.0f} images/s")
     if "data_wait" in record:

@@ -204,8 +204,8 @@ FAULTS = (
     Fault(
         "step",
         "an example is augmented alike in every epoch",
-        "draws: list[Array] = [step // recipe.steps_per_epoch]",
-        "draws: list[Array] = [0 * step]",
+        "[step, _repeat(example_ids)] if recipe.repeats else [epoch]",
+        "[step, _repeat(example_ids)] if recipe.repeats else [0 * epoch]",
         ("test_an_example_is_augmented_anew_in_each_epoch",),
     ),
 )

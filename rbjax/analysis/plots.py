@@ -1,4 +1,4 @@
-"""Plots of a run as PNG: bars per class, training and survival curves, corruptions, an overview.
+"""Plots of a run as PNG: bars per class, survival curves, corruptions, an overview.
 
 Figures are drawn by objects, without pyplot's global state, so that a plot never opens a window,
 never leaks and may be drawn in any thread.
@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 from numpy.typing import ArrayLike
 
 from rbjax.analysis import figures
@@ -65,51 +65,6 @@ def plot_classwise(
     figure = Figure(figsize=(width, 4.6), layout="constrained")
     axes = figure.add_subplot()
     draw_classwise(axes, columns, class_names=class_names, counts=counts)
-    save(figure, path)
-
-
-@figures.plain
-def plot_training(path: PathLike, records: Sequence[Mapping[str, Any]]) -> None:
-    """Draws loss, accuracy and learning rate over the epochs, or over the steps.
-
-    Args:
-        path: the PNG.
-        records: of metrics.jsonl, each {"step": ..., "epoch": ..., "train/loss": ...}; what ends in
-            "loss" goes into the first panel, in "accuracy" into the second, in "learning_rate" into
-            the third.
-
-    Raises:
-        ValueError: if no record has any of them.
-    """
-    recorded = dict.fromkeys(name for record in records for name in record)
-    panels = {
-        ending: [name for name in recorded if name.endswith(ending)]
-        for ending in ("loss", "accuracy", "learning_rate")
-    }
-    panels = {ending: names for ending, names in panels.items() if names}
-    if not panels:
-        raise ValueError("the records hold no loss, accuracy or learning rate to plot")
-    figure = Figure(figsize=(4.2 * len(panels), 3.4), layout="constrained")
-    unit = "epoch" if all("epoch" in record for record in records) else "step"
-    for i, (ending, names) in enumerate(panels.items()):
-        axes, curves = figure.add_subplot(1, len(panels), i + 1), []
-        for j, name in enumerate(names):
-            points = [(r[unit], r[name]) for r in records if r.get(name) is not None]
-            if points:
-                look: Any = {"color": COLOURS[j % len(COLOURS)], "ms": 3}
-                look["marker"] = "o" if len(points) <= 30 else None
-                label = name.replace("/", " ").replace("_", " ")
-                (curve,) = axes.plot(*zip(*points, strict=True), **look)
-                curves.append((label, curve))
-        axes.set_xlabel(unit)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(color="#DDDDDD", linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-        if len(names) > 1 or "/" in names[0]:
-            figures.legend(axes, curves, size=9)
-        axes.set_title(ending.replace("_", " ").capitalize())
-        if ending == "accuracy":
-            axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     save(figure, path)
 
 

@@ -218,7 +218,14 @@ def _plot(
     """Writes the plots for which there are data, and returns the names of those that were."""
     pictures: dict[str, Callable[[Any, Path], None]] = {}
     if records:
-        pictures["training.png"] = lambda plots, path: plots.plot_training(path, records)
+        names = (evaluation or scores or {}).get("class_names", ())
+
+        def draw(_: Any, path: Path) -> None:
+            from rbjax.analysis.training_curves import plot_training
+
+            plot_training(path, records, class_names=names)
+
+        pictures["training.png"] = draw
     survival = _survival(scores)
     if survival:
         pictures["survival.png"] = lambda plots, path: plots.plot_survival(path, **survival)

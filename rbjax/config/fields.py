@@ -8,6 +8,7 @@ by `rbjax.config.resolve` where the field applies, and it stays absent where it 
 from __future__ import annotations
 
 from rbjax.config.catalog import Entry
+from rbjax.config.data_fields import DATASET, IMBALANCE, SAMPLER
 from rbjax.config.field import Field, Group
 from rbjax.options import MOST
 
@@ -16,6 +17,12 @@ def _is_compiled(attack: Entry) -> bool:
     """Whether an attack works on one batch; one from outside is taken to."""
     return attack.makes in ("CompiledAttack", "")
 
+
+CRITERIA = (
+    *("accuracy", "worst_class", "average+worst", "loss"),
+    *("robust_accuracy", "robust_worst_class", "robust_average+worst"),
+)
+"""What of the validation split can say which epoch is better, see `training.selection`."""
 
 TOP: dict[str, Field] = {
     "task": Field(
@@ -47,139 +54,6 @@ TOP: dict[str, Field] = {
     ),
 }
 
-DATASET: dict[str, Field] = {
-    "name": Field(str, "digits", "the dataset; folder or npz: one's own, at dataset.path"),
-    "path": Field(
-        str,
-        None,
-        "a folder train/<class>/<image> and test/<class>/<image>, or <class>/<image>; an .npz file "
-        "with train_images, train_labels, test_images, test_labels and perhaps class_names",
-        affects="nothing",
-        where=lambda dataset: "path" in dataset.takes,
-    ),
-    "bands": Field(
-        str,
-        None,
-        "of droughtwatch's B1 to B11, those to keep, such as B4,B3,B2; all",
-        optional=True,
-    ),
-    "fingerprint": Field(
-        str,
-        None,
-        "of one's own data; filled in, and checked where it is given",
-        where=lambda dataset: dataset.makes != "DatasetInfo",
-        optional=True,
-    ),
-    "validation_fraction": Field(
-        float, 0.0, "share of train held out, stratified by class", low=0.0, high=0.9
-    ),
-    "flip_horizontal": Field(bool, False, "mirror each image left to right half of the time"),
-    "flip_vertical": Field(bool, False, "mirror each image top to bottom half of the time"),
-    "rotation_degrees": Field(
-        float, 0.0, "largest rotation either way", low=0.0, high=180.0, unit="degrees"
-    ),
-    "crop_padding": Field(
-        int, 0, "pixels of the fill padded before a random crop", low=0, high=4096, unit="pixels"
-    ),
-    "deformation": Field(
-        float,
-        0.0,
-        "how far random smooth deformations move things; 0.05 is much",
-        low=0.0,
-        high=1.0,
-        unit="widths of the image",
-    ),
-    "jitter_brightness": Field(
-        float, 0.0, "brightness times up to 1 + or - so much; 0: as it is", low=0.0, high=1000.0
-    ),
-    "jitter_contrast": Field(float, 0.0, "contrast likewise", low=0.0, high=1000.0),
-    "jitter_saturation": Field(float, 0.0, "saturation likewise", low=0.0, high=1000.0),
-    "jitter_hue": Field(
-        float, 0.0, "largest shift of the hue either way", low=0.0, high=0.5, unit="turns"
-    ),
-    "cutout_size": Field(
-        int,
-        0,
-        "side of a square of the fill, anywhere on the image; 0: none",
-        low=0,
-        high=4096,
-        unit="pixels",
-    ),
-    "fill": Field(
-        str,
-        "black",
-        "what crop, rotation and Cutout leave empty; mean: what the model's normalisation makes 0",
-        choices=("black", "mean"),
-    ),
-    "mixup_alpha": Field(
-        float, 0.0, "Mixup's shares are of Beta(alpha, alpha); 0: no Mixup", low=0.0, high=1e6
-    ),
-    "streaming": Field(
-        str,
-        "auto",
-        "read the training set ahead as it is used; auto: where it exceeds memory_budget",
-        choices=("auto", "always", "never"),
-        affects="nothing",
-    ),
-    "memory_budget": Field(
-        int,
-        None,
-        "what training images may take; a quarter of an accelerator's memory, 2048 on CPU",
-        low=1,
-        high=MOST,
-        unit="MiB",
-        optional=True,
-        affects="nothing",
-    ),
-    "subset": Field(
-        str,
-        None,
-        "an .npz file; train only on its example_ids, of what imbalance leaves",
-        optional=True,
-        affects="nothing",
-    ),
-    "subset_digest": Field(
-        str, None, "of the subset's ids; filled in, and checked where it is given", optional=True
-    ),
-    "max_train_examples": Field(
-        int, None, "keep only so many of train", low=1, high=MOST, optional=True
-    ),
-    "test_on": Field(
-        str,
-        None,
-        "another test set of the same classes, NAME or NAME:SPLIT, such as cifar10_1/v6",
-        optional=True,
-        affects="evaluation",
-    ),
-    "max_test_examples": Field(
-        int,
-        None,
-        "keep only so many of test",
-        low=1,
-        high=MOST,
-        optional=True,
-        affects="evaluation",
-    ),
-}
-
-IMBALANCE: dict[str, Field] = {
-    "name": Field(str, "balanced", "the profile of the training set's class counts"),
-    "seed": Field(int, 0, "which examples stay", low=0, high=2**31 - 1),
-    "apply_to_test": Field(bool, False, "whether validation and test follow the profile too"),
-}
-
-SAMPLER: dict[str, Field] = {
-    "name": Field(str, "uniform", "how often training takes each class"),
-    "start_epoch": Field(
-        int,
-        0,
-        "uniform before this epoch, counted from 0: deferred",
-        low=0,
-        high=MOST,
-        where=lambda sampler: sampler.name != "uniform",
-    ),
-}
-
 MODEL: dict[str, Field] = {
     "name": Field(str, "simple_cnn", "the architecture"),
     "dtype": Field(
@@ -206,6 +80,9 @@ MODEL: dict[str, Field] = {
         low=0.0,
         optional=True,
         affects=("evaluation", "scoring"),
+    ),
+    "normalize": Field(
+        bool, True, "subtract the data's mean and divide by their deviation; off: it sees [0, 1]"
     ),
 }
 
@@ -235,6 +112,19 @@ LOSS: dict[str, Field] = {
 
 SCHEDULE: dict[str, Field] = {
     "name": Field(str, "constant", "the learning rate's course"),
+    "early_stop": Field(
+        str,
+        "none",
+        "stop once this has not improved on the validation split for early_stop_patience epochs; "
+        "num_epochs is the most then",
+        choices=("none", *CRITERIA),
+    ),
+    "early_stop_patience": Field(
+        int, 20, "epochs in a row without an improvement", low=1, high=10**6, unit="epochs"
+    ),
+    "early_stop_min_change": Field(
+        float, 1e-4, "the least change that is an improvement", low=0.0, high=1e6
+    ),
 }
 
 OPTIMIZER: dict[str, Field] = {
@@ -245,7 +135,7 @@ OPTIMIZER: dict[str, Field] = {
     "ema_decay": Field(
         float,
         None,
-        "evaluate an exponential moving average of the weights",
+        "keep an exponential moving average of the weights too",
         low=0.0,
         high=1.0,
         optional=True,
@@ -336,9 +226,70 @@ SCORE: dict[str, Field] = {
     ),
 }
 
+VALIDATION: dict[str, Field] = {
+    "attack": Field(
+        str,
+        "pgd",
+        "what the validation split is attacked with after each epoch",
+        choices=("pgd", "none"),
+    ),
+    "norm": Field(
+        str, None, "of the ball; the method's own, else linf", choices=("linf", "l2"), optional=True
+    ),
+    "epsilon": Field(
+        float,
+        None,
+        "radius of the ball; the method's own, else the dataset's usual one",
+        low=0.0,
+        high=float(MOST),
+        unit="pixels in [0, 1]",
+        optional=True,
+    ),
+    "step_size": Field(
+        float,
+        None,
+        "length of a step; 2.5 epsilon / num_steps",
+        above=0.0,
+        high=float(MOST),
+        unit="pixels in [0, 1]",
+        optional=True,
+    ),
+    "num_steps": Field(int, 10, "steps of the attack at most", low=1, high=MOST),
+    "max_examples": Field(int, 1000, "images that are attacked at most", low=1, high=MOST),
+    "max_share": Field(
+        float,
+        0.05,
+        "of an epoch's passes, those that the attack may add: fewer images, then fewer steps",
+        above=0.0,
+        high=1000.0,
+    ),
+}
+
 CHECKPOINT: dict[str, Field] = {
-    "every_epochs": Field(int, 1, "save every so many epochs", low=1, high=MOST),
-    "keep": Field(int, 2, "newest checkpoints kept", low=1, high=MOST),
+    "every_epochs": Field(int, 1, "save every so many epochs", low=1, high=MOST, affects="nothing"),
+    "keep": Field(int, 2, "newest checkpoints kept", low=1, high=MOST, affects="nothing"),
+    "best": Field(
+        str,
+        None,
+        "by what of the validation split an epoch is the best; what early_stop says, else "
+        "robust_accuracy for a method with an epsilon, else accuracy",
+        choices=CRITERIA,
+        optional=True,
+    ),
+    "weights": Field(
+        str,
+        "average",
+        "which weights of a run with optimizer.ema_decay are judged and kept as the best",
+        choices=("average", "plain"),
+    ),
+    "which": Field(
+        str,
+        None,
+        "whose epoch's weights are evaluated and scored; best with early_stop, else last",
+        choices=("best", "last"),
+        optional=True,
+        affects=("evaluation", "scoring"),
+    ),
 }
 
 ATTACK: dict[str, Field] = {
@@ -389,7 +340,8 @@ GROUPS: dict[str, Group] = {
     "schedule": Group(SCHEDULE, "schedule"),
     "corruptions": Group(CORRUPTIONS, "corruption", affects="evaluation"),
     "score": Group(SCORE, "perturbation", "perturbation", affects="scoring"),
-    "checkpoint": Group(CHECKPOINT, affects="nothing"),
+    "validation": Group(VALIDATION),
+    "checkpoint": Group(CHECKPOINT),
 }
 
 ATTACKS = Group(

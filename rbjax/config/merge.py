@@ -7,6 +7,7 @@ from typing import Any
 
 from ml_collections import config_dict
 
+from rbjax.config import together
 from rbjax.config.field import Affects, Group
 from rbjax.config.fields import ATTACKS, GROUPS, TOP
 from rbjax.config.schema import VERSION, Config, ConfigError, default
@@ -94,6 +95,7 @@ def usual(config: Mapping[str, Any]) -> dict[str, Any]:
         fields = group.applying(config[name].get(group.selector))
         defaults[name] = {key: field.default for key, field in fields.items()}
         defaults[name].pop(group.selector, None)
+    together.complete(defaults, together.method_ball(config["method"]))
     return defaults
 
 

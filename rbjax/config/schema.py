@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import config_dict
 
-from rbjax.config import catalog
+from rbjax.config import catalog, together
 from rbjax.config.field import Field, Group
 from rbjax.config.fields import ATTACKS, GROUPS, TOP
 from rbjax.config.numbers import parse_fraction
@@ -144,7 +144,7 @@ def resolve(
         else:
             known = names.get(name if group.selector == "name" else group.selector)
             resolved[name] = _resolve_named(name, group, values, known, mistakes)
-    _check_ball("method", resolved["method"], mistakes)
+    together.check_ball("method", resolved["method"], mistakes)
     # An attack has the ball the model was trained for, unless it names another norm or size.
     method_is_wrong = any(mistake.startswith("method.") for mistake in mistakes)
     ball = (
@@ -156,20 +156,18 @@ def resolve(
         label: _resolve_attack(f"attacks.{label}", value, ball, names.get("attack"), mistakes)
         for label, value in (given.get("attacks") or {}).items()
     }
-    _check_together(resolved, mistakes)
+    together.complete(resolved, {} if method_is_wrong else together.method_ball(resolved["method"]))
+    together.check(resolved, mistakes)
     if mistakes:
         raise ConfigError("\n".join(mistakes))
     for name in emptied:
         *path, key = name.split(".")
         values = functools.reduce(lambda node, part: node[part], path, resolved)
         schema_of = ATTACKS if path[:1] == ["attacks"] else GROUPS.get(path[0] if path else "")
-        options = schema_of.options(values[schema_of.selector]) if schema_of else {}
+        options = schema_of.options(values.get(schema_of.selector)) if schema_of else {}
         if key in options and _may_be_emptied(options[key]):
             values[key] = None
     return config_dict.ConfigDict(resolved).lock()
-
-
-_RESERVED = ("clean", "worst", "index", "example_ids", "labels")
 
 
 def format_config(config: Config) -> str:
@@ -297,44 +295,6 @@ def _checked(value: Any, field: Field) -> tuple[Any, str]:
     return value, field.choice_of(value)
 
 
-def _check_together(resolved: Mapping[str, Any], mistakes: list[str]) -> None:
-    """What one field alone does not show."""
-    for label, group in resolved["attacks"].items():
-        _check_ball(f"attacks.{label}", group, mistakes)
-        if label in _RESERVED:
-            mistakes.append(
-                f"attacks.{label}: {label!r} means something else in reports; rename it"
-            )
-    if resolved["task"] == "score" and resolved["score"].get("max_steps") == 0:
-        mistakes.append("score.max_steps = 0: the task 'score' needs at least 1 draw")
-    score = resolved["score"]
-    if score.get("repetitions", 1) > 1 and score.get("stop_window") is not None:
-        mistakes.append("score.repetitions and score.stop_window: give one of the two")
-    if score.get("repetitions", 1) == 1 and score.get("max_width") is not None:
-        mistakes.append("score.max_width: needs score.repetitions of 2 or more")
-    dataset = resolved["dataset"]
-    if dataset.get("subset_digest") is not None and dataset.get("subset") is None:
-        mistakes.append("dataset.subset_digest: belongs to dataset.subset, which is not given")
-    start, num_epochs = resolved["sampler"].get("start_epoch", 0), resolved.get("num_epochs", 0)
-    if isinstance(start, int) and isinstance(num_epochs, int) and start >= max(num_epochs, 1):
-        mistakes.append(
-            f"sampler.start_epoch = {start}: must be below num_epochs = {num_epochs}, or it would "
-            "never begin"
-        )
-    imbalance = resolved["imbalance"]
-    if imbalance.get("decay") is not None and imbalance.get("imbalance_ratio") is not None:
-        mistakes.append("imbalance.decay and imbalance.imbalance_ratio: give one of the two")
-    schedule = resolved["schedule"]
-    if schedule.get("milestones") is not None and schedule.get("epochs_per_step") is not None:
-        mistakes.append("schedule.milestones and schedule.epochs_per_step: give one of the two")
-    low, high = schedule.get("learning_rate"), schedule.get("max_learning_rate")
-    if low is not None and high is not None and high < low:
-        mistakes.append(
-            f"schedule.max_learning_rate = {high:g}: must be at least schedule.learning_rate "
-            f"= {low:g}"
-        )
-
-
 def _resolve_attack(
     where: str,
     given: Mapping[str, Any],
@@ -364,7 +324,7 @@ def _resolve_attack(
         given = {"norm": theirs, **given} if theirs else given
         norm = given.get("norm", options["norm"].default)
     else:
-        norm = _norm_of(options) or theirs or "linf"
+        norm = together.norm_of(options) or theirs or "linf"
     if "epsilon" in options and "epsilon" not in given:
         usual = ball["epsilon"] if ball and norm == theirs else options["epsilon"].default
         usual = 8 / 255 if usual is None and norm not in ("l2", "l1") else usual
@@ -378,21 +338,3 @@ def _resolve_attack(
     if "epsilon" in options and usual is None:  # said above, or the method's mistake is
         mistakes[before:] = [line for line in mistakes[before:] if not line.startswith(missing)]
     return resolved
-
-
-def _norm_of(options: Mapping[str, Field]) -> str:
-    """Returns the norm of an attack that has no other, "" where it is not said."""
-    return options["epsilon"].norm if "epsilon" in options else ""
-
-
-def _check_ball(where: str, group: Mapping[str, Any], mistakes: list[str]) -> None:
-    options = ATTACKS.options(group["name"]) if where.startswith("attacks.") and group else {}
-    norm = _norm_of(options) or group.get("norm", "linf")
-    for name in ("epsilon", "step_size"):
-        size = group.get(name)
-        if norm == "linf" and isinstance(size, float) and size > 1.0:
-            as_pixels = f"; did you mean {size:g}/255?" if size <= 255 else ""
-            mistakes.append(
-                f"{where}.{name} = {size:g}: must be at most 1 in linf, since images are "
-                f"in [0, 1]{as_pixels}"
-            )

@@ -39,6 +39,7 @@ def card(dataset_info: DatasetInfo, data_dir: str | Path | None = None) -> str:
         one_line(dataset_info),
         *_entry("mean", f"{_numbers(dataset_info.mean)}   (train, pixels in [0, 1])"),
         *_entry("std", _numbers(dataset_info.std)),
+        *_entry("epsilon", f"{dataset_info.epsilon:.3g}   (usual in l-inf)"),
         *_entry("source", dataset_info.source),
         *_entry("licence", dataset_info.licence),
         *_entry("held", _HELD[dataset_info.storage]),

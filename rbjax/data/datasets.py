@@ -70,6 +70,7 @@ _ALL = (
             "train": (142, 146, 141, 147, 145, 146, 145, 143, 138, 144),
             "test": (36,) * 10,
         },
+        epsilon=0.1,
     ),
     DatasetInfo(
         name="mnist",
@@ -81,6 +82,7 @@ _ALL = (
         source="LeCun, Cortes and Burges, http://yann.lecun.com/exdb/mnist/",
         licence="CC BY-SA 3.0",
         class_counts=_MNIST_COUNTS,
+        epsilon=0.3,
     ),
     DatasetInfo(
         name="fashion_mnist",
@@ -92,6 +94,7 @@ _ALL = (
         source="Xiao, Rasul and Vollgraf, 2017, https://github.com/zalandoresearch/fashion-mnist",
         licence="MIT",
         class_counts=_each(10, train=6000, test=1000),
+        epsilon=0.1,
     ),
     DatasetInfo(
         name="cifar10",
@@ -180,6 +183,7 @@ _ALL = (
         ),
         how_to_get="download alignmnist.npz, about 4 GB, from the page of its authors and place "
         "it in downloads/manual of the data folder; alignmnist_generated needs no file",
+        epsilon=0.3,
     ),
     DatasetInfo(
         name="alignmnist_generated",
@@ -195,6 +199,7 @@ _ALL = (
         storage="mapped",
         class_counts=dict.fromkeys(_ALIGNMNIST_SPLITS, _MNIST_COUNTS["train"]),
         how_to_get="prepare mnist, of which it is made",
+        epsilon=0.3,
     ),
     DatasetInfo(
         name="tiny_imagenet",
@@ -227,6 +232,7 @@ _ALL = (
         class_counts=_each(1000, test=50),
         files=_IMAGENET_FILES,
         how_to_get=_IMAGENET_BY_HAND,
+        epsilon=4 / 255,
     ),
     DatasetInfo(
         name="imagenet_lt",
@@ -243,6 +249,7 @@ _ALL = (
         class_counts=_each(1000, validation=20, test=50),
         files=_IMAGENET_FILES,
         how_to_get=_IMAGENET_BY_HAND,
+        epsilon=4 / 255,
     ),
     DatasetInfo(
         name="cifar10_corrupted",
@@ -268,6 +275,7 @@ _ALL = (
         licence="CC BY 4.0",
         configs=tuple(_MNIST_CORRUPTIONS.split()),
         class_counts=_MNIST_COUNTS,
+        epsilon=0.3,
     ),
     DatasetInfo(
         name="imagenet2012_corrupted",
@@ -285,6 +293,7 @@ _ALL = (
         class_counts=_each(1000, test=50),
         files=_IMAGENET_FILES,
         how_to_get=_IMAGENET_BY_HAND,
+        epsilon=4 / 255,
     ),
     DatasetInfo(
         name="cifar10_1",

@@ -62,6 +62,8 @@ class DatasetInfo(NamedTuple):
     """The files to download or to place by hand."""
     how_to_get: str = ""
     """What a user has to do first; empty: nothing."""
+    epsilon: float = 8 / 255
+    """The usual radius of an l-inf ball around its images."""
 
     @property
     def num_classes(self) -> int:

@@ -142,6 +142,34 @@ class Checkpoints:
             "restore one from a copy, or delete the folder to start over"
         )
 
+    def restore(self, step: int, template: PyTree, *, partial: bool = False) -> Restored | None:
+        """Reads the checkpoint of one step.
+
+        Args:
+            step: its step.
+            template: as for `restore_latest`.
+            partial: as for `restore_latest`.
+
+        Returns:
+            As `restore_latest`; None if it is not there.
+
+        Raises:
+            ValueError: if it is damaged, or is not of the template's form.
+        """
+        _quiet_orbax()
+        if step not in self.steps():
+            return None
+        if (damage := _damage(self.directory / str(step))) is not None:
+            raise ValueError(f"the checkpoint of step {step} in {self.directory}: {damage}")
+        return _restore(self.directory / str(step), template, partial)
+
+    def delete_after(self, step: int) -> None:
+        """Deletes what a run that goes on from a step is going to make again."""
+        if jax.process_index() == 0:
+            for newer in (s for s in self.steps() if s > step):
+                _delete(self.directory / str(newer))
+        _wait_for_all_processes("checkpoints deleted")
+
     def steps(self) -> list[int]:
         """Returns the steps that have a folder, intact or not, newest first."""
         if not self.directory.is_dir():

@@ -101,6 +101,9 @@ class Epoch(NamedTuple):
     train_set: Dataset
     validation_set: Dataset | None
     model: Model
+    robust_confusion: np.ndarray | None = None
+    """(K, K) of those of them that were attacked (config group `validation`); None where none
+    was."""
 
 
 class Prepared(NamedTuple):

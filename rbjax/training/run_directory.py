@@ -56,8 +56,8 @@ def prepare(
         workdir: the directory; its parents are made too.
         config: a nested mapping of plain values, all that decides what the run does.
         ignored: dotted names of fields that may differ, such as paths.
-        usual: what each field is when left out, which stands for what the config of a run from
-            before there were versions of the schema does not have.
+        usual: what each field is when left out, which stands for what the config of an earlier
+            version's run does not have.
 
     Returns:
         Whether the directory already held this config, so that the run in it continues.
@@ -292,10 +292,9 @@ def _refuse_other_config(
 ) -> None:
     there = dict(_flat(read_config(workdir)))
     here = dict(_flat(atomic.plain(config)))
-    if usual and "schema" not in there:
-        for name, value in _flat(atomic.plain(usual)):
-            if there.get(name) is None and name in here:
-                there[name] = value
+    for name, value in _flat(atomic.plain(usual)):
+        if there.get(name) is None and name in here:
+            there[name] = value
     names = sorted(there.keys() | here.keys())
     differing = [
         name

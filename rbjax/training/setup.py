@@ -25,6 +25,7 @@ from rbjax.data import (
     sampling,
     subset,
 )
+from rbjax.data.pipeline import Schedule
 from rbjax.paths import expanded
 from rbjax.tables import lookup
 from rbjax.training import finite, hooks, optimizers, posthoc, schedules
@@ -150,6 +151,9 @@ def first(dataset: Dataset, num_examples: int | None) -> Dataset:
 def create_model(config: Config, info: DatasetInfo) -> models.Model:
     """Returns the model of a config for a dataset."""
     synchronized = config.model.batch_norm == "synchronized"
+    if not config.model.get("normalize", True):  # of an earlier version's run: it normalises
+        channels = info.image_shape[-1]
+        info = info._replace(mean=(0.0,) * channels, std=(1.0,) * channels)
     return models.create(
         config.model.name,
         num_classes=info.num_classes,
@@ -180,6 +184,30 @@ def create_sampler(config: Config) -> sampling.Sampler:
         config.sampler.name,
         start_epoch=config.sampler.get("start_epoch") or 0,
         **options(config, "sampler"),
+    )
+
+
+def batches(config: Config, train_set: Dataset, steps_per_block: int, *, start: int) -> Schedule:
+    """Returns which rows each dispatch uses, from a step on."""
+    batch_size = config.batch_size
+    steps_per_epoch = train_set.num_examples // batch_size
+    sampler = create_sampler(config)
+
+    def order(epoch: int) -> np.ndarray:
+        return sampler(
+            train_set.labels,
+            seed=config.seed,
+            epoch=epoch,
+            batch_size=batch_size,
+            num_steps=steps_per_epoch,
+        )
+
+    return Schedule(
+        order,
+        steps_per_epoch=steps_per_epoch,
+        num_epochs=config.num_epochs,
+        steps_per_block=steps_per_block,
+        start=start,
     )
 
 
@@ -246,11 +274,17 @@ def checkpoints(workdir: str, *, keep: int = 1) -> Checkpoints:
     return Checkpoints(expanded(workdir, field="workdir") / "checkpoints", keep)
 
 
+def best_checkpoints(workdir: str, *, keep: int = 1) -> Checkpoints:
+    """Returns the weights of a run's best epochs, one for each of the newest checkpoints."""
+    # While the newest is written, the one before it still counts.
+    return Checkpoints(checkpoints(workdir).directory / "best", keep + 1)
+
+
 def trained_variables(config: Config, workdir: str, model: models.Model) -> tuple[int, Any]:
-    """Returns a run's newest weights, the ones it is judged by.
+    """Returns a run's weights, the ones it is judged by: of the last epoch, or of the best.
 
     Args:
-        config: the run's config.
+        config: the run's config; `checkpoint.which` is whose weights.
         workdir: the run directory.
         model: its model.
 
@@ -258,17 +292,29 @@ def trained_variables(config: Config, workdir: str, model: models.Model) -> tupl
         The step they are of, and the variables as numpy arrays.
 
     Raises:
-        ValueError: if the run directory holds no checkpoint, or only damaged ones.
+        ValueError: if the run directory holds no checkpoint, or only damaged ones, or the best
+            epoch's is gone.
         NotFiniteError: if the weights are not finite.
     """
     images = jax.ShapeDtypeStruct((1, *model.image_shape), np.float32)
     template = dict(jax.eval_shape(model.init, prng.key(0), images))
-    name = "variables" if config.optimizer.ema_decay is None else "ema"
+    is_averaged = config.optimizer.ema_decay is not None
+    is_averaged = is_averaged and config.checkpoint.get("weights") != "plain"
+    name = "ema" if is_averaged else "variables"
     restored = checkpoints(workdir).restore_latest({name: template}, partial=True)
     if restored is None:
         raise ValueError(
             f"workdir = {workdir!r}: holds no checkpoint; train into it first (--config.task=train)"
         )
+    best = restored.extra.get("selection", {}).get("step")
+    if config.checkpoint.get("which") == "best" and best is not None:
+        name, step = "variables", int(best)
+        restored = best_checkpoints(workdir).restore(step, {name: template})
+        if restored is None:
+            raise ValueError(
+                f"workdir = {workdir!r}: the weights of its best epoch, of step {step}, are gone; "
+                "take those of the last: --config.checkpoint.which=last"
+            )
     variables = restored.state[name]
     finite.check_stored(variables, restored.step, workdir)
     tau = config.model.get("tau_norm")

@@ -76,9 +76,14 @@ def create_state(
     )
 
 
-def evaluation_variables(state: TrainState) -> PyTree:
-    """Returns the variables a trained model is evaluated with: the average where one is kept."""
-    return state.variables if state.ema is None else state.ema
+def evaluation_variables(state: TrainState, weights: str = "average") -> PyTree:
+    """Returns the variables a trained model is evaluated with.
+
+    Args:
+        state: of the run.
+        weights: "average", where one is kept, or "plain".
+    """
+    return state.variables if state.ema is None or weights == "plain" else state.ema
 
 
 def place(state: TrainState, devices: Sequence[Device]) -> TrainState:

@@ -143,17 +143,6 @@ def test_zero_perturbation_is_grey(channels: int, scale: float):
         np.testing.assert_allclose(shown[1, 1], 0, atol=0.01)
 
 
-def test_training_curves_leave_out_what_is_null(tmp_path: Path):
-    records = [
-        {"step": 10, "epoch": 1, "train/loss": 2.0, "validation/accuracy": None},
-        {"step": 20, "epoch": 2, "train/loss": None, "validation/accuracy": 0.5},
-    ]
-    plots.plot_training(tmp_path / "training.png", records)
-    assert_png(tmp_path / "training.png")
-    with pytest.raises(ValueError, match="no loss, accuracy or learning rate"):
-        plots.plot_training(tmp_path / "empty.png", [{"step": 1, "images_per_second": 3.0}])
-
-
 def test_pyplot_is_not_imported():
     import subprocess
     import sys
