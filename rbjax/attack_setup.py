@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rbjax import attacks, prng
+from rbjax import attacks, data, prng
 from rbjax import config as schema
 from rbjax.attacks import suite
 from rbjax.config import Config
@@ -30,13 +30,16 @@ class Suite(NamedTuple):
     counted: dict[str, np.ndarray]
 
 
-def create(config: Config, train: Dataset, test: Dataset) -> Suite:
+def create(
+    config: Config, train: Dataset, test: Dataset, validation: Dataset | None = None
+) -> Suite:
     """Returns the attacks of a config.
 
     Args:
         config: a resolved config.
-        train: what universal perturbations are crafted on.
+        train: what universal perturbations are crafted on, whole or a balanced part of it.
         test: what is attacked.
+        validation: what they are crafted on where the config says so; None where there is none.
 
     Returns:
         The attacks, and whom they attack.
@@ -50,9 +53,10 @@ def create(config: Config, train: Dataset, test: Dataset) -> Suite:
             attack = _compile(group)
             if isinstance(attack, attacks.Crafting):
                 options = (*attack.options, ("batch_size", config.batch_size))
-                some = setup.first(train, group.max_examples)
-                aim = group.get("target_class")
-                attack = Universal(attack.craft, tuple(sorted(options)), aim, some)
+                some, aim = _crafted_on(group, train, validation), group.get("target_class")
+                attack = Universal(
+                    attack.craft, tuple(sorted(options)), aim, some, _WORDS[group.craft_on]
+                )
             elif group.get("source") is not None:
                 run = _read_source(group.source, setup.info(config))
                 attack = attacks.transfer(attack, setup.trained_logits_fn(run, group.source))
@@ -66,12 +70,45 @@ def create(config: Config, train: Dataset, test: Dataset) -> Suite:
     return made
 
 
-def check(group: Config, info: DatasetInfo) -> None:
+_WORDS = {
+    "balanced": "balanced training images",
+    "train": "training images",
+    "validation": "validation images",
+}
+"""What each choice of `craft_on` is called in reports."""
+
+
+def _crafted_on(group: Config, train: Dataset, validation: Dataset | None) -> Dataset:
+    """Returns the images that a universal perturbation is crafted on.
+
+    Balanced are as many of each class as the smallest class has: on a long tail a perturbation of
+    the whole set would be one against the head, and spare the tail.
+    """
+    if group.craft_on == "balanced":
+        counts = train.class_counts
+        each = int(counts[counts > 0].min())
+        if group.max_examples is not None:
+            each = min(each, group.max_examples // np.count_nonzero(counts))
+        return data.subsample(train, lambda counts: np.where(counts > 0, each, 0))
+    dataset = train if group.craft_on == "train" else validation
+    if dataset is None:
+        raise ValueError(_NO_VALIDATION)
+    return setup.first(dataset, group.max_examples)
+
+
+_NO_VALIDATION = (
+    "craft_on is 'validation', and no image is held out; train with dataset.validation_fraction "
+    "above 0, or craft on 'balanced' or 'train'"
+)
+
+
+def check(group: Config, info: DatasetInfo, *, has_validation: bool = True) -> None:
     """Makes an attack without data or weights, and traces it on a small model.
 
     Args:
         group: a resolved attack of a config.
         info: of the dataset.
+        has_validation: whether a part of the training images is held out.
 
     Raises:
         ValueError: for what is wrong with it.
@@ -84,6 +121,14 @@ def check(group: Config, info: DatasetInfo) -> None:
             )
     if group.get("target_class") is not None and group.only_class == group.target_class:
         raise ValueError("only_class and target_class are the same: no image is left to attack")
+    craft_on, most = group.get("craft_on"), group.get("max_examples")
+    if craft_on == "validation" and not has_validation:
+        raise ValueError(_NO_VALIDATION)
+    if craft_on == "balanced" and most is not None and most < info.num_classes:
+        raise ValueError(
+            f"max_examples is {most}, with craft_on 'balanced' of {info.num_classes} classes; it "
+            f"must be at least {info.num_classes}, or craft on 'train'"
+        )
     attack = _compile(group)
     if isinstance(attack, attacks.AutoAttack) and attack.version == "rand":
         raise ValueError("version 'rand' is for randomised classifiers; a run's model is none")
@@ -158,17 +203,24 @@ class Perturbed(NamedTuple):
     dominant_share: float
     entropy: float
     """Of the predictions, in nats."""
+    crafted_on: str
+    """What it was crafted on, such as "1,240 balanced training images"."""
+    num_crafted: int
+    """How many these were."""
     kept: dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
 class Universal:
-    """A universal perturbation as an entry of `run_attacks`: crafted on train, put on test."""
+    """A universal perturbation as an entry of `run_attacks`: crafted on some images, put on all."""
 
     craft: Callable[..., Any]
     options: tuple[tuple[str, Any], ...]
     target_class: int | None
-    train: Dataset
+    images: Dataset
+    """What it is crafted on."""
+    words: str
+    """What these are called."""
 
     def run(
         self,
@@ -185,20 +237,28 @@ class Universal:
     ) -> Perturbed:
         """Crafts the perturbation and classifies the images with it; see `suite.Driver`."""
         del example_ids, targets  # it is crafted for the targets, and nothing is drawn
-        train, given = self.train, dict(self.options)
+        some, given = self.images, dict(self.options)
         if self.target_class is not None:
-            given["targets"] = np.full(train.num_examples, self.target_class, np.int32)
+            given["targets"] = np.full(some.num_examples, self.target_class, np.int32)
 
         def tell(state: Progress) -> None:
             if progress is not None:
                 progress(state._replace(task="crafting"))
 
-        known = (train.labels,) if "labels" in cached_options(self.craft) else ()
-        ids = train.example_ids
+        known = (some.labels,) if "labels" in cached_options(self.craft) else ()
+        ids = some.example_ids
         given |= {"devices": devices, "progress": tell}
-        delta = self.craft(logits_fn, key, train.images, *known, example_ids=ids, **given).delta
+        delta = self.craft(logits_fn, key, some.images, *known, example_ids=ids, **given).delta
         evaluation = attacks.evaluate_universal(
             logits_fn, images, labels, delta, batch_size=batch_size or 256, devices=devices
         )
-        shown = {name: getattr(evaluation, name) for name in Perturbed._fields if name != "kept"}
-        return Perturbed(**shown, kept={"perturbation": np.asarray(delta)})
+        return Perturbed(
+            predictions=evaluation.predictions,
+            fooling_rate=evaluation.fooling_rate,
+            dominant_label=evaluation.dominant_label,
+            dominant_share=evaluation.dominant_share,
+            entropy=evaluation.entropy,
+            crafted_on=f"{some.num_examples:,} {self.words}",
+            num_crafted=some.num_examples,
+            kept={"perturbation": np.asarray(delta)},
+        )

@@ -239,7 +239,9 @@ def _check_parts(config: Config) -> None:
     }
     parts["corruptions"] = lambda: corruption_setup.create(config, info)
     for label, group in config.attacks.items():
-        parts[f"attacks.{label}"] = functools.partial(attack_setup.check, group, info)
+        parts[f"attacks.{label}"] = functools.partial(
+            attack_setup.check, group, info, has_validation=config.dataset.validation_fraction > 0
+        )
     mistakes = []
     for where, make in parts.items():
         try:

@@ -101,7 +101,8 @@ def _evaluation(
     images = jax.ShapeDtypeStruct((config.batch_size, *test.info.image_shape), jnp.float32)
     labels = jax.ShapeDtypeStruct((config.batch_size,), jnp.int32)
     flops, uncounted = count_flops(jax.make_jaxpr(logits_fn)(images).jaxpr), []
-    made = attack_setup.create(config, train_set, test)
+    # Nothing is crafted here, on whatever images.
+    made = attack_setup.create(config, train_set, test, validation=train_set)
     for label, attack in made.attacks.items():
         if isinstance(attack, suite.Driver):
             uncounted.append(label)

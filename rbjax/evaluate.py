@@ -61,8 +61,9 @@ def evaluate(config: Config, workdir: str) -> dict[str, Any]:
     print(f"{workdir}: evaluating step {step} on {test.num_examples} test images")
 
     # ------------------------------------------------------------------ clean, then each attack
-    train = hooks.trained_on(workdir, setup.load_train(config)[0])
-    suite = attack_setup.create(config, train, test)
+    train, validation = setup.load_train(config)
+    train = hooks.trained_on(workdir, train)
+    suite = attack_setup.create(config, train, test, validation)
     plan = corruption_setup.create(config, test.info)
     images = jax.ShapeDtypeStruct((2, *test.info.image_shape), np.float32)
     folder = _folder(config, workdir, f"{step} {journal.identity(logits_fn, images)}")
@@ -297,5 +298,7 @@ def _line(label: str, results: SuiteResult, test: Dataset) -> str:
         f"worst class {printable(test.info.class_names[lowest])} {100 * classes[lowest]:.1f} %"
     )
     if label in results.outcomes:
+        crafted_on = results.outcomes[label].details.get("crafted_on")
+        parts += [f"crafted on {crafted_on}"] if crafted_on else []
         parts.append(f"{results.outcomes[label].seconds:.1f} s")
     return ", ".join(parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ def plot_perturbations(
     images: ArrayLike,
     labels: ArrayLike | None = None,
     class_names: Sequence[str] | None = None,
+    crafted_on: Mapping[str, str] | None = None,
 ) -> None:
     """Draws perturbations, each above an image without it and with it.
 
@@ -47,6 +49,7 @@ def plot_perturbations(
         labels: (N,) integers, the images' classes; None: each perturbation is drawn on the image of
             its own number, from the first again where there are fewer.
         class_names: K names; None: the numbers.
+        crafted_on: label -> what images it was crafted on, which is said above; None: nothing is.
 
     Raises:
         ValueError: for no perturbation or image, or shapes that do not fit together.
@@ -70,6 +73,10 @@ def plot_perturbations(
     width = max(map(len, rows))
     size = (_PANEL * width + 0.9, (3 * _PANEL + 0.5) * len(rows))
     figure = Figure(figsize=size, layout="constrained")
+    if crafted_on:
+        texts = [f"{label}: crafted on {said}" for label, said in crafted_on.items()]
+        lines = [line for text in texts for line in textwrap.wrap(text, int(14 * size[0]))]
+        figure.suptitle("\n".join(map(literal, lines)), fontsize=7)
     grid = figure.subplots(3 * len(rows), width, squeeze=False)
     for axes in grid.ravel():
         axes.set_axis_off()

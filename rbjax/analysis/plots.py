@@ -106,6 +106,7 @@ def plot_overview(
     survival: ArrayLike | None = None,
     class_survival: ArrayLike | None = None,
     perturbation: ArrayLike | None = None,
+    crafted_on: str = "",
     title: str = "",
 ) -> None:
     """Draws a run in one picture: bars per class, survival curves, the universal perturbation.
@@ -118,6 +119,7 @@ def plot_overview(
         survival: (max_steps + 1,) as for `plot_survival`; None leaves the panel out.
         class_survival: (K, max_steps + 1).
         perturbation: (H, W, C) in [-epsilon, epsilon]; None leaves the panel out.
+        crafted_on: what images the perturbation was crafted on.
         title: what stands above.
     """
     panels: list[tuple[float, Callable[[Axes], None]]] = []
@@ -125,7 +127,8 @@ def plot_overview(
         draw = functools.partial(draw_survival, overall=survival, classes=class_survival)
         panels.append((2.0, functools.partial(draw, class_names=class_names)))
     if perturbation is not None:
-        panels.append((1.0, functools.partial(draw_perturbation, perturbation=perturbation)))
+        drawn: Any = {"perturbation": perturbation, "crafted_on": crafted_on}
+        panels.append((1.0, functools.partial(draw_perturbation, **drawn)))
     width = 11 if len(class_names) <= MANY else 18
     figure = Figure(figsize=(width, 7.6 if panels else 4), layout="constrained")
     widths = [ratio for ratio, _ in panels] or [1.0]
@@ -273,7 +276,7 @@ def draw_corruptions(
     return drawn
 
 
-def draw_perturbation(axes: Axes, perturbation: ArrayLike) -> None:
+def draw_perturbation(axes: Axes, perturbation: ArrayLike, *, crafted_on: str = "") -> None:
     """Draws a universal perturbation (H, W, C), grey where it is 0, its largest value full."""
     delta = np.asarray(perturbation, np.float64)
     largest = float(np.abs(delta).max())
@@ -283,7 +286,9 @@ def draw_perturbation(axes: Axes, perturbation: ArrayLike) -> None:
     else:
         axes.imshow(shown.mean(axis=-1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_axis_off()
-    axes.set_title(f"Universal perturbation\nlargest value {255 * largest:.3g}/255")
+    lines = ["Universal perturbation", f"largest value {255 * largest:.3g}/255"]
+    lines += [f"crafted on {literal(crafted_on)}"] if crafted_on else []
+    axes.set_title("\n".join(lines), fontsize=9 if crafted_on else None)
 
 
 def _name_classes(axes: Axes, names: Sequence[str]) -> None:

@@ -206,7 +206,14 @@ def _accuracies(evaluation: dict[str, Any] | None) -> list[str]:
     # A line may break between two attacks only.
     text = ", ".join(part.replace(" ", "\xa0") for part in parts)
     lines = textwrap.wrap(f"accuracy (95 % interval): {text}", 100, subsequent_indent="  ")
-    return [line.replace("\xa0", " ") for line in lines]
+    lines = [line.replace("\xa0", " ") for line in lines]
+    return lines + [f"{label}: crafted on {said}" for label, said in _crafted_on(evaluation)]
+
+
+def _crafted_on(evaluation: dict[str, Any]) -> list[tuple[str, str]]:
+    """Returns each universal perturbation's label, and what it was crafted on; not of old ones."""
+    details = [(label, result.get("details") or {}) for label, result in _results(evaluation)]
+    return [(label, said["crafted_on"]) for label, said in details if "crafted_on" in said]
 
 
 def _plot(
@@ -278,13 +285,14 @@ def _of_evaluation(
     arrays = _pictured(folder, evaluation)
     deltas = {k: v for k, v in arrays.items() if k.endswith("/perturbation")}
     # Those of one class each are in a picture of their own.
-    first = next((delta for delta in deltas.values() if delta.ndim == 3), None)
+    of = next((name for name, delta in deltas.items() if delta.ndim == 3), "")
+    crafted_on = dict(_crafted_on(evaluation))
     panels = {"survival": survival.get("overall"), "class_survival": survival.get("classes")}
+    panels |= {"perturbation": deltas.get(of)}
+    panels |= {"crafted_on": crafted_on.get(of.removesuffix("/perturbation"), "")}
     pictures: dict[str, Callable[[Any, Path], None]] = {
         "classwise.png": lambda plots, path: plots.plot_classwise(path, **bars),
-        "overview.png": lambda plots, path: plots.plot_overview(
-            path, **bars, **panels, perturbation=first
-        ),
+        "overview.png": lambda plots, path: plots.plot_overview(path, **bars, **panels),
     }
     if corruptions := _corrupted(evaluation):
         pictures["corruptions.png"] = lambda plots, path: plots.plot_corruptions(
@@ -301,6 +309,7 @@ def _of_evaluation(
                 images=arrays["shown/images"],
                 labels=arrays["shown/labels"],
                 class_names=names,
+                crafted_on=crafted_on,
             )
 
         pictures["perturbations.png"] = draw

@@ -294,10 +294,18 @@ CHECKPOINT: dict[str, Field] = {
 
 ATTACK: dict[str, Field] = {
     "name": Field(str, None, "the attack"),
+    "craft_on": Field(
+        str,
+        "balanced",
+        "images to craft on: as many of train of each class as its smallest class has, all of "
+        "train, or the validation split",
+        choices=("balanced", "train", "validation"),
+        where=lambda attack: "example_ids" in attack.takes,
+    ),
     "max_examples": Field(
         int,
         None,
-        "craft on so many of train; all",
+        "craft on at most so many of them; all",
         low=1,
         high=MOST,
         optional=True,

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from rbjax.analysis.perturbations import plot_perturbations
+from rbjax.analysis.plots import draw_perturbation
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 6, 5, 1), np.uint8)
 LABELS = np.array([2, 1, 0, 2])
@@ -96,3 +97,14 @@ def test_wrong_input(tmp_path, options, message):
     options = {"perturbations": {"a": DELTA}, "images": IMAGES, **options}
     with pytest.raises(ValueError, match=message):
         plot_perturbations(tmp_path / "drawn.png", **options)
+
+
+def test_what_they_were_crafted_on_is_said_above(tmp_path, monkeypatch):
+    said, suptitle = [], Figure.suptitle
+    monkeypatch.setattr(Figure, "suptitle", lambda *a, **k: said.append(a[1]) or suptitle(*a, **k))
+    crafted_on = {"sgd": "1,240 balanced training images"}
+    plot_perturbations(tmp_path / "drawn.png", {"sgd": DELTA}, images=IMAGES, crafted_on=crafted_on)
+    assert said == ["sgd: crafted on 1,240 balanced\ntraining images"]
+    axes = Figure().add_subplot()
+    draw_perturbation(axes, DELTA, crafted_on=crafted_on["sgd"])
+    assert axes.get_title().endswith("25.5/255\ncrafted on 1,240 balanced training images")

@@ -156,18 +156,58 @@ def test_images_crafted_on_another_run(job, workdir):
     np.testing.assert_array_equal(result.predictions, examples["transfer"])
 
 
-def test_perturbations_of_each_class_are_kept_and_drawn(job, workdir):
+def test_what_a_universal_perturbation_is_crafted_on(job):
+    """On a long tail: as many of each class as the smallest has, or all, or what is held out."""
+    options: dict[str, Any] = {
+        "whole": {"craft_on": "train"},
+        "some": {"craft_on": "train", "max_examples": 25},
+        "balanced": {},
+        "few": {"max_examples": 25},
+        "held_out": {"craft_on": "validation"},
+    }
+    given = {label: schema.attack("universal", **own) for label, own in options.items()}
+    tail = {"imbalance__name": "exponential", "imbalance__imbalance_ratio": 10.0}
+    config = resolve(job, "unused", given, dataset__max_train_examples=None, **tail)
+    train_set, validation_set = setup.load_train(config)
+    made = attack_setup.create(config, train_set, train_set, validation_set).attacks
+    sets: Any = {label: getattr(attack, "images", None) for label, attack in made.items()}
+    counts = train_set.class_counts
+    assert (counts.max(), counts.min()) == (124, 12)
+    np.testing.assert_array_equal(sets["whole"].example_ids, train_set.example_ids)
+    assert sets["some"].num_examples == 25
+    assert set(sets["balanced"].class_counts) == {counts.min()}
+    assert set(sets["few"].class_counts) == {2}
+    assert validation_set is not None
+    np.testing.assert_array_equal(sets["held_out"].example_ids, validation_set.example_ids)
+    assert set(sets["balanced"].example_ids) < set(train_set.example_ids)
+    with pytest.raises(
+        ValueError, match=r"attacks\.x: craft_on is 'validation', and no image is h"
+    ):
+        resolve(job, "unused", {"x": given["held_out"]}, dataset__validation_fraction=0.0)
+
+
+def test_perturbations_of_each_class_are_kept_and_drawn(job, workdir, capsys):
     options: dict[str, Any] = {"num_epochs": 1, "max_examples": 64}
     given = {
         "each": schema.attack("universal_classwise", **options),
-        "deepfool": schema.attack("universal_deepfool", max_passes=1, max_examples=32),
+        "deepfool": schema.attack(
+            "universal_deepfool", max_passes=1, max_examples=32, craft_on="validation"
+        ),
     }
     evaluate(resolve(job, workdir, given), workdir)
     report, examples = read(workdir)
     assert examples["each/perturbation"].shape == (10, 16, 16, 1)
     assert examples["deepfool/perturbation"].shape == (16, 16, 1)
     assert 0 <= report["results"]["each"]["details"]["dominant_label"] < 10
-    assert "perturbations.png" in analysis.report(workdir)
+    text = analysis.report(workdir)
+    assert "perturbations.png" in text
+    printed = capsys.readouterr().out
+    crafted_on = {"each": "60 balanced training images", "deepfool": "32 validation images"}
+    for label, said in crafted_on.items():
+        assert report["results"][label]["details"]["crafted_on"] == said
+        assert f"{label}: crafted on {said}" in text
+        assert f", crafted on {said}, " in printed
+    assert report["results"]["each"]["attack"]["craft_on"] == "balanced"
     assert Path(workdir, "perturbations.png").stat().st_size > 1000
 
 
@@ -196,6 +236,8 @@ def test_diagnostics_are_reported(job, workdir, capsys):
             r"attacks\.x\.norm = 'l1': allowed: linf, l2",
         ),
         ("universal_deepfool", {"norm": "l3"}, r"attacks\.x\.norm = 'l3': allowed: linf, l2, l1"),
+        ("universal", {"max_examples": 9}, r"attacks\.x: max_examples is 9, .*must be at least 10"),
+        ("pgd", {"craft_on": "train"}, r"attacks\.x\.craft_on = 'train': not a field of 'pgd'"),
         ("autoattack", {"version": "rand"}, r"attacks\.x: version 'rand' is for randomised"),
         ("autoattack", {"target_class": 1}, r"attacks\.x\.target_class = 1: not a field of 'autoa"),
         ("pgd", {"optimizer": "adam", "momentum": 0.5}, r"attacks\.x: momentum is 0\.5 with"),

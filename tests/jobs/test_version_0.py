@@ -36,8 +36,8 @@ def test_it_is_evaluated_as_it_was(workdir):
     before = analysis.read_report(FIXTURE)
     written = (workdir / "config.json").read_bytes()
     command = [*CONFIG, "--config.task=evaluate", f"--workdir={workdir}"]
-    # The universal perturbation was crafted with this many passes, and no diagnostics are wanted.
-    command += ["--config.diagnostics=0"]
+    # The universal perturbation was crafted on all training images, and no diagnostics are wanted.
+    command += ["--config.attacks.universal.craft_on=train", "--config.diagnostics=0"]
     assert main(["rbjax", *command]) == 0
     after = analysis.read_report(workdir)
     assert list(after["results"]) == list(before["results"])
