@@ -14,10 +14,14 @@ from rbjax.methods.classwise_universal import classwise_universal
 from rbjax.methods.crt import crt
 from rbjax.methods.dafa import dafa
 from rbjax.methods.deepaugment import deepaugment
+from rbjax.methods.fast import fast
+from rbjax.methods.free import free
 from rbjax.methods.frl import frl
+from rbjax.methods.mart import mart
 from rbjax.methods.pgd import pgd
 from rbjax.methods.shared import shared
 from rbjax.methods.standard import standard
+from rbjax.methods.targeted import targeted
 from rbjax.methods.trades import trades
 from rbjax.methods.universal import universal
 from rbjax.tables import Table
@@ -54,10 +58,14 @@ __all__ = [
     "crt",
     "dafa",
     "deepaugment",
+    "fast",
+    "free",
     "frl",
+    "mart",
     "pgd",
     "shared",
     "standard",
+    "targeted",
     "trades",
     "universal",
 ]
@@ -79,6 +87,10 @@ METHODS: Table[Method] = Table(
         "frl": frl,
         "cfa": cfa,
         "deepaugment": deepaugment,
+        "mart": mart,
+        "free": free,
+        "fast": fast,
+        "targeted": targeted,
     },
     makes=(Method, "an rbjax.methods.Method"),
 )

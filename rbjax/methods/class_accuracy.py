@@ -9,6 +9,7 @@ import numpy as np
 
 from rbjax import attacks
 from rbjax.attacks import CompiledAttack
+from rbjax.training import setup
 from rbjax.training.method import Epoch
 from rbjax.typing import Key
 
@@ -62,3 +63,16 @@ def class_accuracy(key: Key, epoch: Epoch, variables: Any, attack: CompiledAttac
         float(np.mean(clean == labels)),
         float(np.mean(attacked == labels)),
     )
+
+
+def on_a_part(epoch: Epoch, num_examples: int) -> Epoch:
+    """Returns an epoch whose validation set has at most so many examples, each time the same.
+
+    Without a validation set they are training examples.
+
+    Args:
+        epoch: what `after_epoch` is told.
+        num_examples: the first of a random order.
+    """
+    whole = epoch.train_set if epoch.validation_set is None else epoch.validation_set
+    return epoch._replace(validation_set=setup.first(whole, num_examples))

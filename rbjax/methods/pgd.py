@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from rbjax import attacks
-from rbjax.options import Count, Epsilon, StepSize, checked
+from rbjax.methods.weight_perturbation import worst_weights
+from rbjax.options import Count, Epsilon, NotNegative, StepSize, checked
 from rbjax.training.method import Method, MethodState
 from rbjax.typing import Array, Key, LogitsFn
 
@@ -19,6 +20,7 @@ def pgd(
     norm: Literal["linf", "l2"] = "linf",
     random_start: bool = True,
     attack_batch_norm: Literal["eval", "train"] = "eval",
+    weight_perturbation: NotNegative = 0.0,
 ) -> Method:
     """Returns PGD adversarial training.
 
@@ -30,7 +32,9 @@ def pgd(
         num_steps: steps of the attack.
         norm: of the ball.
         random_start: whether the attack starts at a random point of the ball.
-        attack_batch_norm: batch norm while crafting: running statistics, or the batch's own.
+        attack_batch_norm: batch norm while crafting: running statistics, or the batch's own, as in
+            the authors' code.  Pang et al. 2021, arXiv:2010.00467, rate the former as useful.
+        weight_perturbation: gamma of `worst_weights`, 0.01 in AT-AWP; 0 is plain training.
 
     Returns:
         The method; it remembers nothing between steps.
@@ -40,7 +44,7 @@ def pgd(
     """
     attack = attacks.pgd(
         epsilon=epsilon,
-        step_size=epsilon / 4 if step_size is None else step_size,
+        step_size=step_size,
         num_steps=num_steps,
         norm=norm,
         random_start=random_start,
@@ -52,4 +56,8 @@ def pgd(
         del state
         return attack(logits_fn, keys, images, labels).images
 
-    return Method(inputs=inputs, attack_batch_norm=attack_batch_norm)
+    return Method(
+        inputs=inputs,
+        attack_batch_norm=attack_batch_norm,
+        descend_at=worst_weights(weight_perturbation),
+    )

@@ -6,6 +6,7 @@ from typing import Literal
 
 from rbjax import attacks
 from rbjax.losses.adversarial import kl_divergence
+from rbjax.methods.weight_perturbation import worst_weights
 from rbjax.options import Count, Epsilon, NotNegative, StepSize, checked
 from rbjax.training.method import Method, MethodState, Seen
 from rbjax.typing import Array, Key, LogitsFn
@@ -20,6 +21,7 @@ def trades(
     norm: Literal["linf", "l2"] = "linf",
     beta: NotNegative = 6.0,
     attack_batch_norm: Literal["eval", "train"] = "eval",
+    weight_perturbation: NotNegative = 0.0,
 ) -> Method:
     """Returns TRADES, which trades accuracy against predictions that move inside a ball.
 
@@ -37,6 +39,7 @@ def trades(
         norm: of the ball.
         beta: weight of the divergence; the paper's 1 / lambda.
         attack_batch_norm: batch norm while crafting: running statistics, or the batch's own.
+        weight_perturbation: gamma of `worst_weights`, 0.005 in TRADES-AWP; 0 is TRADES.
 
     Returns:
         The method; its clean term is the config's loss, and it remembers nothing between steps.
@@ -47,7 +50,7 @@ def trades(
     """
     attack = attacks.pgd(
         epsilon=epsilon,
-        step_size=epsilon / 4 if step_size is None else step_size,
+        step_size=step_size,
         num_steps=num_steps,
         norm=norm,
         start="normal",
@@ -66,4 +69,10 @@ def trades(
         divergence = kl_divergence(perturbed.logits, clean.logits)
         return seen.task_loss(clean.logits) + beta * divergence
 
-    return Method(inputs=inputs, loss=loss, softmax=True, attack_batch_norm=attack_batch_norm)
+    return Method(
+        inputs=inputs,
+        loss=loss,
+        softmax=True,
+        attack_batch_norm=attack_batch_norm,
+        descend_at=worst_weights(weight_perturbation),
+    )

@@ -42,6 +42,8 @@ class Setting(NamedTuple):
     """Rows of a batch over all devices, the leading axis of `MethodState.per_row`."""
     class_counts: np.ndarray | None
     """(K,) training examples of each class; None where the caller does not know them."""
+    has_ema: bool = False
+    """Whether an average of the weights is kept, which begins as they do."""
 
 
 class Output(NamedTuple):

@@ -65,7 +65,7 @@ def create_state(
     images = jnp.zeros((1, *model.image_shape), jnp.float32)
     weights: PyTree = jax.jit(model.init)(key_weights, images) if variables is None else variables
     opt_state = optimizer.init(trained_part(method, weights["params"]))
-    setting = Setting(model, weights, opt_state, num_rows, class_counts)
+    setting = Setting(model, weights, opt_state, num_rows, class_counts, has_ema=ema)
     # Copied: two names of one buffer cannot both be donated.
     return TrainState(
         step=jnp.zeros((), jnp.int32),

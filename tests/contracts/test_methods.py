@@ -34,6 +34,10 @@ QUICK = {
         "min_edsr_psnr": 0.0,
         "min_cae_psnr": 0.0,
     },
+    "free": {"epsilon": 0.1, "num_replays": 2},
+    "fast": {"epsilon": 0.1},
+    "targeted": {"epsilon": 0.1, "num_steps": 2},
+    "mart": {"epsilon": 0.1, "num_steps": 2, "weight_perturbation": 0.01},
 }
 """Options that a method needs to be quick on eight small images."""
 

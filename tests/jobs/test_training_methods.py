@@ -4,6 +4,7 @@ import os
 import signal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -83,11 +84,10 @@ def assert_same_run(one, other):
 
 
 KINDS = {
-    "weight_perturbation": toys.weight_perturbation,
-    "free": toys.free,
+    "weight_perturbation": lambda: methods.pgd(num_steps=1, weight_perturbation=0.01),
+    "free": lambda: methods.free(epsilon=0.1, num_replays=2),
     "noise_generator": toys.noise_generator,
     "validation_weights": toys.validation_weights,
-    "guard": toys.guard,
     "class_means": toys.class_means,
 }
 
@@ -99,6 +99,33 @@ def test_a_stopped_run_resumes_bit_for_bit(small, tmp_path, name):
     run_with_a_stop(small(), tmp_path / "stopped", KINDS[name](), after=4)
     assert_same_run(tmp_path / "unbroken", tmp_path / "stopped")
     assert stored(tmp_path / "unbroken")["step"] == STEPS
+
+
+def collapsing() -> Method:
+    """Fast adversarial training whose second epoch climbs the loss."""
+    method = methods.fast(epsilon=0.0)  # 20 steps are too few for more
+
+    def loss(seen):
+        is_good = seen.state.replicated.number == 0
+        return jnp.where(is_good, 1.0, -1.0) * seen.task_loss(seen.outputs.logits)
+
+    return method._replace(loss=loss)
+
+
+def test_a_collapse_is_undone_also_in_a_run_that_was_stopped(small, tmp_path, capsys):
+    rates = {"schedule__learning_rate": 0.01, "optimizer__ema_decay": 0.9}
+    config = small(model__widths=(64,), **rates)
+    run(config, tmp_path / "unbroken", collapsing())
+    assert "epoch 2: accuracy under attack fell from" in capsys.readouterr().out
+    run_with_a_stop(config, tmp_path / "stopped", collapsing(), after=4)
+    assert_same_run(tmp_path / "unbroken", tmp_path / "stopped")
+    arrays = stored(tmp_path / "unbroken")
+    assert arrays["method_state.replicated.number"] == 1
+    for part in ("variables", "ema"):
+        names = [name for name in arrays if name.startswith(f"{part}.params")]
+        assert names
+        for name in names:
+            np.testing.assert_array_equal(arrays[name], arrays[f"method_state.replicated.{name}"])
 
 
 def test_trades_trains_from_its_config_and_resumes_bit_for_bit(small, tmp_path):
@@ -259,7 +286,7 @@ def test_a_method_that_cannot_prepare_leaves_no_run_directory(small, tmp_path):
 
 def test_the_schedule_of_replays_ends_where_training_does(small, tmp_path):
     """Its steps are descents, of which a batch has several."""
-    run(small(schedule__name="cosine"), tmp_path / "free", toys.free(num_replays=2))
+    run(small(schedule__name="cosine"), tmp_path / "free", methods.free(epsilon=0.1, num_replays=2))
     run(small(schedule__name="cosine", seed=1), tmp_path / "plain")
     rates = [records(tmp_path / name)[-1]["learning_rate"] for name in ("free", "plain")]
     assert rates[0] == pytest.approx(rates[1], abs=2e-5)

@@ -48,10 +48,10 @@ def outputs_of(recipe, params, images):
 SMOOTH = {
     # Attacks in l2, since a sign would turn rounding into whole steps.
     "trades": methods.trades(epsilon=1.0, step_size=0.3, num_steps=2, norm="l2"),
-    "weight_perturbation": toys.weight_perturbation(gamma=0.05, epsilon=0.0),
+    "weight_perturbation": methods.pgd(epsilon=0.0, num_steps=1, weight_perturbation=0.05),
+    "mart": methods.mart(epsilon=1.0, step_size=0.3, num_steps=2, norm="l2"),
     "noise_generator": toys.noise_generator()._replace(after_epoch=None),
     "validation_weights": toys.validation_weights(),
-    "guard": toys.guard(),
     "frozen": methods.Method(trains=lambda path: path.startswith("head/")),
     "class_means": toys.class_means(),
     "two_views": toys.two_views(),
@@ -85,7 +85,7 @@ def test_replays_on_eight_devices_step_by_the_same_signs(split):
     """A row's gradient is of the mean over the whole batch, so that its size is the same too."""
     sizes = {}
     for num_devices in (1, 8):
-        method = toys.free(num_replays=1)._replace(
+        method = methods.free(num_replays=1)._replace(
             update=lambda seen, gradients, shared: seen.state._replace(per_row=gradients)
         )
         state, _ = run(make_recipe(method), split, num_devices=num_devices)
@@ -138,13 +138,6 @@ def test_trades_by_hand(split):
     assert_close(after.variables["batch_stats"], stats)
 
 
-def test_weight_perturbation_of_size_0_is_adversarial_training(split):
-    pgd = methods.pgd(epsilon=0.1, step_size=0.1, num_steps=1, random_start=False)
-    expected, _ = run(make_recipe(pgd), split)
-    actual, _ = run(make_recipe(toys.weight_perturbation(gamma=0.0)), split)
-    assert_close(actual.variables, expected.variables, 1e-6)
-
-
 def test_the_gradient_is_taken_at_the_perturbed_weights_and_moves_the_others(split):
     method = methods.Method(
         descend_at=lambda gradient_fn, params, state: jax.tree.map(
@@ -164,23 +157,9 @@ def test_the_gradient_is_taken_at_the_perturbed_weights_and_moves_the_others(spl
     assert_close(after.variables["params"], trained_by_hand(recipe, split, loss, worst))
 
 
-def test_free_with_one_replay_is_a_clean_step_and_then_one_of_fgsm(split):
-    standard, _ = run(make_recipe(methods.standard()), split)
-    recipe = make_recipe(toys.free(epsilon=0.1, num_replays=1))
-    free, _ = run(recipe, split)
-    assert_equal(free.variables, standard.variables)
-
-    def loss(images):
-        logits, _ = outputs_of(recipe, initial(recipe).variables["params"], images)
-        return jnp.sum(recipe.loss_fn(logits, split[1]))
-
-    direction = jnp.sign(jax.grad(loss)(jnp.asarray(split[0] / np.float32(255))))
-    np.testing.assert_allclose(free.method_state.per_row, 0.1 * direction, rtol=1e-6)
-
-
 def test_replays_are_descents_on_the_same_batch(split):
-    once, _ = run(make_recipe(toys.free(num_replays=1)), split, num_steps=3)
-    thrice, _ = run(make_recipe(toys.free(num_replays=3)), split)
+    once, _ = run(make_recipe(methods.free(epsilon=0.1, num_replays=1)), split, num_steps=3)
+    thrice, _ = run(make_recipe(methods.free(epsilon=0.1, num_replays=3)), split)
     assert_close(thrice._replace(step=3), once, 1e-6)
     assert thrice.step == 1
 

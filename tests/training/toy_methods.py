@@ -8,44 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rbjax import attacks
 from rbjax.methods import Method, MethodState, Prepared
-
-
-def weight_perturbation(*, gamma=0.01, epsilon=0.1) -> Method:
-    """Adversarial weight perturbation (Wu et al. 2020): the gradient at the worst weights near."""
-    attack = attacks.fgsm(epsilon=epsilon)
-
-    def inputs(logits_fn, keys, state, images, labels):
-        return attack(logits_fn, keys, images, labels).images
-
-    def descend_at(gradient_fn, params, state):
-        def perturbed(weights, gradient):
-            if weights.ndim < 2:
-                return weights
-            size = jnp.linalg.norm(weights) / (jnp.linalg.norm(gradient) + 1e-12)
-            return weights + gamma * size * gradient
-
-        return jax.tree.map(perturbed, params, gradient_fn(params))
-
-    return Method(inputs=inputs, descend_at=descend_at)
-
-
-def free(*, epsilon=0.1, num_replays=2) -> Method:
-    """Free adversarial training (Shafahi et al. 2019): one pass moves weights and images."""
-
-    def init(key, setting):
-        shape = (setting.num_rows, *setting.model.image_shape)
-        return MethodState(replicated=(), per_row=jnp.zeros(shape))
-
-    def inputs(logits_fn, keys, state, images, labels):
-        return jnp.clip(images + state.per_row, 0, 1)
-
-    def update(seen, input_gradients, shared):
-        moved = seen.state.per_row + epsilon * jnp.sign(input_gradients)
-        return seen.state._replace(per_row=jnp.clip(moved, -epsilon, epsilon))
-
-    return Method(init=init, inputs=inputs, update=update, replays=num_replays)
 
 
 def noise_generator(*, epsilon=0.3, learning_rate=0.01) -> Method:
