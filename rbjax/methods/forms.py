@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 from rbjax import attacks
 from rbjax.attacks import CompiledAttack
 from rbjax.losses.adversarial import kl_divergence
+from rbjax.options import Norm
 from rbjax.training.method import Output, Seen
 from rbjax.typing import Array, Key, LogitsFn
 
@@ -68,7 +69,7 @@ class Form(NamedTuple):
 
 
 def make_form(
-    name: FormName, *, epsilon: float, step_size: float | None, num_steps: int, norm: str
+    name: FormName, *, epsilon: float, step_size: float | None, num_steps: int, norm: Norm
 ) -> Form:
     """Returns a form whose sizes are those of `pgd` or `trades` until a call gives others.
 
@@ -84,7 +85,7 @@ def make_form(
         epsilon=epsilon,
         step_size=step_size,
         num_steps=num_steps,
-        norm=norm,  # type: ignore[arg-type]
+        norm=norm,
         start=start,
         loss=loss,
     )
