@@ -10,6 +10,7 @@ import numpy as np
 from rbjax import attacks
 from rbjax.methods.class_accuracy import class_accuracy
 from rbjax.methods.forms import make_form
+from rbjax.methods.weight_perturbation import worst_weights
 from rbjax.options import Count, Epsilon, NotNegative, Share, StepSize, checked
 from rbjax.training.method import Epoch, Method, MethodState, Seen, Setting
 from rbjax.training.state import TrainState
@@ -42,6 +43,7 @@ def cfa(
     average_from: Count = 50,
     average_threshold: Share = 0.2,
     attack_batch_norm: Literal["eval", "train"] = "eval",
+    weight_perturbation: NotNegative = 0.0,
 ) -> Method:
     """Returns class-wise calibrated fair adversarial training.
 
@@ -69,6 +71,7 @@ def cfa(
         average_from: number of the first epoch that may go into the average.
         average_threshold: least robust accuracy of the worst class of one that does.
         attack_batch_norm: batch norm while crafting: running statistics, or the batch's own.
+        weight_perturbation: gamma of `worst_weights`; 0: none.
 
     Returns:
         The method; its state is the calibration.  It needs a validation set where an average is
@@ -135,6 +138,7 @@ def cfa(
         average=average,
         after_epoch=after_epoch,
         attack_batch_norm=attack_batch_norm,
+        descend_at=worst_weights(weight_perturbation),
         softmax=is_trades,
     )
 

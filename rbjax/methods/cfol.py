@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from rbjax import attacks
 from rbjax.classifier import predicted
+from rbjax.methods.weight_perturbation import worst_weights
 from rbjax.options import Count, Epsilon, NotNegative, Share, StepSize, checked
 from rbjax.training.method import Method, MethodState, Seen, Setting
 from rbjax.typing import Array, Key, LogitsFn
@@ -33,6 +34,7 @@ def cfol(
     rate: NotNegative = 1e-7,
     uniform_share: Share = 0.5,
     attack_batch_norm: Literal["eval", "train"] = "eval",
+    weight_perturbation: NotNegative = 0.0,
 ) -> Method:
     """Returns class focused online learning: PGD adversarial training against the worst class.
 
@@ -56,6 +58,7 @@ def cfol(
             number of examples: 1e-7 is for 50,000 of them and 200 epochs.
         uniform_share: the paper's gamma: what every class gets in any case.
         attack_batch_norm: batch norm while crafting: running statistics, or the batch's own.
+        weight_perturbation: gamma of `worst_weights`; 0: none.
 
     Returns:
         The method; its state is w, and the classes' shares.  It weighs against the shares of the
@@ -106,6 +109,7 @@ def cfol(
         sums=sums,
         update=update,
         attack_batch_norm=attack_batch_norm,
+        descend_at=worst_weights(weight_perturbation),
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from rbjax import attacks
 from rbjax.attacks import norms
+from rbjax.methods.weight_perturbation import worst_weights
 from rbjax.options import MOST, PIXELS, Count, Epsilon, NotNegative, Range, StepSize, checked
 from rbjax.training.method import ClassSums, Epoch, Method, MethodState, Seen, Setting
 from rbjax.training.state import TrainState
@@ -34,6 +35,7 @@ def classwise_pgd(
     class_epsilons: Epsilons = (),
     similarity_weight: NotNegative = 0.0,
     attack_batch_norm: Literal["eval", "train"] = "eval",
+    weight_perturbation: NotNegative = 0.0,
 ) -> Method:
     """Returns PGD adversarial training that takes care of the vulnerable classes.
 
@@ -58,6 +60,7 @@ def classwise_pgd(
         class_epsilons: radius of each class's ball, as many as classes; none: `epsilon`.
         similarity_weight: weight of the regularizer S.
         attack_batch_norm: batch norm while crafting: running statistics, or the batch's own.
+        weight_perturbation: gamma of `worst_weights`; 0: none.
 
     Returns:
         The method; its state is u, (K,).
@@ -124,6 +127,7 @@ def classwise_pgd(
         loss=loss,
         after_epoch=after_epoch if reweighting else None,
         attack_batch_norm=attack_batch_norm,
+        descend_at=worst_weights(weight_perturbation),
     )
 
 

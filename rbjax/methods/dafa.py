@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rbjax.methods.forms import make_form
+from rbjax.methods.weight_perturbation import worst_weights
 from rbjax.options import Count, Epsilon, NotNegative, StepSize, checked
 from rbjax.training.method import Epoch, Method, MethodState, Seen, Setting
 from rbjax.training.state import TrainState
@@ -38,6 +39,7 @@ def dafa(
     scale: NotNegative = 1.0,
     warmup_epochs: Count = 70,
     attack_batch_norm: Literal["eval", "train"] = "eval",
+    weight_perturbation: NotNegative = 0.0,
 ) -> Method:
     """Returns distance-aware fair adversarial training.
 
@@ -64,6 +66,7 @@ def dafa(
             below 0 is 0.
         warmup_epochs: epochs before the weights are computed, once.
         attack_batch_norm: batch norm while crafting: running statistics, or the batch's own.
+        weight_perturbation: gamma of `worst_weights`; 0: none.
 
     Returns:
         The method; its state is the weights, and the sums that p is made of.
@@ -126,6 +129,7 @@ def dafa(
         update=update,
         after_epoch=after_epoch,
         attack_batch_norm=attack_batch_norm,
+        descend_at=worst_weights(weight_perturbation),
     )
 
 

@@ -12,6 +12,7 @@ from rbjax import config as schema
 from rbjax.data import Dataset
 from rbjax.methods.class_accuracy import Accuracy, class_accuracy
 from rbjax.methods.forms import make_form
+from rbjax.methods.weight_perturbation import worst_weights
 from rbjax.models import Model
 from rbjax.options import Count, Epsilon, NotNegative, Range, Share, StepSize, checked
 from rbjax.training import run_directory, setup
@@ -49,6 +50,7 @@ def frl(
     start_from: str | None = None,
     warmup_epochs: Count = 1,
     attack_batch_norm: Literal["eval", "train"] = "eval",
+    weight_perturbation: NotNegative = 0.0,
 ) -> Method:
     """Returns fair robust learning, TRADES under constraints on each class's errors.
 
@@ -82,6 +84,7 @@ def frl(
             fine-tuned, as the authors do; None: random ones, and plain TRADES for longer.
         warmup_epochs: number of the first epoch after which multipliers change.
         attack_batch_norm: batch norm while crafting: running statistics, or the batch's own.
+        weight_perturbation: gamma of `worst_weights`; 0: none.
 
     Returns:
         The method, which needs a validation set; its state is the multipliers.
@@ -154,6 +157,7 @@ def frl(
         prepare=None if start_from is None else prepare,
         after_epoch=after_epoch,
         attack_batch_norm=attack_batch_norm,
+        descend_at=worst_weights(weight_perturbation),
         validation=True,
     )
 

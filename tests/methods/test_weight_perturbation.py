@@ -20,6 +20,7 @@ from tests.training.recipes import (
 )
 
 PERTURBED = ("pgd", "trades", "mart", "fast", "targeted")
+PERTURBED += ("classwise_pgd", "cfa", "dafa", "cfol", "frl")
 """Methods that take the option."""
 
 
