@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from rbjax import methods, prng
@@ -100,7 +101,7 @@ def always(state, right):
 
 
 def test_a_collapse_is_caught_and_the_last_good_weights_put_back(capsys):
-    recipe = make_recipe(methods.fast(epsilon=0.1), ema_decay=0.9)
+    recipe = make_recipe(methods.fast(epsilon=0.1), ema_decay=0.9, optimizer=optax.adam(0.01))
     told, parts = Told(recipe), (recipe.model, recipe.method, recipe.optimizer)
     first = jax.device_get(create_state(KEY, *parts, num_rows=BATCH, ema=True))
     trained, _ = run(recipe, make_split(), state=first, num_steps=2)
@@ -114,9 +115,11 @@ def test_a_collapse_is_caught_and_the_last_good_weights_put_back(capsys):
     assert_equal((back.variables, back.ema), (good.variables, good.ema))
     assert_equal(back.method_state, good.method_state)
     assert back.step == 7
-    for now, before, bad in zip(*map(jax.tree.leaves, (back, good, collapsed)), strict=True):
+    states = [jax.tree.leaves(state.opt_state) for state in (back, good, collapsed)]
+    for now, before, bad in zip(*states, strict=True):
         is_count = np.issubdtype(now.dtype, np.integer)
         np.testing.assert_array_equal(now, bad if is_count else before)
+    assert states[0][0] == states[1][0] + 1  # Adam counts its updates
     said = capsys.readouterr().out
     assert "epoch 2: accuracy under attack fell from 33.3% to 0.0%" in said
     assert "the weights of epoch 1 are back" in said
