@@ -1,1 +1,1 @@
-"""How strong universal perturbations are, by what is taken for their gradient."""
+"""How strong universal perturbations are, by their gradient and by what they are crafted on."""
