@@ -1,5 +1,9 @@
 """Robust validation, early stopping and best epochs, as jobs: cut anywhere, they end the same."""
 
+import contextlib
+import io
+import shutil
+
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -70,25 +74,33 @@ def assert_same_run(one, other):
             np.testing.assert_array_equal(array, b.state[name], err_msg=name)
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
 @pytest.fixture
-def unbroken(recipe, tmp_path, monkeypatch, capsys):
+def unbroken(recipe, folder, monkeypatch):
     """The run that nobody disturbs, whose best epoch is the third: between two checkpoints."""
     monkeypatch.setitem(
         selection.CRITERIA, "robust_accuracy", lambda record: -float(abs(record["epoch"] - 3))
     )
-    run(recipe(**STOPPING), tmp_path / "unbroken")
-    return tmp_path / "unbroken"
+    if not (folder / "unbroken").exists():
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            run(recipe(**STOPPING), folder / "unbroken")
+        (folder / "said.txt").write_text(said.getvalue())
+    return folder / "unbroken"
 
 
 def test_a_run_that_stops_early_ends_the_same_wherever_it_was_cut(
-    recipe, unbroken, tmp_path, monkeypatch, capsys
+    recipe, unbroken, folder, tmp_path, monkeypatch, capsys
 ):
     """Stopped inside an epoch; and killed after the best was written, before the checkpoint was."""
     log = records(unbroken)
     assert [record["epoch"] for record in log] == [1, 2, 3, 4, 5]
     assert [record["validation/best_epoch"] for record in log] == [1, 2, 3, 3, 3]
     assert setup.best_checkpoints(str(unbroken)).steps() == [12, 8]
-    said = capsys.readouterr().out
+    said = (folder / "said.txt").read_text()
     assert "stopped after epoch 5: validation loss has not improved by more than 100 for 4" in said
     assert "best epoch by validation robust_accuracy: 3" in said
     assert "40 images\n" in said
@@ -138,14 +150,23 @@ def test_either_epochs_weights_are_evaluated(recipe, unbroken, tmp_path):
         assert loss == record["validation/loss"]
         assert np.mean(found == validation_set.labels) == record["validation/accuracy"]
         assert evaluate(config, str(unbroken))["step"] == steps[which]
-    best = setup.best_checkpoints(str(unbroken))
-    best.delete_after(-1)
+    for given, typed, expected in (
+        ({}, (), "best"),  # as the run has it
+        ({"checkpoint__which": "last"}, ("checkpoint.which",), "last"),
+    ):
+        asked = recipe(task="evaluate", **given)
+        resolved = command_line.resolve(asked, str(unbroken), typed=typed)
+        assert resolved.checkpoint.which == expected
+        assert resolved.checkpoint.best == "robust_accuracy"
+    asked = recipe(task="evaluate", checkpoint__best="loss")
+    with pytest.raises(ValueError, match=r"checkpoint.best = 'loss': the run in .* has 'robust_a"):
+        command_line.resolve(asked, str(unbroken), typed=("checkpoint.best",))
+    shutil.copytree(unbroken, tmp_path / "lost")
+    setup.best_checkpoints(str(tmp_path / "lost")).delete_after(-1)
     with config.unlocked():
         config.checkpoint.which = "best"
-    with pytest.raises(
-        ValueError, match=r"weights of its best epoch, of step \d+, are gone; .*last"
-    ):
-        setup.trained_variables(config, str(unbroken), model)
+    with pytest.raises(ValueError, match=r"of its best epoch, of step 12, are gone; .*last"):
+        setup.trained_variables(config, str(tmp_path / "lost"), model)
 
 
 def test_plain_weights_are_kept_where_they_are_asked_for(recipe, tmp_path):
