@@ -27,7 +27,7 @@ from rbjax.typing import Array, Key, LogitsFn
 
 _REDRAWN = 0.05
 """Of the images, at which share the weights are distorted anew; the others share the last draw."""
-_BLOCK = 8
+_SIZE = 8
 """Images that pass at once: about twenty share their weights."""
 _HELD_OUT = 1000
 """The most images that a network is not trained on; else a twentieth."""
@@ -119,7 +119,7 @@ def deepaugment(
 
     def prepare(key: Key, train_set: Dataset, model: Model) -> Prepared:
         del model
-        channels, mean = train_set.info.image_shape[-1], train_set.info.mean
+        channels, mean = train_set.info.image_shape[-1], tuple(map(float, train_set.info.mean))
         networks = {
             "edsr": edsr.create(
                 channels=channels, mean=mean, num_blocks=edsr_blocks, width=edsr_width
@@ -182,31 +182,32 @@ def distorted(
     Returns:
         (N, H, W, C) uint8, cut to 8 bits as published, not rounded.
     """
-
-    @jax.jit
-    def draws(ids: Array) -> Array:
-        keys = prng.per_example(prng.named(key, "redraw"), ids)
-        return jax.vmap(partial(prng.bernoulli, p=_REDRAWN))(keys)
-
-    @jax.jit
-    def block(params: Params, images: Array, ids: Array) -> Array:
-        keys = prng.per_example(prng.named(key, "activations"), ids)
-        return jnp.floor(255 * network.distort(params, to_float(images), keys)).astype(jnp.uint8)
-
-    made = np.empty_like(images)
-    redrawn = np.flatnonzero(np.asarray(draws(example_ids))[1:]) + 1
+    made, activations = np.empty_like(images), prng.named(key, "activations")
+    redrawn = np.flatnonzero(_redraws(prng.named(key, "redraw"), example_ids)[1:]) + 1
     bounds = [0, *redrawn.tolist(), len(images)]
     with tqdm(None, f"{network.name}, distorted", len(images), False, disable=None) as bar:
         for first, end in itertools.pairwise(bounds):
             drawn = prng.fold_in(prng.named(key, "weights"), int(example_ids[first]))
             own = network.distort_weights(drawn, params)
-            for start in range(first, end, _BLOCK):
-                rows = np.arange(start, min(start + _BLOCK, end))
-                padded = np.resize(rows, _BLOCK)
-                outputs = block(own, images[padded], example_ids[padded])
+            for start in range(first, end, _SIZE):
+                rows = np.arange(start, min(start + _SIZE, end))
+                padded = np.resize(rows, _SIZE)
+                outputs = _block(network, own, activations, images[padded], example_ids[padded])
                 made[rows] = np.asarray(outputs)[: len(rows)]
                 bar.update(len(rows))
     return made
+
+
+@jax.jit
+def _redraws(key: Key, example_ids: Array) -> Array:
+    keys = prng.per_example(key, example_ids)
+    return jax.vmap(partial(prng.bernoulli, p=_REDRAWN))(keys)
+
+
+@partial(jax.jit, static_argnums=0)
+def _block(network: ImageToImage, params: Params, key: Key, images: Array, ids: Array) -> Array:
+    output = network.distort(params, to_float(images), prng.per_example(key, ids))
+    return jnp.floor(255 * output).astype(jnp.uint8)
 
 
 def _trained(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -121,8 +122,11 @@ def _pad(x: Array, size: int, mode: str = "constant") -> Array:
     return jnp.pad(x, ((0, 0), (size, size), (size, size), (0, 0)), mode=mode)
 
 
+@functools.cache
 def create(*, channels: int, width: int = 64) -> ImageToImage:
     """Returns the CAE as a network that gives an image back.
+
+    The same object for the same arguments, so that what was compiled for it is found again.
 
     Args:
         channels: of the images.

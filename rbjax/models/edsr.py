@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -81,14 +82,17 @@ class EDSR(nn.Module):
         return conv(self.channels, name="tail")(x) / _LEVELS + mean
 
 
+@functools.cache
 def create(
     *,
     channels: int,
-    mean: Sequence[float],
+    mean: tuple[float, ...],
     num_blocks: int = 8,
     width: int = 64,
 ) -> ImageToImage:
     """Returns EDSR as a network that gives an image back: by a factor of 2, from half its size.
+
+    The same object for the same arguments, so that what was compiled for it is found again.
 
     Args:
         channels: of the images.
@@ -103,7 +107,7 @@ def create(
         Hendrycks et al. 2021, arXiv:2006.16241, section 4 (DeepAugment); there the network is
         trained on other data, enlarges images of 128 pixels by 4, and is not trained again.
     """
-    module = EDSR(channels, tuple(map(float, mean)), num_blocks, width, scale=2)
+    module = EDSR(channels, mean, num_blocks, width, scale=2)
 
     def halved(images: Array) -> Array:
         padded = pad_to(images, 2)
@@ -345,7 +349,9 @@ def _keep_largest(key: Key, kernels: Array, biases: Array) -> _Weights:
     def change(key: Key, kernel: Array) -> Array:
         del key
         flat = kernel.reshape(9, *kernel.shape[-2:])
-        return (flat * jax.nn.one_hot(jnp.argmax(flat, 0), 9, axis=0)).reshape(kernel.shape)
+        return (flat * jax.nn.one_hot(jnp.argmax(flat, 0), 9, axis=0, dtype=flat.dtype)).reshape(
+            kernel.shape
+        )
 
     return _in_five(change, kernels, key), biases
 

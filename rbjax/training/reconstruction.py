@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -41,25 +43,14 @@ def fit(
     Returns:
         The weights after the last step.
     """
-    optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, num_steps))
-    size = min(batch_size, len(images))
-
-    @jax.jit
-    def step(
-        params: Params, opt_state: optax.OptState, key: Key, batch: Array
-    ) -> tuple[Params, optax.OptState]:
-        keys = prng.per_example(key, jnp.arange(size))
-        gradient = jax.grad(network.loss)(params, to_float(batch), keys)
-        updates, opt_state = optimizer.update(gradient, opt_state)
-        return optax.apply_updates(params, updates), opt_state
-
+    optimizer, size = _adam(learning_rate, num_steps), min(batch_size, len(images))
     params = network.init(prng.named(key, "init"), to_float(images[:1]))
     opt_state = optimizer.init(params)
     order, own = _batches(prng.named(key, "order"), len(images), size), prng.named(key, "step")
     steps = range(num_steps)
     for number in tqdm(steps, network.name, leave=False, unit="step", disable=None):
-        batch = images[next(order)]
-        params, opt_state = step(params, opt_state, prng.fold_in(own, number), batch)
+        batch, key = images[next(order)], prng.fold_in(own, number)
+        params, opt_state = _step(network, optimizer, params, opt_state, key, batch)
     return params
 
 
@@ -73,19 +64,39 @@ def psnr(network: ImageToImage, params: Params, images: np.ndarray) -> float:
         params: its weights.
         images: (N, H, W, C) uint8.
     """
-
-    @jax.jit
-    def errors(params: Params, images: Array) -> Array:
-        images = to_float(images)
-        output = jnp.clip(network.reconstruct(params, images), 0, 1)
-        return jnp.mean((output - images) ** 2, axis=(1, 2, 3))
-
     found = []
     for first in range(0, len(images), _BLOCK):
         rows = np.arange(first, first + _BLOCK) % len(images)
-        found.append(np.asarray(errors(params, images[rows]))[: len(images) - first])
+        found.append(np.asarray(_errors(network, params, images[rows]))[: len(images) - first])
     error = float(np.mean(np.concatenate(found), dtype=np.float64))
     return -10 * math.log10(max(error, 1e-12))
+
+
+@functools.cache
+def _adam(learning_rate: float, num_steps: int) -> optax.GradientTransformation:
+    return optax.adam(optax.cosine_decay_schedule(learning_rate, num_steps))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _step(
+    network: ImageToImage,
+    optimizer: optax.GradientTransformation,
+    params: Params,
+    opt_state: optax.OptState,
+    key: Key,
+    batch: Array,
+) -> tuple[Params, optax.OptState]:
+    keys = prng.per_example(key, jnp.arange(len(batch)))
+    gradient = jax.grad(network.loss)(params, to_float(batch), keys)
+    updates, opt_state = optimizer.update(gradient, opt_state)
+    return optax.apply_updates(params, updates), opt_state
+
+
+@partial(jax.jit, static_argnums=0)
+def _errors(network: ImageToImage, params: Params, images: Array) -> Array:
+    images = to_float(images)
+    output = jnp.clip(network.reconstruct(params, images), 0, 1)
+    return jnp.mean((output - images) ** 2, axis=(1, 2, 3))
 
 
 def _batches(key: Key, num_images: int, size: int) -> Iterator[np.ndarray]:

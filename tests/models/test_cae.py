@@ -121,6 +121,21 @@ def test_the_changes_of_the_code():
             assert np.sum(found) == 1
 
 
+def test_every_distortion_of_the_code_changes_the_bits():
+    def distort(key):
+        bits = cae.sample_bits(prng.split(prng.named(key, "code"), 3)[2], CODE)
+        distorted = jax.vmap(lambda number: cae.distort_code(key, CODE, number))(jnp.arange(9))
+        return bits, distorted, cae.distort_code(key, CODE)
+
+    plain, bits, drawn = map(np.asarray, jax.jit(jax.vmap(distort))(prng.split(prng.key(8), 60)))
+    changed = np.any(bits != plain[:, None], axis=(2, 3, 4)).mean(axis=0)
+    assert len(cae.CODE_DISTORTIONS) == len(changed) == 9
+    assert np.all(changed > 0.9), dict(zip(cae.CODE_DISTORTIONS, changed, strict=True))
+    which = np.all(bits == drawn[:, None], axis=(2, 3, 4))
+    assert np.all(which.sum(axis=1) >= 1)
+    assert np.all(which.any(axis=0))  # each is drawn
+
+
 def test_bits_have_the_code_as_their_mean():
     """4,000 draws of bits: a standard error of at most 0.016."""
     code = jnp.linspace(-1, 1, 9).reshape(3, 3, 1)
