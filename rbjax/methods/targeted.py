@@ -98,6 +98,10 @@ def targeted(
         some = on_a_part(epoch, MEASURED)
         accuracy = class_accuracy(key, some, state.variables, untargeted).robust
         most_vulnerable = np.int32(np.argmin(accuracy))
+        assert some.validation_set is not None
+        name = some.validation_set.info.class_names[most_vulnerable]
+        lowest = accuracy[most_vulnerable]
+        print(f"epoch {epoch.number}: the target is {name}, {lowest:.1%} correct under attack")
         return state._replace(method_state=MethodState(most_vulnerable, ()))
 
     return Method(

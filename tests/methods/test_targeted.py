@@ -63,7 +63,7 @@ def test_while_no_class_is_known_it_is_pgd_bit_for_bit():
 
 
 @pytest.mark.parametrize("answer", [0, 1])
-def test_the_most_vulnerable_class_is_the_first_with_the_lowest_accuracy(answer):
+def test_the_most_vulnerable_class_is_the_first_with_the_lowest_accuracy(answer, capsys):
     """A network that always gives one answer is wrong on all images of the others."""
     recipe = make_recipe(methods.targeted(**OPTIONS))
     state = initial(recipe)
@@ -75,7 +75,10 @@ def test_the_most_vulnerable_class_is_the_first_with_the_lowest_accuracy(answer)
         number=1, num_epochs=2, validation_set=make_train_set(), model=recipe.model, **nothing
     )
     after = hooks.after_epoch(recipe.method, KEY, state, epoch)
-    assert after.method_state.replicated == (1 if answer == 0 else 0)
+    target = 1 if answer == 0 else 0
+    assert after.method_state.replicated == target
+    said = f"epoch 1: the target is {target}, 0.0% correct under attack"
+    assert said in capsys.readouterr().out
 
 
 def test_an_important_class_stays_and_must_exist():
