@@ -147,7 +147,7 @@ def train(config: Config, workdir: str) -> None:
                     record["validation/best_epoch"] = selection.epoch
                     if selection.step == step:
                         judged = evaluation_variables(state, config.checkpoint.weights)
-                        unsaved_best = (step, {"variables": jax.device_get(judged)})
+                        unsaved_best = (step, {"variables": _copied(judged)})
                 writer.write(step, record)
                 print(_line(title, record))
                 if method.after_epoch is not None:
@@ -221,6 +221,11 @@ def _select(config: Config, before: Selection, record: Mapping[str, Any], step: 
         early_stop=config.schedule.early_stop,
         min_change=config.schedule.early_stop_min_change,
     )
+
+
+def _copied(variables: Any) -> Any:
+    """Returns numpy arrays of their own: those of the CPU share buffers, which the step donates."""
+    return jax.tree.map(np.array, jax.device_get(variables))
 
 
 def _ending(config: Config, selection: Selection, *, epoch: int) -> str:
