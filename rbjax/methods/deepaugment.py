@@ -48,7 +48,7 @@ def deepaugment(
     edsr_width: Annotated[int, Range(low=1, high=1024)] = 64,
     cae_width: Annotated[int, Range(low=4, high=1024)] = 64,
     min_edsr_psnr: Annotated[float, Range(low=0.0, high=100.0, unit="dB")] = 20.0,
-    min_cae_psnr: Annotated[float, Range(low=0.0, high=100.0, unit="dB")] = 18.0,
+    min_cae_psnr: Annotated[float, Range(low=0.0, high=100.0, unit="dB")] = 16.0,
 ) -> Method:
     """Returns DeepAugment.
 
@@ -80,7 +80,7 @@ def deepaugment(
         cae_width: channels of the CAE's first layer.
         min_edsr_psnr: what EDSR must reach on held-out training images, enlarging them from half
             their size; below, nothing is trained.
-        min_cae_psnr: what the CAE must reach on them.
+        min_cae_psnr: what the CAE must reach on them; their mean alone gives 12 to 14 dB.
 
     Returns:
         The method.
