@@ -84,9 +84,7 @@ class PlainFunction(Unbound):
             where = None if is_held else captures.leaked(self.fn)
             if where is not None:
                 raise ValueError(f"logits_fn keeps a value of its trace in {where!r}; {INSTEAD}")
-            captured = [jax.numpy.asarray(array) for array in _captured(jaxpr)]
-            if self.placement is not None:
-                captured = jax.device_put(captured, self.placement)
+            captured = as_arguments(captured_by(jaxpr), self.placement)
             self.traces[signature] = Trace(jaxpr, Program(jaxpr), captured, out)
         return self.traces[signature]
 
@@ -131,6 +129,12 @@ class TracedFunction:
         raise UnseenSignatureError(asked)
 
 
+def as_arguments(captured: list[Any], placement: Any) -> list[Array]:
+    """Returns what a program captures as arrays of JAX, put where the placement says."""
+    arrays = [jax.numpy.asarray(array) for array in captured]
+    return arrays if placement is None else jax.device_put(arrays, placement)
+
+
 def signature_of(args: tuple[Any, ...]) -> Signature:
     """Returns the shape and dtype of each argument."""
     return tuple((tuple(arg.shape), arg.dtype) for arg in args)
@@ -167,26 +171,26 @@ _LIVE: weakref.WeakValueDictionary[Program, Any] = weakref.WeakValueDictionary()
 """The traces of programs that are being called; one of an equal program will do."""
 
 
-def _inner(eqn: Any) -> Any:
+def inner_program(eqn: Any) -> Any:
     """Returns the program that an equation calls, if it is a jitted function that captures arrays.
 
     Loops, branches and functions with derivatives of their own have theirs among their operands.
     """
     inner = eqn.params.get("jaxpr") if eqn.primitive.name in ("jit", "pjit") else None
-    return inner if inner is not None and _captured(inner) else None
+    return inner if inner is not None and captured_by(inner) else None
 
 
-def _captured(jaxpr: Any) -> list[Any]:
+def captured_by(jaxpr: Any) -> list[Any]:
     """Returns the arrays that a program and the jitted functions in it capture, in order."""
     captured = list(jaxpr.consts)
     for eqn in jaxpr.jaxpr.eqns:
-        inner = _inner(eqn)
-        captured += [] if inner is None else _captured(inner)
+        inner = inner_program(eqn)
+        captured += [] if inner is None else captured_by(inner)
     return captured
 
 
 def _evaluate(jaxpr: Any, captured: Iterator[Array], args: Any) -> list[Array]:
-    """Returns the outputs of a program, given what it captures in the order of `_captured`."""
+    """Returns the outputs of a program, given what it captures in the order of `captured_by`."""
     body = jaxpr.jaxpr
     values: dict[Any, Any] = {var: next(captured) for var in body.constvars}
     values.update(zip(body.invars, args, strict=True))
@@ -195,7 +199,7 @@ def _evaluate(jaxpr: Any, captured: Iterator[Array], args: Any) -> list[Array]:
         return atom.val if isinstance(atom, jaxprs.Literal) else values[atom]
 
     for eqn in body.eqns:
-        operands, inner = [read(atom) for atom in eqn.invars], _inner(eqn)
+        operands, inner = [read(atom) for atom in eqn.invars], inner_program(eqn)
         if inner is not None:
             out = _evaluate(inner, captured, operands)
         else:
@@ -253,20 +257,20 @@ def _spell_program(jaxpr: Any, *, with_values: bool) -> Hashable:
 
     def read(atom: Any) -> Hashable:
         is_literal = isinstance(atom, jaxprs.Literal)
-        return (_spell(atom.val), atom.aval) if is_literal else numbers[atom]
+        return (comparable(atom.val), atom.aval) if is_literal else numbers[atom]
 
     inputs = tuple(map(name, [*body.constvars, *body.invars]))
     equations = []
     for eqn in body.eqns:
-        inner = _inner(eqn)
+        inner = inner_program(eqn)
         params = {k: v for k, v in eqn.params.items() if inner is None or k != "jaxpr"}
         lifted = None if inner is None else _spell_program(inner, with_values=with_values)
         operands = tuple(map(read, eqn.invars))
         context = (eqn.ctx.compute_type, eqn.ctx.threefry_partitionable, eqn.ctx.xla_metadata)
-        rest = (tuple(map(name, eqn.outvars)), _spell(params), _spell(context))
+        rest = (tuple(map(name, eqn.outvars)), comparable(params), comparable(context))
         effects = tuple(sorted(map(str, eqn.effects)))
         equations.append((eqn.primitive, operands, lifted, *rest, effects))
-    values = tuple(map(_spell, getattr(jaxpr, "consts", ()))) if with_values else ()
+    values = tuple(map(comparable, getattr(jaxpr, "consts", ()))) if with_values else ()
     return inputs, tuple(equations), tuple(map(read, body.outvars)), values
 
 
@@ -289,7 +293,7 @@ _IDENTITIES = (type, types.BuiltinFunctionType, types.ModuleType, np.ufunc, jax.
 """What is compared by identity: it never changes."""
 
 
-def _spell(value: Any, inside: tuple[int, ...] = ()) -> Hashable:
+def comparable(value: Any, inside: tuple[int, ...] = ()) -> Hashable:
     """Returns a parameter of an equation as what can be compared and holds no array.
 
     A rule for derivatives is a function made anew in each trace: functions are equal that have the
@@ -297,7 +301,7 @@ def _spell(value: Any, inside: tuple[int, ...] = ()) -> Hashable:
     """
     if id(value) in inside:
         return "inside", inside.index(id(value))
-    spell = functools.partial(_spell, inside=(*inside, id(value)))
+    spell = functools.partial(comparable, inside=(*inside, id(value)))
     kind = type(value)
     if hasattr(value, "eqns"):
         return _spell_program(value, with_values=True)

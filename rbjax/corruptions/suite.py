@@ -7,7 +7,6 @@ belongs to an example, so that results depend on neither the blocks nor the orde
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,16 +19,17 @@ import numpy as np
 from rbjax import journal as journals
 from rbjax import prng
 from rbjax.blocks import Block, Blocks, Placement, block_size, check_examples
-from rbjax.captures import static_first
 from rbjax.classifier import Classifier, Model, as_classifier, classify, keys_of
 from rbjax.corruptions import table
 from rbjax.errors import spelled
 from rbjax.inputs import check_mapping, check_perturbed
 from rbjax.metrics import confusion_matrix, stack_confusions
 from rbjax.options import named
+from rbjax.programs import PlainFunction, TracedFunction
 from rbjax.progress import Tell
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key, Perturbation
+from rbjax.variants import variants
 
 CLEAN = "clean"
 
@@ -139,8 +139,14 @@ def run_corruptions(
     result = CorruptionResult(examples.labels, examples.num_classes, clean, predictions, chosen)
     if finished is not None:
         finished(CLEAN, result)
+    of_one = key, jax.ShapeDtypeStruct(examples.images.shape[1:], np.float32)
     for name, levels in made.items():
-        rows = [_predict(blocks, model, key, f"{name}-{level}", made) for level, made in levels]
+        # As one program, as far as they differ in numbers alone.
+        changes = variants([made for _, made in levels], *of_one, placement=placement.whole)
+        rows = [
+            _predict(blocks, model, key, f"{name}-{level}", change)
+            for (level, _), change in zip(levels, changes, strict=True)
+        ]
         predictions[name] = np.stack(rows)
         if finished is not None:
             finished(name, result)
@@ -188,7 +194,7 @@ def published(profile: str) -> dict[str, tuple[int, ...]]:
 
 
 def _predict(
-    blocks: Blocks, model: Classifier, key: Key, label: str, corruption: Perturbation | None
+    blocks: Blocks, model: Classifier, key: Key, label: str, corruption: PlainFunction | None
 ) -> np.ndarray:
     """Returns the classes of all images under a corruption, (N,) int32."""
     stream, name = prng.named(key, label), label
@@ -197,22 +203,22 @@ def _predict(
         image = jax.ShapeDtypeStruct(blocks.examples.images.shape[1:], np.float32)
         about = CLEAN
         if corruption is not None:
-            about = journals.function_identity(corruption, corruption, prng.key(0), image)
+            about = journals.function_identity(corruption.fn, corruption.fn, prng.key(0), image)
         mark = journals.digest(label, about)
         name = f"{label}-{mark}"
 
+    bound = None if corruption is None else corruption.bind(list(corruption.traces))
+
     def ask(block: Block, images: Array) -> dict[str, Array]:
         ids = blocks.placement.split(blocks.examples.example_ids[block.padded])
-        if corruption is not None:
-            images = _corrupt(corruption, stream, ids, images)
+        if bound is not None:
+            images = _corrupt(bound, stream, ids, images)
         return {"predictions": classify(model, keys_of(model_key, ids), images)}
 
     return blocks.map(ask, task=label, name=name)["predictions"]
 
 
-def _corrupted(corruption: Perturbation, stream: Key, ids: Array, images: Array) -> Array:
+@jax.jit
+def _corrupt(corruption: TracedFunction, stream: Key, ids: Array, images: Array) -> Array:
     corrupted = jax.vmap(corruption)(prng.per_example(stream, ids), images)
     return jnp.clip(check_perturbed(corrupted, images, field="the corruption"), 0.0, 1.0)
-
-
-_corrupt = static_first(_corrupted, functools.partial(jax.jit, static_argnums=0))

@@ -9,6 +9,7 @@ import pytest
 
 from rbjax import attacks, corruptions, prng
 from rbjax.metrics import error_rates
+from rbjax.variants import variants
 
 NUM = 45
 SEVERITIES = {"gaussian_noise": (1, 5), "contrast": (3,)}
@@ -164,6 +165,18 @@ def test_it_tells_how_far_it_is():
 def test_wrong_input(options, message):
     with pytest.raises(ValueError, match=message):
         run(**options)
+
+
+@pytest.mark.parametrize(
+    ("name", "num_programs"),
+    [("impulse_noise", 1), ("frost", 1), ("fog", 1), ("jpeg_compression", 1), ("pixelate", 5)],
+)
+def test_severities_share_a_program(name, num_programs):
+    """Where they differ in numbers alone; sizes of matrices are none."""
+    made = [corruptions.create(name, severity=n) for n in (1, 2, 3, 4, 5)]
+    image = jax.ShapeDtypeStruct((32, 32, 3), np.float32)
+    traces = [next(iter(one.traces.values())) for one in variants(made, KEY, image)]
+    assert len({trace.program for trace in traces}) == num_programs
 
 
 def test_published_severities():
