@@ -14,18 +14,22 @@ from rbjax.attacks.passes import Run
 from tests.attacks.linear import DUAL, IMAGES, LABELS, LOGITS_FN, between, distances, linear, sizes
 
 KEY = jax.random.key(0)
+ONE = jax.local_devices()[:1]
+HALVES = passes.halves
 
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    """The same attacks with fewer steps and queries."""
+    """The same attacks with fewer steps, queries, and sizes of blocks to compile."""
     monkeypatch.setattr(passes, "NUM_STEPS", 30)
     monkeypatch.setattr(passes, "NUM_QUERIES", 300)
     monkeypatch.setattr(passes, "STRETCHES", (50, 200))
+    monkeypatch.setattr(passes, "halves", lambda size, _: HALVES(size, 8))
 
 
 def run(norm="linf", images: Any = IMAGES, labels: Any = LABELS, model: Any = LOGITS_FN, **options):
-    options = {"norm": norm, **options}
+    # On one device; that several give the same is a test of its own.
+    options = {"norm": norm, "devices": ONE, **options}
     options.setdefault("epsilon", between("linf") if norm not in DUAL else between(norm))
     return attacks.run_autoattack(model, KEY, images, labels, **options)
 
@@ -81,12 +85,13 @@ def test_a_member_alone_fools_what_it_fools_in_the_row():
 def test_batches_order_and_devices_do_not_matter():
     order = np.random.default_rng(1).permutation(len(LABELS))
     ids = np.arange(len(LABELS))
-    one = run(devices=jax.local_devices()[:1], batch_size=24)
+    one = run(batch_size=24)
     other = run(
         images=np.asarray(IMAGES)[order],
         labels=np.asarray(LABELS)[order],
         example_ids=ids[order],
         batch_size=8,
+        devices=jax.local_devices(),
     )
     np.testing.assert_array_equal(other.robust, one.robust[order])
     np.testing.assert_allclose(other.images, one.images[order], atol=1e-5)
@@ -150,8 +155,8 @@ def test_eight_bit_images_are_read_block_by_block(monkeypatch):
         seen.add(images.shape[0])
         return linear(weights, images)
 
-    options = {"devices": jax.local_devices()[:1], "model": Partial(watched, LOGITS_FN.args[0])}
-    result = run(images=Source(), batch_size=4, **options)
+    model = Partial(watched, LOGITS_FN.args[0])
+    result = run(images=Source(), batch_size=4, model=model)
     assert max(read) == 8  # of Square
     assert max(seen) == 4
     expected = run(images=eight / np.float32(255))

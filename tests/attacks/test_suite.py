@@ -19,6 +19,7 @@ from rbjax.typing import AttackResult
 
 N, SHAPE, K = 75, (4, 4, 1), 4
 KEY = jax.random.key(5)
+ONE = jax.local_devices()[:1]
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (N, *SHAPE), dtype=np.uint8)
 WEIGHTS = RNG.normal(size=(16, K)).astype(np.float32)
@@ -40,7 +41,7 @@ ATTACKS: dict[str, suite.Entry] = {
 
 
 def run(**options: Any) -> attacks.SuiteResult:
-    given = {"attacks": ATTACKS, "example_ids": IDS, **options}
+    given = {"attacks": ATTACKS, "example_ids": IDS, "devices": ONE, **options}
     images, labels = given.pop("images", IMAGES), given.pop("labels", LABELS)
     return attacks.run_attacks(given.pop("logits_fn", LOGITS_FN), KEY, images, labels, **given)
 
@@ -57,7 +58,7 @@ def assert_same(one: attacks.SuiteResult, other: attacks.SuiteResult, rows: Any 
 @pytest.fixture(scope="module")
 def expected() -> attacks.SuiteResult:
     """One block on one device."""
-    return run(batch_size=N, devices=jax.local_devices()[:1])
+    return run(batch_size=N)
 
 
 def test_each_attack_is_what_it_is_by_itself(expected):
@@ -89,14 +90,14 @@ def test_the_order_does_not_matter(expected):
 
 def test_floats_and_memory_maps_are_the_same(expected, tmp_path):
     floats = IMAGES / np.float32(255)
-    assert_same(expected, run(images=floats, batch_size=32))
+    assert_same(expected, run(images=floats, batch_size=16))
     mapped = np.memmap(tmp_path / "x", np.uint8, "w+", shape=IMAGES.shape)
     mapped[:] = IMAGES
-    assert_same(expected, run(images=mapped, batch_size=32))
+    assert_same(expected, run(images=mapped, batch_size=16))
     wrong = np.memmap(tmp_path / "y", np.float32, "w+", shape=IMAGES.shape)
     wrong[40] = 2.0
     with pytest.raises(ValueError, match="range from 0 to 2"):
-        run(images=wrong, batch_size=32)
+        run(images=wrong, batch_size=16)
 
 
 class Verdict(NamedTuple):
@@ -138,7 +139,6 @@ def test_the_pointwise_worst_by_hand():
         example_ids=None,
         attacks=given,
         batch_size=6,
-        devices=jax.local_devices()[:1],
     )
     assert result.worst.tolist() == [False, True, False, True, True, False]
     assert result.accuracy().value == 0.5
@@ -159,7 +159,7 @@ def test_the_pointwise_worst_by_hand():
 
 def test_a_driver_attacks_the_whole_dataset_itself(tmp_path):
     driver, told = Fixed((LABELS + 1) % K), []
-    given = {"attacks": {"mine": driver}, "batch_size": 7, "journal": tmp_path}
+    given = {"attacks": {"mine": driver}, "batch_size": 7, "devices": None, "journal": tmp_path}
     result = run(**given, progress=told.append)
     outcome = result.outcomes["mine"]
     assert driver.calls == [(N, N, list(IDS), 7, None)]
@@ -330,7 +330,6 @@ def test_autoattack_is_a_driver():
         labels=LABELS[:8],
         example_ids=IDS[:8],
         attacks={"aa": attacks.autoattack(epsilon=0.02), "pgd": attacks.pgd(epsilon=0.02)},
-        devices=jax.local_devices()[:1],
     )
     outcome = result.outcomes["aa"]
     assert not np.any(outcome.correct & ~result.outcomes["pgd"].correct & result.clean_correct)

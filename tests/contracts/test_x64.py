@@ -106,15 +106,19 @@ def logits_fn(images):
 
 def results() -> list[np.ndarray]:
     """Numbers of calls on whole datasets, and of programs that have their own dtypes to lose."""
+    one: Any = {"devices": jax.local_devices()[:1]}
     images = np.random.default_rng(1).random((5, 8, 8, 3)).astype(np.float32)
     labels = np.argmax(logits_fn(images), -1)
     arguments = logits_fn, KEY, images, labels
     suite = {"adam": attacks.pgd(epsilon=0.1, optimizer="adam", num_steps=2)}
-    attacked = attacks.run_attacks(*arguments, attacks=suite)
-    drawn = rpr.score(*arguments, max_steps=3, perturbation=perturbations.shift(max_shift=2.0))
-    crafted = attacks.craft_universal(*arguments, epsilon=0.1, num_epochs=1, random_start=True)
+    attacked = attacks.run_attacks(*arguments, attacks=suite, **one)
+    shift = perturbations.shift(max_shift=2.0)
+    drawn = rpr.score(*arguments, max_steps=3, perturbation=shift, **one)
+    crafted = attacks.craft_universal(
+        *arguments, epsilon=0.1, num_epochs=1, random_start=True, **one
+    )
     corrupted = corruptions.run_corruptions(
-        *arguments, profile="cifar", severities={"motion_blur": (5,)}
+        *arguments, profile="cifar", severities={"motion_blur": (5,)}, **one
     )
     estimated = closed_form.mmse(*arguments, sigma=0.1, num_draws=2)
     rare = splitting.failure_probability(*arguments, scale=0.3, num_particles=20, num_moves=2)
