@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
 from rbjax.data.rounding import times
+from rbjax.data.words import Words, joined
 from rbjax.typing import Array
 
 Coefficients = tuple[Array | float, Array | float, Array | float]
 """(a, b, c) of `a x + b y + c`."""
 
 
-def affine(levels: Array, to_x: Coefficients | None, to_y: Coefficients | None) -> Array:
+def affine(words: Words, to_x: Coefficients | None, to_y: Coefficients | None) -> Words:
     """Returns `out(x, y) = in(a x + b y + c, d x + e y + f)`, bilinear, black outside.
 
     A pixel's centre lies at + 0.5.
 
     Args:
-        levels: (H, W, C) int32 in [0, 255].
+        words: an image.
         to_x: (a, b, c), floating; None: x stays as it is, and nothing is interpolated along it.
         to_y: (d, e, f), likewise.
 
     Returns:
-        (H, W, C) int32.
+        The image.
     """
-    height, width, channels = levels.shape
+    height, width, channels = words.shape
     with jax.enable_x64(True):
         x = jnp.arange(width, dtype=jnp.float64) + 0.5
         y = jnp.arange(height, dtype=jnp.float64)[:, None] + 0.5
@@ -38,24 +37,49 @@ def affine(levels: Array, to_x: Coefficients | None, to_y: Coefficients | None) 
         places, along_x, along_y, inside = jax.lax.optimization_barrier(
             (places, along_x, along_y, inside_x & inside_y)
         )
+        flat = [word.reshape(-1) for word in words.pixels]
 
-        def moved(word: Array, shift: int) -> Array:
+        def read(place: Array) -> Words:
+            pixels = [word.at[place].get(mode="promise_in_bounds") for word in flat]
+            return Words(tuple(pixels), channels)
+
+        corners = [[read(place) for place in line] for line in places]
+        corners = jax.lax.optimization_barrier(corners)
+
+        def moved(channel: int) -> Array:
             above, *below = (
-                _between([(word[place] >> shift) & 255 for place in line], along_x)
-                for line in places
+                _between([corner.levels(channel) for corner in line], along_x) for line in corners
             )
-            if len(places[0]) == 1:
+            if to_x is None:
                 above = _between([above, *below], along_y)
             elif below:
                 # Not exact in two halves here; a fused product differs by 1e-14 of a level.
                 above = above + (below[0] - above) * along_y
-            return jnp.where(inside, above.astype(jnp.int32), 0) << shift
+            return jnp.where(inside, above.astype(jnp.int32), 0)
 
-        shifts = (0, 8, 16, 24)[:channels]
-        words = [sum(moved(word, shift) for shift in shifts) for word in _words(levels)]
-        words = jax.lax.optimization_barrier(jnp.stack(words, axis=-1))
-        result = (words[..., None] >> jnp.array(shifts, jnp.int32)) & 255
-    return result.reshape(height, width, -1)[..., :channels]
+        return joined([moved(channel) for channel in range(channels)])
+
+
+def shift(words: Words, right: Array | int, down: Array | int) -> Words:
+    """Returns `out(x, y) = in(x + right, y + down)`, black outside.
+
+    Args:
+        words: an image.
+        right: whole columns; of either sign.
+        down: whole rows, likewise.
+
+    Returns:
+        The image.
+    """
+    height, width, channels = words.shape
+    start = (height + jnp.clip(down, -height, height), width + jnp.clip(right, -width, width))
+    start = tuple(map(jnp.int32, start))
+
+    def moved(word: Array) -> Array:
+        padded = jnp.pad(word, ((height, height), (width, width)))
+        return jax.lax.dynamic_slice(padded, start, (height, width))
+
+    return Words(tuple(map(moved, words.pixels)), channels)
 
 
 def _source(
@@ -75,15 +99,3 @@ def _between(levels: list[Array], share: Array) -> Array:
     """Between two levels, exactly; one level as it is."""
     first, *second = levels
     return first + times(share, second[0] - first) if second else first
-
-
-def _words(levels: Array) -> list[Array]:
-    """Pixels, each (H W,) int32: four channels in a word, so that they are read as one."""
-    pixels = levels.reshape(-1, levels.shape[-1])
-    return [
-        functools.reduce(
-            jnp.bitwise_or,
-            (pixels[:, first + i] << 8 * i for i in range(min(4, pixels.shape[1] - first))),
-        )
-        for first in range(0, pixels.shape[1], 4)
-    ]

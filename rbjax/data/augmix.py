@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from rbjax import prng
 from rbjax.data.operations import OPERATIONS, apply
+from rbjax.data.words import Words, pack
 from rbjax.typing import Array, Key
 
 _MOST_DEPTH = 3
@@ -72,18 +73,21 @@ def augmix(
             alpha=alpha,
         )
     )(keys)
-    levels = jnp.round(255 * images.astype(jnp.float32)).astype(jnp.uint8)
-    chains = jnp.repeat(levels, width, axis=0)
-    calls = jax.tree.map(lambda x: x.reshape(len(chains), -1).T, calls)
+    words = jax.vmap(pack)(images)
+    num_chains = width * len(images)
+    chains = jax.tree.map(lambda x: jnp.repeat(x, width, axis=0), words)
+    calls = jax.tree.map(lambda x: x.reshape(num_chains, -1).T, calls)
     # A loop's next turn waits for the host where there is an accelerator: all chains in one.
-    size = _BLOCK if jax.default_backend() == "cpu" else len(chains)
+    size = _BLOCK if jax.default_backend() == "cpu" else num_chains
     chains = _run(names, chains, calls, size)
-    chains = chains.reshape(len(images), width, *images.shape[1:])
-    mixed = images.astype(jnp.float32)
-    for k in range(width):
-        moved = chains[:, k].astype(jnp.float32) - levels.astype(jnp.float32)
-        mixed += weights[:, k, None, None, None] / 255 * moved
-    return jnp.clip(mixed, 0.0, 1.0)
+
+    def mixed(channel: int) -> Array:
+        levels = chains.levels(channel).reshape(len(images), width, *images.shape[1:3])
+        moved = (levels - words.levels(channel)[:, None]).astype(jnp.float32)
+        change = sum(weights[:, k, None, None] / 255 * moved[:, k] for k in range(width))
+        return images[..., channel].astype(jnp.float32) + change
+
+    return jnp.clip(jnp.stack([mixed(i) for i in range(channels)], axis=-1), 0.0, 1.0)
 
 
 class Calls(NamedTuple):
@@ -124,45 +128,53 @@ def draw(
         length = 1 + jnp.floor(most * number[:, :1]).astype(jnp.int32)
         operation = jnp.where(jnp.arange(most) < length, operation, num_operations)
     level = 0.1 + (severity - 0.1) * level
-    return weights, Calls(operation, level, jnp.where(sign < 0.5, -1.0, 1.0))
+    return weights, Calls(operation, level, 2 * jnp.round(sign) - 1)
 
 
-def _run(names: tuple[str, ...], chains: Array, calls: Calls, size: int) -> Array:
+def _run(names: tuple[str, ...], chains: Words, calls: Calls, size: int) -> Words:
     """Applies each chain's calls, the n-th of all chains at a time.
 
     Under `vmap` a `switch` would run every operation on every chain.  Here the chains are sorted
-    by their operation and changed in blocks of which each takes one operation: (N, H, W, C) uint8.
-    """
-    num_chains = len(chains)
-    changes = [jax.vmap(partial(apply, name)) for name in names]
-    size = min(size, num_chains)
+    by their operation and changed in blocks, each of which takes one operation.
 
-    def step(carry: tuple[Array, Array], calls: Calls) -> tuple[tuple[Array, Array], None]:
+    Args:
+        names: of the operations.
+        chains: N images.
+        calls: (calls, N).
+        size: chains a block.
+    """
+    num_chains = calls.operation.shape[1]
+    size = min(size, num_chains)
+    changes = [jax.vmap(partial(apply, name)) for name in names]
+
+    def step(carry: tuple[Words, Array], calls: Calls) -> tuple[tuple[Words, Array], None]:
         chains, places = carry
         order = jnp.argsort(calls.operation[places])
-        chains, places = chains[order], places[order]
+        chains, places = jax.tree.map(lambda x: x[order], (chains, places))
         operation, level, sign = (values[places] for values in calls)
         ends = jnp.searchsorted(operation, jnp.arange(len(names)), side="right")
         starts = jnp.concatenate([jnp.zeros_like(ends[:1]), ends[:-1]])
         last_blocks = jnp.cumsum((ends - starts + size - 1) // size)
 
-        def block(number: Array, chains: Array) -> Array:
+        def block(number: Array, chains: Words) -> Words:
             kind = jnp.searchsorted(last_blocks, number, side="right")
             of_kind = number - jnp.where(kind > 0, last_blocks[kind - 1], 0)
             first = starts[kind] + size * of_kind
             start = jnp.minimum(first, num_chains - size)
-
-            def part(values: Array) -> Array:
-                return jax.lax.dynamic_slice_in_dim(values, start, size)
-
-            row = start + jnp.arange(size)
-            mine = (row >= first) & (row < ends[kind])
-            old, inputs = part(chains), (part(level), part(sign))
+            old, *inputs = jax.tree.map(
+                lambda x: jax.lax.dynamic_slice_in_dim(x, start, size), (chains, level, sign)
+            )
             new = jax.lax.switch(kind, changes, old, *inputs)
-            new = jnp.where(mine[:, None, None, None], new, old)
-            return jax.lax.dynamic_update_slice_in_dim(chains, new, start, axis=0)
+            row = start + jnp.arange(size)
+            mine = ((row >= first) & (row < ends[kind]))[:, None, None]
+
+            def put(chains: Array, new: Array, old: Array) -> Array:
+                new = jnp.where(mine, new, old)
+                return jax.lax.dynamic_update_slice_in_dim(chains, new, start, axis=0)
+
+            return jax.tree.map(put, chains, new, old)
 
         return (jax.lax.fori_loop(0, last_blocks[-1], block, chains), places), None
 
     (chains, places), _ = jax.lax.scan(step, (chains, jnp.arange(num_chains)), calls)
-    return chains[jnp.argsort(places)]
+    return jax.tree.map(lambda x: x[jnp.argsort(places)], chains)

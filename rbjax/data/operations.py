@@ -1,30 +1,31 @@
 """AugMix's operations on one image: bit for bit what Pillow does to images of 8 bits.
 
 Images are float in [0, 1] and hold k / 255; an operation works on the levels k, so its result holds
-k / 255 again; an image of uint8, which holds the levels themselves, becomes another of uint8.
-Parameters may be traced.  Outside the image is black.  Some operations need double precision, which
-they use whatever JAX's setting.  Pillow's own result depends on whether it
-was compiled with fused multiply-adds; this is the one without, as its wheels for x86-64 are.
+k / 255 again.  An image of uint8, which holds the levels themselves, becomes another of uint8; one
+of `Words`, in which several operations in a row are fastest, another of `Words`.  Parameters may be
+traced.  Outside the image is black.  Some operations need double precision, which they use whatever
+JAX's setting.  Pillow's own result depends on whether it was compiled with fused multiply-adds;
+this is the one without, as its wheels for x86-64 are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from rbjax.data.affine import Coefficients, affine
+from rbjax.data.affine import Coefficients, affine, shift
 from rbjax.data.rounding import times, to_15_decimals
-from rbjax.inputs import UNIT_INTERVAL
+from rbjax.data.words import Words, by_channel, joined, pack, unpack
 from rbjax.tables import lookup
 from rbjax.typing import Array
 
 Number = Array | float
 
 
-def autocontrast(image: Array) -> Array:
+def autocontrast[Image: Array | Words](image: Image) -> Image:
     """Returns the image with each channel stretched to the whole range.
 
     `int(k s + o)`, `s = 255 / (high - low)`, `o = -low s`; a channel of one level stays.
@@ -35,20 +36,21 @@ def autocontrast(image: Array) -> Array:
     Returns:
         (H, W, C).
     """
-    levels = _levels(image)
-    # A row after the other: a reduction over both axes at once is ten times as slow on CPU.
-    low, high = (
-        reduce(jax.lax.optimization_barrier(reduce(levels, axis=0)), axis=0)
-        for reduce in (jnp.min, jnp.max)
-    )
-    with jax.enable_x64(True):
-        scale = 255.0 / (high - low).astype(jnp.float64)
-        stretched = jnp.trunc(times(scale, levels) + times(scale, -low))
-        stretched = jnp.clip(stretched, 0, 255).astype(jnp.int32)
-    return _from_levels(jnp.where(high > low, stretched, levels), image)
+
+    def stretch(levels: Array) -> Array:
+        # A row after the other: a reduction over both axes at once is ten times as slow on CPU.
+        once = jax.lax.optimization_barrier
+        low, high = once([find(once(find(levels, axis=0))) for find in (jnp.min, jnp.max)])
+        with jax.enable_x64(True):
+            scale = 255.0 / (high - low).astype(jnp.float64)
+            stretched = jnp.trunc(times(scale, levels) + times(scale, -low))
+            stretched = jnp.clip(stretched, 0, 255).astype(jnp.int32)
+        return jnp.where(high > low, stretched, levels)
+
+    return _by_channel(image, stretch)
 
 
-def equalize(image: Array) -> Array:
+def equalize[Image: Array | Words](image: Image) -> Image:
     """Returns the image with each channel's histogram made as flat as a table of levels can.
 
     `(step // 2 + sum_{j < k} h_j) // step`, `step = (N - h_last) // 255`; a channel with a step of
@@ -60,19 +62,20 @@ def equalize(image: Array) -> Array:
     Returns:
         (H, W, C).
     """
-    levels, (height, width, channels) = _levels(image), image.shape
-    places = levels + 256 * jnp.arange(channels)
-    histogram = jnp.zeros(256 * channels, jnp.int32).at[places.reshape(-1)].add(1)
-    histogram = histogram.reshape(channels, 256)
-    last = jnp.take_along_axis(histogram, jnp.max(levels, axis=(0, 1))[:, None], axis=1)
-    step = (height * width - last) // 255
-    before = jnp.cumsum(histogram, axis=1) - histogram
-    table = jnp.minimum((step // 2 + before) // jnp.maximum(step, 1), 255)
-    table = jnp.where(step > 0, table, jnp.arange(256))
-    return _from_levels(table.reshape(-1)[places], image)
+
+    def flatten(levels: Array) -> Array:
+        histogram = jnp.zeros(256, jnp.int32).at[levels.reshape(-1)].add(1)
+        step = (levels.size - histogram[jnp.max(levels)]) // 255
+        before = jnp.cumsum(histogram) - histogram
+        table = jnp.minimum((step // 2 + before) // jnp.maximum(step, 1), 255)
+        # A barrier, or each pixel would divide for itself.
+        table = jax.lax.optimization_barrier(jnp.where(step > 0, table, jnp.arange(256)))
+        return table.at[levels].get(mode="promise_in_bounds")
+
+    return _by_channel(image, flatten)
 
 
-def posterize(image: Array, bits: Number) -> Array:
+def posterize[Image: Array | Words](image: Image, bits: Number) -> Image:
     """Returns the image with the highest bits of each level kept, the others 0.
 
     Args:
@@ -83,10 +86,10 @@ def posterize(image: Array, bits: Number) -> Array:
         (H, W, C).
     """
     low = jnp.left_shift(1, 8 - jnp.asarray(bits).astype(jnp.int32)) - 1
-    return _from_levels(_levels(image) & ~low, image)
+    return _by_channel(image, lambda levels: levels & ~low)
 
 
-def solarize(image: Array, threshold: Number) -> Array:
+def solarize[Image: Array | Words](image: Image, threshold: Number) -> Image:
     """Returns the image with all levels from a threshold on inverted.
 
     Args:
@@ -96,11 +99,10 @@ def solarize(image: Array, threshold: Number) -> Array:
     Returns:
         (H, W, C).
     """
-    levels = _levels(image)
-    return _from_levels(jnp.where(levels < threshold, levels, 255 - levels), image)
+    return _by_channel(image, lambda levels: jnp.where(levels < threshold, levels, 255 - levels))
 
 
-def rotate(image: Array, degrees: Number) -> Array:
+def rotate[Image: Array | Words](image: Image, degrees: Number) -> Image:
     """Returns the image turned about its centre, counter-clockwise, bilinear.
 
     Args:
@@ -121,7 +123,7 @@ def rotate(image: Array, degrees: Number) -> Array:
         return _moved(image, (cos, sin, right), (-sin, cos, down))
 
 
-def shear_x(image: Array, slope: Number) -> Array:
+def shear_x[Image: Array | Words](image: Image, slope: Number) -> Image:
     """Returns `out(x, y) = in(x + slope y, y)`, bilinear.
 
     Args:
@@ -134,7 +136,7 @@ def shear_x(image: Array, slope: Number) -> Array:
     return _moved(image, to_x=(1.0, slope, 0.0))
 
 
-def shear_y(image: Array, slope: Number) -> Array:
+def shear_y[Image: Array | Words](image: Image, slope: Number) -> Image:
     """Returns `out(x, y) = in(x, y + slope x)`, bilinear.
 
     Args:
@@ -147,33 +149,39 @@ def shear_y(image: Array, slope: Number) -> Array:
     return _moved(image, to_y=(slope, 1.0, 0.0))
 
 
-def translate_x(image: Array, pixels: Number) -> Array:
+def translate_x[Image: Array | Words](image: Image, pixels: Number) -> Image:
     """Returns `out(x, y) = in(x + pixels, y)`, bilinear.
 
     Args:
         image: (H, W, C) in [0, 1].
-        pixels: columns; the image moves to the left where they are positive.
+        pixels: columns; the image moves to the left where they are positive. Whole ones of an
+            integer dtype are not interpolated, which is faster.
 
     Returns:
         (H, W, C).
     """
+    if jnp.issubdtype(jnp.asarray(pixels).dtype, jnp.integer):
+        return _changed(image, lambda words: shift(words, jnp.asarray(pixels), 0))
     return _moved(image, to_x=(1.0, 0.0, pixels))
 
 
-def translate_y(image: Array, pixels: Number) -> Array:
+def translate_y[Image: Array | Words](image: Image, pixels: Number) -> Image:
     """Returns `out(x, y) = in(x, y + pixels)`, bilinear.
 
     Args:
         image: (H, W, C) in [0, 1].
-        pixels: rows; the image moves up where they are positive.
+        pixels: rows; the image moves up where they are positive. Whole ones of an integer dtype
+            are not interpolated, which is faster.
 
     Returns:
         (H, W, C).
     """
+    if jnp.issubdtype(jnp.asarray(pixels).dtype, jnp.integer):
+        return _changed(image, lambda words: shift(words, 0, jnp.asarray(pixels)))
     return _moved(image, to_y=(0.0, 1.0, pixels))
 
 
-def color(image: Array, factor: Number) -> Array:
+def color[Image: Array | Words](image: Image, factor: Number) -> Image:
     """Returns the image between its grey version (factor 0) and itself (1), or beyond.
 
     Args:
@@ -186,11 +194,10 @@ def color(image: Array, factor: Number) -> Array:
     Raises:
         ValueError: for another number of channels.
     """
-    levels = _levels(image)
-    return _from_levels(_blend(_luminance(levels), levels, factor), image)
+    return _all_at_once(image, lambda levels: _blend(_luminance(levels), levels, factor))
 
 
-def contrast(image: Array, factor: Number) -> Array:
+def contrast[Image: Array | Words](image: Image, factor: Number) -> Image:
     """Returns the image between its mean grey (factor 0) and itself (1), or beyond.
 
     Args:
@@ -203,13 +210,16 @@ def contrast(image: Array, factor: Number) -> Array:
     Raises:
         ValueError: for another number of channels.
     """
-    levels = _levels(image)
-    grey = _luminance(levels)
-    mean = (2 * jnp.sum(grey) + grey.size) // (2 * grey.size)
-    return _from_levels(_blend(mean, levels, factor), image)
+
+    def fade(levels: Array) -> Array:
+        grey = _luminance(levels)
+        mean = (2 * jnp.sum(grey) + grey.size) // (2 * grey.size)
+        return _blend(mean, levels, factor)
+
+    return _all_at_once(image, fade)
 
 
-def brightness(image: Array, factor: Number) -> Array:
+def brightness[Image: Array | Words](image: Image, factor: Number) -> Image:
     """Returns the image between black (factor 0) and itself (1), or beyond.
 
     Args:
@@ -219,10 +229,10 @@ def brightness(image: Array, factor: Number) -> Array:
     Returns:
         (H, W, C).
     """
-    return _from_levels(_blend(0, _levels(image), factor), image)
+    return _by_channel(image, lambda levels: _blend(0, levels, factor))
 
 
-def sharpness(image: Array, factor: Number) -> Array:
+def sharpness[Image: Array | Words](image: Image, factor: Number) -> Image:
     """Returns the image between its smoothed version (factor 0) and itself (1), or beyond.
 
     Smoothed by ones around a 5, over 13; the pixels at the border stay.
@@ -234,21 +244,22 @@ def sharpness(image: Array, factor: Number) -> Array:
     Returns:
         (H, W, C).
     """
-    levels = _levels(image)
-    height, width = levels.shape[:2]
-    smooth = levels
-    if height > 2 and width > 2:
-        window = (3, 3, 1)
-        total = jax.lax.reduce_window(levels, 0, jax.lax.add, window, (1, 1, 1), "valid")
-        total += 4 * levels[1:-1, 1:-1]
-        smooth = levels.at[1:-1, 1:-1].set((2 * total + 13) // 26)
-    return _from_levels(_blend(smooth, levels, factor), image)
+
+    def sharpen(levels: Array) -> Array:
+        smooth = levels
+        if min(levels.shape) > 2:
+            total = jax.lax.reduce_window(levels, 0, jax.lax.add, (3, 3), (1, 1), "valid")
+            total += 4 * levels[1:-1, 1:-1]
+            smooth = levels.at[1:-1, 1:-1].set((2 * total + 13) // 26)
+        return _blend(smooth, levels, factor)
+
+    return _by_channel(image, sharpen)
 
 
 class Operation(NamedTuple):
     """An operation, and how its parameter follows from AugMix's level."""
 
-    run: Callable[..., Array]
+    run: Callable[..., Any]
     """image -> image, or (image, parameter) -> image."""
     parameter: Callable[[Number, Number, int], Array] | None = None
     """(level, sign, width of the image) -> parameter."""
@@ -265,7 +276,7 @@ def _share(level: Number, most: float) -> Array:
 
 
 def _shift(level: Number, sign: Number, width: int) -> Array:
-    return sign * _whole(level, width / 3)
+    return (sign * _whole(level, width / 3)).astype(jnp.int32)
 
 
 def _shear(level: Number, sign: Number, width: int) -> Array:
@@ -293,7 +304,7 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 
-def apply(name: str, image: Array, level: Number, sign: Number = 1) -> Array:
+def apply[Image: Array | Words](name: str, image: Image, level: Number, sign: Number = 1) -> Image:
     """Returns an image after one of AugMix's operations.
 
     Args:
@@ -317,19 +328,6 @@ def apply(name: str, image: Array, level: Number, sign: Number = 1) -> Array:
     return operation.run(image, operation.parameter(level, sign, image.shape[1]))
 
 
-def _levels(image: Array) -> Array:
-    if image.dtype == jnp.uint8:
-        return image.astype(jnp.int32)
-    return jnp.round(image.astype(jnp.float32) * 255).astype(jnp.int32)
-
-
-def _from_levels(levels: Array, image: Array) -> Array:
-    if image.dtype == jnp.uint8:
-        return levels.astype(jnp.uint8)
-    # By a table: XLA turns a division by a constant into a product, which is not k / 255.
-    return jnp.asarray(UNIT_INTERVAL)[levels].astype(image.dtype)
-
-
 def _luminance(levels: Array) -> Array:
     """(H, W, 1)."""
     channels = levels.shape[-1]
@@ -347,7 +345,25 @@ def _blend(degenerate: Array | int, levels: Array, factor: Number) -> Array:
     return jnp.clip(degenerate + product, 0, 255).astype(jnp.int32)
 
 
-def _moved(
-    image: Array, to_x: Coefficients | None = None, to_y: Coefficients | None = None
-) -> Array:
-    return _from_levels(affine(_levels(image), to_x, to_y), image)
+def _changed[Image: Array | Words](image: Image, change: Callable[[Words], Words]) -> Image:
+    if isinstance(image, Words):
+        return change(image)
+    return unpack(change(pack(image)), image.dtype)
+
+
+def _by_channel[Image: Array | Words](image: Image, change: Callable[[Array], Array]) -> Image:
+    return _changed(image, lambda words: by_channel(change, words))
+
+
+def _all_at_once[Image: Array | Words](image: Image, change: Callable[[Array], Array]) -> Image:
+    def of_levels(words: Words) -> Words:
+        levels = change(words.all_levels())
+        return joined([levels[..., channel] for channel in range(words.channels)])
+
+    return _changed(image, of_levels)
+
+
+def _moved[Image: Array | Words](
+    image: Image, to_x: Coefficients | None = None, to_y: Coefficients | None = None
+) -> Image:
+    return _changed(image, lambda words: affine(words, to_x, to_y))

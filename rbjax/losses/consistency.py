@@ -26,7 +26,7 @@ def jensen_shannon(*logits: Array) -> Array:
         ValueError: for fewer than two, or other shapes.
 
     Source:
-        Hendrycks et al. 2020, arXiv:1912.02781, equation 1.
+        Hendrycks et al. 2020, arXiv:1912.02781, section 3.
     """
     shapes = {values.shape for values in logits}
     if len(logits) < 2 or len(shapes) > 1 or any(len(shape) != 2 for shape in shapes):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rbjax import losses
+from rbjax.methods.ant import ant
 from rbjax.methods.augmix import augmix
 from rbjax.methods.cfa import cfa
 from rbjax.methods.cfol import cfol
@@ -46,6 +47,7 @@ __all__ = [
     "Prepared",
     "Seen",
     "Setting",
+    "ant",
     "augmix",
     "cfa",
     "cfol",
@@ -91,6 +93,7 @@ METHODS: Table[Method] = Table(
         "free": free,
         "fast": fast,
         "targeted": targeted,
+        "ant": ant,
     },
     makes=(Method, "an rbjax.methods.Method"),
 )

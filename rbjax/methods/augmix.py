@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from rbjax import prng
 from rbjax.data.augmix import augmix as views_of
-from rbjax.losses.consistency import jensen_shannon
+from rbjax.losses import consistency
 from rbjax.options import Count, NotNegative, Positive, Range, checked
 from rbjax.training.method import Method, MethodState, Seen
 from rbjax.typing import Array, Key, LogitsFn
@@ -22,11 +22,12 @@ def augmix(
     depth: Count | None = None,
     alpha: Positive = 1.0,
     all_ops: bool = False,
-    weight: NotNegative | None = 12.0,
+    jensen_shannon: bool = True,
+    divergence_weight: NotNegative = 12.0,
 ) -> Method:
     """Returns AugMix training.
 
-    min_w E loss(f_w(x), y) + weight JS(f_w(x), f_w(x'), f_w(x'')), x' and x'' two AugMix views of x
+    min_w E loss(f_w(x), y) + lambda JS(f_w(x), f_w(x'), f_w(x'')), x' and x'' two AugMix views of x
     after its flip and crop, all three through the network as one batch.
 
     Args:
@@ -37,8 +38,9 @@ def augmix(
         alpha: of the Dirichlet and beta distributions of the mixing weights.
         all_ops: whether color, contrast, brightness and sharpness are operations too; they resemble
             corruptions of ImageNet-C.
-        weight: of the Jensen-Shannon divergence; None: AugMix without it, where the network sees
-            one view alone and the loss is the config's.
+        jensen_shannon: whether predictions have to agree; without, the network sees one view alone
+            and the loss is the config's.
+        divergence_weight: of the Jensen-Shannon divergence.
 
     Returns:
         The method; it remembers nothing between steps.
@@ -53,7 +55,7 @@ def augmix(
         logits_fn: LogitsFn, keys: Key, state: MethodState, images: Array, labels: Array
     ) -> Array | tuple[Array, Array, Array]:
         del logits_fn, state, labels
-        if weight is None:
+        if not jensen_shannon:
             return views_of(keys, images, **options)
         both = jnp.concatenate([prng.per_draw(keys, draw) for draw in (0, 1)])
         first, second = jnp.split(views_of(both, jnp.concatenate([images] * 2), **options), 2)
@@ -61,8 +63,8 @@ def augmix(
 
     def loss(seen: Seen) -> Array:
         logits = [output.logits for output in seen.outputs]
-        assert weight is not None
-        return seen.task_loss(logits[0]) + weight * jensen_shannon(*logits)
+        divergence = consistency.jensen_shannon(*logits)
+        return seen.task_loss(logits[0]) + divergence_weight * divergence
 
-    own = None if weight is None else loss
-    return Method(inputs=inputs, loss=own, softmax=own is not None, together=True)
+    own = loss if jensen_shannon else None
+    return Method(inputs=inputs, loss=own, softmax=jensen_shannon, together=True)

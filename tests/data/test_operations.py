@@ -7,6 +7,7 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
 from rbjax.data.operations import OPERATIONS, apply
+from rbjax.data.words import pack, unpack
 from rbjax.inputs import UNIT_INTERVAL
 
 
@@ -114,6 +115,27 @@ def test_levels_mean_what_augmix_means_by_them(name, level, sign, expected):
     parameter = OPERATIONS[name].parameter
     assert parameter is not None
     np.testing.assert_allclose(parameter(level, sign, 32), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_levels_of_8_bits_and_words_of_four_channels_give_the_same(channels):
+    """Also whole shifts, which are not interpolated, further than the image is wide."""
+    image = make_images(9, 7, channels)[0]
+    floating = jnp.asarray(UNIT_INTERVAL[image])
+    words = pack(jnp.asarray(image))
+    assert words.shape == image.shape
+    np.testing.assert_array_equal(unpack(words, floating.dtype), floating)
+    for name, parameter in (("equalize", ()), ("rotate", (30.0,)), ("translate_x", (2,))):
+        run = OPERATIONS[name].run
+        expected = run(floating, *map(float, parameter))
+        np.testing.assert_array_equal(run(floating, *parameter), expected)
+        np.testing.assert_array_equal(run(jnp.asarray(image), *parameter), levels(expected))
+        for wide in (False, True):
+            with jax.enable_x64(wide):
+                result = unpack(run(words, *parameter), jnp.dtype("uint8"))
+            np.testing.assert_array_equal(result, levels(expected))
+    for name in ("translate_x", "translate_y"):
+        assert not OPERATIONS[name].run(floating, -11).any()
 
 
 def test_apply_is_the_operation_at_its_level():

@@ -55,9 +55,10 @@ def test_without_the_divergence_the_network_sees_one_view(monkeypatch):
     monkeypatch.setattr(
         module, "views_of", lambda keys, images, **options: given.update(options) or 1 - images
     )
-    method = methods.augmix(weight=None, severity=2.0, width=4, depth=5, alpha=0.5, all_ops=True)
+    options = {"severity": 2.0, "width": 4, "depth": 5, "alpha": 0.5, "all_ops": True}
+    method = methods.augmix(jensen_shannon=False, **options)
     images = prng.uniform(KEY, (4, 8, 8, 1))
     seen = method.inputs(lambda x: x, prng.split(KEY, 4), MethodState((), ()), images, jnp.zeros(4))
     np.testing.assert_array_equal(seen, 1 - images)
-    assert given == {"severity": 2.0, "width": 4, "depth": 5, "alpha": 0.5, "all_ops": True}
+    assert given == options
     assert method.loss is None

@@ -1,0 +1,235 @@
+"""Adversarial noise training: a generator of noise and the classifier play against each other."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from rbjax import prng
+from rbjax.attacks.sphere import step_in_box
+from rbjax.convolution import loop_safe
+from rbjax.data import Dataset
+from rbjax.inputs import to_float
+from rbjax.losses.adversarial import cross_entropy
+from rbjax.models.noise_generator import NoiseGenerator, noise_generator
+from rbjax.options import MOST, PIXELS, Count, Positive, Range, Share, checked
+from rbjax.training.method import Epoch, Method, MethodState, Seen, Setting
+from rbjax.training.state import TrainState
+from rbjax.typing import Array, Key, LogitsFn
+
+_RMS = 135 / math.sqrt(224 * 224 * 3)
+"""The published distance of 135 for 224 x 224 x 3 values, a value."""
+_STEPS_A_CALL, _RESTART_BATCH = 50, 128
+_ADAM = optax.scale_by_adam()
+
+
+@checked
+def ant(
+    *,
+    epsilon: Annotated[float, Range(low=0.0, high=MOST, unit=PIXELS, norm="l2")] | None = None,
+    generator: Literal["1x1", "3x3"] = "1x1",
+    clean_share: Share = 0.5,
+    replay_share: Share = 0.2,
+    generator_learning_rate: Positive = 1e-4,
+    restart_learning_rate: Positive = 5e-4,
+    restart_steps: Annotated[int, Range(low=0, high=MOST)] = 1000,
+    history: Count = 100,
+) -> Method:
+    """Returns adversarial noise training.
+
+    min_w max_g E loss(f_w(clip(x + n)), y), n = eta g(z), z normal, and eta such that clip(x + n)
+    lies at the l2 distance epsilon from x.  Each image is clean, or has the noise of g, or (replay)
+    that of one of two generators drawn for the batch from those saved before.  g climbs the
+    cross-entropy of all images of the batch by Adam, at running statistics.  After each epoch a
+    generator begins anew, is trained against the classifier as it is, replaces g and is saved; in
+    the first epoch nothing is saved yet, and g has the replay's share too.
+
+    That training is done between epochs, not in the steps, because the published one is against a
+    classifier that does not move, and has its own number of steps.  It runs on one device, on
+    training images drawn from the epoch's key, not augmented.
+
+    Args:
+        epsilon: the l2 distance; None: 0.348 times the root of the number of values, which is the
+            published 135 for 224 x 224 x 3 (19.3 for CIFAR, 9.7 for MNIST).
+        generator: "1x1", of each pixel by itself, or "3x3", of its neighbours too.
+        clean_share: of the images without noise.
+        replay_share: of the images with noise of saved generators; g has the rest.
+        generator_learning_rate: g's, Adam's.
+        restart_learning_rate: of the generator that begins anew.
+        restart_steps: its steps, on batches of 128; 0: none begins anew, g itself is saved.
+        history: how many generators are kept, the latest ones.
+
+    Returns:
+        The method; its state are g, Adam's state, the saved generators and the key of their draws.
+
+    Raises:
+        ValueError: if the shares exceed 1.
+
+    Source:
+        Rusak et al. 2020, arXiv:2001.06057; shares, rates and restarts as in the authors' code.
+    """
+    if clean_share + replay_share > 1:
+        raise ValueError(
+            f"clean_share is {clean_share:g} and replay_share {replay_share:g}; together they must "
+            "be at most 1"
+        )
+
+    def init(key: Key, setting: Setting) -> MethodState:
+        adversary = _adversary(setting.model.image_shape, generator, epsilon)
+        params = adversary.network.init(prng.named(key, "generator"))
+        return MethodState(
+            {
+                "generator": params,
+                "opt_state": _ADAM.init(params),
+                "history": jax.tree.map(lambda x: jnp.zeros((history, *x.shape), x.dtype), params),
+                "saved": jnp.int32(0),
+                "key": jax.random.key_data(prng.check(prng.named(key, "replay"))),
+            },
+            (),
+        )
+
+    def inputs(
+        logits_fn: LogitsFn, keys: Key, state: MethodState, images: Array, labels: Array
+    ) -> Array:
+        del logits_fn, labels
+        adversary, own = _adversary(images.shape[1:], generator, epsilon), state.replicated
+        codes = adversary.network.codes(prng.per_draw(keys, 0))
+        number = jax.vmap(prng.uniform)(prng.per_draw(keys, 1))
+        noise = adversary.network.apply(own["generator"], codes)
+        is_replayed = (number >= 1 - replay_share) & (own["saved"] > 0)
+        for part, params in zip((1.0, 0.5), _two_saved(own), strict=True):
+            chosen = is_replayed & (number >= 1 - part * replay_share)
+            other = adversary.network.apply(params, codes)
+            noise = jnp.where(chosen[:, None, None, None], other, noise)
+        noisy = step_in_box(images, noise, adversary.distance)
+        return jnp.where((number < clean_share)[:, None, None, None], images, noisy)
+
+    def gradient(seen: Seen, input_gradients: Array) -> tuple[Any, Array]:
+        del input_gradients
+        adversary = _adversary(seen.images.shape[1:], generator, epsilon)
+        ascent = jax.grad(adversary.climbed)(
+            seen.state.replicated["generator"],
+            prng.per_draw(seen.keys, 2),
+            seen.logits_fn,
+            seen.images,
+            seen.labels,
+        )
+        return ascent, jnp.float32(len(seen.labels))
+
+    def update(seen: Seen, input_gradients: Array, shared: tuple[Any, Array]) -> MethodState:
+        del input_gradients
+        own = seen.state.replicated
+        params, opt_state = _ascend(
+            own["generator"], own["opt_state"], *shared, generator_learning_rate
+        )
+        return seen.state._replace(replicated=own | {"generator": params, "opt_state": opt_state})
+
+    def after_epoch(key: Key, state: TrainState, epoch: Epoch) -> TrainState:
+        own = state.method_state.replicated
+        if restart_steps:
+            adversary = _adversary(epoch.model.image_shape, generator, epsilon)
+            logits_fn = jax.tree_util.Partial(epoch.model.apply, state.variables)
+            sizes = restart_steps, restart_learning_rate
+            params = _trained_anew(adversary, key, logits_fn, epoch.train_set, *sizes)
+            own = own | {"generator": params, "opt_state": _ADAM.init(params)}
+        place = int(own["saved"]) % history
+
+        def saved(kept: np.ndarray, params: Array) -> np.ndarray:
+            copied = np.array(kept)
+            copied[place] = params
+            return copied
+
+        kept = jax.tree.map(saved, own["history"], own["generator"])
+        own = own | {"history": kept, "saved": np.int32(own["saved"] + 1)}
+        return state._replace(method_state=MethodState(jax.device_get(own), ()))
+
+    return Method(init, inputs, gradient=gradient, update=update, after_epoch=after_epoch)
+
+
+class _Adversary(NamedTuple):
+    """A generator, and how far its noise takes an image."""
+
+    network: NoiseGenerator
+    distance: float
+
+    def climbed(
+        self, params: Any, keys: Key, logits_fn: LogitsFn, images: Array, labels: Array
+    ) -> Array:
+        """The sum of the images' losses under its noise."""
+        noise = self.network.apply(params, self.network.codes(keys))
+        noisy = step_in_box(images, noise, self.distance)
+        return jnp.sum(cross_entropy(loop_safe(logits_fn)(noisy), labels))
+
+
+@functools.cache
+def _adversary(image_shape: Sequence[int], generator: str, epsilon: float | None) -> _Adversary:
+    distance = _RMS * math.sqrt(math.prod(image_shape)) if epsilon is None else epsilon
+    kernel = 1 if generator == "1x1" else 3
+    return _Adversary(noise_generator(image_shape=image_shape, kernel=kernel), distance)
+
+
+def _two_saved(state: Any) -> list[Any]:
+    """Two saved generators, drawn anew for each batch: the same on all devices."""
+    key = jax.random.wrap_key_data(state["key"], impl="threefry2x32")
+    for number in (state["saved"], state["opt_state"].count):
+        key = prng.fold_in(key, number)
+    kept = len(jax.tree.leaves(state["history"])[0])
+    numbers = prng.randint(key, (2,), 0, jnp.clip(state["saved"], 1, kept))
+    return [jax.tree.map(lambda x, i=i: x[numbers[i]], state["history"]) for i in (0, 1)]
+
+
+def _ascend(
+    params: Any, opt_state: Any, total: Any, count: Array, learning_rate: Array | float
+) -> tuple[Any, Any]:
+    """A step of Adam up the mean over a batch."""
+    updates, opt_state = _ADAM.update(jax.tree.map(lambda x: x / count, total), opt_state)
+    return jax.tree.map(lambda p, x: p + learning_rate * x, params, updates), opt_state
+
+
+def _trained_anew(
+    adversary: _Adversary,
+    key: Key,
+    logits_fn: LogitsFn,
+    data: Dataset,
+    num_steps: int,
+    learning_rate: float,
+) -> Any:
+    """A generator that begins anew and is trained against a classifier that does not move."""
+    params = adversary.network.init(prng.named(key, "generator"))
+    carry = params, _ADAM.init(params)
+    for first in range(0, num_steps, _STEPS_A_CALL):
+        own, size = (
+            prng.fold_in(key, first),
+            (min(_STEPS_A_CALL, num_steps - first), _RESTART_BATCH),
+        )
+        rows = np.asarray(prng.randint(own, size, 0, data.num_examples))
+        images = data.images[rows.reshape(-1)].reshape(*size, *data.images.shape[1:])
+        batches = prng.split(own, size[0]), images, data.labels[rows]
+        carry = _climb(adversary, carry, logits_fn, batches, learning_rate)
+    return carry[0]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _climb(
+    adversary: _Adversary,
+    carry: tuple[Any, Any],
+    logits_fn: LogitsFn,
+    batches: tuple[Key, Array, Array],
+    learning_rate: float,
+) -> tuple[Any, Any]:
+    """A step on each of some batches."""
+
+    def step(carry: tuple[Any, Any], batch: tuple[Key, Array, Array]) -> tuple[Any, None]:
+        key, images, labels = batch
+        keys = prng.per_example(key, jnp.arange(len(labels)))
+        ascent = jax.grad(adversary.climbed)(carry[0], keys, logits_fn, to_float(images), labels)
+        return _ascend(*carry, ascent, jnp.float32(len(labels)), learning_rate), None
+
+    return jax.lax.scan(step, carry, batches)[0]
