@@ -48,6 +48,17 @@ class Threat:
     """Whether the images stay in [0, 1]."""
 
 
+class Task(NamedTuple):
+    """The examples of a call."""
+
+    keys: Key
+    """(B,) keys."""
+    images: Array
+    """(B, H, W, C) floating."""
+    labels: Array
+    targets: Array | None
+
+
 class Problem(NamedTuple):
     """One batch to attack; every size is (B,) float32 and there is a key for every example."""
 
@@ -203,57 +214,34 @@ class CompiledAttack:
         if is_given and np.any((np.asarray(step) == 0) & (np.asarray(radius) > 0)):
             raise ValueError("step_size is 0; it must be above 0: nothing would move")
         keys = prng.broadcast(key, images.shape[0])
-        arguments = (keys, images, labels, targets, radius, step)
-        return (run if is_traced else run_compiled)(self.plan, model, *arguments)
+        task = Task(keys, images, labels, targets)
+        return (run if is_traced else run_compiled)(self.plan, model, task, radius, step)
 
 
 def run(
-    plan: Plan,
-    model: Classifier,
-    keys: Key,
-    images: Array,
-    labels: Array,
-    targets: Array | None,
-    epsilon: Array,
-    step_size: Array,
+    plan: Plan, model: Classifier, task: Task, epsilon: Array, step_size: Array
 ) -> AttackResult:
-    """Runs a plan on arrays: pure and jit-able, every size (B,) float32 and every key given."""
-    moved = _search(plan, model, keys, images, labels, targets, epsilon, step_size)
-    return judge(plan, model, keys, images, labels, targets, moved)
+    """Runs a plan on arrays: pure and jit-able, every size (B,) float32."""
+    return judge(plan, model, task, _search(plan, model, task, epsilon, step_size))
 
 
 def run_compiled(
-    plan: Plan,
-    model: Classifier,
-    keys: Key,
-    images: Array,
-    labels: Array,
-    targets: Array | None,
-    epsilon: Array,
-    step_size: Array,
+    plan: Plan, model: Classifier, task: Task, epsilon: Array, step_size: Array
 ) -> AttackResult:
     """Runs a plan on arrays, as `run`: a program that searches, and then those that judge."""
-    moved = _compiled_search(plan, model, keys, images, labels, targets, epsilon, step_size)
-    return judge_compiled(plan, model, keys, images, labels, targets, moved)
+    return judge_compiled(
+        plan, model, task, _compiled_search(plan, model, task, epsilon, step_size)
+    )
 
 
-def _search(
-    plan: Plan,
-    model: Classifier,
-    keys: Key,
-    images: Array,
-    labels: Array,
-    targets: Array | None,
-    epsilon: Array,
-    step_size: Array,
-) -> Array:
+def _search(plan: Plan, model: Classifier, task: Task, epsilon: Array, step_size: Array) -> Array:
     """Returns what a plan finds; the image itself where nothing is allowed, or it is not finite."""
     # Nothing of an attack is differentiated by its caller (adversarial training).
-    images = jax.lax.stop_gradient(images)
+    images = jax.lax.stop_gradient(task.images)
     asked, wide = model.asked_about(images), images.astype(jnp.float32)
-    labels, targets = _checked(labels, targets, asked.num_classes)
-    objective = plan.objective(asked, keys, wide, labels, targets)
-    problem = Problem(asked, keys, wide, labels, targets, epsilon, step_size, objective)
+    labels, targets = _checked(task, asked.num_classes)
+    objective = plan.objective(asked, task.keys, wide, labels, targets)
+    problem = Problem(asked, task.keys, wide, labels, targets, epsilon, step_size, objective)
     moved = plan.search(problem)
     is_finite = jnp.all(jnp.isfinite(moved), axis=(1, 2, 3))
     # Exactly the image, also where it lay a rounding outside the box.
@@ -272,59 +260,35 @@ def _rounded(norm: str, moved: Array, images: Array, epsilon: Array) -> Array:
     return select(sizes > epsilon, towards, nearest)
 
 
-def judge(
-    plan: Plan,
-    model: Classifier,
-    keys: Key,
-    images: Array,
-    labels: Array,
-    targets: Array | None,
-    moved: Array,
-) -> AttackResult:
-    """Returns what `moved`, found by a plan of `images`, does to a model: pure and jit-able."""
-    images, moved = jax.lax.stop_gradient((images, jax.lax.optimization_barrier(moved)))
+def judge(plan: Plan, model: Classifier, task: Task, moved: Array) -> AttackResult:
+    """Returns what `moved`, found by a plan, does to a model: pure and jit-able."""
+    images, moved = jax.lax.stop_gradient((task.images, jax.lax.optimization_barrier(moved)))
     frozen = dataclasses.replace(model, fn=jax.lax.stop_gradient(model.fn))
-    logits = frozen.logits(prng.per_draw(keys, _VERDICT), moved)
-    parts = _judged(plan, frozen, keys, images, labels, targets, logits)
+    logits = frozen.logits(prng.per_draw(task.keys, _VERDICT), moved)
+    parts = _judged(plan, frozen, task._replace(images=images), logits)
     return jax.lax.stop_gradient(AttackResult(moved, *parts))
 
 
-def judge_compiled(
-    plan: Plan,
-    model: Classifier,
-    keys: Key,
-    images: Array,
-    labels: Array,
-    targets: Array | None,
-    moved: Array,
-) -> AttackResult:
+def judge_compiled(plan: Plan, model: Classifier, task: Task, moved: Array) -> AttackResult:
     """Returns what images that were found do to a model, as `judge`, by the program of all."""
-    logits = answer(model, verdict_keys(keys), moved)
-    parts = _compiled_judged(plan, model, keys, images, labels, targets, logits)
-    return AttackResult(moved, *parts)
+    logits = answer(model, verdict_keys(task.keys), moved)
+    return AttackResult(moved, *_compiled_judged(plan, model, task, logits))
 
 
-def _judged(
-    plan: Plan,
-    model: Classifier,
-    keys: Key,
-    images: Array,
-    labels: Array,
-    targets: Array | None,
-    logits: Array,
-) -> tuple[Array, Array, Array]:
+def _judged(plan: Plan, model: Classifier, task: Task, logits: Array) -> tuple[Array, Array, Array]:
     """Returns what logits say: who is fooled, the loss and the classes."""
-    asked, wide = model.asked_about(images), images.astype(jnp.float32)
-    labels, targets = _checked(labels, targets, asked.num_classes)
-    objective = plan.objective(asked, keys, wide, labels, targets)
+    asked, wide = model.asked_about(task.images), task.images.astype(jnp.float32)
+    labels, targets = _checked(task, asked.num_classes)
+    objective = plan.objective(asked, task.keys, wide, labels, targets)
     return is_fooled(logits, labels, targets), objective(logits), predicted(logits)
 
 
-def _checked(labels: Array, targets: Array | None, num_classes: int) -> tuple[Array, Array | None]:
+def _checked(task: Task, num_classes: int) -> tuple[Array, Array | None]:
     """Returns class numbers; in the caller's program they may be any, see `check_labels`."""
-    counts: Any = {"num_examples": len(labels), "num_classes": num_classes}
+    counts: Any = {"num_examples": len(task.labels), "num_classes": num_classes}
+    targets = task.targets
     aimed = None if targets is None else check_labels(targets, **counts, field="targets")
-    return check_labels(labels, **counts), aimed
+    return check_labels(task.labels, **counts), aimed
 
 
 _jit = functools.partial(jax.jit, static_argnums=0)

@@ -201,9 +201,8 @@ class Run:
         def run(block: Block, images: Array) -> dict[str, np.ndarray]:
             keys, labels = self._place(key, block.padded)
             aimed = None if targets is None else self._blocks.placement.split(targets[block.padded])
-            batch = (keys, images, labels, aimed)
-            epsilon = self._epsilons(block.size)
-            result = attack.run_compiled(part.plan, self._model, *batch, epsilon, 0 * epsilon)
+            task, epsilon = attack.Task(keys, images, labels, aimed), self._epsilons(block.size)
+            result = attack.run_compiled(part.plan, self._model, task, epsilon, 0 * epsilon)
             return self._results(block, result.images, result.predictions)
 
         return run

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from rbjax import prng
-from rbjax.attacks.attack import CompiledAttack, Plan, Threat, judge, judge_compiled
+from rbjax.attacks.attack import CompiledAttack, Plan, Task, Threat, judge, judge_compiled
 from rbjax.classifier import Classifier, Model, as_classifier
 from rbjax.inputs import check_array, is_tracing
 from rbjax.typing import Array, AttackResult, Key
@@ -83,10 +83,9 @@ class TransferAttack:
             if has != needs:
                 raise ValueError(f"source has {has} classes; it must have the model's, {needs}")
         keys = prng.broadcast(key, images.shape[0])
-        arguments = (keys, images, labels, targets, crafted.images)
-        return (judge if is_tracing(model, *arguments) else judge_compiled)(
-            self.plan, model, *arguments
-        )
+        task = Task(keys, images, labels, targets)
+        is_traced = is_tracing(model, *task, crafted.images)
+        return (judge if is_traced else judge_compiled)(self.plan, model, task, crafted.images)
 
 
 def transfer(attack: CompiledAttack, source: Model) -> TransferAttack:
