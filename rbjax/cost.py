@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rbjax import attack_setup, methods, prng, train
+from rbjax import attack_setup, methods, prng
 from rbjax.attacks import suite
 from rbjax.config import Config
 from rbjax.data import Dataset
 from rbjax.models import Model
-from rbjax.training import setup
+from rbjax.training import beginning, setup
 from rbjax.training.state import TrainState, place
 from rbjax.training.step import Recipe, make_train_step
 
@@ -54,7 +54,7 @@ def estimate(config: Config) -> Cost:
     model = setup.create_model(config, train_set.info)
     method = methods.create(config.method.name, **setup.options(config, "method"))
     devices = jax.local_devices()
-    recipe, state = train._begin(config, model, method, len(devices), train_set)
+    recipe, state = beginning.begin(config, model, method, len(devices), train_set)
     steps = recipe.steps_per_epoch * config.num_epochs
     step_flops, step_seconds = _one_step(config, recipe, state, train_set)
     evaluation_flops, uncounted = 0.0, ()

@@ -21,17 +21,15 @@ from rbjax.config import Config
 from rbjax.data import Dataset, streaming
 from rbjax.data.pipeline import Block
 from rbjax.errors import TrainingStoppedError
-from rbjax.models import Model
-from rbjax.training import finite, hooks, optimizers, run_directory, setup, trial
+from rbjax.training import beginning, finite, hooks, optimizers, run_directory, setup, trial
 from rbjax.training.checkpoint import Checkpoints
-from rbjax.training.method import Epoch, Method
+from rbjax.training.method import Epoch
 from rbjax.training.selection import Selection, after_epoch
-from rbjax.training.state import TrainState, create_state, evaluation_variables, on_host, place
+from rbjax.training.state import evaluation_variables, on_host, place
 from rbjax.training.step import Recipe, StepMetrics, TrainStep, make_train_step
 from rbjax.training.sums import EpochSums
 from rbjax.training.writers import CSV_FILE, MetricsWriter, write_csv
 from rbjax.typing import Device, Key
-from rbjax.validation import Validation
 
 STEPS_PER_DISPATCH = 4
 """Steps scanned in one dispatch: 1.1 to 1.6 times as fast as single ones on two CPU cores
@@ -58,8 +56,8 @@ def train(config: Config, workdir: str) -> None:
     train_set, validation_set = setup.load_train(config)
     model = setup.create_model(config, train_set.info)
     method = methods.create(config.method.name, **setup.options(config, "method"))
-    begin = functools.partial(_begin, config, model, method, len(devices))
-    recipe, state = begin(train_set)
+    start = functools.partial(beginning.begin, config, model, method, len(devices))
+    recipe, state = start(train_set)
     validate = _validation(config, recipe, validation_set)
     plan = _plan(config, train_set, devices)
     trial.sampler(config, train_set, recipe.steps_per_epoch)
@@ -82,7 +80,7 @@ def train(config: Config, workdir: str) -> None:
             prepared = hooks.prepare(method, key, train_set, model, workdir, has_begun=has_begun)
             train_set = prepared.train_set or train_set
             origin = f"that the method {config.method.name} prepared"
-            recipe, state = begin(train_set, prepared.variables, origin=origin)
+            recipe, state = start(train_set, prepared.variables, origin=origin)
             validate = _validation(config, recipe, validation_set)
         plan = _plan(config, train_set, devices)
         if not has_begun:  # so that what was prepared is not made again
@@ -196,7 +194,9 @@ def _steps(
     return state, sums.plus(pending), position - steps.start
 
 
-def _validation(config: Config, recipe: Recipe, dataset: Dataset | None) -> Validation | None:
+def _validation(
+    config: Config, recipe: Recipe, dataset: Dataset | None
+) -> validation.Validation | None:
     if dataset is None:
         return None
     images = recipe.steps_per_epoch * config.batch_size
@@ -252,51 +252,6 @@ def _cleared_on_failure(workdir: str, has_config: bool) -> Iterator[None]:
         raise
 
 
-def _begin(
-    config: Config,
-    model: Model,
-    method: Method,
-    num_devices: int,
-    train_set: Dataset,
-    variables: Any = None,
-    *,
-    origin: str | None = None,
-) -> tuple[Recipe, TrainState]:
-    """Returns the recipe for a training set, and the state before the first step, on the host."""
-    origin = origin or f"of {config.dataset.name} after validation and imbalance"
-    steps_per_epoch = _steps_per_epoch(config, train_set.num_examples, num_devices, origin)
-    whole = num_devices * method.rows_together
-    if config.batch_size % whole:
-        raise ValueError(
-            f"batch_size = {config.batch_size}: method {config.method.name} keeps "
-            f"{method.rows_together} rows of it together on each of {num_devices} local devices; "
-            f"it must be a multiple of {whole}"
-        )
-    recipe = Recipe(
-        model=model,
-        method=method,
-        loss_fn=setup.create_loss(config, train_set.class_counts),
-        # The schedule counts updates of the weights.
-        optimizer=setup.create_optimizer(config, steps_per_epoch=steps_per_epoch * method.replays),
-        augment=setup.create_augment(config, train_set.info),
-        steps_per_epoch=steps_per_epoch,
-        ema_decay=None if method.average is not None else config.optimizer.ema_decay,
-        mixup_alpha=config.dataset.mixup_alpha,
-        repeats=config.sampler.name != "uniform",
-    )
-    state = create_state(
-        prng.named(prng.key(config.seed), "init"),
-        model,
-        method,
-        recipe.optimizer,
-        num_rows=config.batch_size,
-        ema=config.optimizer.ema_decay is not None,
-        variables=variables,
-        class_counts=train_set.class_counts,
-    )
-    return recipe, jax.device_get(state)
-
-
 def _plan(config: Config, train_set: Dataset, devices: list[Device]) -> streaming.Plan:
     return streaming.plan(
         train_set.images,
@@ -344,23 +299,6 @@ class _Dispatch:
         if is_new:  # the call comes back when it is compiled, before it has run
             self.compile_seconds += time.perf_counter() - started
         return result
-
-
-def _steps_per_epoch(config: Config, num_examples: int, num_devices: int, origin: str) -> int:
-    batch_size = config.batch_size
-    if batch_size % num_devices:
-        low = batch_size // num_devices * num_devices
-        near = " or ".join(str(size) for size in (low, low + num_devices) if size)
-        raise ValueError(
-            f"batch_size = {batch_size}: must be divisible by the {num_devices} local devices; "
-            f"nearest: {near}"
-        )
-    if batch_size > num_examples:
-        raise ValueError(
-            f"batch_size = {batch_size}: must be at most {num_examples}, the training examples "
-            + origin
-        )
-    return num_examples // batch_size
 
 
 def _line(title: str, record: dict[str, Any]) -> str:

@@ -119,9 +119,9 @@ def test_a_method_that_does_not_use_the_configs_loss_is_named(tmp_path):
 
 
 def trial_parts(config, method):
-    from rbjax.train import _begin
+    from rbjax.training.beginning import begin
     from rbjax.training import setup
 
     train_set = setup.load_train(config)[0]
     model = setup.create_model(config, train_set.info)
-    return *_begin(config, model, method, 1, train_set), train_set
+    return *begin(config, model, method, 1, train_set), train_set
