@@ -51,7 +51,8 @@ def job(config: Config, workdir: str) -> Result:
         "clean", each attack and "worst" under "results" the number of images of each class that
         are "correct" (K,) and "predicted" (K,; not for "worst"), and "rows", a hexadecimal number
         whose bits say which test images are correct: `rows` reads it, for paired comparisons.
-        "corruptions" has the mean accuracy over severities of each, where the config has any.
+        "labels" are those of the test images, read by `labels`.  "corruptions" has the accuracy
+        under each at each severity, where the config has any.
     """
     main.run(config, workdir)
     report = read_report(workdir)
@@ -67,6 +68,7 @@ def job(config: Config, workdir: str) -> Result:
                 results[label]["predicted"] = matrix.sum(axis=0)[: len(counts)]
     found = {"step": report["step"], "results": results, "count": report["class_counts"]}
     found["train_count"] = report["train_class_counts"]
+    found["labels"] = labels.astype(_label_dtype(report["class_counts"])).tobytes().hex()
     if report.get("corruptions"):
         found["corruptions"] = report["corruptions"]["accuracy"]
     return found
@@ -84,6 +86,16 @@ def rows(result: Mapping[str, Any], label: str) -> np.ndarray:
     """
     packed = np.frombuffer(bytes.fromhex(result["results"][label]["rows"]), np.uint8)
     return np.unpackbits(packed, count=int(np.sum(result["count"]))).astype(bool)
+
+
+def labels(result: Mapping[str, Any]) -> np.ndarray:
+    """Returns the labels (N,) int64 of the test images, as `job` stored them."""
+    stored = bytes.fromhex(result["labels"])
+    return np.frombuffer(stored, _label_dtype(result["count"])).astype(np.int64)
+
+
+def _label_dtype(counts: Sequence[int]) -> str:
+    return "<u1" if len(counts) <= 256 else "<u2"
 
 
 class Cell(NamedTuple):
@@ -242,7 +254,7 @@ def _check_same(cell: Cell, stored: Any, path: Path) -> None:
 
 def command(
     scales: Mapping[str, Callable[[], Sequence[Cell]]],
-    table: Callable[[Mapping[str, Result]], str],
+    tables: Mapping[str, Callable[[Mapping[str, Result]], str]],
     *,
     name: str,
     doc: str,
@@ -252,7 +264,8 @@ def command(
 
     Args:
         scales: the grid of each scale; the first is the default.
-        table: what is printed of the results that are there, {name: result}.
+        tables: what is printed of the results that are there, {name: result}, for each scale; it
+            is written to table.md beside them.
         name: of the experiment.
         doc: its first line is shown by `--help`.
         argv: the arguments; None: the process's own.
@@ -285,7 +298,10 @@ def command(
                 print(forecast(chosen, results))
                 return 0
             ended = run(chosen, workdir, results=results)
-            print(f"\n{table(read(cells, results))}")
+            text = tables[arguments.scale](read(cells, results))
+            with atomic.replace(Path(results) / "table.md") as file:
+                file.write(f"{text}\n".encode())
+            print(f"\n{text}")
         except (ValueError, OSError) as error:
             print(f"{name}: {error}", file=sys.stderr)
             return 2

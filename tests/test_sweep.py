@@ -165,6 +165,10 @@ def test_a_job_killed_between_training_and_evaluation_comes_out_the_same(tmp_pat
     assert correct["clean"].shape == (50,)
     assert correct["clean"].sum() == sum(result["results"]["clean"]["correct"])
     np.testing.assert_array_equal(correct["worst"], correct["clean"] & correct["fgsm"])
+    labels = sweep.labels(result)
+    assert list(np.bincount(labels[correct["fgsm"]], minlength=10)) == list(
+        result["results"]["fgsm"]["correct"]
+    )
     size = (tmp_path / "alone" / "results" / "digits.json").stat().st_size
     assert size < 4096
 
@@ -177,7 +181,7 @@ def test_the_command_line(cells, calls, tmp_path, capsys):
     def command(*arguments, cells=cells):
         return sweep.command(
             {"smoke": lambda: cells, "cpu": lambda: cells * 2},
-            table,
+            {"smoke": table, "cpu": table},
             name="squares",
             doc="Squares.",
             argv=[f"--workdir={tmp_path}", *arguments],

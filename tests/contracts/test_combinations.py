@@ -119,8 +119,8 @@ def test_a_method_that_does_not_use_the_configs_loss_is_named(tmp_path):
 
 
 def trial_parts(config, method):
-    from rbjax.training.beginning import begin
     from rbjax.training import setup
+    from rbjax.training.beginning import begin
 
     train_set = setup.load_train(config)[0]
     model = setup.create_model(config, train_set.info)

@@ -1,0 +1,34 @@
+"""Trains every method and loss on real data, three seeds each, and sets them side by side.
+
+    python -m experiments.methods --scale=smoke|cpu [--workdir=...] [--results=...] [--only=mnist]
+
+MNIST, long-tailed MNIST and CIFAR-10, GTSRB, and CIFAR-10 class by class; `plan.py` says what each
+group is.  `--dry_run` says how long it takes here.  Rerun the same command to resume after a stop;
+results can be gathered from several machines in one folder.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Sequence
+
+from experiments.methods import plan, table
+from rbjax import sweep
+
+SCALES = {"smoke": plan.SMOKE, "cpu": plan.CPU}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the experiment; the exit code is that of `sweep.command`."""
+    return sweep.command(
+        {name: functools.partial(plan.cells, scale) for name, scale in SCALES.items()},
+        {name: functools.partial(table.report, scale=scale) for name, scale in SCALES.items()},
+        name="methods",
+        doc=(__doc__ or "").splitlines()[0],
+        argv=argv,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,214 @@
+"""What is trained: groups of rows that share data, network, length and attacks, for each seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from rbjax import config as schema
+from rbjax.config import Config
+from rbjax.sweep import Cell
+
+
+class Scale(NamedTuple):
+    """How much is trained and tested."""
+
+    seeds: int
+    train: int
+    """Training images of MNIST, and of CIFAR-10 in the group "classes"."""
+    test: int
+    """Test images, but for "classes"."""
+    class_test: int
+    """Test images of the group "classes", whose worst class is compared."""
+    epochs: int
+    class_epochs: int
+    tail_epochs: int
+    tail_max: int | None
+    """Images of the largest class on a long tail; None: all that there are."""
+
+
+SMOKE = Scale(
+    seeds=1,
+    train=256,
+    test=100,
+    class_test=100,
+    epochs=2,
+    class_epochs=2,
+    tail_epochs=2,
+    tail_max=100,
+)
+CPU = Scale(
+    seeds=3,
+    train=10_000,
+    test=2_000,
+    class_test=10_000,
+    epochs=6,
+    class_epochs=16,
+    tail_epochs=12,
+    tail_max=None,
+)
+
+MNIST_EPSILON, CLASS_EPSILON = 0.2, 4 / 255
+COLLAPSE_EPSILON = 16 / 255
+"""So large that training by one step collapses on CIFAR-10."""
+IMBALANCE_RATIO = 100
+
+Row = Callable[[Config], None]
+"""Changes the group's config, in place."""
+
+
+def _method(name: str, **options: object) -> Row:
+    def row(config: Config) -> None:
+        config.method.update(name=name, **options)
+
+    return row
+
+
+def _corrupted(name: str, **options: object) -> Row:
+    def row(config: Config) -> None:
+        config.method.update(name=name, **options)
+        config.corruptions.name = "mnist_c"
+
+    return row
+
+
+def _loss(name: str, **options: object) -> Row:
+    def row(config: Config) -> None:
+        config.loss.update(name=name, **options)
+
+    return row
+
+
+def _ldam_drw(config: Config) -> None:
+    """Margins, a cosine head, and class weights in the last fifth of the epochs."""
+    config.model.head = "cosine"
+    start = config.num_epochs - max(config.num_epochs // 5, 1)
+    config.loss.update(name="ldam", class_weights="effective_number", start_epoch=start)
+
+
+_IN_BALL = {"epsilon": MNIST_EPSILON, "step_size": MNIST_EPSILON / 4}
+_CLASS_BALL = {"epsilon": CLASS_EPSILON, "step_size": CLASS_EPSILON / 4, "num_steps": 5}
+_LOSSES = {
+    "cross_entropy": _loss("cross_entropy"),
+    "ldam_drw": _ldam_drw,
+    "balanced_softmax": _loss("balanced_softmax"),
+    "logit_adjustment": _loss("logit_adjustment"),
+}
+
+ROWS: dict[str, dict[str, Row]] = {
+    "mnist": {
+        "standard": _corrupted("standard"),
+        "pgd": _method("pgd", **_IN_BALL),
+        "trades": _method("trades", **_IN_BALL),
+        "mart": _method("mart", **_IN_BALL),
+        "free": _method("free", epsilon=MNIST_EPSILON, num_replays=4),
+        "fast": _method("fast", epsilon=MNIST_EPSILON),
+        "targeted": _method("targeted", **_IN_BALL),
+        "universal": _method("universal", epsilon=MNIST_EPSILON),
+        "classwise_universal": _method("classwise_universal", epsilon=MNIST_EPSILON),
+        "shared": _method("shared", epsilon=MNIST_EPSILON),
+        "augmix": _corrupted("augmix"),
+        "ant": _corrupted("ant"),
+        "deepaugment": _corrupted("deepaugment"),
+    },
+    "tail_mnist": _LOSSES,
+    "tail_cifar10": _LOSSES,
+    "gtsrb": _LOSSES,
+    "collapse": {
+        "unguarded": _method("fast", epsilon=COLLAPSE_EPSILON, guard=None),
+        "guarded": _method("fast", epsilon=COLLAPSE_EPSILON),
+    },
+    "classes": {
+        "pgd": _method("pgd", **_CLASS_BALL),
+        "trades": _method("trades", **_CLASS_BALL),
+        "cfa": _method("cfa", **_CLASS_BALL),
+        "dafa": _method("dafa", **_CLASS_BALL),
+        "frl": _method("frl", **_CLASS_BALL),
+        "cfol": _method("cfol", **_CLASS_BALL),
+    },
+}
+
+
+def cells(scale: Scale) -> list[Cell]:
+    """Returns the grid, seed by seed, so that a first table is there after a third of the time."""
+    return [
+        Cell(cell_name(group, row, seed), _config(scale, group, row, seed))
+        for seed in range(scale.seeds)
+        for group, rows in ROWS.items()
+        for row in rows
+    ]
+
+
+def cell_name(group: str, row: str, seed: int) -> str:
+    """Returns the name of a cell."""
+    return f"{group}.{row}.{seed}"
+
+
+def _config(scale: Scale, group: str, row: str, seed: int) -> Config:
+    config = schema.default()
+    config.seed = seed
+    config.score.max_steps = config.diagnostics = 0
+    config.optimizer.name, config.schedule.name = "adam", "cosine"
+    config.schedule.learning_rate = 1e-3
+    _GROUPS[group](config, scale)
+    ROWS[group][row](config)
+    return config
+
+
+def _mnist(config: Config, scale: Scale) -> None:
+    config.num_epochs = scale.epochs
+    config.dataset.update(name="mnist", validation_fraction=0.1)
+    config.dataset.update(max_train_examples=scale.train, max_test_examples=scale.test)
+    ball = {"epsilon": MNIST_EPSILON, "norm": "linf"}
+    config.attacks.pgd20 = schema.attack("pgd", num_steps=20, step_size=MNIST_EPSILON / 10, **ball)
+    config.attacks.universal = schema.attack("universal", max_examples=scale.train, **ball)
+
+
+def _tail(config: Config, scale: Scale) -> None:
+    config.num_epochs = scale.tail_epochs
+    config.imbalance.update(name="exponential", imbalance_ratio=IMBALANCE_RATIO)
+    if scale.tail_max is not None:
+        config.imbalance.num_max = scale.tail_max
+    config.dataset.max_test_examples = scale.class_test
+
+
+def _tail_mnist(config: Config, scale: Scale) -> None:
+    config.dataset.name = "mnist"
+    _tail(config, scale)
+
+
+def _tail_cifar10(config: Config, scale: Scale) -> None:
+    config.dataset.update(name="cifar10", flip_horizontal=True, crop_padding=4)
+    _tail(config, scale)
+
+
+def _gtsrb(config: Config, scale: Scale) -> None:
+    """Imbalanced by nature; frames of one track are near copies, so tracks stay whole."""
+    config.num_epochs = scale.tail_epochs
+    config.dataset.update(name="npz", path="~/tensorflow_datasets/gtsrb.npz", groups="train_tracks")
+    config.dataset.update(max_train_examples=scale.train, max_test_examples=scale.class_test)
+
+
+def _classes(config: Config, scale: Scale, epsilon: float = CLASS_EPSILON) -> None:
+    config.num_epochs = scale.class_epochs
+    config.dataset.update(name="cifar10", flip_horizontal=True, crop_padding=4)
+    config.dataset.update(max_train_examples=scale.train, max_test_examples=scale.class_test)
+    config.dataset.validation_fraction = 0.1
+    config.attacks.pgd20 = schema.attack(
+        "pgd", num_steps=20, step_size=epsilon / 8, epsilon=epsilon, norm="linf"
+    )
+
+
+def _collapse(config: Config, scale: Scale) -> None:
+    _classes(config, scale, COLLAPSE_EPSILON)
+    config.checkpoint.which = "last"  # the best epoch would hide the collapse
+
+
+_GROUPS = {
+    "mnist": _mnist,
+    "tail_mnist": _tail_mnist,
+    "tail_cifar10": _tail_cifar10,
+    "gtsrb": _gtsrb,
+    "classes": _classes,
+    "collapse": _collapse,
+}
