@@ -33,7 +33,7 @@ _ADAM = optax.scale_by_adam()
 @checked
 def ant(
     *,
-    epsilon: Annotated[float, Range(low=0.0, high=MOST, unit=PIXELS, norm="l2")] | None = None,
+    distance: Annotated[float, Range(low=0.0, high=MOST, unit=PIXELS, norm="l2")] | None = None,
     generator: Literal["1x1", "3x3"] = "1x1",
     clean_share: Share = 0.5,
     replay_share: Share = 0.2,
@@ -45,8 +45,8 @@ def ant(
     """Returns adversarial noise training.
 
     min_w max_g E loss(f_w(clip(x + n)), y), n = eta g(z), z normal, and eta such that clip(x + n)
-    lies at the l2 distance epsilon from x.  Each image is clean, or has the noise of g, or (replay)
-    that of one of two generators drawn for the batch from those saved before.  g climbs the
+    lies at the l2 `distance` from x.  Each image is clean, or has the noise of g, or (replay) that
+    of one of two generators drawn for the batch from those saved before.  g climbs the
     cross-entropy of all images of the batch by Adam, at running statistics.  After each epoch a
     generator begins anew, is trained against the classifier as it is, replaces g and is saved; in
     the first epoch nothing is saved yet, and g has the replay's share too.
@@ -56,8 +56,9 @@ def ant(
     training images drawn from the epoch's key, not augmented.
 
     Args:
-        epsilon: the l2 distance; None: 0.348 times the root of the number of values, which is the
-            published 135 for 224 x 224 x 3 (19.3 for CIFAR, 9.7 for MNIST).
+        distance: of a noisy image from the clean one, in l2 (the paper's epsilon); None: 0.348
+            times the root of the number of values, which is the published 135 for 224 x 224 x 3
+            (19.3 for CIFAR, 9.7 for MNIST).
         generator: "1x1", of each pixel by itself, or "3x3", of its neighbours too.
         clean_share: of the images without noise.
         replay_share: of the images with noise of saved generators; g has the rest.
@@ -82,7 +83,7 @@ def ant(
         )
 
     def init(key: Key, setting: Setting) -> MethodState:
-        adversary = _adversary(setting.model.image_shape, generator, epsilon)
+        adversary = _adversary(setting.model.image_shape, generator, distance)
         params = adversary.network.init(prng.named(key, "generator"))
         return MethodState(
             {
@@ -99,7 +100,7 @@ def ant(
         logits_fn: LogitsFn, keys: Key, state: MethodState, images: Array, labels: Array
     ) -> Array:
         del logits_fn, labels
-        adversary, own = _adversary(images.shape[1:], generator, epsilon), state.replicated
+        adversary, own = _adversary(images.shape[1:], generator, distance), state.replicated
         codes = adversary.network.codes(prng.per_draw(keys, 0))
         number = jax.vmap(prng.uniform)(prng.per_draw(keys, 1))
         noise = adversary.network.apply(own["generator"], codes)
@@ -113,7 +114,7 @@ def ant(
 
     def gradient(seen: Seen, input_gradients: Array) -> tuple[Any, Array]:
         del input_gradients
-        adversary = _adversary(seen.images.shape[1:], generator, epsilon)
+        adversary = _adversary(seen.images.shape[1:], generator, distance)
         ascent = jax.grad(adversary.climbed)(
             seen.state.replicated["generator"],
             prng.per_draw(seen.keys, 2),
@@ -134,7 +135,7 @@ def ant(
     def after_epoch(key: Key, state: TrainState, epoch: Epoch) -> TrainState:
         own = state.method_state.replicated
         if restart_steps:
-            adversary = _adversary(epoch.model.image_shape, generator, epsilon)
+            adversary = _adversary(epoch.model.image_shape, generator, distance)
             logits_fn = jax.tree_util.Partial(epoch.model.apply, state.variables)
             sizes = restart_steps, restart_learning_rate
             params = _trained_anew(adversary, key, logits_fn, epoch.train_set, *sizes)
@@ -169,8 +170,9 @@ class _Adversary(NamedTuple):
 
 
 @functools.cache
-def _adversary(image_shape: Sequence[int], generator: str, epsilon: float | None) -> _Adversary:
-    distance = _RMS * math.sqrt(math.prod(image_shape)) if epsilon is None else epsilon
+def _adversary(image_shape: Sequence[int], generator: str, distance: float | None) -> _Adversary:
+    if distance is None:
+        distance = _RMS * math.sqrt(math.prod(image_shape))
     kernel = 1 if generator == "1x1" else 3
     return _Adversary(noise_generator(image_shape=image_shape, kernel=kernel), distance)
 

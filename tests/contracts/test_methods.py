@@ -38,7 +38,7 @@ QUICK = {
     "fast": {"epsilon": 0.1},
     "targeted": {"epsilon": 0.1, "num_steps": 2},
     "mart": {"epsilon": 0.1, "num_steps": 2, "weight_perturbation": 0.01},
-    "ant": {"epsilon": 1.0, "restart_steps": 2, "history": 2},
+    "ant": {"distance": 1.0, "restart_steps": 2, "history": 2},
 }
 """Options that a method needs to be quick on eight small images."""
 

@@ -86,7 +86,7 @@ def assert_same_run(one, other):
 KINDS = {
     "weight_perturbation": lambda: methods.pgd(num_steps=1, weight_perturbation=0.01),
     "free": lambda: methods.free(epsilon=0.1, num_replays=2),
-    "ant": lambda: methods.ant(epsilon=1.0, restart_steps=2, history=2),
+    "ant": lambda: methods.ant(distance=1.0, restart_steps=2, history=2),
     "validation_weights": toys.validation_weights,
     "class_means": toys.class_means,
 }

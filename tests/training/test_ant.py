@@ -33,13 +33,13 @@ def pushing(params, bias):
 def test_noise_of_no_size_is_standard_training():
     split = make_split()
     standard, _ = run(make_recipe(methods.standard(), model_name="normalized"), split)
-    ant, _ = run(make_recipe(methods.ant(epsilon=0.0), model_name="normalized"), split)
+    ant, _ = run(make_recipe(methods.ant(distance=0.0), model_name="normalized"), split)
     assert_equal(ant.variables, standard.variables)
 
 
 def test_half_is_clean_and_each_of_two_saved_generators_has_a_tenth():
     """4,000 images of key 2; bounds are five standard errors."""
-    method = methods.ant(epsilon=0.4)
+    method = methods.ant(distance=0.4)
     own = state_of(method).replicated
     images, labels = jnp.full((4000, 8, 8, 1), 0.5), jnp.zeros(4000, jnp.int32)
     keys = prng.split(prng.key(2), 4000)
@@ -72,7 +72,7 @@ def test_half_is_clean_and_each_of_two_saved_generators_has_a_tenth():
 
 
 def test_the_generator_climbs_by_the_gradient_of_all_images():
-    split, method = make_split(), methods.ant(epsilon=1.5, generator_learning_rate=0.01)
+    split, method = make_split(), methods.ant(distance=1.5, generator_learning_rate=0.01)
     recipe = make_recipe(method)
     state = initial(recipe)
     own = state.method_state.replicated
@@ -102,7 +102,7 @@ def test_the_generator_climbs_by_the_gradient_of_all_images():
 
 def test_after_an_epoch_a_generator_begins_anew_climbs_and_is_saved():
     """The last two are kept; it finds a loss higher than its initial weights have."""
-    method = methods.ant(epsilon=1.0, restart_steps=100, restart_learning_rate=0.03, history=2)
+    method = methods.ant(distance=1.0, restart_steps=100, restart_learning_rate=0.03, history=2)
     model, data = training.make_model(), training.make_train_set()
     _, state, _ = training.train(method, num_steps=12, learning_rate=0.3)
     epoch = told([[1]])._replace(train_set=data, model=model)
@@ -130,7 +130,7 @@ def test_after_an_epoch_a_generator_begins_anew_climbs_and_is_saved():
     anew = loss(NETWORK.init(prng.key(0)))
     assert loss(owns[1]["generator"]) > anew + 0.1
     # Without restarts g goes on, and is saved.
-    goes_on = methods.ant(epsilon=1.0, restart_steps=0, history=2)
+    goes_on = methods.ant(distance=1.0, restart_steps=0, history=2)
     own = hooks.after_epoch(goes_on, KEY, state, epoch).method_state.replicated
     assert_equal(own["generator"], owns[0]["generator"])
     assert own["opt_state"].count == 12
