@@ -59,6 +59,11 @@ def check(key: Key, num_examples: int | None = None) -> Key:
     return key
 
 
+def from_data(data: Array) -> Key:
+    """Returns the keys whose `jax.random.key_data` is data, (..., 2) uint32: of a stored state."""
+    return jax.random.wrap_key_data(data, impl=_GENERATOR)
+
+
 def _as_threefry(key: Key) -> Key:
     """Returns keys of any shape as keys of threefry."""
     dtype = getattr(key, "dtype", None)

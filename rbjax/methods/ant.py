@@ -179,7 +179,7 @@ def _adversary(image_shape: Sequence[int], generator: str, distance: float | Non
 
 def _two_saved(state: Any) -> list[Any]:
     """Two saved generators, drawn anew for each batch: the same on all devices."""
-    key = jax.random.wrap_key_data(state["key"], impl="threefry2x32")
+    key = prng.from_data(state["key"])
     for number in (state["saved"], state["opt_state"].count):
         key = prng.fold_in(key, number)
     kept = len(jax.tree.leaves(state["history"])[0])

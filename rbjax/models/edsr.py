@@ -306,7 +306,7 @@ def _convolve_with_noise(key: Key, kernels: Array, biases: Array) -> _Weights:
 def _convolve_with_dirichlet(key: Key, kernels: Array, biases: Array) -> _Weights:
     place, each = prng.split(key)
     width = kernels.shape[-1]
-    taps = jax.random.dirichlet(each, jnp.full(9, 0.1), (width, width), jnp.float32)
+    taps = jax.nn.softmax(prng.log_gamma(each, 0.1, (width, width, 9)))
     taps = jnp.moveaxis(taps, -1, 0).reshape(3, 3, width, width)
     return _convolve_kernel(kernels, (_block(place, kernels, (1, 5, 9)), 1), taps), biases
 

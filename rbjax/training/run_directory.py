@@ -292,8 +292,10 @@ def _refuse_other_config(
 ) -> None:
     there = dict(_flat(read_config(workdir)))
     here = dict(_flat(atomic.plain(config)))
+    is_unstamped = "schema" not in there
     for name, value in _flat(atomic.plain(usual)):
-        if there.get(name) is None and name in here:
+        # A config of before there were versions wrote null for what was left out.
+        if name in here and (name not in there or (is_unstamped and there[name] is None)):
             there[name] = value
     names = sorted(there.keys() | here.keys())
     differing = [
