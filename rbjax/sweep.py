@@ -155,9 +155,10 @@ def run(
         started = time.perf_counter()
         try:
             with run_directory.hold(folder / cell.name):
-                tell(f"{title}: begins")
-                result = cell.run(cell.config, str(folder / cell.name), **cell.options)
-                _write(cell, result, store, time.perf_counter() - started)
+                if not read([cell], str(store)):  # unless another process finished it meanwhile
+                    tell(f"{title}: begins")
+                    result = cell.run(cell.config, str(folder / cell.name), **cell.options)
+                    _write(cell, result, store, time.perf_counter() - started)
         except InUseError as error:
             ended.elsewhere.append(cell.name)
             tell(f"{title}: left to another process ({error})")
@@ -172,7 +173,9 @@ def run(
             failure.with_suffix(".txt").unlink(missing_ok=True)
             ended.finished.append(cell.name)
             tell(f"{title}: finished in {time.perf_counter() - started:.0f} s")
-    return ended
+    late = read([cell for cell in cells if cell.name in ended.elsewhere], str(store))
+    busy = [name for name in ended.elsewhere if name not in late]
+    return Ended([*ended.finished, *late], ended.failed, busy)
 
 
 def read(cells: Sequence[Cell], results: str) -> dict[str, Result]:

@@ -99,13 +99,44 @@ def test_a_cell_of_another_process_is_left_to_it(cells, calls, tmp_path, in_anot
     assert calls == [0, 2, 3]
 
 
+def test_what_another_process_finishes_meanwhile_is_not_run_again(cells, calls, tmp_path):
+    def run_and_another(config, workdir):
+        if not calls:  # another process takes the last cell while the first one runs
+            calls.append(config.seed)
+            sweep.run(cells[3:], str(tmp_path))
+        return {"square": config.seed**2}
+
+    first = cells[0]._replace(run=run_and_another)
+    ended = sweep.run([first, *cells[1:]], str(tmp_path))
+    assert sorted(ended.finished) == [cell.name for cell in cells]
+    assert calls == [0, 3, 1, 2]
+
+
+def test_a_cell_that_another_process_finishes_in_the_end_counts(
+    cells, calls, tmp_path, in_another_process
+):
+    with in_another_process(tmp_path / "cell-1") as held:
+
+        def run_and_let_go(config, workdir):
+            if config.seed == 3:
+                held.release()
+                sweep.run(cells[1:2], str(tmp_path))
+            return {"square": config.seed**2}
+
+        last = cells[3]._replace(run=run_and_let_go)
+        ended = sweep.run([*cells[:3], last], str(tmp_path))
+    assert sorted(ended.finished) == [cell.name for cell in cells]
+    assert not ended.elsewhere
+
+
 @pytest.fixture
 def in_another_process():
     @contextlib.contextmanager
     def hold(directory):
         lock = run_directory._Lock(directory)
-        yield
-        lock.release()
+        yield lock
+        with contextlib.suppress(OSError):
+            lock.release()
 
     return hold
 
