@@ -214,6 +214,7 @@ def _claim(claim: Claim, results: Mapping[str, Result], scale: Scale) -> str:
     ours, theirs = ([row[seed] for seed in seeds] for row in rows)
     found = difference(ours, theirs, column)
     verdict = "yes" if found.low > claim.least else "no" if found.high < claim.least else "open"
+    verdict = verdict if len(seeds) > 1 else "open"  # of one seed there is no interval over seeds
     shown = f"{found.value:+.1f} ({found.low:+.1f} to {found.high:+.1f})"
     missing = f", {len(seeds)} of {scale.seeds} seeds" if len(seeds) < scale.seeds else ""
     return f"| {claim.group} | {words} | {shown}{missing} | {verdict} |"

@@ -79,7 +79,7 @@ def test_the_report_says_what_comes_out_and_what_is_missing():
     assert "| standard | 2 of 2 | 20.0 ± 0.0 | 20.0 ± 0.0 | 20.0 ± 0.0 | 20.0 ± 0.0 |" in lines
     assert "| trades | 0 of 2 |  |  |  |  |" in lines
     claims = {line.split(" | ")[1]: line for line in lines if line.startswith("| mnist")}
-    assert claims["pgd - standard, PGD-20: above 40"].endswith("1 of 2 seeds | yes |")
+    assert claims["pgd - standard, PGD-20: above 40"].endswith("1 of 2 seeds | open |")
     assert "| +70.0 (" in claims["pgd - standard, PGD-20: above 40"]
     assert claims["universal - standard, universal: above 30"].endswith("| no |")
     assert claims["shared - standard, universal: above 30"].endswith("| missing |")
