@@ -81,8 +81,8 @@ def _one_step(
     images = np.asarray(some.images)
     rows = np.arange(config.batch_size, dtype=np.int32).reshape(len(devices), 1, -1)
     batch = (images, some.labels, some.example_ids, rows)
-    flops = len(devices) * count_flops(jax.make_jaxpr(step)(state, *batch).jaxpr)
     placed = place(state, devices)
+    flops = len(devices) * count_flops(jax.make_jaxpr(step)(placed, *batch).jaxpr)
     seconds: list[float] = []
     for _ in range(4):  # the first compiles, and the second warms up
         started = time.perf_counter()
@@ -137,12 +137,28 @@ def count_flops(jaxpr: Any) -> float:
             kernel = equation.invars[1].aval.shape
             features = kernel[parameters["dimension_numbers"].rhs_spec[0]]
             total += 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) / features
+        elif name in _LOOP_SAFE:
+            outputs, kernel = (_side(equation, which).aval.shape for which in _LOOP_SAFE[name])
+            total += 2.0 * math.prod(outputs[:3]) * math.prod(kernel)
         elif name == "cond":
             total += max(count_flops(branch.jaxpr) for branch in parameters["branches"])
         else:
             times = parameters["length"] if name == "scan" else 1
             total += times * sum(count_flops(inner) for inner in _inner(parameters))
     return total
+
+
+_LOOP_SAFE = {
+    "loop_safe_conv": (-1, 1),
+    "loop_safe_conv_image_gradient": (0, 1),
+    "loop_safe_conv_kernel_gradient": (1, -1),
+}
+"""Of the primitives of `rbjax.convolution`, which operand (-1: the result) is, or is the gradient
+of, the convolution's result, and which its kernel."""
+
+
+def _side(equation: Any, which: int) -> Any:
+    return equation.outvars[0] if which < 0 else equation.invars[which]
 
 
 def _inner(parameters: dict[str, Any]) -> Iterator[Any]:

@@ -7,6 +7,7 @@ import pytest
 from rbjax import config as schema
 from rbjax import cost
 from rbjax.command_line import resolve
+from rbjax.convolution import loop_safe
 
 
 def count(fn, *shapes):
@@ -29,6 +30,19 @@ def test_a_convolution(groups):
 
     inside = 6 // groups
     assert count(fn, (2, 8, 8, 6), (3, 3, inside, 4)) == 2 * (2 * 4 * 4 * 4) * (3 * 3 * inside)
+
+
+def test_a_convolution_that_is_safe_in_loops_and_its_gradients():
+    def convolve(x, kernel):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers)
+
+    def gradients(x, kernel):
+        return jax.grad(lambda x, k: jnp.sum(loop_safe(convolve)(x, k) ** 2), (0, 1))(x, kernel)
+
+    once = 2 * (2 * 8 * 8 * 4) * (3 * 3 * 6)
+    assert count(loop_safe(convolve), (2, 8, 8, 6), (3, 3, 6, 4)) == once
+    assert count(gradients, (2, 8, 8, 6), (3, 3, 6, 4)) == 3 * once
 
 
 def test_loops_count_as_often_as_they_run_and_the_dearest_branch_counts():
@@ -63,6 +77,11 @@ def test_a_run_costs_its_steps_and_its_attacks(config):
     assert found.evaluation_flops == 2 * 16 * forward  # two batches of 16 hold 20 images
     assert found.seconds > 0
     assert not found.uncounted
+
+    config.method.name, config.method.num_replays = "free", 2
+    free = cost.estimate(resolve(config, "unused"))
+    assert free.train_flops == 12 * 2 * 16 * 3 * forward  # the gradient of the images as well
+    config.method.name, config.method.num_replays = "standard", None
 
     config.attacks.fgsm = schema.attack("fgsm", epsilon=0.1)
     config.attacks.universal = schema.attack("universal", epsilon=0.1)
