@@ -44,11 +44,11 @@ CPU = Scale(
     seeds=3,
     train=10_000,
     test=2_000,
-    class_test=10_000,
-    epochs=6,
-    class_epochs=16,
-    tail_epochs=12,
-    gtsrb_epochs=5,
+    class_test=5_000,
+    epochs=5,
+    class_epochs=10,
+    tail_epochs=10,
+    gtsrb_epochs=4,
     tail_max=None,
 )
 
@@ -152,6 +152,7 @@ def _config(scale: Scale, group: str, row: str, seed: int) -> Config:
     config = schema.default()
     config.seed = seed
     config.score.max_steps = config.diagnostics = 0
+    config.model.name, config.model.widths = "simple_cnn", (16, 32)
     config.optimizer.name, config.schedule.name = "adam", "cosine"
     config.schedule.learning_rate = 1e-3
     _GROUPS[group](config, scale)
