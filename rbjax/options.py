@@ -12,7 +12,6 @@ refuses what is out of range.  Only the standard library is imported here.
 
 from __future__ import annotations
 
-import ast
 import collections.abc
 import contextlib
 import dataclasses
@@ -25,6 +24,7 @@ import re
 import textwrap
 import types
 import typing
+from ast import AnnAssign, Constant, Expr, Name, parse
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
@@ -360,19 +360,16 @@ def _meanings(source: Any) -> dict[str, str]:
     texts = {}
     if inspect.isclass(source):
         package = source.__module__.partition(".")[0]
-        for part in reversed(source.__mro__):  # what it inherits from its own package first
-            if part.__module__.partition(".")[0] != package:
-                continue
+        own = [part for part in source.__mro__ if part.__module__.partition(".")[0] == package]
+        for part in reversed(own):  # what it inherits from its own package first
             try:
-                body = ast.parse(textwrap.dedent(inspect.getsource(part))).body[0]
+                body = parse(textwrap.dedent(inspect.getsource(part))).body[0]
             except (OSError, TypeError, SyntaxError):
                 continue
-            statements = getattr(body, "body", [])
-            for statement, text in itertools.pairwise(statements):
-                if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-                    said = text.value if isinstance(text, ast.Expr) else None
-                    if isinstance(said, ast.Constant) and isinstance(said.value, str):
-                        texts[statement.target.id] = said.value
+            for pair in itertools.pairwise(getattr(body, "body", [])):
+                match pair:
+                    case AnnAssign(target=Name(id=name)), Expr(value=Constant(value=str(text))):
+                        texts[name] = text
     else:
         doc = (inspect.getdoc(source) or "") + "\n"
         section = re.search(r"^Args:\n((?: +.*\n|\n)*)", doc, re.M)

@@ -98,11 +98,7 @@ def train(config: Config, workdir: str) -> None:
             write_csv(workdir)
         return
     best.delete_after(-1 if selection.step is None else selection.step)
-    many = f"{len(devices)} {devices[0].device_kind} device{'s' if len(devices) > 1 else ''}"
-    where = f"{many}, jax {jax.__version__}"
-    print(f"{workdir}: training from step {step} of {num_steps} on {where}; {plan}")
-    if validate is not None:
-        print(f"validated after each epoch: {validate}")
+    print(_heading(f"from step {step} of {num_steps}", devices, plan, validate, workdir))
 
     # ------------------------------------------------------------------ the loop
     saved, unsaved_best, state = step, None, place(state, devices)
@@ -226,6 +222,21 @@ def _select(config: Config, before: Selection, record: Mapping[str, Any], step: 
 def _copied(variables: Any) -> Any:
     """Returns numpy arrays of their own: those of the CPU share buffers, which the step donates."""
     return jax.tree.map(np.array, jax.device_get(variables))
+
+
+def _heading(
+    what: str,
+    devices: list[Device],
+    plan: streaming.Plan,
+    validate: validation.Validation | None,
+    workdir: str,
+) -> str:
+    """Returns the lines that say what is trained where, and how epochs are validated."""
+    many = f"{len(devices)} {devices[0].device_kind} device{'s' if len(devices) > 1 else ''}"
+    lines = [f"{workdir}: training {what} on {many}, jax {jax.__version__}; {plan}"]
+    if validate is not None:
+        lines.append(f"validated after each epoch: {validate}")
+    return "\n".join(lines)
 
 
 def _ending(config: Config, selection: Selection, *, epoch: int) -> str:
