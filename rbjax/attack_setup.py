@@ -82,18 +82,20 @@ def _crafted_on(group: Config, train: Dataset, validation: Dataset | None) -> Da
     """Returns the images that a universal perturbation is crafted on.
 
     Balanced are as many of each class as the smallest class has: on a long tail a perturbation of
-    the whole set would be one against the head, and spare the tail.
+    the whole set would be one against the head, and spare the tail.  Groups, which keep
+    images alike in one split, have no part in it: whole ones would make the classes uneven.
     """
     if group.craft_on == "balanced":
         counts = train.class_counts
         each = int(counts[counts > 0].min())
         if group.max_examples is not None:
             each = min(each, group.max_examples // np.count_nonzero(counts))
+        train = dataclasses.replace(train, groups=None)
         return data.subsample(train, lambda counts: np.where(counts > 0, each, 0))
     dataset = train if group.craft_on == "train" else validation
     if dataset is None:
         raise ValueError(_NO_VALIDATION)
-    return setup.first(dataset, group.max_examples)
+    return setup.first(dataclasses.replace(dataset, groups=None), group.max_examples)
 
 
 _NO_VALIDATION = (

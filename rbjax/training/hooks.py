@@ -147,7 +147,8 @@ def _read(path: Path, train_set: Dataset) -> Dataset:
             f"{path}: is missing or damaged; it held the training set of a run that has begun. "
             "Restore it, or train into another workdir"
         )
-    return dataclasses.replace(train_set, **arrays, groups=None)
+    # An empty file: nothing was prepared. Other examples have not the groups of those.
+    return dataclasses.replace(train_set, **arrays, groups=None) if arrays else train_set
 
 
 def _check_train_set(made: Any, model: Model) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from rbjax import config as schema
 from rbjax.errors import NotFiniteError
 from rbjax.evaluate import evaluate
 from rbjax.metrics import wilson_interval
+from rbjax.testing.training import make_train_set
 from rbjax.train import train
 from rbjax.training import setup
 
@@ -184,6 +186,21 @@ def test_what_a_universal_perturbation_is_crafted_on(job):
         ValueError, match=r"attacks\.x: craft_on is 'validation', and no image is h"
     ):
         resolve(job, "unused", {"x": given["held_out"]}, dataset__validation_fraction=0.0)
+
+
+def test_groups_have_no_part_in_what_is_crafted_on():
+    """Whole groups would be of uneven classes, and more or fewer than asked for."""
+    labels = np.arange(24, dtype=np.int32) % 3
+    train_set = dataclasses.replace(make_train_set(), labels=labels, groups=np.arange(24) // 5)
+    for craft_on, most, counts in (
+        ("balanced", None, [8, 8, 8]),
+        ("balanced", 7, [2, 2, 2]),
+        ("train", 4, [2, 1, 1]),
+        ("validation", 4, [2, 1, 1]),
+    ):
+        group = ConfigDict({"craft_on": craft_on, "max_examples": most})
+        some = attack_setup._crafted_on(group, train_set, train_set)
+        np.testing.assert_array_equal(some.class_counts, counts)
 
 
 def test_perturbations_of_each_class_are_kept_and_drawn(job, workdir, capsys):

@@ -30,6 +30,19 @@ def test_what_was_prepared_is_what_was_trained_on(tmp_path):
         hooks.trained_on(tmp_path, data)
 
 
+def test_groups_stay_where_nothing_was_prepared(tmp_path):
+    """Also where the run is taken up, and evaluated: the same images of those are chosen."""
+    data = dataclasses.replace(make_train_set(), groups=np.arange(24) // 4)
+    method = Method(prepare=lambda key, data, model: Prepared())
+    key, model = jax.random.key(0), make_model()
+    for has_begun in (False, True):
+        prepared = hooks.prepare(method, key, data, model, tmp_path, has_begun=has_begun)
+        assert prepared.train_set is data
+    assert hooks.trained_on(tmp_path, data) is data
+    prepare(tmp_path, images=255 - data.images)
+    assert hooks.trained_on(tmp_path, data).groups is None  # of other examples
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
