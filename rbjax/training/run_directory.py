@@ -116,6 +116,8 @@ _HELD: contextvars.ContextVar[frozenset[str]] = contextvars.ContextVar("held", d
 """The directories that are held by what runs here; what it calls in turn works in them too."""
 _MESSAGE_SIZE = 2048
 """Bytes of what process 0 tells the others."""
+_REFUSALS = (InUseError, ValueError, OSError)
+"""The kinds of error that a directory is refused with, the narrower first."""
 
 
 @contextlib.contextmanager
@@ -274,14 +276,15 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def _from_first(refusal: Exception | None) -> Exception | None:
-    """Returns what process 0 was refused with, in every process."""
+    """Returns what process 0 was refused with, in every process: an error of the same kind."""
     from jax.experimental import multihost_utils
 
-    text = "" if refusal is None else str(refusal)
-    padded = text.encode()[:_MESSAGE_SIZE].ljust(_MESSAGE_SIZE, b"\0")
+    kind = next((i for i, known in enumerate(_REFUSALS) if isinstance(refusal, known)), 0)
+    text = b"" if refusal is None else f"{kind}{refusal}".encode()
+    padded = text[:_MESSAGE_SIZE].ljust(_MESSAGE_SIZE, b"\0")
     told = multihost_utils.broadcast_one_to_all(np.frombuffer(padded, np.uint8))
-    text = np.asarray(told).astype(np.uint8).tobytes().rstrip(b"\0").decode(errors="replace")
-    return ValueError(text) if text else None
+    said = np.asarray(told).astype(np.uint8).tobytes().rstrip(b"\0").decode(errors="replace")
+    return _REFUSALS[int(said[0])](said[1:]) if said else None
 
 
 def _refuse_other_config(

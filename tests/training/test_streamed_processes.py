@@ -40,7 +40,7 @@ try:
     with hold(f"{folder}/taken"):
         pass
 except ValueError as error:
-    refusal = str(error)
+    refusal = f"{type(error).__name__}: {error}"
 json.dump([held, refusal], open(f"{folder}/{number}.json", "w"))
 np.save(f"{folder}/{number}.npy", found)
 """
@@ -104,6 +104,7 @@ def test_two_processes_train_as_one(tmp_path):
         json.loads((tmp_path / f"{number}.json").read_text()) for number in range(2)
     )
     assert (held, other_held) == (True, False)
+    assert refusal.startswith("InUseError: workdir = ")  # so that a sweep goes on to the next
     assert f"process {os.getpid()} on " in refusal
     assert refusal == other_refusal
     first, second = (np.load(tmp_path / f"{number}.npy") for number in range(2))
