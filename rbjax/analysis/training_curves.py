@@ -18,6 +18,9 @@ Records = Sequence[Mapping[str, Any]]
 
 _LINES = ("-", "--", ":")
 _CLASS_STYLES = [(line, colour) for line in _LINES for colour in COLOURS[:-2]]
+_USUAL = {"train": COLOURS[2], "validation": COLOURS[0], "robust": COLOURS[3]}
+_OTHERS = (COLOURS[1], *COLOURS[4:-2])
+"""Of figures of any other kind; after them black."""
 _ACROSS = 3
 """Panels in a row."""
 _BESIDE: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
@@ -77,8 +80,7 @@ def draw_curves(axes: Axes, records: Records, names: Sequence[str], ending: str)
         names: of the figures.
         ending: what all of them end in, the title.
     """
-    curves, others = [], iter(COLOURS[3:])
-    usual = {"train": COLOURS[2], "validation": COLOURS[0], "robust": COLOURS[3]}
+    curves, others = [], iter(_OTHERS)
     for name in names:
         points = _points(records, name)
         if not points:
@@ -88,7 +90,7 @@ def draw_curves(axes: Axes, records: Records, names: Sequence[str], ending: str)
         if "balanced" in name or (is_beside and "worst" in name):
             continue
         kind = "robust" if "robust" in name else name.partition("/")[0]
-        colour = usual.get(kind) or next(others, "#000000")
+        colour = _USUAL.get(kind) or next(others, "#000000")
         line = ":" if is_beside else "--" if "worst" in name else "-"
         (curve,) = axes.plot(*zip(*points, strict=True), line, color=colour, **_dots(points))
         text = name.removesuffix(ending).strip("/_") or ending

@@ -77,6 +77,15 @@ def test_accuracies_clean_robust_and_of_the_other_weights_look_different():
         np.testing.assert_array_equal(curves[name].get_ydata(), [height, height])
 
 
+def test_no_two_curves_look_the_same():
+    names = ["train/loss", "validation/loss", "validation/robust_loss", "validation/plain/loss"]
+    names += ["test/loss", "other/loss", "loss", "of_mine/loss"]
+    panel = axes()
+    draw_curves(panel, [{"step": 1, **dict.fromkeys(names, 1.0)}], names, "loss")
+    looks = {(line.get_color(), line.get_linestyle()) for line in panel.get_lines()}
+    assert len(looks) == len(names)
+
+
 def test_each_class_and_their_mean_over_the_epochs():
     panel = axes()
     draw_classes(panel, RECORDS, "validation/robust_recall", "attacked", ("cat", "dog"))
