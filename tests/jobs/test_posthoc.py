@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 from rbjax import command_line, score
 from rbjax.evaluate import evaluate
 from rbjax.train import train
-from rbjax.training import setup
+from rbjax.training import posthoc, setup
 
 
 def test_evaluation_and_scoring_are_of_the_adjusted_model(job, tmp_path):
@@ -26,8 +26,8 @@ def test_evaluation_and_scoring_are_of_the_adjusted_model(job, tmp_path):
     train(trained, workdir)
     test = setup.load_test(trained)
     images = jnp.asarray(test.images / np.float32(255))
-    logits_fn = setup.trained_logits_fn(trained, workdir)
-    plain = logits_fn(images)
+    plain_fn = setup.trained_logits_fn(trained, workdir)
+    plain = plain_fn(images)
     counts = setup.load_train(trained)[0].class_counts
     expected = np.argmax(plain - 40 * np.log(counts), axis=1)
     assert np.any(expected != np.argmax(plain, axis=1))
@@ -35,7 +35,9 @@ def test_evaluation_and_scoring_are_of_the_adjusted_model(job, tmp_path):
     np.testing.assert_array_equal(np.load(f"{workdir}/report.npz")["clean"], expected)
     assert report["config"]["model"]["logit_adjustment"] == 40.0
     scored = resolved(task="score", model__logit_adjustment=40.0)
-    logits_fn = score._logits_fn(scored, workdir, test, "float32", logits_fn.args[0])
+    logits_fn = score._logits_fn(scored, workdir, test, "float32", plain_fn.args[0])
     np.testing.assert_array_equal(np.argmax(logits_fn(images), axis=1), expected)
-    normalized = setup.trained_logits_fn(resolved(model__tau_norm=1.0), workdir)(images)
+    normalized = setup.trained_logits_fn(resolved(model__tau_norm=0.5), workdir)(images)
+    weights = posthoc.normalize_head(plain_fn.args[0], tau=0.5)
+    np.testing.assert_array_equal(normalized, plain_fn.func(weights, images))
     assert np.abs(normalized - plain).max() > 0.1

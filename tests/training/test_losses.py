@@ -52,6 +52,10 @@ def test_a_margin_is_in_the_units_of_the_models_logits(tmp_path):
         np.testing.assert_array_equal(made(logits, labels), expected(logits, labels))
 
 
+def test_the_config_names_the_class_weights_that_there_are():
+    assert schema.GROUPS["loss"].own["class_weights"].choices == losses.CLASS_WEIGHTS
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
