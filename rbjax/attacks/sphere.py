@@ -33,8 +33,9 @@ def step_in_box(images: Array, directions: Array, distance: Array | float) -> Ar
 def _step(image: Array, direction: Array, distance: Array) -> Array:
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(direction)))
     direction = direction / jnp.where(largest > 0, largest, 1.0)
-    room = jnp.square(jnp.where(direction > 0, 1.0 - image, image))
     slope = jnp.square(direction)
+    # Pixels that the direction leaves alone never come to a border: they have no room to use up.
+    room = jnp.square(jnp.where(direction > 0, 1.0 - image, image)) * (slope > 0)
 
     def squared_step(is_free: Array, slope: Array) -> Array:
         """Newton's eta^2, from one at which some pixels have not come to their border yet."""
@@ -44,8 +45,7 @@ def _step(image: Array, direction: Array, distance: Array) -> Array:
         return jnp.where(speed > 0, squared, jnp.finfo(jnp.float32).max)
 
     def still_free(squared: Array) -> Array:
-        # Pixels that the direction leaves alone are never at their border.
-        return (slope > 0) & (slope * squared < room)
+        return slope * squared < room
 
     def proceed(state: tuple[Array, Array]) -> tuple[Array, Array]:
         _, squared = state

@@ -25,9 +25,40 @@ def test_known_values():
         ((0.9, 0.5, 0.2), (1, -2, 0), 5.0, (1, 0, 0.2)),
         ((0.9, 0.5), (1, 1), 0.0, (0.9, 0.5)),
         ((0.9, 0.5), (0, 0), 0.5, (0.9, 0.5)),
+        ((0.5, 0.5), (1, 0), 0.1, (0.6, 0.5)),
+        ((0.9, 0.5, 0.0), (1, 1, 0), 0.5, (1, 0.989898, 0)),
     ]
     for image, direction, distance, expected in cases:
         np.testing.assert_allclose(moved(image, direction, distance), expected, atol=1e-6)
+
+
+def test_the_same_as_by_bisection_where_directions_have_zeros():
+    """In float64; 400 images of key 4, half of their pixels 0 or 1, and up to nine tenths of g."""
+    images = jnp.clip(2 * prng.uniform(prng.key(4), (400, 3, 3, 1)) - 0.5, 0, 1)
+    share = jnp.linspace(0.0, 0.9, 400)[:, None, None, None]
+    is_zero = prng.uniform(prng.key(5), images.shape) < share
+    directions = jnp.where(is_zero, 0.0, prng.normal(prng.key(6), images.shape))
+    distances = prng.uniform(prng.key(7), (400,), maxval=1.2)
+    result = np.asarray(jax.jit(step_in_box)(images, directions, distances))
+
+    x, g, distance = (np.asarray(a, np.float64) for a in (images, directions, distances))
+
+    def after(eta):
+        return np.clip(x + eta[:, None, None, None] * g, 0, 1)
+
+    def size(eta):
+        return np.linalg.norm((after(eta) - x).reshape(400, -1), axis=1)
+
+    low, high = np.zeros(400), np.full(400, 1e6)
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (
+            np.where((size(middle) < distance) == c, middle, e)
+            for c, e in ((True, low), (False, high))
+        )
+    assert 20 < np.sum(size(high) < distance - 1e-6) < 200  # the box ends before
+    assert np.sum(is_zero) > 1000
+    np.testing.assert_allclose(result, after(high), atol=2e-6)
 
 
 def test_every_image_goes_its_own_distance_and_the_gradient_is_along_the_sphere():
