@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from rbjax.attacks.norms import STARTS, project, start, steepest
 from rbjax.classifier import as_classifier
 from rbjax.losses.adversarial import cross_entropy
-from rbjax.options import Count, Epsilon, Positive, Share, StepSize, checked
+from rbjax.methods.weight_perturbation import worst_weights
+from rbjax.options import Count, Epsilon, NotNegative, Positive, Share, StepSize, checked
 from rbjax.prng import per_draw
 from rbjax.training.method import Method, MethodState, Seen
 from rbjax.typing import Array, Key, LogitsFn
@@ -32,6 +33,7 @@ def shared(
     norm: Literal["linf", "l2"] = "linf",
     random_start: bool = True,
     attack_batch_norm: Literal["eval", "train"] = "eval",
+    weight_perturbation: NotNegative = 0.0,
 ) -> Method:
     """Returns shared adversarial training.
 
@@ -56,6 +58,7 @@ def shared(
         norm: of the ball; the paper has linf.
         random_start: whether the attack starts at a random point of the ball.
         attack_batch_norm: batch norm while crafting: running statistics, or the batch's own.
+        weight_perturbation: gamma of `worst_weights`; 0 is the method as published.
 
     Returns:
         The method; it remembers nothing between steps.  With sigma below 1 the network sees the
@@ -83,6 +86,7 @@ def shared(
         loss=None if sigma == 1 else loss,
         attack_batch_norm=attack_batch_norm,
         rows_together=heap_size,
+        descend_at=worst_weights(weight_perturbation),
     )
 
 

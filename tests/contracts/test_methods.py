@@ -22,7 +22,7 @@ QUICK = {
     "dafa": {"epsilon": 0.1, "num_steps": 2, "warmup_epochs": 1},
     "cfol": {"epsilon": 0.1, "num_steps": 2, "rate": 0.01},
     # Eight images on eight devices; larger heaps are compared in tests/methods/test_shared.py.
-    "shared": {"epsilon": 0.1, "num_steps": 2, "heap_size": 1},
+    "shared": {"epsilon": 0.1, "num_steps": 2, "heap_size": 1, "weight_perturbation": 0.01},
     "frl": {"epsilon": 0.1, "num_steps": 2},
     "cfa": {"epsilon": 0.1, "num_steps": 2, "warmup_epochs": 1, "average_from": 1},
     "deepaugment": {

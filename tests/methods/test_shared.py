@@ -63,6 +63,23 @@ def test_heaps_of_one_are_pgd_training_bit_for_bit(split, norm, random_start):
     assert_equal(metrics, expected)
 
 
+def test_the_weights_are_perturbed_as_those_of_pgd_training(split):
+    """Heaps of one: bit for bit; of size 0 as without; of 1e-30 as of 0, but computed."""
+    options = {"epsilon": 1.0, "step_size": 0.6, "num_steps": 2, "norm": "l2"}
+    heaps_of_one = {"heap_size": 1, "sigma": 1.0, "loss_clip": None, **options}
+    after = {}
+    for gamma in (0.0, 1e-30, 0.1):
+        one = methods.shared(weight_perturbation=gamma, **heaps_of_one)
+        after[gamma], _ = run(make_recipe(one), split)
+    pgd, _ = run(make_recipe(methods.pgd(weight_perturbation=0.1, **options)), split)
+    plain, _ = run(make_recipe(methods.shared(**heaps_of_one)), split)
+    assert_equal(after[0.1], pgd)
+    assert_equal(after[0.0], plain)
+    assert_equal(after[1e-30], plain)
+    weights = [jax.tree.leaves(state.variables["params"]) for state in (after[0.1], plain)]
+    assert any(np.any(a != b) for a, b in zip(*weights, strict=True))
+
+
 def test_sigma_is_between_the_perturbed_images_and_the_clean_ones(split):
     recipe = make_recipe(methods.shared(heap_size=4, epsilon=0.1, sigma=0.3, random_start=False))
     variables = initial(recipe).variables

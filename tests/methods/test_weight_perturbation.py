@@ -19,7 +19,7 @@ from tests.training.recipes import (
     run,
 )
 
-PERTURBED = ("pgd", "trades", "mart", "fast", "targeted")
+PERTURBED = ("pgd", "trades", "mart", "fast", "targeted", "shared")
 PERTURBED += ("classwise_pgd", "cfa", "dafa", "cfol", "frl")
 """Methods that take the option."""
 
