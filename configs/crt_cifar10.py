@@ -4,7 +4,8 @@ Commands: python -m rbjax.main --config=configs/ldam_drw_cifar10.py:cross_entrop
           python -m rbjax.main --config=configs/crt_cifar10.py
 The first trains the backbone on the data as they are, the second a new head on batches in which
 all classes are alike: 10 epochs, SGD with momentum 0.9 and weight decay 5e-4, a cosine from rate
-0.2, as published.
+0.2, as published.  The authors' batches hold 4 images of a class in a row, here one class follows
+another; their photographs are cropped at random sizes, here CIFAR's images are padded and cropped.
 Variant: `:smoke`, half a minute on two CPU cores, after configs/ldam_drw_cifar10.py:smoke.
 """
 

@@ -260,6 +260,7 @@ def _check_method(config: Config) -> None:
     name, dataset = config.method.name, config.dataset
     method = methods.create(name, **setup.options(config, "method"))
     methods.check_mixup(method, name, dataset.mixup_alpha)
+    methods.check_sampler(method, name, config.sampler.name)
     averaged = config.optimizer.ema_decay is not None
     methods.check_validation(method, name, dataset.validation_fraction, averaged=averaged)
     methods.check_loss(method, name, config.loss.name)

@@ -53,6 +53,7 @@ __all__ = [
     "cfol",
     "check_loss",
     "check_mixup",
+    "check_sampler",
     "check_validation",
     "classwise_pgd",
     "classwise_universal",
@@ -152,6 +153,24 @@ def check_mixup(method: Method, name: str, alpha: float) -> None:
         raise ValueError(
             f"dataset.mixup_alpha = {alpha:g}: the method {name!r} needs images of one class; "
             "leave it at 0, or take a method that allows mixtures, such as 'standard'"
+        )
+
+
+def check_sampler(method: Method, name: str, sampler: str) -> None:
+    """Refuses a sampler that favours classes where a method itself does.
+
+    Args:
+        method: the method.
+        name: what it is called.
+        sampler: `sampler.name`.
+
+    Raises:
+        ValueError: for another than the uniform one where the method needs that.
+    """
+    if method.uniform_sampler and sampler != "uniform":
+        raise ValueError(
+            f"sampler.name = {sampler!r}: the method {name!r} weighs classes against their shares "
+            "of the training set, so that each would be weighed twice; take 'uniform'"
         )
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from rbjax import attacks
 from rbjax.classifier import predicted
+from rbjax.methods.by_class import class_sums
 from rbjax.methods.weight_perturbation import worst_weights
 from rbjax.options import Count, Epsilon, NotNegative, Share, StepSize, checked
 from rbjax.training.method import Method, MethodState, Seen, Setting
@@ -62,7 +63,7 @@ def cfol(
 
     Returns:
         The method; its state is w, and the classes' shares.  It weighs against the shares of the
-        training set, so leave `sampler` uniform.
+        training set, so that no other sampler than the uniform one goes with it.
 
     Source:
         Pethick, Chrysos, Cevher 2023, "Revisiting adversarial training for the worst-performing
@@ -92,8 +93,7 @@ def cfol(
     def sums(seen: Seen) -> Array:
         logits = seen.outputs.logits
         mistaken = predicted(logits) != seen.labels
-        of_class = jax.nn.one_hot(seen.labels, logits.shape[1], dtype=jnp.float32)
-        return mistaken.astype(jnp.float32) @ of_class
+        return class_sums(seen.labels, mistaken.astype(jnp.float32), logits.shape[1])
 
     def update(seen: Seen, input_gradients: Array, shared: None) -> MethodState:
         del input_gradients, shared
@@ -108,6 +108,7 @@ def cfol(
         weights=weights,
         sums=sums,
         update=update,
+        uniform_sampler=True,
         attack_batch_norm=attack_batch_norm,
         descend_at=worst_weights(weight_perturbation),
     )

@@ -10,6 +10,7 @@ import numpy as np
 
 from rbjax import attacks
 from rbjax.attacks import norms
+from rbjax.methods.by_class import ClassNumber, check_class, class_counts, class_sums
 from rbjax.methods.weight_perturbation import worst_weights
 from rbjax.options import MOST, PIXELS, Count, Epsilon, NotNegative, Range, StepSize, checked
 from rbjax.training.method import ClassSums, Epoch, Method, MethodState, Seen, Setting
@@ -18,7 +19,6 @@ from rbjax.typing import Array, Key, LogitsFn
 
 Weights = Annotated[tuple[float, ...], Range(low=0.0)]
 Epsilons = Annotated[tuple[float, ...], Range(low=0.0, high=float(MOST), unit=PIXELS)]
-ClassNumber = Annotated[int, Range(low=0, high=MOST)]
 
 
 @checked
@@ -44,7 +44,8 @@ def classwise_pgd(
     logits of two classes, over the pairs of classes in the batch.
 
     u_c = given_c v_c.  v_c is 1 in the first epoch and then follows the class's error under attack
-    in the epoch before, e_c = (wrong_c + 1) / (n_c + 2): v_c = e_c**reweighting over its mean.
+    in the epoch before, e_c = (wrong_c + 1) / (n_c + 2): v_c = e_c**reweighting over its mean in
+    the classes that the epoch had.
 
     With reweighting 0, no given weights or radii and similarity_weight 0 it is `pgd`.
 
@@ -83,11 +84,7 @@ def classwise_pgd(
                 raise ValueError(
                     f"{name} has {len(given)} entries; it must have {num_classes}, one a class"
                 )
-        if critical_class is not None and critical_class >= num_classes:
-            raise ValueError(
-                f"critical_class is {critical_class}; it must be at most {num_classes - 1}, the "
-                "last class"
-            )
+        check_class("critical_class", critical_class, num_classes)
         return MethodState(jnp.asarray(given_weights(num_classes)), ())
 
     def given_weights(num_classes: int) -> np.ndarray:
@@ -104,8 +101,10 @@ def classwise_pgd(
         return attack(logits_fn, keys, images, labels, epsilon=radius).images
 
     def sums(seen: Seen) -> tuple[Array, Array]:
-        of_class = jax.nn.one_hot(seen.labels, seen.outputs.logits.shape[1], dtype=jnp.float32)
-        return of_class.T @ seen.outputs.logits, jnp.sum(of_class, axis=0)
+        logits = seen.outputs.logits
+        num_classes = logits.shape[1]
+        sums_of_logits = class_sums(seen.labels, logits, num_classes)
+        return sums_of_logits, class_counts(seen.labels, num_classes)
 
     def loss(seen: Seen) -> Array:
         weighted = seen.state.replicated[seen.labels] * seen.task_loss(seen.outputs.logits)
@@ -132,10 +131,11 @@ def classwise_pgd(
 
 
 def measured_weights(train: ClassSums, power: float) -> np.ndarray:
-    """Returns weights of classes by their errors in an epoch, of mean 1.
+    """Returns weights of classes by their errors in an epoch, of mean 1 over those it had.
 
     `v_c = e_c**power / mean_j e_j**power`, `e_c = (wrong_c + 1) / (n_c + 2)`: the rule of
-    succession, so that no class is left out for being learnt.
+    succession, so that no class is left out for being learnt.  The mean is that of the classes with
+    examples.
 
     Args:
         train: what the epoch came to; of several inputs the first counts.
@@ -146,7 +146,7 @@ def measured_weights(train: ClassSums, power: float) -> np.ndarray:
     """
     errors = (train.count - train.correct[0] + 1) / (train.count + 2)
     weights = errors**power
-    return (weights / weights.mean()).astype(np.float32)
+    return (weights / weights[train.count > 0].mean()).astype(np.float32)
 
 
 def mean_similarity(sums: Array, counts: Array) -> Array:

@@ -7,6 +7,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from rbjax.methods.by_class import class_counts, class_sums
 from rbjax.methods.universal import Climber
 from rbjax.options import Epsilon, Positive, StepSize, checked
 from rbjax.training.method import Method, MethodState, Seen, Setting
@@ -62,11 +63,9 @@ def classwise_universal(
         return jnp.clip(images + state.replicated.delta[labels], 0.0, 1.0)
 
     def gradient(seen: Seen, input_gradients: Array) -> tuple[Array, Array]:
-        of_class = jax.nn.one_hot(seen.labels, len(seen.state.replicated.delta))
-        counted = climber.counted(seen, input_gradients)
-        # A product in full precision: where added up by scattering, GPUs add in any order.
-        totals = jnp.einsum("bk,bhwc->khwc", of_class, counted, precision="highest")
-        return totals, jnp.sum(of_class, axis=0)
+        num_classes = len(seen.state.replicated.delta)
+        totals = class_sums(seen.labels, climber.counted(seen, input_gradients), num_classes)
+        return totals, class_counts(seen.labels, num_classes)
 
     def update(seen: Seen, input_gradients: Array, sums: tuple[Array, Array]) -> MethodState:
         del input_gradients

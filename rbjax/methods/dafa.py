@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rbjax.methods.by_class import class_counts, class_sums
 from rbjax.methods.forms import make_form
 from rbjax.methods.weight_perturbation import worst_weights
 from rbjax.options import Count, Epsilon, NotNegative, StepSize, checked
@@ -72,8 +73,8 @@ def dafa(
         The method; its state is the weights, and the sums that p is made of.
 
     Source:
-        Lee et al. 2024, arXiv:2401.12532, section 4.  The authors' code (rucy74/DAFA, 4a7f87e)
-        takes p_ij p_jj from the easier class too, so that weights do not add up to K.
+        Lee et al. 2024, arXiv:2401.12532, section 4; weights as in the authors' code (rucy74/DAFA,
+        c60ba83), but for a tie, p_ii = p_jj, in which both classes lose there and none here.
     """
     trained = make_form(form, epsilon=epsilon, step_size=step_size, num_steps=num_steps, norm=norm)
 
@@ -97,8 +98,9 @@ def dafa(
 
     def sums(seen: Seen) -> tuple[Array, Array]:
         probabilities = jax.nn.softmax(trained.perturbed(seen).logits)
-        of_class = jax.nn.one_hot(seen.labels, probabilities.shape[1], dtype=jnp.float32)
-        return of_class.T @ probabilities, jnp.sum(of_class, axis=0)
+        num_classes = probabilities.shape[1]
+        of_classes = class_sums(seen.labels, probabilities, num_classes)
+        return of_classes, class_counts(seen.labels, num_classes)
 
     def update(seen: Seen, input_gradients: Array, shared: None) -> MethodState:
         del input_gradients, shared

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
 
 from rbjax import attacks
 from rbjax.losses.adversarial import cross_entropy
+from rbjax.methods.by_class import ClassNumber, check_class
 from rbjax.methods.class_accuracy import class_accuracy, on_a_part
 from rbjax.methods.weight_perturbation import worst_weights
-from rbjax.options import Count, Epsilon, NotNegative, Range, StepSize, checked
+from rbjax.options import Count, Epsilon, NotNegative, StepSize, checked
 from rbjax.training.method import Epoch, Method, MethodState, Setting
 from rbjax.training.state import TrainState
 from rbjax.typing import Array, Key, LogitsFn
@@ -24,7 +25,7 @@ _NONE = -1
 @checked
 def targeted(
     *,
-    target_class: Annotated[int, Range(low=0)] | None = None,
+    target_class: ClassNumber | None = None,
     epsilon: Epsilon = 8 / 255,
     step_size: StepSize | None = None,
     num_steps: Count = 10,
@@ -74,11 +75,7 @@ def targeted(
 
     def init(key: Key, setting: Setting) -> MethodState:
         del key
-        last = setting.model.num_classes - 1
-        if target_class is not None and target_class > last:
-            raise ValueError(
-                f"method.target_class is {target_class}; it must be between 0 and {last}"
-            )
+        check_class("target_class", target_class, setting.model.num_classes)
         return MethodState(jnp.int32(_NONE if target_class is None else target_class), ())
 
     def inputs(

@@ -162,6 +162,9 @@ class Method(NamedTuple):
     """Whether images may be mixtures of two classes (`dataset.mixup_alpha`)."""
     validation: bool = False
     """Whether `after_epoch` measures on a validation set, so that there must be one."""
+    uniform_sampler: bool = False
+    """Whether the batches must be drawn uniformly, since the method weighs classes against their
+    shares of the training set."""
     attack_batch_norm: str = "eval"
     """Batch norm of `logits_fn`: "eval" (running statistics) or "train" (the batch's own)."""
 

@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rbjax import methods
+from rbjax import command_line, methods
+from rbjax import config as schema
 from rbjax.methods.cfol import class_distribution
 from rbjax.training.method import MethodState, Setting
 from tests.training.recipes import (
@@ -64,3 +65,14 @@ def test_one_step_by_hand_with_classes_of_other_sizes(split):
     expected = np.log([1, 2, 5]) + 0.25 * mistakes / q
     np.testing.assert_allclose(after.method_state.replicated.log_weights, expected, rtol=1e-5)
     np.testing.assert_allclose(after.method_state.replicated.shares, q, rtol=1e-6)
+
+
+def test_a_sampler_that_favours_classes_is_refused():
+    config = schema.default()
+    config.method.name = "cfol"
+    command_line.resolve(config.copy_and_resolve_references(), "runs/cfol")
+    config.sampler.name = "class_aware"
+    with pytest.raises(ValueError, match=r"sampler.name = 'class_aware': the method 'cfol' .* twi"):
+        command_line.resolve(config, "runs/cfol")
+    config.method.name = "pgd"
+    command_line.resolve(config, "runs/cfol")

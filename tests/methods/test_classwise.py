@@ -81,6 +81,12 @@ def test_measured_weights_by_hand():
         np.testing.assert_allclose(measured_weights(train, power), expected, rtol=1e-6)
 
 
+def test_classes_that_an_epoch_lacked_do_not_move_the_mean():
+    """Errors 1/40 and 1/10, of mean 1/16; of no example 1/2."""
+    train = ClassSums(np.array([38.0, 0, 18.0, 0]), None, np.array([[38.0, 0, 17.0, 0]]))
+    np.testing.assert_allclose(measured_weights(train, 1.0), [0.4, 8, 1.6, 8], rtol=1e-6)
+
+
 def test_after_an_epoch_given_and_measured_weights_are_multiplied():
     method = methods.classwise_pgd(class_weights=(1, 3, 0.5), critical_class=2, critical_weight=4)
     state = initial(make_recipe(method))
@@ -134,7 +140,7 @@ def test_each_class_is_attacked_with_its_own_radius(split):
     [
         ({"class_weights": (1, 2)}, "class_weights has 2 entries; it must have 3, one a class"),
         ({"class_epsilons": (0.1,)}, "class_epsilons has 1 entries; it must have 3"),
-        ({"critical_class": 3}, "critical_class is 3; it must be at most 2"),
+        ({"critical_class": 3}, "method.critical_class is 3; it must be between 0 and 2"),
     ],
 )
 def test_other_numbers_of_classes_are_refused(options, message):
