@@ -34,7 +34,7 @@ class Cost(NamedTuple):
     seconds: float
     """Of both, at the rate of two training steps on this machine; without compiling."""
     uncounted: tuple[str, ...]
-    """Labels of attacks whose work depends on the data."""
+    """What is left out: attacks whose work depends on the data, validation, RPR, ..."""
 
 
 def estimate(config: Config) -> Cost:
@@ -45,21 +45,28 @@ def estimate(config: Config) -> Cost:
 
     Returns:
         Its cost.  Operations are those of matrix products and convolutions, 2 for each product of
-        two numbers, which are nearly all.  RPR and corruptions are not counted.
+        two numbers, which are nearly all.
 
     Raises:
         ValueError: if a part of the config cannot be made.
     """
-    train_set, _ = setup.load_train(config)
+    train_set, validation_set = setup.load_train(config)
     model = setup.create_model(config, train_set.info)
     method = methods.create(config.method.name, **setup.options(config, "method"))
     devices = jax.local_devices()
     recipe, state = beginning.begin(config, model, method, len(devices), train_set)
     steps = recipe.steps_per_epoch * config.num_epochs
     step_flops, step_seconds = _one_step(config, recipe, state, train_set)
-    evaluation_flops, uncounted = 0.0, ()
+    evaluation_flops, attacks = 0.0, []
     if config.task == "train":
-        evaluation_flops, uncounted = _evaluation(config, model, state, train_set)
+        evaluation_flops, attacks = _evaluation(config, model, state, train_set)
+    left_out = {
+        "what the method prepares": method.prepare is not None,
+        "what it does between epochs": method.after_epoch or method.average,
+        "validation": validation_set is not None,
+        "corruptions": config.corruptions.name != "none",
+        "RPR": config.score.max_steps > 0,
+    }
     # In one training step forward, backward and attack passes mix as they do in an attack.
     rate = step_flops / step_seconds
     return Cost(
@@ -67,7 +74,7 @@ def estimate(config: Config) -> Cost:
         steps * step_flops,
         evaluation_flops,
         steps * step_seconds + evaluation_flops / rate,
-        uncounted,
+        (*attacks, *(name for name, is_there in left_out.items() if is_there)),
     )
 
 
@@ -94,7 +101,7 @@ def _one_step(
 
 def _evaluation(
     config: Config, model: Model, state: TrainState, train_set: Dataset
-) -> tuple[float, tuple[str, ...]]:
+) -> tuple[float, list[str]]:
     """Returns the operations of the clean test set and of its compiled attacks, and the others."""
     test = setup.load_test(config)
     logits_fn = jax.tree_util.Partial(model.apply, state.variables)
@@ -110,7 +117,7 @@ def _evaluation(
         targets = labels if label in made.targets else None
         call = functools.partial(attack, logits_fn, prng.key(0), targets=targets)
         flops += count_flops(jax.make_jaxpr(call)(images, labels).jaxpr)
-    return math.ceil(test.num_examples / config.batch_size) * flops, tuple(uncounted)
+    return math.ceil(test.num_examples / config.batch_size) * flops, uncounted
 
 
 def count_flops(jaxpr: Any) -> float:

@@ -87,6 +87,10 @@ def test_a_run_costs_its_steps_and_its_attacks(config):
     config.attacks.universal = schema.attack("universal", epsilon=0.1)
     attacked = cost.estimate(resolve(config, "unused"))
     assert attacked.uncounted == ("universal",)
-    # The attack's forward and backward passes, and the pass that decides.
-    extra = attacked.evaluation_flops - found.evaluation_flops
-    assert extra >= 2 * 16 * 2 * forward
+    config.dataset.validation_fraction, config.score.max_steps = 0.1, 5
+    config.corruptions.name = "contrast"
+    left_out = cost.estimate(resolve(config, "unused")).uncounted
+    assert left_out == ("universal", "validation", "corruptions", "RPR")
+    config.dataset.validation_fraction = 0.0
+    # Forward and backward to the images, 2 and 1, and the pass that decides; two batches of 16.
+    assert attacked.evaluation_flops - found.evaluation_flops == 2 * 16 * 3 * forward

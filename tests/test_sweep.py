@@ -83,6 +83,15 @@ def test_what_fails_is_named_and_the_rest_goes_on(cells, calls, tmp_path):
     assert not list((tmp_path / "failures").iterdir())
 
 
+def test_names_with_points_fail_apart(cells, calls, tmp_path):
+    fails = {0: RuntimeError("first"), 1: RuntimeError("second")}
+    named = [c._replace(name=f"rate-0.{i}") for i, c in enumerate(failing(cells[:2], calls, fails))]
+    sweep.run(named, str(tmp_path))
+    texts = [(tmp_path / "failures" / f"rate-0.{i}.txt").read_text() for i in range(2)]
+    assert "first" in texts[0]
+    assert "second" in texts[1]
+
+
 def test_a_stop_ends_the_grid_and_the_next_call_goes_on(cells, calls, tmp_path):
     stops = failing(cells, calls, {2: TrainingStoppedError("stopped")})
     with pytest.raises(TrainingStoppedError):
@@ -156,7 +165,7 @@ def test_a_result_of_another_config_is_refused_before_anything_runs(cells, calls
     assert sweep.run([moved], str(tmp_path)).finished == ["cell-0"]
 
 
-@pytest.mark.parametrize("name", ["../out", "a/b", "", ".hidden", "cell-1"])
+@pytest.mark.parametrize("name", ["../out", "a/b", "", ".hidden", "cell-1", "results", "failures"])
 def test_names_are_their_own_and_stay_in_the_folder(cells, name, tmp_path):
     with pytest.raises(ValueError, match=re.escape(f"cell {name!r}")):
         sweep.run([cells[0]._replace(name=name), *cells[1:]], str(tmp_path))
@@ -230,9 +239,18 @@ def test_the_command_line(cells, calls, tmp_path, capsys):
     assert command("--only=nothing") == 2
     assert command("--scale=cpu") == 2  # names given twice
     capsys.readouterr()
-    more = [*cells, sweep.Cell("new-0", config(7)), sweep.Cell("new-1", config(8))]
+    stops = failing([sweep.Cell("stops", config(6))], calls, {6: TrainingStoppedError("stopped")})
+    assert command(cells=[*cells, *stops]) == 1
+    printed = capsys.readouterr()
+    assert '"cell-3": 9' in printed.out  # what is there is shown
+    assert "python -m experiments.squares --scale=smoke`, 4 of 5 cells, rbjax" in printed.out
+    assert (tmp_path / "results" / "table.md").read_text() in printed.out
+    assert "stopped" in printed.err
+    more = [*cells, sweep.Cell("new-0", config(7)), sweep.Cell("new-1", config(8)), *stops]
     assert command("--dry_run", cells=more) == 0
     lines = capsys.readouterr().out.splitlines()
+    assert "stops" in lines[7]
+    assert "not known" in lines[7]
     assert re.fullmatch(r"cell-0 +finished", lines[1])
     assert lines[5].split()[:2] == ["new-0", "4"]
     assert lines[5].split()[1:] == lines[6].split()[1:]  # but for the seed the same: measured once

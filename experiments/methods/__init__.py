@@ -1,1 +1,1 @@
-"""Every training method and loss on real data, side by side: one table, three seeds."""
+"""Training methods and losses on real data, side by side: one table, three seeds."""

@@ -1,10 +1,12 @@
-"""Trains every method and loss on real data, three seeds each, and sets them side by side.
+"""Trains the methods and losses on real data, three seeds each, and sets them side by side.
 
     python -m experiments.methods --scale=smoke|cpu [--workdir=...] [--results=...] [--only=mnist]
 
 MNIST, long-tailed MNIST and CIFAR-10, GTSRB, and CIFAR-10 class by class; `plan.py` says what each
-group is.  `--dry_run` says how long it takes here.  Rerun the same command to resume after a stop;
-results can be gathered from several machines in one folder.
+group is.  GTSRB is read from ~/tensorflow_datasets/gtsrb.npz, an .npz as `dataset.path` takes, with
+an array train_tracks; without it its cells fail and the others go on.  `--dry_run` says how long it
+takes here.  Rerun the same command to resume after a stop; results can be gathered from several
+machines in one folder.
 """
 
 from __future__ import annotations

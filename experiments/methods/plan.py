@@ -56,6 +56,7 @@ MNIST_EPSILON, CLASS_EPSILON = 0.2, 4 / 255
 COLLAPSE_EPSILON = 16 / 255
 """So large that training by one step collapses on CIFAR-10."""
 IMBALANCE_RATIO = 100
+WIDTHS = (16, 32)
 
 Row = Callable[[Config], None]
 """Changes the group's config, in place."""
@@ -90,13 +91,29 @@ def _ldam_drw(config: Config) -> None:
     config.loss.update(name="ldam", class_weights="effective_number", start_epoch=start)
 
 
+def _robal(config: Config) -> None:
+    """RoBal's loss with the head that its authors train CIFAR's long tails with."""
+    config.model.update(head="cosine", head_scale=10.0, head_gamma=1 / 32)
+    config.loss.name = "robal"
+
+
 _IN_BALL = {"epsilon": MNIST_EPSILON, "step_size": MNIST_EPSILON / 4}
 _CLASS_BALL = {"epsilon": CLASS_EPSILON, "step_size": CLASS_EPSILON / 4, "num_steps": 5}
-_LOSSES = {
+_LOSSES: dict[str, Row] = {
     "cross_entropy": _loss("cross_entropy"),
     "ldam_drw": _ldam_drw,
     "balanced_softmax": _loss("balanced_softmax"),
     "logit_adjustment": _loss("logit_adjustment"),
+}
+
+_MORE_LOSSES: dict[str, Row] = {
+    "focal": _loss("focal"),
+    "class_balanced": _loss("class_balanced"),
+    "inverse_frequency": _loss("cross_entropy", class_weights="inverse_frequency"),
+    "class_aware_sampler": lambda config: config.sampler.update(name="class_aware"),
+    "robal": _robal,
+    "post_hoc_adjustment": lambda config: config.model.update(logit_adjustment=1.0),
+    "tau_norm": lambda config: config.model.update(tau_norm=1.0),
 }
 
 ROWS: dict[str, dict[str, Row]] = {
@@ -115,7 +132,7 @@ ROWS: dict[str, dict[str, Row]] = {
         "ant": _corrupted("ant", restart_steps=200),
         "deepaugment": _corrupted("deepaugment"),
     },
-    "tail_mnist": _LOSSES,
+    "tail_mnist": {**_LOSSES, **_MORE_LOSSES},
     "tail_cifar10": _LOSSES,
     "gtsrb": _LOSSES,
     "collapse": {
@@ -129,6 +146,7 @@ ROWS: dict[str, dict[str, Row]] = {
         "dafa": _method("dafa", **_CLASS_BALL),
         "frl": _method("frl", **_CLASS_BALL),
         "cfol": _method("cfol", **_CLASS_BALL),
+        "classwise_pgd": _method("classwise_pgd", **_CLASS_BALL),
     },
 }
 
@@ -143,6 +161,23 @@ def cells(scale: Scale) -> list[Cell]:
     ]
 
 
+def describe(scale: Scale, group: str) -> str:
+    """Returns what the rows of a group have in common: data, network, length, attacks."""
+    config = schema.default()
+    _GROUPS[group](config, scale)
+    data = config.dataset
+    train = f"{data.max_train_examples:,} training images" if data.max_train_examples else "train"
+    if config.imbalance.name != "balanced":
+        train = f"a long tail, ratio {IMBALANCE_RATIO}"
+    path = f" {data.path}" if data.get("path") else ""
+    parts = [f"{data.name}{path}: {train}, at most {data.max_test_examples:,} of test"]
+    parts.append(f"simple_cnn {WIDTHS}, {config.num_epochs} epochs, batches of {config.batch_size}")
+    for label, attack in config.attacks.items():
+        steps = f", {attack.num_steps} steps of {attack.step_size:.4g}" if attack.step_size else ""
+        parts.append(f"{label}: {attack.norm}, epsilon {attack.epsilon:.4g}{steps}")
+    return "; ".join(parts)
+
+
 def cell_name(group: str, row: str, seed: int) -> str:
     """Returns the name of a cell."""
     return f"{group}.{row}.{seed}"
@@ -152,7 +187,7 @@ def _config(scale: Scale, group: str, row: str, seed: int) -> Config:
     config = schema.default()
     config.seed = seed
     config.score.max_steps = config.diagnostics = 0
-    config.model.name, config.model.widths = "simple_cnn", (16, 32)
+    config.model.name, config.model.widths = "simple_cnn", WIDTHS
     config.optimizer.name, config.schedule.name = "adam", "cosine"
     config.schedule.learning_rate = 1e-3
     _GROUPS[group](config, scale)

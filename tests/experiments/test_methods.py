@@ -83,6 +83,11 @@ def test_the_report_says_what_comes_out_and_what_is_missing():
     assert "| +70.0 (" in claims["pgd - standard, PGD-20: above 40"]
     assert claims["universal - standard, universal: above 30"].endswith("| no |")
     assert claims["shared - standard, universal: above 30"].endswith("| missing |")
+    more = table.report(results, scale._replace(seeds=3)).splitlines()
+    line = next(line for line in more if "universal - standard" in line)
+    assert line.endswith("2 of 3 seeds | open |")  # far below 30, and yet not decided
+    assert any(line.startswith("mnist: 10,000 training images") for line in lines)
+    assert any("pgd20: linf, epsilon 0.2, 20 steps of 0.02" in line for line in lines)
     assert sum("above" in line for line in lines) == len(table.CLAIMS)
 
 

@@ -1,0 +1,28 @@
+"""A grid of runs: each cell is trained and evaluated once, wherever and however often it starts.
+
+    cells = [sweep.Cell("pgd-0", pgd_config), sweep.Cell("trades-0", trades_config), ...]
+    sweep.run(cells, "runs/methods", results="experiments/methods/results")
+    results = sweep.read(cells, "experiments/methods/results")  # {name: result} of what is finished
+
+A cell is a pure function of its config, and has a run directory of its own.  Its result is a small
+JSON file, which alone is enough for it to be skipped: a grid can be gathered from several starts
+and machines, and its results be committed without the runs.  What was stopped is resumed, what
+failed is named while the rest goes on, and what another process works on is left to it.
+"""
+
+from rbjax.sweep.command import command, forecast, provenance
+from rbjax.sweep.grid import Cell, Ended, Result, job, labels, read, rows, run
+
+__all__ = [
+    "Cell",
+    "Ended",
+    "Result",
+    "command",
+    "forecast",
+    "job",
+    "labels",
+    "provenance",
+    "read",
+    "rows",
+    "run",
+]

@@ -1,0 +1,155 @@
+"""An experiment that is a grid, as a command: run, resumed, forecast, tabulated."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from rbjax import atomic, console
+from rbjax.command_line import resolve
+from rbjax.cost import Cost, estimate
+from rbjax.errors import TrainingStoppedError
+from rbjax.paths import expanded
+from rbjax.sweep.grid import Cell, Result, job, read, run, said
+from rbjax.tables import nearest
+
+
+def command(
+    scales: Mapping[str, Callable[[], Sequence[Cell]]],
+    tables: Mapping[str, Callable[[Mapping[str, Result]], str]],
+    *,
+    name: str,
+    doc: str,
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Runs an experiment that is a grid: `python -m experiments.NAME --scale=SCALE`.
+
+    Args:
+        scales: the grid of each scale; the first is the default.
+        tables: what is printed of the results that are there, {name: result}, for each scale; it
+            is written to table.md beside them.
+        name: of the experiment.
+        doc: its first line is shown by `--help`.
+        argv: the arguments; None: the process's own.
+
+    Returns:
+        The exit code: 0 done; 1 a cell failed, was stopped, or is another process's; 2 for a
+        mistake in what was typed.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m experiments.{name}", description=doc)
+    parser.add_argument("--scale", default=next(iter(scales)), help=" | ".join(scales))
+    parser.add_argument("--workdir", help=f"the folder of runs; runs/{name}_SCALE")
+    parser.add_argument("--results", help="the folder of results; results in the workdir")
+    parser.add_argument("--only", default="", help="run only cells whose name has this in it")
+    parser.add_argument("--dry_run", action="store_true", help="say what it takes, and stop")
+    arguments = parser.parse_args(argv)
+    with console.steady():
+        try:
+            cells, chosen = _chosen(scales, arguments.scale, arguments.only)
+            workdir = arguments.workdir or f"runs/{name}_{arguments.scale}"
+            results = arguments.results or f"{workdir}/results"
+            if arguments.dry_run:
+                print(forecast(chosen, results))
+                return 0
+            ended = run(chosen, workdir, results=results)
+        except (ValueError, OSError) as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            return 2
+        except TrainingStoppedError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            ended = None
+        done = read(cells, results)
+        text = f"{provenance(cells, results, parser.prog, arguments.scale)}\n\n"
+        text += tables[arguments.scale](done)
+        with atomic.replace(expanded(results, field="results") / "table.md") as file:
+            file.write(f"{text}\n".encode())
+        print(f"\n{text}")
+        if ended is None:
+            return 1
+        left = [c.name for c in cells if c.name not in {*done, *ended.failed, *ended.elsewhere}]
+        for words, names in (
+            ("failed (see failures/)", ended.failed),
+            ("another process works on", ended.elsewhere),
+            ("not run yet", left),
+        ):
+            if names:
+                print(f"{words}: {', '.join(names)}")
+    return int(bool(ended.failed or ended.elsewhere))
+
+
+def _chosen(
+    scales: Mapping[str, Callable[[], Sequence[Cell]]], scale: str, only: str
+) -> tuple[Sequence[Cell], list[Cell]]:
+    """Returns the grid of a scale, and its cells with `only` in their names.
+
+    Raises:
+        ValueError: for an unknown scale, or if no name has it.
+    """
+    if scale not in scales:
+        allowed = ", ".join(scales)
+        raise ValueError(f"--scale={scale}: unknown; allowed: {allowed}{nearest(scale, scales)}")
+    cells = scales[scale]()
+    chosen = [cell for cell in cells if only in cell.name]
+    if not chosen:
+        raise ValueError(f"--only={only}: in no name of {len(cells)} cells")
+    return cells, chosen
+
+
+def provenance(cells: Sequence[Cell], results: str, program: str, scale: str) -> str:
+    """Returns a line that says what made a table: command, cells, versions, devices and dates.
+
+    Args:
+        cells: the grid.
+        results: the folder of results.
+        program: as it is started, `python -m experiments.NAME`.
+        scale: of the grid.
+    """
+    folder = expanded(results, field="results")
+    files = [folder / f"{cell.name}.json" for cell in cells]
+    stored = [atomic.read_json(file) for file in files if file.exists()]
+    parts = [f"`{program} --scale={scale}`", f"{len(stored)} of {len(cells)} cells"]
+    for library in ("rbjax", "jax"):
+        versions = sorted({about["versions"][library] for about in stored})
+        parts += [f"{library} {' and '.join(versions)}"] if versions else []
+    parts += [" and ".join(sorted({about["device"] for about in stored}))] if stored else []
+    dates = sorted({about["date"] for about in stored})
+    parts += [" to ".join(dict.fromkeys((dates[0], dates[-1])))] if dates else []
+    return ", ".join(parts)
+
+
+def forecast(cells: Sequence[Cell], results: str) -> str:
+    """Returns a table of what each cell takes: steps, operations, and minutes on this machine.
+
+    Args:
+        cells: the grid; those that differ in their seed alone are measured once, and those with a
+            function of their own are not.
+        results: the folder of results; what is finished there costs nothing.
+
+    Raises:
+        ValueError: as `read`, or if a part of a config cannot be made.
+    """
+    done, known = read(cells, results), dict[str, Cost]()
+    lines, total = [f"{'cell':<40} {'steps':>9} {'TFLOP':>10} {'minutes':>8}"], 0.0
+    uncounted: dict[str, None] = {}
+    for cell in cells:
+        if cell.name in done:
+            lines.append(f"{cell.name:<40} finished")
+            continue
+        if cell.run is not job:
+            lines.append(f"{cell.name:<40} not known: it has a function of its own")
+            continue
+        about = str(sorted((k, str(v)) for k, v in said(cell).items() if k != "seed"))
+        if about not in known:
+            known[about] = estimate(resolve(cell.config, cell.name))
+        cost = known[about]
+        total += cost.seconds
+        uncounted |= dict.fromkeys(cost.uncounted)
+        flops = (cost.train_flops + cost.evaluation_flops) / 1e12
+        lines.append(f"{cell.name:<40} {cost.steps:>9,} {flops:>10.3g} {cost.seconds / 60:>8.1f}")
+    lines.append(f"{'all that is left':<40} {'':>9} {'':>10} {total / 60:>8.1f}")
+    lines.append(
+        "FLOPs of matrix products and convolutions; minutes from two steps of each, without "
+        "compiling" + (f", and without {', '.join(uncounted)}" if uncounted else "")
+    )
+    return "\n".join(lines)
