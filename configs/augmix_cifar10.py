@@ -5,7 +5,7 @@ The authors' recipe: severity 3, three chains, weight 12, SGD with Nesterov mome
 decay 5e-4, batches of 128, rate 0.1 and half a cosine to 1e-6 over 100 epochs, pad-and-crop by 4
 and horizontal flips.  They train, among others, a WRN-40-2.  2 % of train is held out.
 `configs/evaluate_corruptions.py` takes the run directory.
-Variant: `:smoke`, about a minute on two CPU cores.
+Variant: `:smoke`, the simple CNN, about a minute on two CPU cores.
 """
 
 from rbjax import config as schema
@@ -39,3 +39,4 @@ def _smoke(config: schema.Config) -> None:
     config.num_epochs = 1
     config.dataset.max_train_examples = 128
     config.dataset.max_test_examples = 64
+    config.model.name = "simple_cnn"

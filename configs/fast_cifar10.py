@@ -7,7 +7,7 @@ rises from 0 to 0.2 and falls again, pad-and-crop by 4 and horizontal flips.  Th
 PreActResNet-18, and their rate ends at 0, here at 1e-6.  2 % of train is held out, for the guard
 too.
 Variants: `:n_fgsm` (de Jorge et al. 2022), 30 epochs, noise of 16/255, a step of 8/255 and no
-projection; `:smoke`, about a minute on two CPU cores.
+projection; `:smoke`, the simple CNN, about a minute on two CPU cores.
 """
 
 from rbjax import config as schema
@@ -48,4 +48,5 @@ def _smoke(config: schema.Config) -> None:
     config.dataset.validation_fraction = 0.002
     config.dataset.max_train_examples = 128
     config.dataset.max_test_examples = 64
+    config.model.name = "simple_cnn"
     config.attacks.pgd20.num_steps = 2

@@ -5,7 +5,7 @@ Command: python -m rbjax.main --config=configs/free_cifar10.py
 Wong et al. 2020 for it: SGD with momentum 0.9 and weight decay 5e-4, batches of 128, a rate that
 rises from 0 to 0.04 and falls again, pad-and-crop by 4 and horizontal flips.  They train a
 PreActResNet-18, and their rate ends at 0, here at 1e-6.  2 % of train is held out.
-Variant: `:smoke`, about a minute on two CPU cores.
+Variant: `:smoke`, the simple CNN, about a minute on two CPU cores.
 """
 
 from rbjax import config as schema
@@ -40,5 +40,6 @@ def _smoke(config: schema.Config) -> None:
     config.num_epochs = 1
     config.dataset.max_train_examples = 128
     config.dataset.max_test_examples = 64
+    config.model.name = "simple_cnn"
     config.method.num_replays = 2
     config.attacks.pgd20.num_steps = 2

@@ -5,7 +5,7 @@ The authors' recipe for it: beta 5, 10 steps, SGD with momentum 0.9 and weight d
 of 128, rate 0.01 divided by 10 at epochs 75, 90 and 100 of 120, pad-and-crop by 4 and horizontal
 flips.  They train at epsilon 0.031 with steps of 0.007; here it is 8/255 and 2/255.  2 % of train
 is held out.
-Variant: `:smoke`, about a minute on two CPU cores.
+Variant: `:smoke`, the simple CNN, about a minute on two CPU cores.
 """
 
 from rbjax import config as schema
@@ -41,5 +41,6 @@ def _smoke(config: schema.Config) -> None:
     config.num_epochs = 1
     config.dataset.max_train_examples = 128
     config.dataset.max_test_examples = 64
+    config.model.name = "simple_cnn"
     config.method.num_steps = 2
     config.attacks.pgd20.num_steps = 2

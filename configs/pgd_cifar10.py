@@ -6,7 +6,7 @@ mode while crafting, SGD with momentum 0.9 and weight decay 5e-4, batches of 128
 by 10 at epochs 75 and 90 of 100, pad-and-crop by 4 and horizontal flips.  2 % of train is held out.
 Variants, P2's optimisation factors (it names them without numbers, which are ours): `:adam`, at a
 hundredth of the rate; `:cyclic`, one triangle up to 0.1 and back; `:no_decay`, no weight decay.
-`:smoke`, about a minute on two CPU cores.
+`:smoke`, the simple CNN, about a minute on two CPU cores.
 """
 
 from rbjax import config as schema
@@ -60,5 +60,6 @@ def _smoke(config: schema.Config) -> None:
     config.num_epochs = 1
     config.dataset.max_train_examples = 128
     config.dataset.max_test_examples = 64
+    config.model.name = "simple_cnn"
     config.method.num_steps = 2
     config.attacks.pgd20.num_steps = 2

@@ -3,8 +3,8 @@
 Command: python -m rbjax.main --config=configs/targeted_cifar10.py
 Images are attacked towards the class that is the most vulnerable, measured on the held-out 2 % of
 train after each epoch.  P2 gives no recipe; this is that of `pgd_cifar10`.
-Variants: `:cat`, towards class 3 all along, as an important class; `:smoke`, about a minute on two
-CPU cores.
+Variants: `:cat`, towards class 3 all along, as an important class; `:smoke`, the simple CNN, about
+a minute on two CPU cores.
 """
 
 from rbjax import config as schema
@@ -44,5 +44,6 @@ def _smoke(config: schema.Config) -> None:
     config.dataset.validation_fraction = 0.002
     config.dataset.max_train_examples = 128
     config.dataset.max_test_examples = 64
+    config.model.name = "simple_cnn"
     config.method.num_steps = 2
     config.attacks.pgd20.num_steps = 2

@@ -6,7 +6,7 @@ learning rate.  P1 does not say, and this config takes: ResNet-18 (CIFAR form), 
 linf, the simultaneous form with the un-clipped loss (Shafahi et al. 2020, algorithm 4), rotation
 up to 15 degrees, 30 epochs of batches of 128, triangular cycles between 1e-5 and 1e-3 whose half
 is 5 epochs (three whole cycles).
-Variant: `:smoke`, about a minute on two CPU cores.
+Variant: `:smoke`, the simple CNN, about a minute on two CPU cores.
 """
 
 from rbjax import config as schema
@@ -43,6 +43,7 @@ def _smoke(config: schema.Config) -> None:
     config.num_epochs = 1
     config.dataset.max_train_examples = 256
     config.dataset.max_test_examples = 64
+    config.model.name = "simple_cnn"
     config.schedule.half_cycle_epochs = 1.0
     config.attacks.pgd20.num_steps = 2
     config.attacks.universal.num_epochs = 1
