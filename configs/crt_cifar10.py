@@ -4,8 +4,10 @@ Commands: python -m rbjax.main --config=configs/ldam_drw_cifar10.py:cross_entrop
           python -m rbjax.main --config=configs/crt_cifar10.py
 The first trains the backbone on the data as they are, the second a new head on batches in which
 all classes are alike: 10 epochs, SGD with momentum 0.9 and weight decay 5e-4, a cosine from rate
-0.2, as published.  The authors' batches hold 4 images of a class in a row, here one class follows
-another; their photographs are cropped at random sizes, here CIFAR's images are padded and cropped.
+0.2, as published.  The authors train on photographs (ImageNet-LT and others), cropped at random
+sizes, in batches of 512 that hold 4 images of a class in a row; here CIFAR's images are padded and
+cropped, batches are of 128 at the same rate, and one class follows another.  Their epoch takes each
+class as often as the largest has images; here an epoch has as many images as the training set.
 Variant: `:smoke`, half a minute on two CPU cores, after configs/ldam_drw_cifar10.py:smoke.
 """
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import jax
 import jax.numpy as jnp
 
-from rbjax import config as schema
 from rbjax.data import Dataset
+from rbjax.methods.earlier_run import weights_of
 from rbjax.models import Model
 from rbjax.options import checked
-from rbjax.training import run_directory, setup
 from rbjax.training.method import Method, Prepared
 from rbjax.typing import Key
 
@@ -42,8 +38,7 @@ def crt(*, backbone: str) -> Method:
                 f"crt needs a head to train, and model {model.name!r} gives its logits itself; let "
                 "it return features"
             )
-        trained = _trained(backbone)
-        _check_layers(backbone, trained, variables, model)
+        trained = weights_of(backbone, model, field="backbone", besides="head")
         params = {**trained["params"], "head": variables["params"]["head"]}
         return Prepared(variables={**trained, "params": params})
 
@@ -53,32 +48,3 @@ def crt(*, backbone: str) -> Method:
         batch_norm="eval",
         mixup=True,
     )
-
-
-def _trained(workdir: str) -> Any:
-    """Returns the weights of a run."""
-    try:
-        run = schema.stored(run_directory.read_config(workdir))
-        model = setup.create_model(run, setup.info(run))
-        return setup.trained_variables(run, workdir, model)[1]
-    except ValueError as error:
-        raise ValueError(f"method.backbone: {error}") from None
-
-
-def _check_layers(workdir: str, trained: Any, variables: Any, model: Model) -> None:
-    """Refuses weights of other layers than the model's, the head aside."""
-
-    def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-        named = {
-            jax.tree_util.keystr(path, simple=True, separator="/"): jnp.shape(leaf)
-            for path, leaf in jax.tree.leaves_with_path(tree)
-        }
-        return {name: shape for name, shape in named.items() if "params/head/" not in name}
-
-    theirs, ours = shapes(trained), shapes(variables)
-    for name in sorted({*theirs, *ours}):
-        if theirs.get(name) != ours.get(name):
-            raise ValueError(
-                f"method.backbone = {workdir!r}: has {name} of shape {theirs.get(name)}, model "
-                f"{model.name!r} one of {ours.get(name)}; give model.* as that run has it"
-            )

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Literal, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from rbjax import attacks
-from rbjax import config as schema
 from rbjax.data import Dataset
 from rbjax.methods.class_accuracy import Accuracy, class_accuracy
+from rbjax.methods.earlier_run import weights_of
 from rbjax.methods.forms import make_form
 from rbjax.methods.weight_perturbation import worst_weights
 from rbjax.models import Model
 from rbjax.options import Count, Epsilon, NotNegative, Range, Share, StepSize, checked
-from rbjax.training import run_directory, setup
 from rbjax.training.method import Epoch, Method, MethodState, Prepared, Seen, Setting
 from rbjax.training.state import TrainState
 from rbjax.typing import Array, Key, LogitsFn
@@ -80,8 +80,9 @@ def frl(
         remargin_rate: how fast radii change; 0: no re-margin.
         tolerance: what a class's errors may exceed those of all by; 0.1 without re-margin.
         most_weight: the sum of either kind of multipliers at most.
-        start_from: run directory of a robust model with the same architecture, whose weights are
-            fine-tuned, as the authors do; None: random ones, and plain TRADES for longer.
+        start_from: run directory of a robust model with the same layers, whose weights are
+            fine-tuned, as the authors do; None: random ones, and plain TRADES for longer.  It
+            should have held out the same images: those it was trained on seem easier than they are.
         warmup_epochs: number of the first epoch after which multipliers change.
         attack_batch_norm: batch norm while crafting: running statistics, or the batch's own.
         weight_perturbation: gamma of `worst_weights`; 0: none.
@@ -91,16 +92,10 @@ def frl(
 
     Source:
         Xu et al. 2021, arXiv:2010.06121, section 4; constants and the form of the loss as in the
-        authors' code (hannxu123/fair_robust, 8e6429a), which measures before the first epoch.
+        authors' code (hannxu123/fair_robust, a80547d), which measures before the first epoch.
     """
     trained = make_form("trades", epsilon=epsilon, step_size=None, num_steps=num_steps, norm=norm)
     measuring = attacks.pgd(epsilon=epsilon, num_steps=20, norm=norm)
-
-    def prepare(key: Key, train_set: Dataset, model: Model) -> Prepared:
-        del key, train_set
-        assert start_from is not None
-        run = schema.stored(run_directory.read_config(start_from))
-        return Prepared(variables=setup.trained_variables(run, start_from, model)[1])
 
     def init(key: Key, setting: Setting) -> MethodState:
         del key
@@ -154,12 +149,22 @@ def frl(
         loss=loss,
         softmax=True,
         sums=sums,
-        prepare=None if start_from is None else prepare,
+        prepare=None if start_from is None else fine_tuned(start_from),
         after_epoch=after_epoch,
         attack_batch_norm=attack_batch_norm,
         descend_at=worst_weights(weight_perturbation),
         validation=True,
     )
+
+
+def fine_tuned(start_from: str) -> Callable[[Key, Dataset, Model], Prepared]:
+    """Returns a method's `prepare` that begins with the weights of a run."""
+
+    def prepare(key: Key, train_set: Dataset, model: Model) -> Prepared:
+        del key, train_set
+        return Prepared(variables=weights_of(start_from, model, field="start_from"))
+
+    return prepare
 
 
 def class_weights(multipliers: Array | np.ndarray) -> Array:

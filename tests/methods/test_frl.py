@@ -10,13 +10,14 @@ from rbjax import config as schema
 from rbjax.methods.class_accuracy import Accuracy
 from rbjax.methods.frl import Multipliers, class_weights, updated
 from rbjax.testing.training import make_model, make_train_set
-from rbjax.training import hooks
+from rbjax.training import hooks, run_directory, setup
 from rbjax.training.method import MethodState, Output, Seen
 from tests.training.recipes import (
     BATCH,
     CLASSES,
     KEY,
     assert_equal,
+    finished_run,
     initial,
     make_recipe,
     make_split,
@@ -131,7 +132,24 @@ def test_it_is_refused_without_a_validation_set():
         command_line.resolve(config, "runs/frl")
 
 
-def test_a_run_that_does_not_exist_is_no_beginning(tmp_path):
-    method = methods.frl(start_from=str(tmp_path / "gone"))
-    with pytest.raises(ValueError, match=r"gone.* does not exist, so it is not a run directory"):
+def test_it_begins_with_the_weights_of_the_run_and_its_head():
+    config = schema.stored(run_directory.read_config(finished_run()))
+    model = setup.create_model(config, setup.info(config))
+    _, expected = setup.trained_variables(config, finished_run(), model)
+    method = methods.frl(start_from=finished_run())
+    assert method.prepare is not None
+    prepared = method.prepare(jax.random.key(0), make_train_set(), model)
+    assert_equal(prepared.variables, expected)
+
+
+@pytest.mark.parametrize(
+    ("workdir", "message"),
+    [
+        (lambda: "gone", "method.start_from: workdir = 'gone': does not exist"),
+        (finished_run, r"method.start_from = .*: has params/head/bias of shape \(10,\)"),
+    ],
+)
+def test_a_run_that_does_not_fit_is_no_beginning(workdir, message, tmp_path):
+    method = methods.frl(start_from=workdir())
+    with pytest.raises(ValueError, match=message):
         hooks.prepare(method, KEY, make_train_set(), make_model(), tmp_path, has_begun=False)
