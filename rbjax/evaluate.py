@@ -15,7 +15,7 @@ from tqdm import tqdm
 import rbjax
 from rbjax import attack_setup, attacks, corruption_setup, journal, metrics, prng
 from rbjax.analysis.evaluation import read_json, write_report
-from rbjax.analysis.report import SCORES
+from rbjax.analysis.report import SCORES, weights_of
 from rbjax.attacks.diagnostics import diagnose, format_findings
 from rbjax.attacks.outcome import SuiteResult
 from rbjax.classifier import changed
@@ -55,7 +55,7 @@ def evaluate(config: Config, workdir: str) -> dict[str, Any]:
     test = setup.load_test(config)
     model = setup.create_model(config, test.info)
     step, variables = setup.trained_variables(config, workdir, model)
-    _check_step(workdir, step)
+    _check_step(config, workdir, step)
     model = setup.evaluated_model(config, workdir, model)
     logits_fn = jax.tree_util.Partial(model.apply, jax.device_put(variables))
     print(f"{workdir}: evaluating step {step} on {test.num_examples} test images")
@@ -141,17 +141,20 @@ def _count_no_class(
     return {label: int(count) for label, count in counts.items() if count}
 
 
-def _check_step(workdir: str, step: int) -> None:
-    """Refuses to put an evaluation beside scores of another step.
+def _check_step(config: Config, workdir: str, step: int) -> None:
+    """Refuses to put an evaluation beside scores of the same weights at another step.
 
     Raises:
         ValueError: if the run was scored at another step: its newest checkpoint is damaged.
     """
     file = Path(workdir) / SCORES
     scored = read_json(file)
-    if scored is not None and scored.get("step") != step:
+    if scored is None:
+        return
+    there, here = weights_of(scored), weights_of({"config": config.to_dict(), "step": step})
+    if {name for name in here if here[name] != there[name]} == {"step"}:
         raise ValueError(
-            f"{file}: is of step {scored.get('step')}, and the newest intact checkpoint of step "
+            f"{file}: is of step {there['step']}, and the newest intact checkpoint of step "
             f"{step}; train the run to its end again (--config.task=train), or remove the file"
         )
 

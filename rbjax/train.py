@@ -202,9 +202,10 @@ def _validation(
 def _stored_selection(extra: Mapping[str, Any], best: Checkpoints) -> Selection:
     """Returns the selection that a checkpoint keeps; without the best, if that is lost."""
     selection = Selection(**extra.get("selection", {}))
-    if selection.step is None or selection.step in best.steps():
+    if selection.step is None or best.has(selection.step):
         return selection
-    print(f"the weights of the best epoch, {selection.epoch}, are gone; the next best will do")
+    lost = f"the weights of the best epoch, {selection.epoch}, are gone or damaged"
+    print(f"{lost}; the next best will do")
     return selection._replace(step=None, epoch=None, value=None)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,24 +76,14 @@ def report(workdir: str | os.PathLike[str]) -> str:
     records = read_metrics(folder)
     if not (evaluation or scores or records):
         raise ValueError(f"{folder} holds no {REPORT_FILE}, {SCORES} or metrics.jsonl to report")
-    left_out = ""
     for name, content in ((REPORT_FILE, evaluation), (SCORES, scores)):
         step = content.get("step") if content else None
         if step is not None and not isinstance(step, int):
             raise ValueError(
                 f"{folder / name}: is damaged (step is {step!r}); evaluate or score again"
             )
-    if evaluation and scores and evaluation.get("step") != scores.get("step"):
-        # One report is of one step: of the newer weights.
-        steps = {REPORT_FILE: evaluation.get("step"), SCORES: scores.get("step")}
-        left_out = min(steps, key=lambda name: steps[name] or 0)
-        other = next(name for name in steps if name != left_out)
-        evaluation = None if left_out == REPORT_FILE else evaluation
-        scores = None if left_out == SCORES else scores
-        left_out = (
-            f"left out: {left_out} is of step {steps[left_out]}, {other} of step {steps[other]}"
-        )
     try:
+        evaluation, scores, left_out = _of_one_model(folder, evaluation, scores)
         text = _text(folder, evaluation, scores, records)
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         files = [name for name in (REPORT_FILE, SCORES) if (folder / name).exists()]
@@ -102,6 +92,38 @@ def report(workdir: str | os.PathLike[str]) -> str:
             f"({type(error).__name__}: {error}); evaluate or score again"
         ) from error
     return "\n".join([text, left_out]) if left_out else text
+
+
+def weights_of(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what says which weights a report is of: the step, and what changes them since.
+
+    Args:
+        content: of report.json or rpr.json.
+    """
+    config = content.get("config") or {}
+    groups = {"checkpoint": ("which", "weights"), "model": ("tau_norm", "logit_adjustment")}
+    fields = {
+        f"{group}.{name}": (config.get(group) or {}).get(name)
+        for group, names in groups.items()
+        for name in names
+    }
+    return {"step": content.get("step"), **fields}
+
+
+def _of_one_model(
+    folder: Path, evaluation: dict[str, Any] | None, scores: dict[str, Any] | None
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None, str]:
+    """Returns both if they are of the same weights, else the newer file alone, and what is said."""
+    if not evaluation or not scores:
+        return evaluation, scores, ""
+    about = {REPORT_FILE: weights_of(evaluation), SCORES: weights_of(scores)}
+    if about[REPORT_FILE] == about[SCORES]:
+        return evaluation, scores, ""
+    older, newer = sorted((SCORES, REPORT_FILE), key=lambda name: (folder / name).stat().st_mtime)
+    field = next(name for name in about[older] if about[older][name] != about[newer][name])
+    theirs, ours = about[older][field], about[newer][field]
+    left_out = f"left out: {older} is of {field} {theirs}, {newer} of {field} {ours}"
+    return (evaluation, None, left_out) if older == SCORES else (None, scores, left_out)
 
 
 def _text(

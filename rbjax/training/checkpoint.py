@@ -177,6 +177,10 @@ class Checkpoints:
         names = [p.name for p in self.directory.iterdir() if p.is_dir()]
         return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
 
+    def has(self, step: int) -> bool:
+        """Whether the checkpoint of a step is there and intact."""
+        return step in self.steps() and _damage(self.directory / str(step)) is None
+
     def _clear_the_way(self, step: int) -> None:
         """Deletes what a killed run left behind, and damaged steps that are newer."""
         for newer in (s for s in self.steps() if s >= step):

@@ -293,7 +293,7 @@ def trained_variables(config: Config, workdir: str, model: models.Model) -> tupl
 
     Raises:
         ValueError: if the run directory holds no checkpoint, or only damaged ones, or the best
-            epoch's is gone.
+            epoch's is gone or damaged.
         NotFiniteError: if the weights are not finite.
     """
     images = jax.ShapeDtypeStruct((1, *model.image_shape), np.float32)
@@ -308,12 +308,12 @@ def trained_variables(config: Config, workdir: str, model: models.Model) -> tupl
         )
     best = restored.extra.get("selection", {}).get("step")
     if config.checkpoint.get("which") == "best" and best is not None:
-        name, step = "variables", int(best)
-        restored = best_checkpoints(workdir).restore(step, {name: template})
+        name, kept = "variables", best_checkpoints(workdir)
+        restored = kept.restore(int(best), {name: template}) if kept.has(int(best)) else None
         if restored is None:
             raise ValueError(
-                f"workdir = {workdir!r}: the weights of its best epoch, of step {step}, are gone; "
-                "take those of the last: --config.checkpoint.which=last"
+                f"workdir = {workdir!r}: the weights of its best epoch, of step {best}, are gone "
+                "or damaged; take those of the last: --config.checkpoint.which=last"
             )
     variables = restored.state[name]
     finite.check_stored(variables, restored.step, workdir)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -308,13 +310,20 @@ def test_a_report_is_of_one_step(job, workdir):
     """Where the newest checkpoint is damaged, nothing is put beside scores of its step."""
     config = resolve(job, workdir, {"fgsm": schema.attack("fgsm")})
     scores = Path(workdir) / "rpr.json"
-    scores.write_text('{"step": 1000000}')
+    same = {"config": config.to_dict()}
+    scores.write_text(json.dumps({"step": 1000000, **same}))
     with pytest.raises(ValueError, match=r"rpr.json: is of step 1000000, and the newest intact"):
         evaluate(config, workdir)
-    scores.unlink()
+    # Scores of other weights are no sign of damage, and the report has what was measured last.
+    scores.write_text(json.dumps({"step": 1000000, "config": {"checkpoint": {"which": "best"}}}))
     evaluate(config, workdir)
-    scores.write_text('{"step": 1}')
-    assert "left out: rpr.json is of step 1, report.json of step" in analysis.report(workdir)
+    assert "left out: rpr.json is of step 1000000, report.json of" in analysis.report(workdir)
+    step = json.loads((Path(workdir) / "report.json").read_text())["step"]
+    same["config"]["model"]["tau_norm"] = 0.5
+    scores.write_text(json.dumps({"step": step, **same}))
+    os.utime(scores, (0, 0))
+    said = "left out: rpr.json is of model.tau_norm 0.5, report.json of model.tau_norm None"
+    assert said in analysis.report(workdir)
     scores.write_text('{"step"')
     with pytest.raises(ValueError, match=r"rpr.json: is damaged, not JSON"):
         analysis.report(workdir)

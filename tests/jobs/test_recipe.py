@@ -162,10 +162,13 @@ def test_either_epochs_weights_are_evaluated(recipe, unbroken, tmp_path):
     with pytest.raises(ValueError, match=r"checkpoint.best = 'loss': the run in .* has 'robust_a"):
         command_line.resolve(asked, str(unbroken), typed=("checkpoint.best",))
     shutil.copytree(unbroken, tmp_path / "lost")
-    setup.best_checkpoints(str(tmp_path / "lost")).delete_after(-1)
+    best = setup.best_checkpoints(str(tmp_path / "lost"))
     with config.unlocked():
         config.checkpoint.which = "best"
-    with pytest.raises(ValueError, match=r"of its best epoch, of step 12, are gone; .*last"):
+    assert best.has(12)
+    max((best.directory / "12").rglob("*"), key=lambda file: file.stat().st_size).write_bytes(b"\0")
+    assert not best.has(12)
+    with pytest.raises(ValueError, match=r"best epoch, of step 12, are gone or damaged; .*last"):
         setup.trained_variables(config, str(tmp_path / "lost"), model)
 
 
