@@ -207,13 +207,11 @@ def _trained_anew(
     params = adversary.network.init(prng.named(key, "generator"))
     carry = params, _ADAM.init(params)
     for first in range(0, num_steps, _STEPS_A_CALL):
-        own, size = (
-            prng.fold_in(key, first),
-            (min(_STEPS_A_CALL, num_steps - first), _RESTART_BATCH),
-        )
-        rows = np.asarray(prng.randint(own, size, 0, data.num_examples))
+        drawn, codes = prng.split(prng.fold_in(key, first))
+        size = min(_STEPS_A_CALL, num_steps - first), _RESTART_BATCH
+        rows = np.asarray(prng.randint(drawn, size, 0, data.num_examples))
         images = data.images[rows.reshape(-1)].reshape(*size, *data.images.shape[1:])
-        batches = prng.split(own, size[0]), images, data.labels[rows]
+        batches = prng.split(codes, size[0]), images, data.labels[rows]
         carry = _climb(adversary, carry, logits_fn, batches, learning_rate)
     return carry[0]
 

@@ -137,6 +137,14 @@ def test_after_an_epoch_a_generator_begins_anew_climbs_and_is_saved():
     assert_equal(jax.tree.map(lambda x: x[0], own["history"]), own["generator"])
 
 
+def test_no_key_of_a_restart_is_used_twice(monkeypatch):
+    module = importlib.import_module("rbjax.methods.ant")
+    monkeypatch.setattr(module, "_climb", lambda adversary, carry, *_: carry)
+    adversary, data = module._adversary((8, 8, 1), "1x1", 1.0), training.make_train_set()
+    with jax.debug_key_reuse(True):
+        module._trained_anew(adversary, prng.key(0), None, data, 60, 0.1)
+
+
 def test_the_distance_is_the_published_one_for_a_size():
     """135 for 224 x 224 x 3; 28 x 28 and 32 x 32 x 3 as they follow."""
     adversary = importlib.import_module("rbjax.methods.ant")._adversary
