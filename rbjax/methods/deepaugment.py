@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -29,6 +29,9 @@ _REDRAWN = 0.05
 """Of the images, at which share the weights are distorted anew; the others share the last draw."""
 _SIZE = 8
 """Images that pass at once: about twenty share their weights."""
+_NOISY, _NOISY_ELSEWHERE = {"cpu": 8}, 64
+"""Images that pass at once through a Noise2Net, each through its own: few where the cache is small,
+many where each operation is launched (a guess, not measured)."""
 _HELD_OUT = 1000
 """The most images that a network is not trained on; else a twentieth."""
 _IDS = 2**29
@@ -106,13 +109,14 @@ def deepaugment(
     ) -> Any:
         mean, std = state.replicated
 
-        def noisy(key: Key, image: Array) -> Array:
-            share, size, own = prng.split(prng.named(key, "noise2net"), 3)
+        def noisy(size: Key, own: Key, image: Array) -> Array:
             epsilon = prng.uniform(size, minval=noise_epsilon / 2, maxval=noise_epsilon)
-            epsilon *= prng.bernoulli(share, noise_share)
             return noise2net(own, image, mean=mean, std=std, epsilon=epsilon)
 
-        images = jax.vmap(noisy)(keys, images)
+        split = jax.vmap(lambda key: prng.split(prng.named(key, "noise2net"), 3), out_axes=1)
+        which, size, own = split(keys)
+        is_noisy = jax.vmap(partial(prng.bernoulli, p=noise_share))(which)
+        images = _changed(jax.vmap(noisy), is_noisy, size, own, images)
         if augmix:
             images = jnp.clip(images, 0, 1)
         return base.inputs(logits_fn, keys, state, images, labels)
@@ -131,6 +135,30 @@ def deepaugment(
 
     method = base if source == "networks" else base._replace(init=init, inputs=inputs)
     return method if source == "noise2net" else method._replace(prepare=prepare)
+
+
+def _changed(
+    change: Callable[[Key, Key, Array], Array],
+    is_changed: Array,
+    size: Key,
+    own: Key,
+    images: Array,
+) -> Array:
+    """Returns images of which some are changed, in blocks of those alone: the others cost nothing.
+
+    How many they are differs from batch to batch, since each image's key says whether it is one.
+    The authors change the first half of a batch; what an image becomes would depend on its place.
+    """
+    number = len(images)
+    step = min(_NOISY.get(jax.default_backend(), _NOISY_ELSEWHERE), number)
+    rows = jnp.flatnonzero(is_changed, size=-(-number // step) * step, fill_value=number)
+
+    def block(place: Array, changed: Array) -> Array:
+        own_rows = jax.lax.dynamic_slice_in_dim(rows, place * step, step)
+        parts = (x.at[own_rows].get(mode="clip") for x in (size, own, images))
+        return changed.at[own_rows].set(change(*parts), mode="drop")
+
+    return jax.lax.fori_loop(0, -(-jnp.sum(is_changed) // step), block, images)
 
 
 def _threefold(

@@ -1,6 +1,6 @@
 """DeepAugment: a threefold training set, and Noise2Net inside the step."""
 
-import sys
+import importlib
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from rbjax import methods, prng
-from rbjax.methods.deepaugment import _threefold, distorted
 from rbjax.models import edsr
 from rbjax.models.image_to_image import ImageToImage
 from rbjax.testing.training import make_model, make_train_set
@@ -16,6 +15,7 @@ from rbjax.testing.training import train as one_step
 from rbjax.training import reconstruction
 
 DATA = make_train_set()
+deepaugment = importlib.import_module("rbjax.methods.deepaugment")
 
 
 def leaves_equal(one, other):
@@ -27,7 +27,7 @@ def test_the_training_set_is_threefold(capsys):
     """Also of a part of the data, with a class of its own left out."""
     networks = {"edsr": drawing_network(), "cae": drawing_network()}
     rare = DATA.take(np.flatnonzero(DATA.labels != 2)[:13])
-    made = _threefold(prng.key(0), rare, networks, 1, {"edsr": 0.0, "cae": 0.0})
+    made = deepaugment._threefold(prng.key(0), rare, networks, 1, {"edsr": 0.0, "cae": 0.0})
     assert (
         "drawing, 1 steps on 12 training images, PSNR 120.0 dB on 1 others"
         in capsys.readouterr().out
@@ -49,7 +49,7 @@ def test_a_network_that_did_not_learn_enough_is_refused():
     with pytest.raises(
         ValueError, match=r"drawing gives .* a PSNR of \d+\.\d dB, and method.min_cae"
     ):
-        _threefold(prng.key(0), DATA, networks, 1, {"cae": 60.0})
+        deepaugment._threefold(prng.key(0), DATA, networks, 1, {"cae": 60.0})
 
 
 def test_of_size_0_noise2net_is_standard_training():
@@ -69,6 +69,21 @@ def test_half_of_the_images_pass_through_noise2net():
     method = methods.create("deepaugment")
     inputs = jax.jit(lambda: method.inputs(jnp.sum, KEYS, STATE, IMAGES, LABELS))()
     assert np.mean(np.any(inputs != IMAGES, axis=(1, 2, 3))) == pytest.approx(0.5, abs=0.08)
+
+
+def test_images_that_do_not_pass_cost_nothing():
+    """Of 30 images 11 are changed, in two blocks of 8."""
+    is_changed = np.isin(np.arange(30), np.arange(2, 24, 2))
+    calls = []
+
+    def change(size, own, images):
+        calls.append(len(images))
+        return images + 1
+
+    with jax.disable_jit():
+        made = deepaugment._changed(change, is_changed, KEYS[:30], KEYS[:30], jnp.zeros(30))
+    np.testing.assert_array_equal(made, is_changed)
+    assert calls == [8, 8]
 
 
 def test_a_model_that_does_not_normalise_is_refused():
@@ -92,13 +107,15 @@ def drawing_network() -> ImageToImage:
 def test_one_image_in_twenty_redraws_the_weights():
     """4,000 images: 200 draws with a standard deviation of 14."""
     images, ids = np.zeros((4000, 1, 1, 1), np.uint8), np.arange(4000)
-    drawn = distorted(prng.key(3), drawing_network(), {}, images, ids).ravel()
+    drawn = deepaugment.distorted(prng.key(3), drawing_network(), {}, images, ids).ravel()
     changes = np.sum(drawn[1:] != drawn[:-1])
     assert changes == pytest.approx(200, abs=50)
     # The images that redraw are known by their ids: without half of the others all is the same.
     redraws = np.append(True, drawn[1:] != drawn[:-1])
     kept = np.flatnonzero(redraws | (ids % 2 == 0))
-    fewer = distorted(prng.key(3), drawing_network(), {}, images[kept], ids[kept]).ravel()
+    fewer = deepaugment.distorted(
+        prng.key(3), drawing_network(), {}, images[kept], ids[kept]
+    ).ravel()
     np.testing.assert_array_equal(fewer, drawn[kept])
 
 
@@ -129,7 +146,7 @@ def test_augmix_follows(monkeypatch):
         inputs = lambda logits_fn, keys, state, images, labels: (images, images, images)
         return methods.Method(inputs=inputs, loss=loss, together=True)
 
-    monkeypatch.setattr(sys.modules[distorted.__module__], "augmix_method", fake)
+    monkeypatch.setattr(deepaugment, "augmix_method", fake)
     method = methods.create("deepaugment", augmix=True, augmix_severity=2.0, noise_share=1.0)
     assert made == [{"severity": 2.0}]
     assert method.together
