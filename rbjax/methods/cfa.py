@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from rbjax import attacks
-from rbjax.methods.class_accuracy import class_accuracy
+from rbjax.methods.class_accuracy import class_accuracy, validation_set
 from rbjax.methods.forms import make_form
 from rbjax.methods.weight_perturbation import worst_weights
 from rbjax.options import Count, Epsilon, NotNegative, Share, StepSize, checked
@@ -108,7 +108,8 @@ def cfa(
         known: Calibration = state.method_state.replicated
         is_fair = epoch.number >= average_from
         if is_fair:
-            accuracy = class_accuracy(key, epoch, state.variables, measuring)
+            dataset = validation_set(epoch)
+            accuracy = class_accuracy(key, epoch.model, state.variables, dataset, measuring)
             is_fair = bool(np.min(accuracy.robust) >= average_threshold)
         if known.is_averaged and not is_fair:
             return state

@@ -1,4 +1,4 @@
-"""How right a network is on each class of the validation set, as it is and under attack."""
+"""How right a network is on each class of a dataset, as it is and under attack."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from rbjax import attacks
+from rbjax import metrics, prng
 from rbjax.attacks import CompiledAttack
+from rbjax.data import Dataset
+from rbjax.models import Model
 from rbjax.training import setup
 from rbjax.training.method import Epoch
+from rbjax.training.predict import predict, predict_attacked
 from rbjax.typing import Key
 
 
@@ -25,54 +28,50 @@ class Accuracy(NamedTuple):
     robust_of_all: float
 
 
-def class_accuracy(key: Key, epoch: Epoch, variables: Any, attack: CompiledAttack) -> Accuracy:
-    """Returns the accuracy of each class of the validation set, 1 for one without examples.
+def class_accuracy(
+    key: Key, model: Model, variables: Any, dataset: Dataset, attack: CompiledAttack
+) -> Accuracy:
+    """Returns the accuracy of each class of a dataset, 1 for one without examples.
 
     Args:
         key: what the attack draws from, with each example's id.
-        epoch: what `after_epoch` is told.
-        variables: the weights.
+        model: the network.
+        variables: its weights.
+        dataset: what is measured on.
         attack: what every example is attacked with.
+    """
+    logits_fn = jax.tree_util.Partial(model.apply, variables)
+    clean, clean_of_all = _shares(dataset, predict(logits_fn, dataset))
+    attacked = predict_attacked(attack, logits_fn, dataset, key=prng.named(key, "attack"))
+    robust, robust_of_all = _shares(dataset, attacked)
+    return Accuracy(clean, robust, clean_of_all, robust_of_all)
+
+
+def _shares(dataset: Dataset, predictions: np.ndarray) -> tuple[np.ndarray, float]:
+    """Returns the share that is right of each class, (K,), and of all examples."""
+    matrix = metrics.confusion_matrix(dataset.labels, predictions, dataset.info.num_classes)
+    classes = metrics.from_confusion(np.asarray(matrix))
+    of_classes = np.where(classes.count > 0, classes.recall, 1.0)
+    return of_classes, float(classes.correct.sum() / classes.count.sum())
+
+
+def validation_set(epoch: Epoch) -> Dataset:
+    """Returns the validation split.
 
     Raises:
-        ValueError: if there is no validation set.
+        ValueError: if there is none.
     """
-    model, dataset = epoch.model, epoch.validation_set
-    if dataset is None:
+    if epoch.validation_set is None:
         raise ValueError("the method measures on a validation set, and there is none")
-    results = attacks.run_attacks(
-        jax.tree_util.Partial(model.apply, variables),
-        key,
-        dataset.images,
-        dataset.labels,
-        attacks={"attack": attack},
-        example_ids=dataset.example_ids,
-        batch_size=256,
-    )
-    labels = np.asarray(dataset.labels)
-    count = np.bincount(labels, minlength=model.num_classes)
-
-    def of_classes(predictions: np.ndarray) -> np.ndarray:
-        right = np.bincount(labels, predictions == labels, model.num_classes)
-        return np.where(count > 0, right / np.maximum(count, 1), 1.0)
-
-    clean, attacked = results.clean, results.outcomes["attack"].predictions
-    return Accuracy(
-        of_classes(clean),
-        of_classes(attacked),
-        float(np.mean(clean == labels)),
-        float(np.mean(attacked == labels)),
-    )
+    return epoch.validation_set
 
 
-def on_a_part(epoch: Epoch, num_examples: int) -> Epoch:
-    """Returns an epoch whose validation set has at most so many examples, each time the same.
-
-    Without a validation set they are training examples.
+def measuring_set(epoch: Epoch, num_examples: int) -> Dataset:
+    """Returns held-out images, or training images where there is no validation split.
 
     Args:
         epoch: what `after_epoch` is told.
-        num_examples: the first of a random order.
+        num_examples: at most so many, the first of a random order, each time the same.
     """
     whole = epoch.train_set if epoch.validation_set is None else epoch.validation_set
-    return epoch._replace(validation_set=setup.first(whole, num_examples))
+    return setup.first(whole, num_examples)

@@ -36,9 +36,10 @@ def fast(
     the robustness aimed at is still that of epsilon.
 
     One-step training may overfit to its attack at once: images found by several steps are all
-    misclassified from one epoch to the next.  The guard attacks held-out images by PGD of 5 steps
-    of epsilon / 4 after each epoch and puts the last good weights back, see `guarded`.  (The
-    authors of FGSM-RS stop there; training goes on here.)
+    misclassified from one epoch to the next.  The guard attacks held-out images, or training images
+    where there is no validation split, by PGD of 5 steps of epsilon / 4 after each epoch and puts
+    the last good weights back, see `guarded`.  (The authors of FGSM-RS, who attack training images,
+    stop there; training goes on here.)
 
     Args:
         form: "fgsm_rs" or "n_fgsm".

@@ -10,7 +10,7 @@ import numpy as np
 
 from rbjax import attacks
 from rbjax.data import Dataset
-from rbjax.methods.class_accuracy import Accuracy, class_accuracy
+from rbjax.methods.class_accuracy import Accuracy, class_accuracy, validation_set
 from rbjax.methods.earlier_run import weights_of
 from rbjax.methods.forms import make_form
 from rbjax.methods.weight_perturbation import worst_weights
@@ -132,7 +132,8 @@ def frl(
     def after_epoch(key: Key, state: TrainState, epoch: Epoch) -> TrainState:
         if epoch.number < warmup_epochs:
             return state
-        measured = class_accuracy(key, epoch, state.variables, measuring)
+        dataset = validation_set(epoch)
+        measured = class_accuracy(key, epoch.model, state.variables, dataset, measuring)
         multipliers = updated(
             state.method_state.replicated,
             measured,

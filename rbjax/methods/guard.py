@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rbjax.attacks import CompiledAttack
-from rbjax.methods.class_accuracy import class_accuracy, on_a_part
+from rbjax.methods.class_accuracy import class_accuracy, measuring_set
 from rbjax.training.method import Epoch, Method, MethodState, Setting
 from rbjax.training.state import TrainState
 from rbjax.typing import Array, Key
@@ -35,10 +35,11 @@ class Good(NamedTuple):
 def guarded(method: Method, attack: CompiledAttack, *, max_fall: float) -> Method:
     """Returns a method that goes back to the last good weights after a collapse.
 
-    After each epoch the same held-out images are attacked.  Where their accuracy has fallen by more
-    than `max_fall` since the last good epoch, that epoch's weights, their average and the
-    optimizer's averages are put back, and training goes on from there with the data and the
-    learning rate that come next.  It is said on standard output.
+    After each epoch the same held-out images, or training images where there is no validation
+    split, are attacked.  Where their accuracy has fallen by more than `max_fall` since the last
+    good epoch, that epoch's weights, their average and the optimizer's averages are put back, and
+    training goes on from there with the data and the learning rate that come next.  It is said on
+    standard output.
 
     Args:
         method: one that remembers nothing and does nothing after an epoch.
@@ -57,8 +58,8 @@ def guarded(method: Method, attack: CompiledAttack, *, max_fall: float) -> Metho
 
     def after_epoch(key: Key, state: TrainState, epoch: Epoch) -> TrainState:
         good: Good = state.method_state.replicated
-        watched = on_a_part(epoch, WATCHED)
-        measured = class_accuracy(key, watched, state.variables, attack)
+        watched = measuring_set(epoch, WATCHED)
+        measured = class_accuracy(key, epoch.model, state.variables, watched, attack)
         accuracy = np.float32(measured.robust_of_all)
         if accuracy >= good.accuracy - np.float32(max_fall):
             number = np.int32(epoch.number)

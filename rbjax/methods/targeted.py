@@ -10,7 +10,7 @@ import numpy as np
 from rbjax import attacks
 from rbjax.losses.adversarial import cross_entropy
 from rbjax.methods.by_class import ClassNumber, check_class
-from rbjax.methods.class_accuracy import class_accuracy, on_a_part
+from rbjax.methods.class_accuracy import class_accuracy, measuring_set
 from rbjax.methods.weight_perturbation import worst_weights
 from rbjax.options import Count, Epsilon, NotNegative, StepSize, checked
 from rbjax.training.method import Epoch, Method, MethodState, Setting
@@ -40,10 +40,10 @@ def targeted(
     gradient steps; images of t itself, of which P2 does not speak, ascend that to their label, as
     in PGD training: there is nothing to be taken for, and they are what should become robust.
 
-    t is an important class, or the most vulnerable one: after each epoch all images of a part of
-    the validation split (or of the training set, where there is none) are attacked without target,
-    and t is from then on the class with the lowest accuracy.  Before the first measurement training
-    is that of `pgd`.
+    t is an important class, or the most vulnerable one: after each epoch held-out images, or
+    training images where there is no validation split, are attacked without target, and t is from
+    then on the class with the lowest accuracy.  Before the first measurement training is that of
+    `pgd`.
 
     Args:
         target_class: number of the important class; None: the most vulnerable, measured.
@@ -92,11 +92,10 @@ def targeted(
         return attacks.pgd(**options, loss=climbed)(logits_fn, keys, images, labels).images
 
     def after_epoch(key: Key, state: TrainState, epoch: Epoch) -> TrainState:
-        some = on_a_part(epoch, MEASURED)
-        accuracy = class_accuracy(key, some, state.variables, untargeted).robust
+        dataset = measuring_set(epoch, MEASURED)
+        accuracy = class_accuracy(key, epoch.model, state.variables, dataset, untargeted).robust
         most_vulnerable = np.int32(np.argmin(accuracy))
-        assert some.validation_set is not None
-        name = some.validation_set.info.class_names[most_vulnerable]
+        name = dataset.info.class_names[most_vulnerable]
         lowest = accuracy[most_vulnerable]
         print(f"epoch {epoch.number}: the target is {name}, {lowest:.1%} correct under attack")
         return state._replace(method_state=MethodState(most_vulnerable, ()))

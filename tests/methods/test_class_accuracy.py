@@ -2,6 +2,7 @@
 
 import dataclasses
 from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 from scipy.stats import norm
 
 from rbjax import attacks
-from rbjax.methods.class_accuracy import class_accuracy
+from rbjax.methods.class_accuracy import class_accuracy, measuring_set, validation_set
 from rbjax.testing.training import make_model, make_train_set
 from rbjax.training.predict import predict
 from tests.training.recipes import KEY, told
@@ -22,14 +23,29 @@ def test_accuracies_are_counted_by_class():
     logits_fn = jax.tree_util.Partial(model.apply, variables)
     right = predict(logits_fn, dataset) == dataset.labels
     expected = [right[dataset.labels == c].mean() for c in range(3)]
-    epoch = told(model=model, validation_set=dataset)
-    measured = class_accuracy(KEY, epoch, variables, attacks.pgd(epsilon=0.5, num_steps=3))
+    attack = attacks.pgd(epsilon=0.5, num_steps=3)
+    measured = class_accuracy(KEY, model, variables, dataset, attack)
     np.testing.assert_allclose(measured.clean, expected)
     assert measured.clean_of_all == right.mean()
     assert measured.robust_of_all < measured.clean_of_all
     np.testing.assert_allclose(measured.robust.mean(), measured.robust_of_all)  # 8 of each class
+
+
+def test_what_is_measured_on_is_held_out_where_something_is():
+    """A class without examples counts as right: none of it was wrong."""
+    train_set = make_train_set()
+    held_out = train_set.take(np.flatnonzero(train_set.labels != 2))
+    epoch = told(train_set=train_set, validation_set=held_out)
+    assert validation_set(epoch) is held_out
+    np.testing.assert_array_equal(measuring_set(epoch, 5).example_ids, held_out.example_ids[:5])
+    none = epoch._replace(validation_set=None)
+    np.testing.assert_array_equal(measuring_set(none, 5).example_ids, train_set.example_ids[:5])
     with pytest.raises(ValueError, match="measures on a validation set, and there is none"):
-        class_accuracy(KEY, epoch._replace(validation_set=None), variables, attacks.pgd(epsilon=0))
+        validation_set(none)
+    model = make_model()
+    variables = model.init(KEY, jnp.zeros((1, *model.image_shape)))
+    measured = class_accuracy(KEY, model, variables, held_out, attacks.pgd(epsilon=0.0))
+    assert measured.clean[2] == measured.robust[2] == 1.0
 
 
 def test_two_gaussian_classes_of_other_widths():
@@ -57,9 +73,9 @@ def test_two_gaussian_classes_of_other_widths():
         score = jnp.sum(images - 0.5, axis=(1, 2, 3)) + variables
         return jnp.stack([-score, score], axis=1)
 
-    epoch = told(model=SimpleNamespace(apply=apply, num_classes=2), validation_set=dataset)
+    model: Any = SimpleNamespace(apply=apply)
     attack = attacks.pgd(epsilon=epsilon, num_steps=8)
-    measured = class_accuracy(KEY, epoch, jnp.float32(b), attack)
+    measured = class_accuracy(KEY, model, jnp.float32(b), dataset, attack)
     for found, radius in ((measured.clean, 0.0), (measured.robust, epsilon)):
         reach = size * theta - size * radius
         expected = norm.cdf([(reach - b) / (sigma * 4), (reach + b) / (wider * sigma * 4)])
