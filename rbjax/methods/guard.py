@@ -15,8 +15,10 @@ from rbjax.training.state import TrainState
 from rbjax.typing import Array, Key
 
 WATCHED = 512
-"""Images that the guard attacks: a standard error of at most 2.2 points, where a fall of 20 counts;
-six passes on each are a twentieth of an epoch's two where that has 30,000 images."""
+"""Images that the guard attacks: a standard error of at most 2.2 points; six passes on each are a
+twentieth of an epoch's two where that has 30,000 images."""
+_ERRORS = 3
+"""Standard errors that a loss must exceed."""
 
 
 class Good(NamedTuple):
@@ -32,19 +34,19 @@ class Good(NamedTuple):
     opt_state: Any
 
 
-def guarded(method: Method, attack: CompiledAttack, *, max_fall: float) -> Method:
+def guarded(method: Method, attack: CompiledAttack, *, max_loss: float) -> Method:
     """Returns a method that goes back to the last good weights after a collapse.
 
     After each epoch the same held-out images, or training images where there is no validation
-    split, are attacked.  Where their accuracy has fallen by more than `max_fall` since the last
-    good epoch, that epoch's weights, their average and the optimizer's averages are put back, and
-    training goes on from there with the data and the learning rate that come next.  It is said on
-    standard output.
+    split, are attacked.  Where more than the share `max_loss` of the last good epoch's accuracy is
+    lost, and more than chance explains (three standard errors of the difference), that epoch's
+    weights, their average and the optimizer's averages are put back, and training goes on from
+    there with the data and the learning rate that come next.  It is said on standard output.
 
     Args:
         method: one that remembers nothing and does nothing after an epoch.
         attack: what the weights have to withstand.
-        max_fall: of the accuracy, in [0, 1].
+        max_loss: share of the accuracy under attack, in [0, 1].
 
     Returns:
         The method; its state is a `Good`.
@@ -61,7 +63,9 @@ def guarded(method: Method, attack: CompiledAttack, *, max_fall: float) -> Metho
         watched = measuring_set(epoch, WATCHED)
         measured = class_accuracy(key, epoch.model, state.variables, watched, attack)
         accuracy = np.float32(measured.robust_of_all)
-        if accuracy >= good.accuracy - np.float32(max_fall):
+        variance = sum(share * (1 - share) for share in (accuracy, good.accuracy))
+        noise = _ERRORS * np.sqrt(variance / watched.num_examples)
+        if good.accuracy - accuracy <= max(max_loss * good.accuracy, noise):
             number = np.int32(epoch.number)
             good = Good(number, accuracy, state.variables, state.ema, state.opt_state)
             return state._replace(method_state=MethodState(good, ()))

@@ -9,6 +9,7 @@ import pytest
 from rbjax import methods, prng
 from rbjax.attacks.norms import sample
 from rbjax.methods import Epoch, MethodState
+from rbjax.methods.class_accuracy import Accuracy
 from rbjax.testing.training import make_train_set
 from rbjax.training import hooks
 from rbjax.training.state import create_state
@@ -125,15 +126,38 @@ def test_a_collapse_is_caught_and_the_last_good_weights_put_back(capsys):
     assert "the weights of epoch 1 are back" in said
 
 
-@pytest.mark.parametrize("guard", [0.34, 1.0])
-def test_a_smaller_fall_is_no_collapse(guard):
-    recipe = make_recipe(methods.fast(epsilon=0.1, guard=guard))
+def test_no_loss_is_a_collapse_where_the_whole_may_be_lost():
+    recipe = make_recipe(methods.fast(epsilon=0.1, guard=1.0))
     told, state = Told(recipe), initial(recipe)
     good = told.after(always(state, right=True), 1)
     worse = always(good, right=False)
     after = told.after(worse, 2)
     assert_equal(after.variables, worse.variables)
     assert after.method_state.replicated.accuracy == 0
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "caught"),
+    [
+        (0.08, 0.01, True),  # of CIFAR-10 at 16/255: 20 points are not there to lose
+        (0.5, 0.24, True),
+        (0.5, 0.26, False),
+        (0.04, 0.015, False),  # more than half, and less than three standard errors
+        (0.01, 0.3, False),
+    ],
+)
+def test_a_collapse_is_half_of_the_accuracy_and_more_than_chance(monkeypatch, before, now, caught):
+    recipe = make_recipe(methods.fast(epsilon=0.1))
+    told = Told(recipe)
+    told.noise = told.noise.take(np.arange(512) % told.noise.num_examples)
+    shares = iter((before, now))
+    monkeypatch.setattr(
+        "rbjax.methods.guard.class_accuracy",
+        lambda *_: Accuracy(np.ones(3), np.ones(3), 1.0, next(shares)),
+    )
+    good = told.after(always(initial(recipe), right=True), 1)
+    other = always(good, right=False)
+    assert_equal(told.after(other, 2).variables, (good if caught else other).variables)
 
 
 def test_without_a_guard_nothing_is_remembered():
