@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from rbjax import attacks
 from rbjax.attacks import CompiledAttack
-from rbjax.losses.adversarial import kl_divergence
+from rbjax.methods.trades import trades_loss
 from rbjax.options import Norm
 from rbjax.training.method import Output, Seen
 from rbjax.typing import Array, Key, LogitsFn
@@ -53,8 +53,7 @@ class Form(NamedTuple):
     def loss(self, seen: Seen, task_weight: Array, beta: Array | float) -> Array:
         """Returns each example's loss, (B,).
 
-        `task_weight loss(f(x'), y)`, or in TRADES' form
-        `task_weight loss(f(x), y) + beta KL(softmax f(x) || softmax f(x'))`.
+        `task_weight loss(f(x'), y)`, or in TRADES' form `trades_loss`.
 
         Args:
             seen: of `inputs`.
@@ -63,9 +62,7 @@ class Form(NamedTuple):
         """
         if self.name == "pgd":
             return task_weight * seen.task_loss(seen.outputs.logits)
-        clean, perturbed, _ = seen.outputs
-        divergence = kl_divergence(perturbed.logits, clean.logits)
-        return task_weight * seen.task_loss(clean.logits) + beta * divergence
+        return trades_loss(seen, beta=beta, task_weight=task_weight)
 
 
 def make_form(

@@ -64,15 +64,25 @@ def trades(
         # The third is for the running statistics: its logits are the first one's, and not read.
         return images, attack(logits_fn, keys, images, labels).images, images
 
-    def loss(seen: Seen) -> Array:
-        clean, perturbed, _ = seen.outputs
-        divergence = kl_divergence(perturbed.logits, clean.logits)
-        return seen.task_loss(clean.logits) + beta * divergence
-
     return Method(
         inputs=inputs,
-        loss=loss,
+        loss=lambda seen: trades_loss(seen, beta=beta),
         softmax=True,
         attack_batch_norm=attack_batch_norm,
         descend_at=worst_weights(weight_perturbation),
     )
+
+
+def trades_loss(seen: Seen, *, beta: Array | float, task_weight: Array | float = 1.0) -> Array:
+    """Returns TRADES' loss of each example, (B,).
+
+    `task_weight loss(f(x), y) + beta KL(softmax f(x) || softmax f(x'))`.
+
+    Args:
+        seen: the clean, the perturbed and again the clean images.
+        beta: () or (B,).
+        task_weight: () or (B,).
+    """
+    clean, perturbed, _ = seen.outputs
+    divergence = kl_divergence(perturbed.logits, clean.logits)
+    return task_weight * seen.task_loss(clean.logits) + beta * divergence
