@@ -18,6 +18,7 @@ from rbjax.convolution import loop_safe
 from rbjax.data import Dataset
 from rbjax.inputs import to_float
 from rbjax.losses.adversarial import cross_entropy
+from rbjax.methods.idle import refuse_idle
 from rbjax.models.noise_generator import NoiseGenerator, noise_generator
 from rbjax.options import MOST, PIXELS, Count, Positive, Range, Share, checked
 from rbjax.training.method import Epoch, Method, MethodState, Seen, Setting
@@ -63,15 +64,15 @@ def ant(
         clean_share: of the images without noise.
         replay_share: of the images with noise of saved generators; g has the rest.
         generator_learning_rate: g's, Adam's.
-        restart_learning_rate: of the generator that begins anew.
+        restart_learning_rate: of the generator that begins anew; only where one does.
         restart_steps: its steps, on batches of 128; 0: none begins anew, g itself is saved.
-        history: how many generators are kept, the latest ones.
+        history: how many generators are kept, the latest ones; only with a replay.
 
     Returns:
         The method; its state are g, Adam's state, the saved generators and the key of their draws.
 
     Raises:
-        ValueError: if the shares exceed 1.
+        ValueError: if the shares exceed 1, or for options that are set and do nothing.
 
     Source:
         Rusak et al. 2020, arXiv:2001.06057; shares, rates and restarts as in the authors' code.
@@ -81,6 +82,10 @@ def ant(
             f"clean_share is {clean_share:g} and replay_share {replay_share:g}; together they must "
             "be at most 1"
         )
+    if not restart_steps:
+        refuse_idle(ant, "restart_steps above 0", restart_learning_rate=restart_learning_rate)
+    if not replay_share:
+        refuse_idle(ant, "replay_share above 0", history=history)
 
     def init(key: Key, setting: Setting) -> MethodState:
         adversary = _adversary(setting.model.image_shape, generator, distance)

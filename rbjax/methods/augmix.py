@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from rbjax import prng
 from rbjax.data.augmix import augmix as views_of
 from rbjax.losses import consistency
+from rbjax.methods.idle import refuse_idle
 from rbjax.options import Count, NotNegative, Positive, Range, checked
 from rbjax.training.method import Method, MethodState, Seen
 from rbjax.typing import Array, Key, LogitsFn
@@ -40,14 +41,19 @@ def augmix(
             corruptions of ImageNet-C.
         jensen_shannon: whether predictions have to agree; without, the network sees one view alone
             and the loss is the config's.
-        divergence_weight: of the Jensen-Shannon divergence.
+        divergence_weight: of the Jensen-Shannon divergence; only with `jensen_shannon`.
 
     Returns:
         The method; it remembers nothing between steps.
 
+    Raises:
+        ValueError: for a weight without the divergence.
+
     Source:
         Hendrycks et al. 2020, arXiv:1912.02781, section 3 and algorithm 1.
     """
+    if not jensen_shannon:
+        refuse_idle(augmix, "jensen_shannon = true", divergence_weight=divergence_weight)
     options = {"severity": severity, "width": width, "depth": depth}
     options |= {"alpha": alpha, "all_ops": all_ops}
 

@@ -17,6 +17,7 @@ from rbjax import prng
 from rbjax.data import Dataset
 from rbjax.inputs import to_float
 from rbjax.methods.augmix import augmix as augmix_method
+from rbjax.methods.idle import refuse_idle
 from rbjax.models import Model, cae, edsr
 from rbjax.models.image_to_image import ImageToImage, Params
 from rbjax.models.noise2net import noise2net
@@ -71,9 +72,10 @@ def deepaugment(
     On a long tail they are trained on that long tail.  The run directory keeps the copies.
 
     Args:
-        source: what makes the images.
+        source: what makes the images; `noise_*` act only with "noise2net" and "both", what is said
+            of EDSR and the CAE only with "networks" and "both".
         augmix: whether AugMix follows (what Noise2Net gives is clipped to [0, 1] then).
-        augmix_severity: of its operations.
+        augmix_severity: of its operations; only with `augmix`.
         noise_epsilon: Noise2Net's blocks are added with a weight uniform in [epsilon / 2, epsilon],
             in the units of the model's normalisation; 0: the images stay.
         noise_share: how often an image passes through a Noise2Net.
@@ -88,10 +90,23 @@ def deepaugment(
     Returns:
         The method.
 
+    Raises:
+        ValueError: for options that are set and do nothing with this source, or without AugMix.
+
     Source:
         Hendrycks et al. 2021, arXiv:2006.16241, section 4 and appendix; the distortions and how
         often they are drawn as in hendrycks/imagenet-r (commit 3131cac).
     """
+    if not augmix:
+        refuse_idle(deepaugment, "augmix = true", augmix_severity=augmix_severity)
+    if source == "networks":
+        needed = "source = 'noise2net' or 'both'"
+        refuse_idle(deepaugment, needed, noise_epsilon=noise_epsilon, noise_share=noise_share)
+    if source == "noise2net":
+        of_networks = {"network_steps": network_steps, "edsr_blocks": edsr_blocks}
+        of_networks |= {"edsr_width": edsr_width, "cae_width": cae_width}
+        of_networks |= {"min_edsr_psnr": min_edsr_psnr, "min_cae_psnr": min_cae_psnr}
+        refuse_idle(deepaugment, "source = 'networks' or 'both'", **of_networks)
     base = augmix_method(severity=augmix_severity) if augmix else Method()
 
     def init(key: Key, setting: Setting) -> MethodState:

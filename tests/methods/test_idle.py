@@ -1,0 +1,43 @@
+"""Options that would do nothing are refused; at their defaults they are not set."""
+
+import pytest
+
+from rbjax import methods
+
+OF_NETWORKS = [
+    "network_steps",
+    "edsr_blocks",
+    "edsr_width",
+    "cae_width",
+    "min_edsr_psnr",
+    "min_cae_psnr",
+]
+IDLE = [
+    ("augmix", {"jensen_shannon": False}, {"divergence_weight": 6.0}, "jensen_shannon = true"),
+    ("ant", {"restart_steps": 0}, {"restart_learning_rate": 0.1}, "restart_steps above 0"),
+    ("ant", {"replay_share": 0.0}, {"history": 2}, "replay_share above 0"),
+    ("deepaugment", {}, {"augmix_severity": 1.0}, "augmix = true"),
+    *[
+        ("deepaugment", {"source": "networks"}, option, "source = 'noise2net' or 'both'")
+        for option in ({"noise_epsilon": 0.5}, {"noise_share": 1.0})
+    ],
+    *[
+        ("deepaugment", {"source": "noise2net"}, {name: 7}, "source = 'networks' or 'both'")
+        for name in OF_NETWORKS
+    ],
+]
+
+
+@pytest.mark.parametrize(("name", "form", "option", "needed"), IDLE)
+def test_options_that_do_nothing_are_refused(name, form, option, needed):
+    ((key, _),) = option.items()
+    with pytest.raises(ValueError, match=rf"{key} is .* acts only with {needed}: leave it at "):
+        methods.create(name, **form, **option)
+    methods.create(name, **form)
+
+
+def test_options_are_taken_where_they_act():
+    methods.create("augmix", divergence_weight=6.0)
+    methods.create("ant", restart_learning_rate=0.1, history=2)
+    options = {"noise_share": 1.0, "network_steps": 7, "augmix": True, "augmix_severity": 1.0}
+    methods.create("deepaugment", source="both", **options)
