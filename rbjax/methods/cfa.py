@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from rbjax import attacks
+from rbjax.attacks import CompiledAttack
 from rbjax.methods.class_accuracy import class_accuracy, validation_set
-from rbjax.methods.forms import make_form
+from rbjax.methods.forms import check_options_of_trades, make_form
 from rbjax.methods.weight_perturbation import worst_weights
 from rbjax.options import Count, Epsilon, NotNegative, Share, StepSize, checked
 from rbjax.training.method import Epoch, Method, MethodState, Seen, Setting
@@ -20,10 +23,10 @@ from rbjax.typing import Array, Key, LogitsFn
 class Calibration(NamedTuple):
     """What CFA remembers."""
 
-    radius: Any
-    """(K,) float32, each class's radius over epsilon."""
-    beta: Any
-    """(K,) float32, each class's weight of TRADES' divergence."""
+    accuracy: Any
+    """(K,) float32 t, the share of each class that was right under attack in the last epoch."""
+    is_calibrated: Any
+    """() bool, whether t counts: not before the warm-up ends."""
     is_averaged: Any
     """() bool, whether the average holds an epoch already."""
 
@@ -36,9 +39,9 @@ def cfa(
     step_size: StepSize | None = None,
     num_steps: Count = 10,
     norm: Literal["linf", "l2"] = "linf",
-    beta: NotNegative = 6.0,
+    beta: NotNegative | None = None,
     lambda_1: NotNegative | None = None,
-    lambda_2: NotNegative = 0.5,
+    lambda_2: NotNegative | None = None,
     warmup_epochs: Count = 10,
     average_from: Count = 50,
     average_threshold: Share = 0.2,
@@ -64,11 +67,11 @@ def cfa(
         step_size: length of one step, the same for every class; None: epsilon / 4.
         num_steps: steps of the attack.
         norm: of the ball.
-        beta: weight of TRADES' divergence before it is calibrated.
+        beta: weight of TRADES' divergence before it is calibrated, in that form only; None: 6.
         lambda_1: base of the radius; None: 0.5 in PGD's form and 0.3 in TRADES'.
-        lambda_2: base of the regularization.
+        lambda_2: base of the regularization, in TRADES' form only; None: 0.5.
         warmup_epochs: epochs in which every class has `epsilon` and `beta`.
-        average_from: number of the first epoch that may go into the average.
+        average_from: number of the first epoch that may go into the average, where one is kept.
         average_threshold: least robust accuracy of the worst class of one that does.
         attack_batch_norm: batch norm while crafting: running statistics, or the batch's own.
         weight_perturbation: gamma of `worst_weights`; 0: none.
@@ -77,40 +80,83 @@ def cfa(
         The method; its state is the calibration.  It needs a validation set where an average is
         kept.
 
+    Raises:
+        ValueError: for beta or lambda_2 in PGD's form, which has neither.
+
     Source:
         Wei et al. 2023, arXiv:2303.14460, sections 4.1 to 4.3; bases and warm-up as in the authors'
         code (PKU-ML/CFA, 071f333), whose accuracies are K right / N: right / n_c here.
     """
+    check_options_of_trades(form, beta=beta, lambda_2=lambda_2)
     is_trades = form == "trades"
     base = (0.3 if is_trades else 0.5) if lambda_1 is None else lambda_1
-    length = (epsilon / 4 or None) if step_size is None else step_size
-    trained = make_form(form, epsilon=epsilon, step_size=length, num_steps=num_steps, norm=norm)
-    measuring = attacks.pgd(epsilon=epsilon, num_steps=10, norm=norm)
+    base_of_beta = 0.5 if lambda_2 is None else lambda_2
+    plain_beta = 6.0 if beta is None else beta
+    length = epsilon / 4 if step_size is None else step_size
+    trained = make_form(form, epsilon=epsilon, step_size=None, num_steps=num_steps, norm=norm)
 
     def init(key: Key, setting: Setting) -> MethodState:
         del key
-        ones = np.ones(setting.model.num_classes, np.float32)
-        return MethodState(Calibration(ones, np.float32(beta) * ones, np.bool_(False)), ())
+        zeros = np.zeros(setting.model.num_classes, np.float32)
+        return MethodState(Calibration(zeros, np.bool_(False), np.bool_(False)), ())
 
     def inputs(
         logits_fn: LogitsFn, keys: Key, state: MethodState, images: Array, labels: Array
     ) -> Array | tuple[Array, ...]:
-        radius = epsilon * state.replicated.radius
-        return trained.inputs(logits_fn, keys, images, labels, epsilon=radius, step_size=None)
+        radius = epsilon * calibrated(state.replicated, base)
+        lengths = jnp.full(radius.shape, length, jnp.float32)
+        return trained.inputs(logits_fn, keys, images, labels, epsilon=radius, step_size=lengths)
 
     def loss(seen: Seen) -> Array:
-        if not is_trades:
-            return seen.task_loss(seen.outputs.logits)
-        own = seen.state.replicated.beta[seen.labels]
+        own = plain_beta * calibrated(seen.state.replicated, base_of_beta)[seen.labels]
         return trained.loss(seen, 1 / (1 + own), own / (1 + own))
+
+    def after_epoch(key: Key, state: TrainState, epoch: Epoch) -> TrainState:
+        del key
+        if epoch.number < warmup_epochs:
+            return state
+        right = epoch.train.correct[1 if is_trades else 0] / np.maximum(epoch.train.count, 1)
+        known: Calibration = state.method_state.replicated
+        known = known._replace(accuracy=np.asarray(right, np.float32), is_calibrated=np.bool_(True))
+        return state._replace(method_state=state.method_state._replace(replicated=known))
+
+    return Method(
+        init=init,
+        inputs=inputs,
+        loss=loss if is_trades else None,
+        average=fair_average(
+            attacks.pgd(epsilon=epsilon, num_steps=10, norm=norm), average_from, average_threshold
+        ),
+        after_epoch=after_epoch,
+        attack_batch_norm=attack_batch_norm,
+        descend_at=worst_weights(weight_perturbation),
+        softmax=is_trades,
+    )
+
+
+def calibrated(known: Calibration, base: float) -> Array:
+    """Returns what a class's size is multiplied by, base + t_c, (K,); 1 before the warm-up ends."""
+    return jnp.where(known.is_calibrated, base + known.accuracy, 1.0)
+
+
+def fair_average(
+    attack: CompiledAttack, average_from: int, threshold: float
+) -> Callable[[Key, TrainState, Epoch, float], TrainState]:
+    """Returns a method's `average` that takes the epochs whose worst class is robust enough.
+
+    Args:
+        attack: what the validation set is attacked with.
+        average_from: number of the first epoch that may be taken.
+        threshold: least accuracy of the worst class under the attack.
+    """
 
     def average(key: Key, state: TrainState, epoch: Epoch, decay: float) -> TrainState:
         known: Calibration = state.method_state.replicated
         is_fair = epoch.number >= average_from
         if is_fair:
             dataset = validation_set(epoch)
-            accuracy = class_accuracy(key, epoch.model, state.variables, dataset, measuring)
-            is_fair = bool(np.min(accuracy.robust) >= average_threshold)
+            accuracy = class_accuracy(key, epoch.model, state.variables, dataset, attack)
+            is_fair = bool(np.min(accuracy.robust) >= threshold)
         if known.is_averaged and not is_fair:
             return state
         kept = decay if known.is_averaged else 0.0
@@ -120,28 +166,7 @@ def cfa(
             method_state=state.method_state._replace(replicated=known),
         )
 
-    def after_epoch(key: Key, state: TrainState, epoch: Epoch) -> TrainState:
-        del key
-        if epoch.number < warmup_epochs:
-            return state
-        right = epoch.train.correct[1 if is_trades else 0] / np.maximum(epoch.train.count, 1)
-        known: Calibration = state.method_state.replicated
-        known = known._replace(
-            radius=np.asarray(base + right, np.float32),
-            beta=np.asarray((lambda_2 + right) * beta, np.float32),
-        )
-        return state._replace(method_state=state.method_state._replace(replicated=known))
-
-    return Method(
-        init=init,
-        inputs=inputs,
-        loss=loss,
-        average=average,
-        after_epoch=after_epoch,
-        attack_batch_norm=attack_batch_norm,
-        descend_at=worst_weights(weight_perturbation),
-        softmax=is_trades,
-    )
+    return average
 
 
 def moved(average: np.ndarray, weights: np.ndarray, decay: float) -> np.ndarray:

@@ -31,7 +31,7 @@ def classwise_pgd(
     reweighting: NotNegative = 1.0,
     class_weights: Weights = (),
     critical_class: ClassNumber | None = None,
-    critical_weight: NotNegative = 2.0,
+    critical_weight: NotNegative | None = None,
     class_epsilons: Epsilons = (),
     similarity_weight: NotNegative = 0.0,
     attack_batch_norm: Literal["eval", "train"] = "eval",
@@ -57,7 +57,7 @@ def classwise_pgd(
         reweighting: how far weights follow the measured errors; 0: not, 1: in proportion.
         class_weights: given weight of each class's losses, as many as classes; none: 1.
         critical_class: number of a class that matters most; None: no class does.
-        critical_weight: its given weight is multiplied by this.
+        critical_weight: its given weight is multiplied by this; None: 2.
         class_epsilons: radius of each class's ball, as many as classes; none: `epsilon`.
         similarity_weight: weight of the regularizer S.
         attack_batch_norm: batch norm while crafting: running statistics, or the batch's own.
@@ -67,7 +67,8 @@ def classwise_pgd(
         The method; its state is u, (K,).
 
     Raises:
-        ValueError: by `init`, for another number of weights or radii than classes.
+        ValueError: for a critical weight without a class; by `init`, for a class that there is
+            not, or another number of weights or radii than classes.
 
     Source:
         Benz et al. 2020, "Robustness May Be at Odds with Fairness" (P2), section 3.3, which leaves
@@ -75,6 +76,11 @@ def classwise_pgd(
     """
     attack = attacks.pgd(epsilon=epsilon, step_size=step_size, num_steps=num_steps, norm=norm)
     norms.check_size("class_epsilons", np.asarray(class_epsilons), norm)
+    if critical_class is None and critical_weight is not None:
+        raise ValueError(
+            f"critical_weight is {critical_weight:g}, and there is no critical_class that it is "
+            "of; name one, or leave it out"
+        )
 
     def init(key: Key, setting: Setting) -> MethodState:
         del key
@@ -90,7 +96,7 @@ def classwise_pgd(
     def given_weights(num_classes: int) -> np.ndarray:
         weights = np.asarray(class_weights or np.ones(num_classes), np.float32)
         if critical_class is not None:
-            weights[critical_class] *= critical_weight
+            weights[critical_class] *= 2.0 if critical_weight is None else critical_weight
         return weights
 
     def inputs(

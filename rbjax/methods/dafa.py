@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rbjax.methods.by_class import class_counts, class_sums
-from rbjax.methods.forms import make_form
+from rbjax.methods.forms import check_options_of_trades, make_form
 from rbjax.methods.weight_perturbation import worst_weights
 from rbjax.options import Count, Epsilon, NotNegative, StepSize, checked
 from rbjax.training.method import Epoch, Method, MethodState, Seen, Setting
@@ -36,7 +36,7 @@ def dafa(
     step_size: StepSize | None = None,
     num_steps: Count = 10,
     norm: Literal["linf", "l2"] = "linf",
-    beta: NotNegative = 6.0,
+    beta: NotNegative | None = None,
     scale: NotNegative = 1.0,
     warmup_epochs: Count = 70,
     attack_batch_norm: Literal["eval", "train"] = "eval",
@@ -62,7 +62,7 @@ def dafa(
         step_size: length of one step at weight 1; None: epsilon / 4.
         num_steps: steps of the attack.
         norm: of the ball.
-        beta: weight of TRADES' divergence.
+        beta: weight of TRADES' divergence, in that form only; None: 6.
         scale: the paper's lambda: how much is traded, 1.5 for CIFAR-100; a weight that would fall
             below 0 is 0.
         warmup_epochs: epochs before the weights are computed, once.
@@ -72,10 +72,15 @@ def dafa(
     Returns:
         The method; its state is the weights, and the sums that p is made of.
 
+    Raises:
+        ValueError: for beta in PGD's form, which has none.
+
     Source:
         Lee et al. 2024, arXiv:2401.12532, section 4; weights as in the authors' code (rucy74/DAFA,
         c60ba83), but for a tie, p_ii = p_jj, in which both classes lose there and none here.
     """
+    check_options_of_trades(form, beta=beta)
+    divergence_weight = 6.0 if beta is None else beta
     trained = make_form(form, epsilon=epsilon, step_size=step_size, num_steps=num_steps, norm=norm)
 
     def init(key: Key, setting: Setting) -> MethodState:
@@ -94,7 +99,7 @@ def dafa(
         )
 
     def loss(seen: Seen) -> Array:
-        return trained.loss(seen, seen.state.replicated.weights[seen.labels], beta)
+        return trained.loss(seen, seen.state.replicated.weights[seen.labels], divergence_weight)
 
     def sums(seen: Seen) -> tuple[Array, Array]:
         probabilities = jax.nn.softmax(trained.perturbed(seen).logits)

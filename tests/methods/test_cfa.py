@@ -26,6 +26,40 @@ from tests.training.recipes import (
 TRAIN = ClassSums(
     np.array([10.0, 20.0, 40.0]), None, np.array([[5.0, 15.0, 8.0], [3.0, 2.0, 4.0], [0, 0, 0]])
 )
+LABELS = np.arange(BATCH) % CLASSES
+
+
+def sizes_of(method, state):
+    """Returns how far each image is moved, of a linear model, where the attack fills the ball."""
+    images = jnp.full((BATCH, 8, 8, 1), 0.5)
+
+    def logits_fn(x):
+        return x.reshape(len(x), -1) @ jnp.linspace(-1, 1, 64 * CLASSES).reshape(64, CLASSES)
+
+    keys = jax.random.split(KEY, BATCH)
+    inputs = method.inputs(logits_fn, keys, state, images, jnp.asarray(LABELS))
+    moved = inputs[1] if isinstance(inputs, tuple) else inputs
+    return np.max(np.abs(moved - images), axis=(1, 2, 3))
+
+
+def check_loss(method, state, beta):
+    """Checks that TRADES' loss is shared out by each class's regularization."""
+    clean, perturbed = np.random.default_rng(0).normal(size=(2, 7, 3)).astype(np.float32)
+    labels = jnp.array([0, 1, 1, 2, 2, 2, 0])
+    cross_entropy = losses.create("cross_entropy")
+    unused: dict = dict.fromkeys(("logits_fn", "images", "inputs", "keys"))
+    seen = Seen(
+        outputs=tuple(Output(jnp.asarray(x), None) for x in (clean, perturbed, clean)),
+        labels=labels,
+        task_loss=lambda logits: cross_entropy(logits, labels),
+        state=state,
+        **unused,
+    )
+    p, q = jax.nn.softmax(clean), jax.nn.softmax(perturbed)
+    divergence = np.sum(p * (np.log(p) - np.log(q)), axis=1)
+    own = beta[labels]
+    expected = (cross_entropy(jnp.asarray(clean), labels) + own * divergence) / (1 + own)
+    np.testing.assert_allclose(method.loss(seen), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -33,15 +67,18 @@ TRAIN = ClassSums(
 )
 def test_radius_and_regularization_by_hand(form, right):
     """Each class's right answers over its own examples, under attack: TRADES' second input."""
-    method = methods.cfa(form=form, beta=6.0, warmup_epochs=2)
+    method = methods.cfa(form=form, epsilon=0.04, num_steps=8, warmup_epochs=2)
     state = initial(make_recipe(method))
-    early = hooks.after_epoch(method, KEY, state, told(1, train=TRAIN))
-    np.testing.assert_array_equal(early.method_state.replicated.radius, 1)
-    np.testing.assert_array_equal(early.method_state.replicated.beta, 6)
-    known = hooks.after_epoch(method, KEY, state, told(2, train=TRAIN)).method_state.replicated
+    early = hooks.after_epoch(method, KEY, state, told(1, train=TRAIN)).method_state
+    late = hooks.after_epoch(method, KEY, state, told(2, train=TRAIN)).method_state
     base = {"pgd": 0.5, "trades": 0.3}[form]
-    np.testing.assert_allclose(known.radius, base + np.array(right), rtol=1e-6)
-    np.testing.assert_allclose(known.beta, 6 * (0.5 + np.array(right)), rtol=1e-6)
+    np.testing.assert_allclose(sizes_of(method, early), 0.04, atol=1e-6)
+    sizes = sizes_of(method, late)
+    np.testing.assert_allclose(sizes, 0.04 * (base + np.array(right))[LABELS], atol=1e-6)
+    if form == "trades":
+        plain, of_classes = np.full(3, 6.0), 6 * (0.5 + np.array(right))
+        for state, beta in ((early, plain), (late, of_classes)):
+            check_loss(method, state, beta)
 
 
 def test_with_every_radius_as_it_was_it_is_pgd():
@@ -51,48 +88,23 @@ def test_with_every_radius_as_it_was_it_is_pgd():
     first, _ = run(recipe, split)
     half = TRAIN._replace(correct=TRAIN.count[None] / 2)
     first = hooks.after_epoch(recipe.method, KEY, first, told(1, train=half))
-    assert np.all(first.method_state.replicated.beta == 6)
     second, _ = run(recipe, split, state=first)
     assert_equal(second.variables, expected.variables)
 
 
-def test_classes_have_radii_of_their_own_and_steps_alike():
-    labels, images = jnp.arange(BATCH) % CLASSES, jnp.full((BATCH, 8, 8, 1), 0.5)
-    radius = np.array([0.5, 1.0, 1.5], np.float32)
-    state = MethodState(Calibration(radius, 6 * radius, np.bool_(False)), ())
-
-    def logits_fn(x):
-        return x.reshape(len(x), -1) @ jnp.linspace(-1, 1, 64 * CLASSES).reshape(64, CLASSES)
-
-    for num_steps, expected in ((8, 0.04 * radius), (1, np.full(3, 0.01))):
-        method = methods.cfa(form="trades", epsilon=0.04, num_steps=num_steps)
-        keys = jax.random.split(KEY, BATCH)
-        _, moved, _ = method.inputs(logits_fn, keys, state, images, labels)
-        sizes = np.max(np.abs(moved - images), axis=(1, 2, 3))
-        tolerance = 4e-3 if num_steps == 1 else 1e-6  # TRADES starts beside the image
-        np.testing.assert_allclose(sizes, expected[labels], atol=tolerance)
+def test_steps_are_alike_for_all_classes():
+    """TRADES starts beside the image, so that one step is not quite of its length."""
+    known = Calibration(np.array([0.0, 0.5, 1.0], np.float32), np.bool_(True), np.bool_(False))
+    method = methods.cfa(form="trades", epsilon=0.04, num_steps=1)
+    sizes = sizes_of(method, MethodState(known, ()))
+    np.testing.assert_allclose(sizes, 0.01, atol=4e-3)
 
 
-def test_the_loss_of_trades_is_shared_out_by_class():
-    method = methods.cfa(form="trades")
-    beta = np.array([2.0, 6.0, 0.0], np.float32)
-    clean, perturbed = np.random.default_rng(0).normal(size=(2, 7, 3)).astype(np.float32)
-    labels = jnp.array([0, 1, 1, 2, 2, 2, 0])
-    cross_entropy = losses.create("cross_entropy")
-    unused: dict = dict.fromkeys(("logits_fn", "images", "inputs", "keys"))
-    seen = Seen(
-        outputs=tuple(Output(jnp.asarray(x), None) for x in (clean, perturbed, clean)),
-        labels=labels,
-        task_loss=lambda logits: cross_entropy(logits, labels),
-        state=MethodState(Calibration(beta, jnp.asarray(beta), False), ()),
-        **unused,
-    )
-    p, q = jax.nn.softmax(clean), jax.nn.softmax(perturbed)
-    divergence = np.sum(p * (np.log(p) - np.log(q)), axis=1)
-    own = beta[labels]
-    expected = (cross_entropy(jnp.asarray(clean), labels) + own * divergence) / (1 + own)
-    assert method.loss is not None
-    np.testing.assert_allclose(method.loss(seen), expected, rtol=1e-5)
+@pytest.mark.parametrize("option", ["beta", "lambda_2"])
+def test_what_only_trades_has_is_refused_in_the_form_of_pgd(option):
+    methods.cfa(form="trades", **{option: 0.5})
+    with pytest.raises(ValueError, match=rf"{option} is 0\.5, and the form 'pgd' has none"):
+        methods.cfa(**{option: 0.5})
 
 
 def test_the_average_takes_epochs_that_are_fair():
@@ -100,7 +112,7 @@ def test_the_average_takes_epochs_that_are_fair():
     model, dataset = make_model(), make_train_set()
     variables = jax.device_get(model.init(KEY, jnp.zeros((1, *model.image_shape))))
     weights = [jax.tree.map(lambda x, n=n: np.float32(n) * x, variables) for n in range(4)]
-    known = Calibration(np.ones(3), np.ones(3), np.bool_(False))
+    known = Calibration(np.ones(3), np.bool_(False), np.bool_(False))
     state = initial(make_recipe(methods.standard()))
     state = state._replace(ema=weights[3], method_state=MethodState(known, ()))
 
