@@ -102,9 +102,9 @@ def test_steps_are_alike_for_all_classes():
 
 @pytest.mark.parametrize("option", ["beta", "lambda_2"])
 def test_what_only_trades_has_is_refused_in_the_form_of_pgd(option):
-    methods.cfa(form="trades", **{option: 0.5})
+    methods.create("cfa", form="trades", **{option: 0.5})
     with pytest.raises(ValueError, match=rf"{option} is 0\.5, and the form 'pgd' has none"):
-        methods.cfa(**{option: 0.5})
+        methods.create("cfa", **{option: 0.5})
 
 
 def test_the_average_takes_epochs_that_are_fair():
