@@ -9,7 +9,7 @@ saved after earlier epochs.  There is no published recipe for MNIST; beside that
 - Classifier: training begins anew, by Adam at 1e-3, 10 epochs of batches of 128.  The authors
   fine-tune a trained ResNet-50 for 120 epochs of batches of 70, by SGD at 1e-3, a tenth every 60.
 - Restarts: the generator begins anew after each epoch, by 1,000 steps of batches of 128.  The
-  authors' code does so at the beginning of each, by up to 1,001 steps; the paper says nothing of it.
+  authors' code does so at the beginning of each, by up to 1,001 steps; the paper has none.
   A restart has twice the steps of an epoch of MNIST, and a twentieth of those of one of ImageNet.
 2 % of train is held out.  `configs/evaluate_corruptions.py:mnist_c` takes the run directory.
 Variant: `:smoke`, a few seconds on two CPU cores.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -33,6 +34,48 @@ class ImageToImage(NamedTuple):
     distort: Callable[[Params, Array, Key], Array]
     """(weights, images, keys (B,)) -> the images through activations that are distorted, each
     image's by its own key."""
+
+
+def of_module(
+    name: str,
+    module: nn.Module,
+    entering: Callable[[Array], Array],
+    *,
+    error: Callable[[Array], Array],
+    distort_weights: Callable[[Key, Params], Params],
+) -> ImageToImage:
+    """Returns the network of a module.
+
+    Args:
+        name: for messages.
+        module: its call, `sampled(images, keys)` in training, and `distorted(images, keys)` each
+            give images of at least the size of those that come in.
+        entering: (images) -> what the module is given.
+        error: (difference) -> error, whose mean is the loss.
+        distort_weights: as in `ImageToImage`.
+    """
+
+    def apply(method: str, params: Params, images: Array, *keys: Key) -> Array:
+        output: Any = module.apply({"params": params}, entering(images), *keys, method=method)
+        return output[:, : images.shape[1], : images.shape[2]]
+
+    def loss(params: Params, images: Array, keys: Key) -> Array:
+        return jnp.mean(error(apply("sampled", params, images, keys) - images))
+
+    return ImageToImage(
+        name=name,
+        init=lambda key, images: initialize(key, module, entering(images[:1])),
+        reconstruct=partial(apply, "__call__"),
+        loss=loss,
+        distort_weights=distort_weights,
+        distort=lambda params, images, keys: jnp.clip(
+            apply("distorted", params, images, keys), 0, 1
+        ),
+    )
+
+
+unset = partial(nn.initializers.zeros, dtype=jnp.float32)
+"""Initial weights in a module, in place of which `initialize` gives some."""
 
 
 def initialize(key: Key, module: nn.Module, images: Array) -> Params:
@@ -88,3 +131,21 @@ def convolve(images: Array, kernels: Array) -> Array:
 def choose(key: Key, numbers: Sequence[int], shape: Sequence[int] = ()) -> Array:
     """Returns numbers drawn uniformly from a list, with replacement."""
     return jnp.asarray(numbers)[prng.randint(key, shape, 0, len(numbers))]
+
+
+def entry_of[T](entries: Mapping[str, T], key: Key) -> T:
+    """Returns one of some entries, drawn uniformly; on the host."""
+    return list(entries.values())[int(choose(key, range(len(entries))))]
+
+
+def random_mask(key: Key, kernel: Array, *, is_sign: Array | bool) -> Array:
+    """Returns a kernel of which half of the weights, drawn at random, are negated, or else 0."""
+    mask = prng.bernoulli(key, shape=kernel.shape).astype(kernel.dtype)
+    return kernel * jnp.where(is_sign, 2 * mask - 1, mask)
+
+
+def negate_filters(key: Key, kernel: Array, *, count: int) -> Array:
+    """Returns a kernel (..., O) of which filters are negated that are drawn with replacement."""
+    filters = kernel.shape[-1]
+    drawn = prng.randint(key, (count,), 0, filters)
+    return kernel * jnp.ones(filters, kernel.dtype).at[drawn].set(-1)

@@ -9,11 +9,12 @@ import pytest
 
 from rbjax import prng
 from rbjax.models import cae
+from rbjax.models import cae_distortions as distortions
 
 IMAGES = prng.uniform(prng.key(0), (2, 9, 11, 2))
 NETWORK = cae.create(channels=2, width=4)
 PARAMS = NETWORK.init(prng.key(1), IMAGES)
-NAMES = list(cae.WEIGHT_DISTORTIONS)
+NAMES = list(distortions.WEIGHT_DISTORTIONS)
 
 
 def test_parameters_as_published():
@@ -41,7 +42,7 @@ def test_any_size_and_channels(shape):
 
 def test_every_distortion_of_the_weights_changes_the_images():
     reconstruct, distorted = jax.jit(NETWORK.reconstruct), []
-    for change in cae.WEIGHT_DISTORTIONS.values():
+    for change in distortions.WEIGHT_DISTORTIONS.values():
         distorted.append(reconstruct(change(prng.key(3), PARAMS), IMAGES))
     plain = reconstruct(PARAMS, IMAGES)
     for name, images in zip(NAMES, distorted, strict=True):
@@ -53,10 +54,12 @@ def test_every_distortion_of_the_weights_changes_the_images():
 def test_every_distortion_is_drawn(monkeypatch):
     for number, name in enumerate(NAMES):
         monkeypatch.setitem(
-            cae.WEIGHT_DISTORTIONS, name, lambda key, params, n=number: params.at[n].set(1)
+            distortions.WEIGHT_DISTORTIONS,
+            name,
+            lambda key, params, n=number: params.at[n].set(1),
         )
     keys = prng.split(prng.key(4), 100)
-    drawn = np.stack([cae.distort_weights(key, jnp.zeros(8)) for key in keys])
+    drawn = np.stack([distortions.distort_weights(key, jnp.zeros(8)) for key in keys])
     assert drawn.sum(axis=1).tolist() == [1] * 100
     assert drawn.max(axis=0).tolist() == [1] * 8
 
@@ -67,7 +70,7 @@ def test_published_layers_are_changed():
     params = {f"layer_{number}": layer for number in range(8, 17)}
     touched = set()
     for key in prng.split(prng.key(5), 40):
-        zeroed = cae.WEIGHT_DISTORTIONS["zero filters"](key, params)
+        zeroed = distortions.WEIGHT_DISTORTIONS["zero filters"](key, params)
         (name,) = [name for name in params if np.any(zeroed[name]["bias"] == 0)]
         kernel, bias = zeroed[name].values()
         axes = (0, 1, 3) if name == "layer_10" else (0, 1, 2)
@@ -79,7 +82,7 @@ def test_published_layers_are_changed():
 
 @pytest.mark.parametrize("name", ["reverse channels", "negate a fifth", "negate filters"])
 def test_twice_the_same_is_nothing(name):
-    change = cae.WEIGHT_DISTORTIONS[name]
+    change = distortions.WEIGHT_DISTORTIONS[name]
     once = change(prng.key(6), PARAMS)
     twice = change(prng.key(6), once)
     pairs = zip(jax.tree.leaves(once), jax.tree.leaves(PARAMS), strict=True)
@@ -92,7 +95,7 @@ CODE = prng.uniform(prng.key(7), (6, 5, 12), minval=-1.0, maxval=1.0)
 
 
 def test_the_changes_of_the_code():
-    changes = jax.jit(lambda key: [change(key, CODE) for change in cae._CHANGES])
+    changes = jax.jit(lambda key: [change(key, CODE) for change in distortions._CHANGES])
     zero, negate, permute, five, flip, noise, mix, shift = map(np.asarray, changes(prng.key(8)))
     kept, code = np.all(zero == CODE, axis=-1), np.asarray(CODE)
     np.testing.assert_array_equal(kept, ~np.all(zero == 0, axis=-1))
@@ -123,14 +126,16 @@ def test_the_changes_of_the_code():
 
 def test_every_distortion_of_the_code_changes_the_bits():
     def distort(key):
-        bits = cae.sample_bits(prng.split(prng.named(key, "code"), 3)[2], CODE)
-        distorted = jax.vmap(lambda number: cae.distort_code(key, CODE, number))(jnp.arange(9))
-        return bits, distorted, cae.distort_code(key, CODE)
+        bits = distortions.sample_bits(prng.split(prng.named(key, "code"), 3)[2], CODE)
+        distorted = jax.vmap(lambda number: distortions.distort_code(key, CODE, number))(
+            jnp.arange(9)
+        )
+        return bits, distorted, distortions.distort_code(key, CODE)
 
     plain, bits, drawn = map(np.asarray, jax.jit(jax.vmap(distort))(prng.split(prng.key(8), 60)))
     changed = np.any(bits != plain[:, None], axis=(2, 3, 4)).mean(axis=0)
-    assert len(cae.CODE_DISTORTIONS) == len(changed) == 9
-    assert np.all(changed > 0.9), dict(zip(cae.CODE_DISTORTIONS, changed, strict=True))
+    assert len(distortions.CODE_DISTORTIONS) == len(changed) == 9
+    assert np.all(changed > 0.9), dict(zip(distortions.CODE_DISTORTIONS, changed, strict=True))
     which = np.all(bits == drawn[:, None], axis=(2, 3, 4))
     assert np.all(which.sum(axis=1) >= 1)
     assert np.all(which.any(axis=0))  # each is drawn
@@ -140,13 +145,13 @@ def test_bits_have_the_code_as_their_mean():
     """4,000 draws of bits: a standard error of at most 0.016."""
     code = jnp.linspace(-1, 1, 9).reshape(3, 3, 1)
     keys = prng.split(prng.key(9), 4000)
-    bits = jax.jit(jax.vmap(partial(cae.sample_bits, code=code)))(keys)
+    bits = jax.jit(jax.vmap(partial(distortions.sample_bits, code=code)))(keys)
     assert set(np.unique(bits).tolist()) == {-1, 1}
     np.testing.assert_allclose(bits.mean(axis=0), code, atol=0.06)
 
 
 def test_the_code_is_scaled_after_its_bits_are_drawn():
-    distort = jax.jit(lambda code: cae.distort_code(prng.key(10), code, 0))
+    distort = jax.jit(lambda code: distortions.distort_code(prng.key(10), code, 0))
     scaled, bits = distort(CODE), distort(jnp.sign(CODE))
     for values in (scaled, bits):  # 0 and 1 times 3 to 7, then in -1 and 1
         assert np.all((values == -1) | ((values >= 5) & (values <= 13)))

@@ -7,11 +7,12 @@ import pytest
 
 from rbjax import prng
 from rbjax.models import edsr
+from rbjax.models import edsr_distortions as distortions
 
 IMAGES = prng.uniform(prng.key(0), (4, 6, 6, 2))
 NETWORK = edsr.create(channels=2, mean=(0.4, 0.5), num_blocks=2, width=4)
 PARAMS = NETWORK.init(prng.key(1), IMAGES)
-NAMES = list(edsr.WEIGHT_DISTORTIONS)
+NAMES = list(distortions.WEIGHT_DISTORTIONS)
 
 
 def test_parameters_as_published():
@@ -34,7 +35,7 @@ def test_every_distortion_of_the_weights_changes_the_images():
     assert len(NAMES) == 17
 
     reconstruct, distorted = jax.jit(NETWORK.reconstruct), []
-    for change in edsr.WEIGHT_DISTORTIONS.values():
+    for change in distortions.WEIGHT_DISTORTIONS.values():
         kernels, biases = change(prng.key(3), PARAMS["kernels"], PARAMS["biases"])
         distorted.append(reconstruct({**PARAMS, "kernels": kernels, "biases": biases}, IMAGES))
     plain = reconstruct(PARAMS, IMAGES)
@@ -47,10 +48,10 @@ def test_every_distortion_of_the_weights_changes_the_images():
 def test_every_distortion_is_drawn(monkeypatch):
     for number, name in enumerate(NAMES):
         entry = lambda key, kernels, biases, n=number: (kernels, biases.at[n].set(1))
-        monkeypatch.setitem(edsr.WEIGHT_DISTORTIONS, name, entry)
+        monkeypatch.setitem(distortions.WEIGHT_DISTORTIONS, name, entry)
     params = {"kernels": jnp.zeros(1), "biases": jnp.zeros(17)}
     keys = prng.split(prng.key(4), 100)
-    drawn = np.stack([edsr.distort_weights(key, params)["biases"] for key in keys])
+    drawn = np.stack([distortions.distort_weights(key, params)["biases"] for key in keys])
     counts = drawn.sum(axis=1)  # three with replacement: 3, 2 or 1 different ones
     assert set(counts.tolist()) <= {1, 2, 3}
     assert np.mean(counts == 3) == pytest.approx(16 * 15 / 17**2, abs=0.12)
@@ -61,7 +62,10 @@ def test_every_distortion_is_drawn(monkeypatch):
     "name", ["negate", "mirror and negate", "random signs", "reverse channels"]
 )
 def test_twice_the_same_is_nothing(name):
-    change, weights = edsr.WEIGHT_DISTORTIONS[name], (PARAMS["kernels"], PARAMS["biases"] + 1)
+    change, weights = (
+        distortions.WEIGHT_DISTORTIONS[name],
+        (PARAMS["kernels"], PARAMS["biases"] + 1),
+    )
     once = change(prng.key(5), *weights)
     twice = change(prng.key(5), *once)
     assert any(np.any(a != b) for a, b in zip(once, weights, strict=True))
@@ -73,7 +77,7 @@ def test_convolved_kernels_by_hand():
     """A kernel that is one at its middle, convolved with taps, is the taps mirrored."""
     kernels = jnp.zeros((1, 2, 3, 3, 1, 1)).at[0, 0, 1, 1].set(1)
     taps = jnp.arange(9.0).reshape(3, 3, 1, 1)
-    after = edsr._convolve_kernel(kernels, (0, 0), taps)[0, 0]
+    after = distortions._convolve_kernel(kernels, (0, 0), taps)[0, 0]
     np.testing.assert_array_equal(after, taps[::-1, ::-1])
 
 
@@ -81,7 +85,9 @@ def test_activations_are_distorted_as_often_as_published():
     """1,000 keys and 100 activations: a standard error of 0.0007 for 5 %, 0.0005 for 2.5 %."""
     x = jnp.broadcast_to(jnp.arange(1.0, 5.0), (5, 5, 4))
     keys = prng.split(prng.key(6), 1000)
-    heads = jax.jit(jax.vmap(lambda key, number: edsr.distort_head(key, x, number), (0, None)))
+    heads = jax.jit(
+        jax.vmap(lambda key, number: distortions.distort_head(key, x, number), (0, None))
+    )
     copies, zeros, signs, same = (heads(keys, number) for number in range(4))
     assert np.mean(zeros == 0) == pytest.approx(0.05, abs=0.003)
     assert np.mean(signs == -x) == pytest.approx(0.025, abs=0.002)
@@ -92,7 +98,7 @@ def test_activations_are_distorted_as_often_as_published():
 
 def test_each_distortion_of_the_body():
     x = prng.normal(prng.key(7), (3, 5, 4))
-    body = jax.jit(lambda key, number: edsr.distort_body(prng.key(key), x, number))
+    body = jax.jit(lambda key, number: distortions.distort_body(prng.key(key), x, number))
     np.testing.assert_array_equal(body(0, 0), -x)
     rectified = [body(key, 1) for key in range(12)]
     relu = [bool(np.all(y == np.maximum(x, 0))) for y in rectified]
