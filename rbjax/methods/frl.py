@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Annotated, Literal, NamedTuple
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rbjax import attacks
+from rbjax.attacks import CompiledAttack
 from rbjax.data import Dataset
 from rbjax.methods.class_accuracy import Accuracy, class_accuracy, validation_set
 from rbjax.methods.earlier_run import weights_of
@@ -95,7 +97,13 @@ def frl(
         authors' code (hannxu123/fair_robust, a80547d), which measures before the first epoch.
     """
     trained = make_form("trades", epsilon=epsilon, step_size=None, num_steps=num_steps, norm=norm)
-    measuring = attacks.pgd(epsilon=epsilon, num_steps=20, norm=norm)
+    update = functools.partial(
+        updated,
+        reweight_rate=reweight_rate,
+        remargin_rate=remargin_rate,
+        tolerance=tolerance,
+        most_weight=most_weight,
+    )
 
     def init(key: Key, setting: Setting) -> MethodState:
         del key
@@ -105,53 +113,28 @@ def frl(
     def inputs(
         logits_fn: LogitsFn, keys: Key, state: MethodState, images: Array, labels: Array
     ) -> Array | tuple[Array, ...]:
-        scale = jnp.clip(jnp.exp(2 * state.replicated.margin), LEAST_RADIUS, LARGEST_RADIUS)
-        radius = epsilon * scale
+        radius = epsilon * radius_scales(state.replicated.margin)
         length = jnp.max(radius) / 4 if step_size is None else step_size
-        return trained.inputs(
-            logits_fn,
-            keys,
-            images,
-            labels,
-            epsilon=radius,
-            step_size=jnp.full(radius.shape, length, jnp.float32),
-        )
-
-    def sums(seen: Seen) -> tuple[Array, Array, Array]:
-        known: Multipliers = seen.state.replicated
-        weights = [class_weights(part)[seen.labels] for part in (known.clean, known.boundary)]
-        return jnp.sum(weights[0]), jnp.sum(weights[1]), jnp.float32(len(seen.labels))
+        lengths = jnp.full(radius.shape, length, jnp.float32)
+        return trained.inputs(logits_fn, keys, images, labels, epsilon=radius, step_size=lengths)
 
     def loss(seen: Seen) -> Array:
-        known: Multipliers = seen.state.replicated
-        clean, boundary, count = seen.sums
-        task_weight = class_weights(known.clean)[seen.labels] * (count / clean)
-        divergence_weight = class_weights(known.boundary)[seen.labels] * (count / boundary)
+        weight, boundary_weight = example_weights(seen)
+        total, boundary_total, count = seen.sums
+        task_weight = weight * (count / total)
+        divergence_weight = boundary_weight * (count / boundary_total)
         return trained.loss(seen, task_weight, beta * divergence_weight)
-
-    def after_epoch(key: Key, state: TrainState, epoch: Epoch) -> TrainState:
-        if epoch.number < warmup_epochs:
-            return state
-        dataset = validation_set(epoch)
-        measured = class_accuracy(key, epoch.model, state.variables, dataset, measuring)
-        multipliers = updated(
-            state.method_state.replicated,
-            measured,
-            reweight_rate=reweight_rate,
-            remargin_rate=remargin_rate,
-            tolerance=tolerance,
-            most_weight=most_weight,
-        )
-        return state._replace(method_state=state.method_state._replace(replicated=multipliers))
 
     return Method(
         init=init,
         inputs=inputs,
         loss=loss,
         softmax=True,
-        sums=sums,
+        sums=sums_of_weights,
         prepare=None if start_from is None else fine_tuned(start_from),
-        after_epoch=after_epoch,
+        after_epoch=measured_after(
+            warmup_epochs, attacks.pgd(epsilon=epsilon, num_steps=20, norm=norm), update
+        ),
         attack_batch_norm=attack_batch_norm,
         descend_at=worst_weights(weight_perturbation),
         validation=True,
@@ -166,6 +149,47 @@ def fine_tuned(start_from: str) -> Callable[[Key, Dataset, Model], Prepared]:
         return Prepared(variables=weights_of(start_from, model, field="start_from"))
 
     return prepare
+
+
+def measured_after(
+    warmup_epochs: int,
+    attack: CompiledAttack,
+    update: Callable[[Multipliers, Accuracy], Multipliers],
+) -> Callable[[Key, TrainState, Epoch], TrainState]:
+    """Returns a method's `after_epoch` that updates multipliers by what is measured.
+
+    Args:
+        warmup_epochs: number of the first epoch after which it does.
+        attack: what the validation set is attacked with.
+        update: (multipliers, measured) -> the next multipliers.
+    """
+
+    def after_epoch(key: Key, state: TrainState, epoch: Epoch) -> TrainState:
+        if epoch.number < warmup_epochs:
+            return state
+        dataset = validation_set(epoch)
+        measured = class_accuracy(key, epoch.model, state.variables, dataset, attack)
+        multipliers = update(state.method_state.replicated, measured)
+        return state._replace(method_state=state.method_state._replace(replicated=multipliers))
+
+    return after_epoch
+
+
+def example_weights(seen: Seen) -> tuple[Array, Array]:
+    """Returns the weight of each example's clean loss and of its divergence, (B,) each."""
+    known: Multipliers = seen.state.replicated
+    return class_weights(known.clean)[seen.labels], class_weights(known.boundary)[seen.labels]
+
+
+def sums_of_weights(seen: Seen) -> tuple[Array, Array, Array]:
+    """Returns the sums of both weights, and the number of examples."""
+    weight, boundary_weight = example_weights(seen)
+    return jnp.sum(weight), jnp.sum(boundary_weight), jnp.float32(len(seen.labels))
+
+
+def radius_scales(margin: Array | np.ndarray) -> Array:
+    """Returns each class's radius over epsilon, clip(exp(2 m_c), 0.98, 3), (K,)."""
+    return jnp.clip(jnp.exp(2 * margin), LEAST_RADIUS, LARGEST_RADIUS)
 
 
 def class_weights(multipliers: Array | np.ndarray) -> Array:

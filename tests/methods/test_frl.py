@@ -1,5 +1,8 @@
 """FRL's multipliers by hand, what is made of them, and what the rates 0 leave."""
 
+import dataclasses
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +11,7 @@ import pytest
 from rbjax import command_line, losses, methods
 from rbjax import config as schema
 from rbjax.methods.class_accuracy import Accuracy
-from rbjax.methods.frl import Multipliers, class_weights, updated
+from rbjax.methods.frl import Multipliers, class_weights, radius_scales, updated
 from rbjax.testing.training import make_model, make_train_set
 from rbjax.training import hooks, run_directory, setup
 from rbjax.training.method import MethodState, Output, Seen
@@ -117,6 +120,38 @@ def test_radii_are_bounded_and_steps_are_of_the_largest(split):
         _, moved, _ = method.inputs(logits_fn, keys, state, images, labels)
         sizes = np.max(np.abs(moved - images), axis=(1, 2, 3))
         np.testing.assert_allclose(sizes, expected, atol=4e-3 if num_steps == 1 else 1e-6)
+
+
+def nearest_level(variables, images):
+    """A network that takes an image for the class whose level its mean is nearest to."""
+    del variables
+    return -10 * (jnp.mean(images, axis=(1, 2, 3))[:, None] - jnp.array([0.2, 0.5, 0.8])) ** 2
+
+
+def test_epochs_by_hand():
+    """Of the classes 1, 3/4, 1/2 are right (3/4 of all), under attack 1, 1/2, 1/4 (7/12 of all).
+
+    Mistakes lie beyond 0.35 and 0.65; less than 0.1 from there an image is fooled.  Too much is
+    -0.3, -0.05, 0.2 of the errors, and -13/60, 1/30, 1/30 of the boundary errors.
+    """
+    levels = [0.1] * 4 + [0.5, 0.5, 0.6, 0.7] + [0.9, 0.7, 0.3, 0.3]
+    whole = make_train_set()
+    images = np.broadcast_to(np.float32(levels)[:, None, None, None], (12, *whole.info.image_shape))
+    validation_set = dataclasses.replace(
+        whole.take(np.arange(12)), images=images, labels=np.repeat(np.arange(3, dtype=np.int32), 4)
+    )
+    epoch = told(model=SimpleNamespace(apply=nearest_level), validation_set=validation_set)
+    method = methods.frl(epsilon=0.1, reweight_rate=0.5, remargin_rate=0.4, tolerance=0.05)
+    state = initial(make_recipe(method))
+    for number in (1, 2):
+        state = hooks.after_epoch(method, KEY, state, epoch._replace(number=number))
+        known = state.method_state.replicated
+        weights = 1 + number * np.array([-0.1, -0.1, 0.2])
+        np.testing.assert_allclose(class_weights(known.clean), weights, rtol=1e-6)
+        weights = 1 + number * np.array([-2, 1, 1]) / 30
+        np.testing.assert_allclose(class_weights(known.boundary), weights, rtol=1e-6)
+        scales = [0.98, *np.exp(np.full(2, 2 * number * 0.4 / 30))]
+        np.testing.assert_allclose(radius_scales(known.margin), scales, rtol=1e-6)
 
 
 def test_nothing_changes_before_the_warmup_ends():
