@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import jax
@@ -28,6 +29,23 @@ def check_class(field: str, number: int | None, num_classes: int) -> None:
         raise ValueError(
             f"method.{field} is {number}; it must be between 0 and {num_classes - 1}, the last "
             "class"
+        )
+
+
+def check_one_a_class(field: str, given: Sequence[float], num_classes: int) -> None:
+    """Refuses other numbers of values than classes.
+
+    Args:
+        field: the option of the method.
+        given: its values; empty: none are given.
+        num_classes: K.
+
+    Raises:
+        ValueError: for other than 0 or K values.
+    """
+    if given and len(given) != num_classes:
+        raise ValueError(
+            f"method.{field} has {len(given)} entries; it must have {num_classes}, one a class"
         )
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from rbjax import attacks
 from rbjax.attacks import CompiledAttack
 from rbjax.methods.class_accuracy import class_accuracy, validation_set
-from rbjax.methods.forms import check_options_of_trades, make_form
+from rbjax.methods.forms import make_form
+from rbjax.methods.idle import refuse_idle
 from rbjax.methods.weight_perturbation import worst_weights
 from rbjax.options import Count, Epsilon, NotNegative, Share, StepSize, checked
 from rbjax.training.method import Epoch, Method, MethodState, Seen, Setting
@@ -39,9 +40,9 @@ def cfa(
     step_size: StepSize | None = None,
     num_steps: Count = 10,
     norm: Literal["linf", "l2"] = "linf",
-    beta: NotNegative | None = None,
+    beta: NotNegative = 6.0,
     lambda_1: NotNegative | None = None,
-    lambda_2: NotNegative | None = None,
+    lambda_2: NotNegative = 0.5,
     warmup_epochs: Count = 10,
     average_from: Count = 50,
     average_threshold: Share = 0.2,
@@ -67,9 +68,9 @@ def cfa(
         step_size: length of one step, the same for every class; None: epsilon / 4.
         num_steps: steps of the attack.
         norm: of the ball.
-        beta: weight of TRADES' divergence before it is calibrated, in that form only; None: 6.
+        beta: weight of TRADES' divergence before it is calibrated; only in that form.
         lambda_1: base of the radius; None: 0.5 in PGD's form and 0.3 in TRADES'.
-        lambda_2: base of the regularization, in TRADES' form only; None: 0.5.
+        lambda_2: base of the regularization; only in TRADES' form.
         warmup_epochs: epochs in which every class has `epsilon` and `beta`.
         average_from: number of the first epoch that may go into the average, where one is kept.
         average_threshold: least robust accuracy of the worst class of one that does.
@@ -87,11 +88,10 @@ def cfa(
         Wei et al. 2023, arXiv:2303.14460, sections 4.1 to 4.3; bases and warm-up as in the authors'
         code (PKU-ML/CFA, 071f333), whose accuracies are K right / N: right / n_c here.
     """
-    check_options_of_trades(form, beta=beta, lambda_2=lambda_2)
     is_trades = form == "trades"
+    if not is_trades:
+        refuse_idle(cfa, "form = 'trades'", beta=beta, lambda_2=lambda_2)
     base = (0.3 if is_trades else 0.5) if lambda_1 is None else lambda_1
-    base_of_beta = 0.5 if lambda_2 is None else lambda_2
-    plain_beta = 6.0 if beta is None else beta
     length = epsilon / 4 if step_size is None else step_size
     trained = make_form(form, epsilon=epsilon, step_size=None, num_steps=num_steps, norm=norm)
 
@@ -108,7 +108,7 @@ def cfa(
         return trained.inputs(logits_fn, keys, images, labels, epsilon=radius, step_size=lengths)
 
     def loss(seen: Seen) -> Array:
-        own = plain_beta * calibrated(seen.state.replicated, base_of_beta)[seen.labels]
+        own = beta * calibrated(seen.state.replicated, lambda_2)[seen.labels]
         return trained.loss(seen, 1 / (1 + own), own / (1 + own))
 
     def after_epoch(key: Key, state: TrainState, epoch: Epoch) -> TrainState:

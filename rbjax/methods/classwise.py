@@ -10,7 +10,14 @@ import numpy as np
 
 from rbjax import attacks
 from rbjax.attacks import norms
-from rbjax.methods.by_class import ClassNumber, check_class, class_counts, class_sums
+from rbjax.methods.by_class import (
+    ClassNumber,
+    check_class,
+    check_one_a_class,
+    class_counts,
+    class_sums,
+)
+from rbjax.methods.idle import refuse_idle
 from rbjax.methods.weight_perturbation import worst_weights
 from rbjax.options import MOST, PIXELS, Count, Epsilon, NotNegative, Range, StepSize, checked
 from rbjax.training.method import ClassSums, Epoch, Method, MethodState, Seen, Setting
@@ -31,7 +38,7 @@ def classwise_pgd(
     reweighting: NotNegative = 1.0,
     class_weights: Weights = (),
     critical_class: ClassNumber | None = None,
-    critical_weight: NotNegative | None = None,
+    critical_weight: NotNegative = 2.0,
     class_epsilons: Epsilons = (),
     similarity_weight: NotNegative = 0.0,
     attack_batch_norm: Literal["eval", "train"] = "eval",
@@ -57,7 +64,7 @@ def classwise_pgd(
         reweighting: how far weights follow the measured errors; 0: not, 1: in proportion.
         class_weights: given weight of each class's losses, as many as classes; none: 1.
         critical_class: number of a class that matters most; None: no class does.
-        critical_weight: its given weight is multiplied by this; None: 2.
+        critical_weight: its given weight is multiplied by this; only with such a class.
         class_epsilons: radius of each class's ball, as many as classes; none: `epsilon`.
         similarity_weight: weight of the regularizer S.
         attack_batch_norm: batch norm while crafting: running statistics, or the batch's own.
@@ -76,28 +83,16 @@ def classwise_pgd(
     """
     attack = attacks.pgd(epsilon=epsilon, step_size=step_size, num_steps=num_steps, norm=norm)
     norms.check_size("class_epsilons", np.asarray(class_epsilons), norm)
-    if critical_class is None and critical_weight is not None:
-        raise ValueError(
-            f"critical_weight is {critical_weight:g}, and there is no critical_class that it is "
-            "of; name one, or leave it out"
-        )
+    if critical_class is None:
+        refuse_idle(classwise_pgd, "a critical_class", critical_weight=critical_weight)
 
     def init(key: Key, setting: Setting) -> MethodState:
         del key
         num_classes = setting.model.num_classes
-        for name, given in (("class_weights", class_weights), ("class_epsilons", class_epsilons)):
-            if given and len(given) != num_classes:
-                raise ValueError(
-                    f"{name} has {len(given)} entries; it must have {num_classes}, one a class"
-                )
+        check_one_a_class("class_weights", class_weights, num_classes)
+        check_one_a_class("class_epsilons", class_epsilons, num_classes)
         check_class("critical_class", critical_class, num_classes)
         return MethodState(jnp.asarray(given_weights(num_classes)), ())
-
-    def given_weights(num_classes: int) -> np.ndarray:
-        weights = np.asarray(class_weights or np.ones(num_classes), np.float32)
-        if critical_class is not None:
-            weights[critical_class] *= 2.0 if critical_weight is None else critical_weight
-        return weights
 
     def inputs(
         logits_fn: LogitsFn, keys: Key, state: MethodState, images: Array, labels: Array
@@ -106,17 +101,17 @@ def classwise_pgd(
         radius = jnp.asarray(class_epsilons, jnp.float32)[labels] if class_epsilons else None
         return attack(logits_fn, keys, images, labels, epsilon=radius).images
 
-    def sums(seen: Seen) -> tuple[Array, Array]:
-        logits = seen.outputs.logits
-        num_classes = logits.shape[1]
-        sums_of_logits = class_sums(seen.labels, logits, num_classes)
-        return sums_of_logits, class_counts(seen.labels, num_classes)
-
     def loss(seen: Seen) -> Array:
         weighted = seen.state.replicated[seen.labels] * seen.task_loss(seen.outputs.logits)
         if not similarity_weight:
             return weighted
         return weighted + similarity_weight * mean_similarity(*seen.sums)
+
+    def given_weights(num_classes: int) -> np.ndarray:
+        weights = np.asarray(class_weights or np.ones(num_classes), np.float32)
+        if critical_class is not None:
+            weights[critical_class] *= critical_weight
+        return weights
 
     def after_epoch(key: Key, state: TrainState, epoch: Epoch) -> TrainState:
         del key
@@ -128,7 +123,7 @@ def classwise_pgd(
     return Method(
         init=init,
         inputs=inputs,
-        sums=sums if similarity_weight else None,
+        sums=logits_of_classes if similarity_weight else None,
         loss=loss,
         after_epoch=after_epoch if reweighting else None,
         attack_batch_norm=attack_batch_norm,
@@ -153,6 +148,13 @@ def measured_weights(train: ClassSums, power: float) -> np.ndarray:
     errors = (train.count - train.correct[0] + 1) / (train.count + 2)
     weights = errors**power
     return (weights / weights[train.count > 0].mean()).astype(np.float32)
+
+
+def logits_of_classes(seen: Seen) -> tuple[Array, Array]:
+    """Returns the sum of the logits of each class's examples, (K, K), and their number, (K,)."""
+    logits = seen.outputs.logits
+    num_classes = logits.shape[1]
+    return class_sums(seen.labels, logits, num_classes), class_counts(seen.labels, num_classes)
 
 
 def mean_similarity(sums: Array, counts: Array) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import jax
@@ -9,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from rbjax.methods.by_class import class_counts, class_sums
-from rbjax.methods.forms import check_options_of_trades, make_form
+from rbjax.methods.forms import make_form
+from rbjax.methods.idle import refuse_idle
 from rbjax.methods.weight_perturbation import worst_weights
 from rbjax.options import Count, Epsilon, NotNegative, StepSize, checked
 from rbjax.training.method import Epoch, Method, MethodState, Seen, Setting
@@ -36,7 +38,7 @@ def dafa(
     step_size: StepSize | None = None,
     num_steps: Count = 10,
     norm: Literal["linf", "l2"] = "linf",
-    beta: NotNegative | None = None,
+    beta: NotNegative = 6.0,
     scale: NotNegative = 1.0,
     warmup_epochs: Count = 70,
     attack_batch_norm: Literal["eval", "train"] = "eval",
@@ -62,7 +64,7 @@ def dafa(
         step_size: length of one step at weight 1; None: epsilon / 4.
         num_steps: steps of the attack.
         norm: of the ball.
-        beta: weight of TRADES' divergence, in that form only; None: 6.
+        beta: weight of TRADES' divergence; only in that form.
         scale: the paper's lambda: how much is traded, 1.5 for CIFAR-100; a weight that would fall
             below 0 is 0.
         warmup_epochs: epochs before the weights are computed, once.
@@ -79,8 +81,8 @@ def dafa(
         Lee et al. 2024, arXiv:2401.12532, section 4; weights as in the authors' code (rucy74/DAFA,
         c60ba83), but for a tie, p_ii = p_jj, in which both classes lose there and none here.
     """
-    check_options_of_trades(form, beta=beta)
-    divergence_weight = 6.0 if beta is None else beta
+    if form == "pgd":
+        refuse_idle(dafa, "form = 'trades'", beta=beta)
     trained = make_form(form, epsilon=epsilon, step_size=step_size, num_steps=num_steps, norm=norm)
 
     def init(key: Key, setting: Setting) -> MethodState:
@@ -99,7 +101,7 @@ def dafa(
         )
 
     def loss(seen: Seen) -> Array:
-        return trained.loss(seen, seen.state.replicated.weights[seen.labels], divergence_weight)
+        return trained.loss(seen, seen.state.replicated.weights[seen.labels], beta)
 
     def sums(seen: Seen) -> tuple[Array, Array]:
         probabilities = jax.nn.softmax(trained.perturbed(seen).logits)
@@ -107,14 +109,39 @@ def dafa(
         of_classes = class_sums(seen.labels, probabilities, num_classes)
         return of_classes, class_counts(seen.labels, num_classes)
 
-    def update(seen: Seen, input_gradients: Array, shared: None) -> MethodState:
-        del input_gradients, shared
-        known: Similarity = seen.state.replicated
-        probabilities, count = seen.sums
-        known = known._replace(
-            probabilities=known.probabilities + probabilities, count=known.count + count
-        )
-        return seen.state._replace(replicated=known)
+    return Method(
+        init=init,
+        inputs=inputs,
+        loss=loss,
+        softmax=form == "trades",
+        sums=sums,
+        update=added,
+        after_epoch=traded_after(warmup_epochs, scale),
+        attack_batch_norm=attack_batch_norm,
+        descend_at=worst_weights(weight_perturbation),
+    )
+
+
+def added(seen: Seen, input_gradients: Array, shared: None) -> MethodState:
+    """Adds a batch to the sums of the epoch; a method's `update`."""
+    del input_gradients, shared
+    known: Similarity = seen.state.replicated
+    probabilities, count = seen.sums
+    known = known._replace(
+        probabilities=known.probabilities + probabilities, count=known.count + count
+    )
+    return seen.state._replace(replicated=known)
+
+
+def traded_after(
+    warmup_epochs: int, scale: float
+) -> Callable[[Key, TrainState, Epoch], TrainState]:
+    """Returns a method's `after_epoch`, which forgets the sums, once weights are made of them.
+
+    Args:
+        warmup_epochs: number of the epoch whose sums they are made of.
+        scale: how much is traded.
+    """
 
     def after_epoch(key: Key, state: TrainState, epoch: Epoch) -> TrainState:
         del key
@@ -127,17 +154,7 @@ def dafa(
         )
         return state._replace(method_state=state.method_state._replace(replicated=known))
 
-    return Method(
-        init=init,
-        inputs=inputs,
-        loss=loss,
-        softmax=form == "trades",
-        sums=sums,
-        update=update,
-        after_epoch=after_epoch,
-        attack_batch_norm=attack_batch_norm,
-        descend_at=worst_weights(weight_perturbation),
-    )
+    return after_epoch
 
 
 def traded_weights(probabilities: np.ndarray | Array, scale: float) -> np.ndarray:

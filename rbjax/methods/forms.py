@@ -87,21 +87,3 @@ def make_form(
         loss=loss,
     )
     return Form(name, attack)
-
-
-def check_options_of_trades(form: FormName, **given: float | None) -> None:
-    """Refuses options that only TRADES' form has.
-
-    Args:
-        form: "pgd" or "trades".
-        **given: the options by name; None where one is not given.
-
-    Raises:
-        ValueError: for one that is given in PGD's form.
-    """
-    for name, value in given.items():
-        if form == "pgd" and value is not None:
-            raise ValueError(
-                f"{name} is {value:g}, and the form 'pgd' has none; leave it out, or take form = "
-                "'trades'"
-            )

@@ -100,13 +100,6 @@ def test_steps_are_alike_for_all_classes():
     np.testing.assert_allclose(sizes, 0.01, atol=4e-3)
 
 
-@pytest.mark.parametrize("option", ["beta", "lambda_2"])
-def test_what_only_trades_has_is_refused_in_the_form_of_pgd(option):
-    methods.create("cfa", form="trades", **{option: 0.5})
-    with pytest.raises(ValueError, match=rf"{option} is 0\.5, and the form 'pgd' has none"):
-        methods.create("cfa", **{option: 0.5})
-
-
 def test_the_average_takes_epochs_that_are_fair():
     """Of which none is before `average_from`; until the first it is the weights as they are."""
     model, dataset = make_model(), make_train_set()

@@ -151,14 +151,3 @@ def test_other_numbers_of_classes_are_refused(options, message):
 def test_a_radius_beyond_the_images_is_refused():
     with pytest.raises(ValueError, match=r"class_epsilons is 1\.5; with norm 'linf'"):
         methods.classwise_pgd(class_epsilons=(0.1, 1.5, 0.1))
-
-
-def test_a_critical_weight_is_that_of_a_class():
-    assert given(methods.classwise_pgd(critical_class=1)) == [1, 2, 1]
-    assert given(methods.classwise_pgd(critical_class=1, critical_weight=3.0)) == [1, 3, 1]
-    with pytest.raises(ValueError, match="critical_weight is 3, and there is no critical_class"):
-        methods.classwise_pgd(critical_weight=3.0)
-
-
-def given(method):
-    return initial(make_recipe(method)).method_state.replicated.tolist()

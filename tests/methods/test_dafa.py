@@ -102,8 +102,3 @@ def test_weights_multiply_radius_and_clean_loss(split):
     logits = recipe.model.apply(state.variables, jnp.asarray(split[0] / np.float32(255)))
     losses = weights[split[1]] * recipe.loss_fn(logits, split[1])
     np.testing.assert_allclose(metrics.loss[0], np.mean(losses), rtol=1e-5)
-
-
-def test_beta_is_refused_in_the_form_of_pgd():
-    with pytest.raises(ValueError, match=r"beta is 6, and the form 'pgd' has none; leave it out"):
-        methods.dafa(form="pgd", beta=6.0)

@@ -17,6 +17,10 @@ IDLE = [
     ("ant", {"restart_steps": 0}, {"restart_learning_rate": 0.1}, "restart_steps above 0"),
     ("ant", {"replay_share": 0.0}, {"history": 2}, "replay_share above 0"),
     ("deepaugment", {}, {"augmix_severity": 1.0}, "augmix = true"),
+    ("cfa", {"form": "pgd"}, {"beta": 1.0}, "form = 'trades'"),
+    ("cfa", {"form": "pgd"}, {"lambda_2": 0.3}, "form = 'trades'"),
+    ("dafa", {"form": "pgd"}, {"beta": 1.0}, "form = 'trades'"),
+    ("classwise_pgd", {}, {"critical_weight": 3.0}, "a critical_class"),
     *[
         ("deepaugment", {"source": "networks"}, option, "source = 'noise2net' or 'both'")
         for option in ({"noise_epsilon": 0.5}, {"noise_share": 1.0})
@@ -38,6 +42,9 @@ def test_options_that_do_nothing_are_refused(name, form, option, needed):
 
 def test_options_are_taken_where_they_act():
     methods.create("augmix", divergence_weight=6.0)
+    methods.create("cfa", form="trades", beta=1.0, lambda_2=0.3)
+    methods.create("dafa", form="trades", beta=1.0)
+    methods.create("classwise_pgd", critical_class=0, critical_weight=3.0)
     methods.create("ant", restart_learning_rate=0.1, history=2)
     options = {"noise_share": 1.0, "network_steps": 7, "augmix": True, "augmix_severity": 1.0}
     methods.create("deepaugment", source="both", **options)
