@@ -134,9 +134,9 @@ def test_epochs_by_hand():
     Mistakes lie beyond 0.35 and 0.65; less than 0.1 from there an image is fooled.  Too much is
     -0.3, -0.05, 0.2 of the errors, and -13/60, 1/30, 1/30 of the boundary errors.
     """
-    levels = [0.1] * 4 + [0.5, 0.5, 0.6, 0.7] + [0.9, 0.7, 0.3, 0.3]
+    levels = np.array([0.1] * 4 + [0.5, 0.5, 0.6, 0.7] + [0.9, 0.7, 0.3, 0.3], np.float32)
     whole = make_train_set()
-    images = np.broadcast_to(np.float32(levels)[:, None, None, None], (12, *whole.info.image_shape))
+    images = np.broadcast_to(levels.reshape(-1, 1, 1, 1), (12, *whole.info.image_shape))
     validation_set = dataclasses.replace(
         whole.take(np.arange(12)), images=images, labels=np.repeat(np.arange(3, dtype=np.int32), 4)
     )
