@@ -79,7 +79,11 @@ unset = partial(nn.initializers.zeros, dtype=jnp.float32)
 
 
 def initialize(key: Key, module: nn.Module, images: Array) -> Params:
-    """Returns a module's initial weights: kernels of He's uniform distribution, biases 0.
+    """Returns a module's initial weights: kernels uniform in +-1 / sqrt(fan-in), biases 0.
+
+    PyTorch's, with which the published networks began.  He's, 2.4 times as large, double the
+    variance with each residual block: with them EDSR and the CAE gave CIFAR-10's mean image, 12 dB,
+    after 400 steps; with these EDSR gives 26 dB after 150.
 
     They are one draw, cut up: a draw a layer takes a minute to compile on CPU.
 
@@ -90,8 +94,6 @@ def initialize(key: Key, module: nn.Module, images: Array) -> Params:
 
     Returns:
         The parameters.
-
-    Source: He et al. 2015, arXiv:1502.01852, equation 14.
     """
     form = jax.eval_shape(module.init, prng.check(key), images)["params"]
     leaves, structure = jax.tree.flatten(form)
@@ -100,7 +102,7 @@ def initialize(key: Key, module: nn.Module, images: Array) -> Params:
 
     def weights(form: jax.ShapeDtypeStruct, part: np.ndarray) -> Array:
         is_kernel = len(form.shape) >= 4
-        size = math.sqrt(6 / math.prod(form.shape[-4:-1])) if is_kernel else 0.0
+        size = 1 / math.sqrt(math.prod(form.shape[-4:-1])) if is_kernel else 0.0
         return jnp.asarray(np.float32(size) * part.reshape(form.shape))
 
     return structure.unflatten(map(weights, leaves, parts))

@@ -21,6 +21,13 @@ def test_parameters_as_published():
     assert sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(form)) == 1_517_571
 
 
+def test_initial_kernels_are_uniform_to_one_over_the_root_of_the_fan_in():
+    for kernels, fan_in in ((PARAMS["head"]["kernel"], 9 * 2), (PARAMS["kernels"], 9 * 4)):
+        assert np.abs(kernels).max() == pytest.approx(fan_in**-0.5, rel=0.05)
+        assert np.std(kernels) == pytest.approx((3 * fan_in) ** -0.5, rel=0.2)
+    assert not np.any(PARAMS["biases"])
+
+
 @pytest.mark.parametrize("shape", [(28, 28, 1), (65, 65, 11), (1, 5, 3)])
 def test_any_size_and_channels(shape):
     network = edsr.create(channels=shape[-1], mean=(0.5,) * shape[-1], width=4)
