@@ -89,17 +89,7 @@ def ant(
 
     def init(key: Key, setting: Setting) -> MethodState:
         adversary = _adversary(setting.model.image_shape, generator, distance)
-        params = adversary.network.init(prng.named(key, "generator"))
-        return MethodState(
-            {
-                "generator": params,
-                "opt_state": _ADAM.init(params),
-                "history": jax.tree.map(lambda x: jnp.zeros((history, *x.shape), x.dtype), params),
-                "saved": jnp.int32(0),
-                "key": jax.random.key_data(prng.check(prng.named(key, "replay"))),
-            },
-            (),
-        )
+        return _initial(key, adversary, history)
 
     def inputs(
         logits_fn: LogitsFn, keys: Key, state: MethodState, images: Array, labels: Array
@@ -109,11 +99,10 @@ def ant(
         codes = adversary.network.codes(prng.per_draw(keys, 0))
         number = jax.vmap(prng.uniform)(prng.per_draw(keys, 1))
         noise = adversary.network.apply(own["generator"], codes)
-        is_replayed = (number >= 1 - replay_share) & (own["saved"] > 0)
         for part, params in zip((1.0, 0.5), _two_saved(own), strict=True):
-            chosen = is_replayed & (number >= 1 - part * replay_share)
+            is_replayed = (number >= 1 - part * replay_share) & (own["saved"] > 0)
             other = adversary.network.apply(params, codes)
-            noise = jnp.where(chosen[:, None, None, None], other, noise)
+            noise = jnp.where(is_replayed[:, None, None, None], other, noise)
         noisy = step_in_box(images, noise, adversary.distance)
         return jnp.where((number < clean_share)[:, None, None, None], images, noisy)
 
@@ -145,16 +134,8 @@ def ant(
             sizes = restart_steps, restart_learning_rate
             params = _trained_anew(adversary, key, logits_fn, epoch.train_set, *sizes)
             own = own | {"generator": params, "opt_state": _ADAM.init(params)}
-        place = int(own["saved"]) % history
-
-        def saved(kept: np.ndarray, params: Array) -> np.ndarray:
-            copied = np.array(kept)
-            copied[place] = params
-            return copied
-
-        kept = jax.tree.map(saved, own["history"], own["generator"])
-        own = own | {"history": kept, "saved": np.int32(own["saved"] + 1)}
-        return state._replace(method_state=MethodState(jax.device_get(own), ()))
+        own = jax.device_get(_saved(own))
+        return state._replace(method_state=MethodState(own, ()))
 
     return Method(init, inputs, gradient=gradient, update=update, after_epoch=after_epoch)
 
@@ -180,6 +161,33 @@ def _adversary(image_shape: Sequence[int], generator: str, distance: float | Non
         distance = _RMS * math.sqrt(math.prod(image_shape))
     kernel = 1 if generator == "1x1" else 3
     return _Adversary(noise_generator(image_shape=image_shape, kernel=kernel), distance)
+
+
+def _initial(key: Key, adversary: _Adversary, history: int) -> MethodState:
+    """The state before the first step, of which no generator is saved."""
+    params = adversary.network.init(prng.named(key, "generator"))
+    return MethodState(
+        {
+            "generator": params,
+            "opt_state": _ADAM.init(params),
+            "history": jax.tree.map(lambda x: jnp.zeros((history, *x.shape), x.dtype), params),
+            "saved": jnp.int32(0),
+            "key": jax.random.key_data(prng.check(prng.named(key, "replay"))),
+        },
+        (),
+    )
+
+
+def _saved(state: Any) -> Any:
+    """The state with its generator among those saved, in place of the oldest."""
+
+    def replaced(kept: np.ndarray, params: Array) -> np.ndarray:
+        copied = np.array(kept)
+        copied[int(state["saved"]) % len(copied)] = params
+        return copied
+
+    kept = jax.tree.map(replaced, state["history"], state["generator"])
+    return state | {"history": kept, "saved": np.int32(state["saved"] + 1)}
 
 
 def _two_saved(state: Any) -> list[Any]:
