@@ -12,14 +12,21 @@ import jax.numpy as jnp
 
 from rbjax.inputs import is_channels_first
 from rbjax.models import outside
+from rbjax.models.densenet import DenseNet
+from rbjax.models.googlenet import GoogLeNet
 from rbjax.models.head import logit_scale
+from rbjax.models.inception import InceptionV3
 from rbjax.models.lenet5 import LeNet5
 from rbjax.models.lenet_modern import LeNetModern
 from rbjax.models.mlp import MLP
 from rbjax.models.model import Classifier, Model, Variables, from_module
-from rbjax.models.resnet18 import ResNet18
+from rbjax.models.preact_resnet import PreActResNet
+from rbjax.models.resnet import ResNet
 from rbjax.models.simple_cnn import SimpleCNN
+from rbjax.models.squeezenet import SqueezeNet
+from rbjax.models.vgg import VGG
 from rbjax.models.vgg_p5 import VGGP5
+from rbjax.models.wide_resnet import WideResNet
 from rbjax.options import validate
 from rbjax.tables import Table
 
@@ -33,11 +40,30 @@ MODELS: Table[nn.Module] = Table(
         "lenet5": LeNet5,
         "lenet_modern": LeNetModern,
         "lenet_no_batch_norm": functools.partial(LeNetModern, has_batch_norm=False),
-        "lenet_no_dropout": functools.partial(LeNetModern, pool_dropout=False),
+        "lenet_no_dropout": functools.partial(LeNetModern, pool_dropout=False, last_dropout=False),
         "lenet_conv_pool": functools.partial(LeNetModern, pooling="conv"),
         "lenet_average_pool": functools.partial(LeNetModern, pooling="average"),
         "vgg_p5": VGGP5,
-        "resnet18": ResNet18,
+        "vgg16": functools.partial(VGG, blocks=(2, 2, 3, 3, 3), has_batch_norm=False),
+        "vgg16_bn": functools.partial(VGG, blocks=(2, 2, 3, 3, 3), has_batch_norm=True),
+        "vgg19": functools.partial(VGG, blocks=(2, 2, 4, 4, 4), has_batch_norm=False),
+        "vgg19_bn": functools.partial(VGG, blocks=(2, 2, 4, 4, 4), has_batch_norm=True),
+        "resnet18": functools.partial(ResNet, blocks=(2, 2, 2, 2), block="basic"),
+        "resnet34": functools.partial(ResNet, blocks=(3, 4, 6, 3), block="basic"),
+        "resnet50": functools.partial(ResNet, blocks=(3, 4, 6, 3), block="bottleneck"),
+        "resnet32": functools.partial(
+            ResNet, form="cifar", width=16, blocks=(5, 5, 5), block="basic", shortcut="zeros"
+        ),
+        "preact_resnet18": functools.partial(PreActResNet, blocks=(2, 2, 2, 2)),
+        "wide_resnet": WideResNet,
+        "wide_resnet_28_10": functools.partial(WideResNet, depth=28, widen_factor=10),
+        "wide_resnet_34_10": functools.partial(WideResNet, depth=34, widen_factor=10),
+        "densenet121": functools.partial(DenseNet, blocks=(6, 12, 24, 16)),
+        "densenet169": functools.partial(DenseNet, blocks=(6, 12, 32, 32)),
+        "densenet201": functools.partial(DenseNet, blocks=(6, 12, 48, 32)),
+        "googlenet": GoogLeNet,
+        "inception_v3": InceptionV3,
+        "squeezenet": SqueezeNet,
     },
     supplied=("num_classes", "image_shape", "dtype", "axis_name"),
 )

@@ -30,8 +30,9 @@ class Backbone(nn.Module):
     """What a cosine head adds to the norm of each class's weights; 0 (RoBal: 1/32)."""
 
     def __post_init__(self) -> None:
-        given = {name: getattr(self, name) for name in ("head", "head_scale", "head_gamma")}
-        validate(cached_options(Backbone), given)
+        own = cached_options(type(self))
+        given = {name: getattr(self, name) for name in own if name not in ("parent", "name")}
+        validate(own, given)
         for name in ("head_scale", "head_gamma"):
             if self.head == "linear" and given[name] is not None:
                 raise ValueError(
@@ -49,11 +50,11 @@ class Cosine(nn.Module):
 
     @nn.compact
     def __call__(self, features: Array) -> Array:
-        """Returns the logits (B, K) of features (B, F), float32."""
+        """Returns the logits (..., K) of features (..., F), float32."""
         shape = (features.shape[-1], self.num_classes)
         kernel: Any = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32)
         kernel = kernel / (_norm(kernel, axis=0) + self.gamma)
-        return self.scale * (features / _norm(features, axis=1)) @ kernel
+        return self.scale * (features / _norm(features, axis=-1)) @ kernel
 
 
 def make_head(backbone: nn.Module, num_classes: int) -> nn.Module:

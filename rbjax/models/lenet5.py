@@ -15,7 +15,7 @@ _SIZE = 32
 
 
 class LeNet5(Backbone):
-    """conv 6 - pool - conv 16 - pool - dense 120 - dense 84; the head follows.
+    """LeNet-5 of today: conv 6 - pool - conv 16 - pool - dense 120 - dense 84; the head follows.
 
     Convolutions are 5x5 without padding, pools 2x2. Smaller images are set in the middle of 32x32
     first, as the original sets digits of 28x28. Up to that size and with 10 classes it has 61,706

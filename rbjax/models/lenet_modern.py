@@ -9,13 +9,13 @@ import jax.numpy as jnp
 
 from rbjax.models.dropout import Dropout
 from rbjax.models.head import Backbone
-from rbjax.options import cached_options, validate
 from rbjax.typing import Array, Key
 
 
 class LeNetModern(Backbone):
-    """conv 32 - conv 32 - pool - conv 64 - conv 64 - pool - conv 128 (4x4); the head follows.
+    """P3's modern LeNet, five convolutions.
 
+    conv 32 - conv 32 - pool - conv 64 - conv 64 - pool - conv 128 (4x4); the head follows.
     Convolutions are 3x3 without padding, pools 5x5 with stride 2 and padding 2. A ReLU and then
     batch norm follow each convolution and each pool; dropout follows each pool and the last
     convolution. On 28x28x1 images of 10 classes: 198,314 parameters; 197,482 without batch norm;
@@ -30,15 +30,13 @@ class LeNetModern(Backbone):
     has_batch_norm: bool = True
     """Whether there is batch norm."""
     pool_dropout: bool = True
-    """Whether dropout follows the pools; the authors' "no dropout" keeps the one at the end."""
+    """Whether dropout follows the pools."""
+    last_dropout: bool = True
+    """Whether dropout follows the last convolution; the authors' "no dropout" keeps this one."""
     pooling: Literal["max", "average", "conv"] = "max"
     """"max", "average" or "conv" (a learnt 5x5 convolution of stride 2)."""
     dtype: jnp.dtype = jnp.dtype("float32")
     axis_name: str | None = None
-
-    def __post_init__(self) -> None:
-        validate(cached_options(LeNetModern), {"pooling": self.pooling})
-        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: Array, keys: Key | None = None, *, train: bool = False) -> Array:
@@ -61,7 +59,7 @@ class LeNetModern(Backbone):
             x = Dropout(0.4, layer=block)(x, keys if self.pool_dropout else None)
         x = relu_and_norm(conv(x, 128, size=4))
         x = x.reshape(x.shape[0], -1)
-        return Dropout(0.4, layer=2)(x, keys)
+        return Dropout(0.4, layer=2)(x, keys if self.last_dropout else None)
 
     def _pool(self, x: Array) -> Array:
         window, strides = (5, 5), (2, 2)

@@ -14,7 +14,7 @@ from rbjax.typing import Array, Key
 
 
 class MLP(Backbone):
-    """Dense layers with a ReLU after each, of the flattened image; the head follows.
+    """Multilayer perceptron: dense layers with a ReLU after each, of the flattened image.
 
     Two hidden layers of 256 have 269,322 parameters on 28x28x1 images of 10 classes.
 

@@ -57,7 +57,8 @@ def _normalize(images: Array, mean: tuple[float, ...], std: tuple[float, ...]) -
 class Classifier(nn.Module):
     """Normalisation, a backbone and a head, mostly `logits = W f((x - mean) / std) + b`.
 
-    The backbone computes in its own dtype, normalisation and head in float32.
+    The backbone computes in its own dtype, normalisation and head in float32. Of a backbone that
+    gives features place by place, the head judges each, and the logits are the mean of their ReLU.
     """
 
     backbone: nn.Module
@@ -74,17 +75,26 @@ class Classifier(nn.Module):
 
     def __call__(self, images: Array, keys: Key | None = None, *, train: bool = False) -> Array:
         """Returns the logits (B, K) of images (B, H, W, C) in [0, 1]."""
-        return self.head(self.features(images, keys, train=train))
+        logits, _ = self.with_features(images, keys, train=train)
+        return logits
 
     def with_features(
         self, images: Array, keys: Key | None = None, *, train: bool = False
     ) -> tuple[Array, Array]:
         """Returns the logits (B, K) and the penultimate layer (B, F)."""
-        features = self.features(images, keys, train=train)
-        return self.head(features), features
+        seen = self._seen(images, keys, train=train)
+        logits = self.head(seen)
+        if seen.ndim == 3:
+            logits = jnp.mean(nn.relu(logits), axis=1)
+        return logits, seen.reshape(seen.shape[0], -1)
 
     def features(self, images: Array, keys: Key | None = None, *, train: bool = False) -> Array:
         """Returns the penultimate layer (B, F) of images (B, H, W, C) in [0, 1]."""
+        seen = self._seen(images, keys, train=train)
+        return seen.reshape(seen.shape[0], -1)
+
+    def _seen(self, images: Array, keys: Key | None, *, train: bool) -> Array:
+        """Returns what the head sees, (B, F), or place by place (B, P, F), as SqueezeNet's."""
         x = _normalize(images, self.mean, self.std)
         return self.backbone(x.astype(self.dtype), keys, train=train).astype(jnp.float32)
 

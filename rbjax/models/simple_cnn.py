@@ -13,7 +13,7 @@ from rbjax.typing import Array, Key
 
 
 class SimpleCNN(Backbone):
-    """conv 3x3 - ReLU - conv 3x3 - ReLU - max pool 2x2, no padding; the head follows.
+    """P4's simple CNN: conv 3x3 - ReLU - conv 3x3 - ReLU - max pool 2x2, no padding.
 
     The paper gives neither widths nor kernel; (8, 16), (16, 32) and (32, 64) have 24,298, 50,890
     and 110,986 parameters on 28x28x1 images of 10 classes.

@@ -10,17 +10,17 @@ import jax.numpy as jnp
 
 from rbjax.models.dropout import Dropout
 from rbjax.models.head import Backbone
-from rbjax.options import cached_options, validate
 from rbjax.typing import Array, Key
 
 _BLOCKS = ((32, 32), (64, 64, 64), (128, 128, 128))
 
 
 class VGGP5(Backbone):
-    """Convolutions 2 x 32 - pool - 3 x 64 - pool - 3 x 128 - pool - dense 512; the head follows.
+    """P5's small VGG, eight convolutions and a dense layer.
 
-    Convolutions are 3x3 with "same" padding, pools 2x2; dropout of 0.25 follows each pool and of
-    0.5 the dense layer. 1,525,738 parameters on 32x32x3 images of 10 classes.
+    2 x 32 - pool - 3 x 64 - pool - 3 x 128 - pool - dense 512; the head follows. Convolutions are
+    3x3 with "same" padding, pools 2x2; dropout of 0.25 follows each pool and of 0.5 the dense
+    layer. 1,525,738 parameters on 32x32x3 images of 10 classes.
 
     Source: Possas and Zhou, "Effectiveness of adversarial learning on class-imbalanced
     convolutional neural networks", 2017, section 3.1; widths and dropout are the authors' code's.
@@ -32,10 +32,6 @@ class VGGP5(Backbone):
     """"author": in the second and third block a ReLU follows only the last convolution, as in the
     code that made the published numbers; "paper": one follows every convolution."""
     dtype: jnp.dtype = jnp.dtype("float32")
-
-    def __post_init__(self) -> None:
-        validate(cached_options(VGGP5), {"activation": self.activation})
-        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: Array, keys: Key | None = None, *, train: bool = False) -> Array:

@@ -6,31 +6,85 @@ import functools
 from typing import Any
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from rbjax import models
+from rbjax.models.densenet import DenseNet
+from rbjax.models.googlenet import GoogLeNet
+from rbjax.models.inception import InceptionV3
+from rbjax.models.preact_resnet import PreActResNet
+from rbjax.models.resnet import ResNet
+from rbjax.models.squeezenet import SqueezeNet
+from rbjax.models.vgg import VGG
+from rbjax.models.wide_resnet import WideResNet
 from rbjax.prng import per_example
 
 NUM_CLASSES = 3
-SHAPES = {name: (25, 25, 1) if name.startswith("lenet") else (8, 8, 3) for name in models.MODELS}
-WITH_BATCH_NORM = ["lenet_modern", "resnet18"]
-WITH_DROPOUT = ["lenet_modern", "lenet_no_dropout", "vgg_p5"]
+NARROW: dict[str, tuple[type[nn.Module], dict[str, Any], int]] = {
+    "vgg": (VGG, {"width": 4, "blocks": (1, 2)}, 8),
+    "resnet": (ResNet, {"width": 8, "blocks": (1, 1)}, 8),
+    "resnet_bottleneck": (
+        ResNet,
+        {"width": 4, "blocks": (1, 1), "block": "bottleneck", "form": "imagenet"},
+        16,
+    ),
+    "resnet_zeros": (ResNet, {"width": 8, "blocks": (1, 1), "shortcut": "zeros"}, 8),
+    "preact_resnet": (PreActResNet, {"width": 8, "blocks": (1, 1)}, 8),
+    "wide_resnet": (WideResNet, {"depth": 10, "widen_factor": 1, "dropout": 0.3}, 8),
+    "densenet": (DenseNet, {"growth_rate": 4, "blocks": (2, 1)}, 8),
+    "googlenet": (GoogLeNet, {"width_multiplier": 0.05, "stem": "triple"}, 16),
+    "inception_v3": (InceptionV3, {"width_multiplier": 0.05}, 10),
+    "squeezenet": (SqueezeNet, {"width_multiplier": 0.15}, 8),
+}
+"""A narrow member of each deep family, and its image size."""
+SMALL = [
+    name
+    for name, maker in models.MODELS.items()
+    if not {maker, getattr(maker, "func", None)} & {family for family, *_ in NARROW.values()}
+]
+"""Those that are tested as they are."""
+SHAPES = {
+    **{name: (25, 25, 1) if name.startswith("lenet") else (8, 8, 3) for name in SMALL},
+    **{name: (size, size, 3) for name, (_, _, size) in NARROW.items()},
+}
+WITH_BATCH_NORM = ["lenet_modern", *NARROW]
+WITH_DROPOUT = ["lenet_modern", "vgg_p5", "wide_resnet", "googlenet", "inception_v3"]
+WITHOUT_DROPOUT = ["simple_cnn", "lenet_no_dropout", "resnet"]
 IDS = jnp.array([5, 2, 9, 4])
 
 
 def create(name: str, **options: Any) -> models.Model:
+    maker, own, _ = NARROW.get(name, (name, {}, 0))
     channels = SHAPES[name][2]
     return models.create(
-        name,
+        maker,
         num_classes=NUM_CLASSES,
         image_shape=SHAPES[name],
         mean=(0.4,) * channels,
         std=(0.3,) * channels,
+        **own,
         **options,
     )
+
+
+def drawn(shapes: Any) -> Any:
+    """Returns weights by NumPy: to compile a deep network's own takes longer than all its tests."""
+    generator = np.random.default_rng(0)
+
+    def draw(path: Any, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        normal = generator.standard_normal(leaf.shape)
+        if path[-1].key == "kernel":
+            values = normal * np.sqrt(2 / np.prod(leaf.shape[:-1]))
+        else:
+            centre = 1.0 if path[-1].key in ("scale", "var") else 0.0
+            values = centre + 0.1 * np.clip(normal, -3, 3)
+        return jnp.asarray(values, leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 @functools.cache
@@ -38,11 +92,14 @@ def setting(name: str):
     """A model, its variables, four images, and its functions compiled once."""
     model = create(name)
     images = jax.random.uniform(jax.random.key(1), (4, *SHAPES[name]))
-    variables = model.init(jax.random.key(0), images)
+    if name in NARROW:
+        variables = drawn(jax.eval_shape(model.init, jax.random.key(0), images))
+    else:
+        variables = model.init(jax.random.key(0), images)
     return model, variables, images, jax.jit(model.apply), jax.jit(model.apply_train)
 
 
-@pytest.mark.parametrize("name", models.MODELS)
+@pytest.mark.parametrize("name", SHAPES)
 class TestModel:
     def test_shapes_and_dtypes(self, name: str):
         model, variables, images, apply, apply_train = setting(name)
@@ -83,20 +140,21 @@ class TestModel:
 
     def test_same_arguments_give_the_same_object(self, name: str):
         model, *_ = setting(name)
+        maker, own, _ = NARROW.get(name) or (name, models.options_of(name), 0)
         channels = SHAPES[name][2]
         again = models.create(
-            name,
+            maker,
             num_classes=NUM_CLASSES,
             image_shape=list(SHAPES[name]),
             mean=[0.4] * channels,
             std=[0.3] * channels,
-            **models.options_of(name),
+            **own,
         )
         assert again is model
         assert hash(again) == hash(model)
 
 
-@pytest.mark.parametrize("name", models.MODELS)
+@pytest.mark.parametrize("name", SHAPES)
 def test_a_cosine_head_is_the_linear_one_without_its_bias(name: str):
     linear, _, images, *_ = setting(name)
     model = create(name, head="cosine")
@@ -131,15 +189,15 @@ def test_dropout_mask_belongs_to_the_example(name: str):
     logits, _ = apply_train(variables, images, keys)
     order = jnp.array([2, 0, 3, 1])
     shuffled, _ = apply_train(variables, images[order], keys[order])
-    np.testing.assert_allclose(shuffled, logits[order], atol=1e-4)  # batch norm of 4 examples
+    np.testing.assert_allclose(shuffled, logits[order], atol=1e-3)  # batch norm of 4 examples
     other, _ = apply_train(variables, images, per_example(jax.random.key(4), IDS))
-    assert np.abs(other - logits).max() > 1e-3
+    assert np.abs(other - logits).max() > 1e-2
     if "batch_stats" not in variables:
         alone, _ = apply_train(variables, images[:1], keys[:1])
         np.testing.assert_allclose(alone, logits[:1], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["simple_cnn", "resnet18"])
+@pytest.mark.parametrize("name", WITHOUT_DROPOUT)
 def test_keys_do_not_matter_without_dropout(name: str):
     _, variables, images, _, apply_train = setting(name)
     one, _ = apply_train(variables, images, per_example(jax.random.key(3), IDS))
@@ -179,16 +237,3 @@ def test_batch_statistics_span_the_named_axis(name: str):
         shard = jax.tree.map(lambda leaf, device=device: leaf[device], batch_stats)
         chex.assert_trees_all_close(shard, expected_stats, atol=1e-4, rtol=1e-4)
     jax.eval_shape(synchronized.init, jax.random.key(0), images)  # no axis while initialising
-
-
-@pytest.mark.parametrize("name", models.MODELS)
-def test_too_small_an_image_is_refused(name: str):
-    smallest = models.MODELS[name]().min_size  # pyright: ignore[reportAttributeAccessIssue]
-    for size in (smallest, smallest - 1):
-        keywords = {"num_classes": 2, "image_shape": (size, size, 1), "mean": (0,), "std": (1,)}
-        if size == smallest:
-            model = models.create(name, **keywords)
-            jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, size, size, 1)))
-        elif size > 0:  # the image without pixels is refused for every model
-            with pytest.raises(ValueError, match=f"image_shape is .* model {name} needs"):
-                models.create(name, **keywords)

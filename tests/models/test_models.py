@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from rbjax import models
+from rbjax.prng import per_example
 
 GREY = {"num_classes": 10, "image_shape": (28, 28, 1), "mean": (0.1,), "std": (0.3,)}
 COLOUR = {"num_classes": 10, "image_shape": (32, 32, 3), "mean": (0.5,) * 3, "std": (0.2,) * 3}
@@ -29,11 +30,10 @@ COLOUR = {"num_classes": 10, "image_shape": (32, 32, 3), "mean": (0.5,) * 3, "st
         ("lenet_conv_pool", {}, 326_410),
         ("vgg_p5", {}, 1_525_738),
         ("vgg_p5", {"activation": "paper"}, 1_525_738),
-        ("resnet18", {}, 11_173_962),
     ],
 )
 def test_number_of_parameters(name: str, options: dict[str, Any], expected: int):
-    base = COLOUR if name in ("vgg_p5", "resnet18") else GREY
+    base = COLOUR if name == "vgg_p5" else GREY
     model = models.create(name, **base, **options)
     images = jnp.zeros((1, *model.image_shape))
     variables = jax.eval_shape(model.init, jax.random.key(0), images)
@@ -78,7 +78,7 @@ def test_wrong_image_shape_is_refused():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "resnet20"}, "did you mean 'resnet18'"),
+        ({"name": "resnet19"}, "did you mean 'resnet18'"),
         ({"width": (8, 16)}, "no option 'width'; allowed: .*widths.*; did you mean 'widths'"),
         ({"name": "resnet18", "widths": (8, 16)}, "no option 'widths'; allowed: head"),
         ({"name": "lenet_conv_pool", "pooling": "max"}, "no option 'pooling'"),
@@ -124,6 +124,24 @@ def test_number_of_activations(activation: str, expected: int):
     equations = jax.make_jaxpr(model.apply)(variables, images).eqns
     relus = [equation for equation in equations if equation.primitive.name == "custom_jvp_call"]
     assert len(relus) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "draws"),
+    [
+        ("lenet_modern", {}, 3),
+        ("lenet_modern", {"pool_dropout": False}, 1),
+        ("lenet_modern", {"last_dropout": False}, 2),
+        ("lenet_no_dropout", {}, 0),
+    ],
+)
+def test_number_of_dropout_layers(name: str, options: dict[str, Any], draws: int):
+    """The authors' "no dropout" keeps the layer at the end, ours none."""
+    model = models.create(name, **GREY, **options)
+    images, keys = jnp.zeros((1, 28, 28, 1)), per_example(jax.random.key(0), jnp.arange(1))
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    program = str(jax.make_jaxpr(model.apply_train)(variables, images, keys))
+    assert program.count("random_bits") == draws
 
 
 def test_lenet_takes_other_sizes():
