@@ -24,13 +24,23 @@ from rbjax.models.preact_resnet import PreActResNet
 from rbjax.models.resnet import ResNet
 from rbjax.models.simple_cnn import SimpleCNN
 from rbjax.models.squeezenet import SqueezeNet
+from rbjax.models.torch_weights import from_torch
 from rbjax.models.vgg import VGG
 from rbjax.models.vgg_p5 import VGGP5
 from rbjax.models.wide_resnet import WideResNet
 from rbjax.options import validate
 from rbjax.tables import Table
 
-__all__ = ["DTYPES", "MODELS", "Model", "Variables", "create", "logit_scale", "options_of"]
+__all__ = [
+    "DTYPES",
+    "MODELS",
+    "Model",
+    "Variables",
+    "create",
+    "from_torch",
+    "logit_scale",
+    "options_of",
+]
 
 MODELS: Table[nn.Module] = Table(
     "model",

@@ -205,6 +205,14 @@ def test_a_safetensors_file_that_lies(tmp_path, entry, message):
     assert "'w': " in str(caught.value) or "belong to no" in message
 
 
+@pytest.mark.parametrize("second", [[0, 24], [12, 36], [28, 52]])
+def test_safetensors_that_overlap_or_leave_a_gap(tmp_path, second):
+    said = {"dtype": "F32", "shape": [6]}
+    header = {"a": said | {"data_offsets": [0, 24]}, "b": said | {"data_offsets": second}}
+    with pytest.raises(ValueError, match="the tensor before it ends at 24"):
+        weights.read(safetensors(tmp_path / "a", header, bytes(second[1])))
+
+
 def test_a_safetensors_header_that_lies(tmp_path):
     good = b'{"dtype":"F32","shape":[6],"data_offsets":[0,24]}'
     twice = b'{"w":' + good + b',"w":' + good + b"}"

@@ -1,0 +1,242 @@
+"""A model's variables from the state dict of PyTorch's implementation of it."""
+
+from __future__ import annotations
+
+import collections
+import os
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from rbjax import prng, weights
+from rbjax.errors import nearest, spelled
+from rbjax.models.model import Model, Variables
+from rbjax.models.torch_layouts import LAYOUTS, Names, Path, Shapes
+
+_LEAVES = {
+    "kernel": "weight",
+    "bias": "bias",
+    "scale": "weight",
+    "mean": "running_mean",
+    "var": "running_var",
+}
+"""What PyTorch calls parameters and statistics."""
+_OF_A_WHOLE_MODULE = re.compile(r"(^|\.)(?:_modules|_parameters|_buffers)\.")
+_OF_TRAINING = re.compile(r"(optim|opt$|sched|lr_sched|amp$|scaler)|rng")
+"""What the part of a checkpoint is called that holds an optimizer's moments, and the like."""
+_NORMALIZERS = {"mean": ("mean", "new_mean", "mu"), "std": ("std", "new_std", "sigma")}
+_COUNTER = "num_batches_tracked"
+_MOST_LINES = 20
+
+
+class _Wanted(NamedTuple):
+    """A tensor that a model needs."""
+
+    shape: tuple[int, ...]
+    """As PyTorch has it."""
+    flax_path: Path
+    flattened: tuple[int, int, int] | None
+
+
+def from_torch(
+    model: Model, path: str | os.PathLike[str], *, prefix: str | None = None
+) -> Variables:
+    """Reads a model's variables from a file of PyTorch's or safetensors, without PyTorch.
+
+    Prefixes (`module.`, `state_dict.model.`), counters of batches, optimizers' moments, second
+    copies of the same weights and batch norms that never saw a batch are passed over; a normaliser
+    in the file must be the model's own. Whatever else is left over, missing or misshapen is an
+    error.
+
+    Args:
+        model: of the architecture and size in the file, with the file's mean and std.
+        path: as of `rbjax.weights.read`: nothing that the file names is run.
+        prefix: what the names of the model's tensors begin with, where the file has several sets
+            of weights that differ; None where it has one.
+
+    Returns:
+        The variables, float32.
+
+    Raises:
+        ValueError: one line for each tensor that does not fit, naming the file.
+    """
+    shapes, wanted_shapes = _shapes(model)
+    layouts = LAYOUTS.get(model.name, ())
+    if not layouts:
+        raise ValueError(
+            f"model is {model.name!r}, of which no layout of PyTorch's is known; allowed: "
+            f"{', '.join(LAYOUTS)}{nearest(model.name, LAYOUTS)}"
+        )
+    read = weights.read(path)
+    tensors = {_OF_A_WHOLE_MODULE.sub(r"\1", name): array for name, array in read.tensors.items()}
+    candidates = [_wanted(layout(shapes, model.image_shape), wanted_shapes) for layout in layouts]
+    wanted = max(candidates, key=lambda wanted: max(_prefixes(tensors, wanted).values(), default=0))
+    chosen = _chosen(tensors, wanted, prefix, path)
+    lines = [*_misfits(tensors, wanted, chosen, read.skipped), *_left_over(tensors, wanted, chosen)]
+    lines += _other_normalizers(tensors, wanted, chosen, model)
+    if lines:
+        more = [f"... and {len(lines) - _MOST_LINES} more"] if len(lines) > _MOST_LINES else []
+        raise ValueError("\n".join(f"{path}: {line}" for line in lines[:_MOST_LINES] + more))
+    flat = {want.flax_path: _ours(tensors[chosen + name], want) for name, want in wanted.items()}
+    return traverse_util.unflatten_dict(flat)
+
+
+def _shapes(model: Model) -> tuple[Shapes, dict[Path, tuple[int, ...]]]:
+    """Returns the shapes of a model's variables, by module and by path."""
+    images = jax.ShapeDtypeStruct((1, *model.image_shape), jnp.float32)
+    made = jax.eval_shape(model.init, prng.key(0), images)
+    variables: dict[Path, Any] = traverse_util.flatten_dict(made)
+    by_path = {path: tuple(leaf.shape) for path, leaf in variables.items()}
+    by_module: dict[Path, dict[str, tuple[int, ...]]] = collections.defaultdict(dict)
+    for path, shape in by_path.items():
+        by_module[path[1:-1]][path[-1]] = shape
+    return by_module, by_path
+
+
+def _wanted(names: Names, shapes: Mapping[Path, tuple[int, ...]]) -> dict[str, _Wanted]:
+    """Returns the tensors that a layout has for a model's variables, by PyTorch's name."""
+    wanted = {}
+    for path, shape in shapes.items():
+        module = path[1:-1]
+        name = f"{names.modules[module]}.{_LEAVES[path[-1]]}"
+        theirs = (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape[::-1]
+        wanted[name] = _Wanted(theirs, path, names.flattened.get(module))
+    return wanted
+
+
+def _prefixes(tensors: Iterable[str], wanted: Mapping[str, Any]) -> dict[str, int]:
+    """Returns what stands before the names of wanted tensors, and before how many of them."""
+    found: collections.Counter[str] = collections.Counter()
+    for name in tensors:
+        words = name.split(".")
+        for start in range(len(words)):
+            suffix = ".".join(words[start:])
+            if suffix in wanted:
+                found[name.removesuffix(suffix)] += 1
+    return dict(found)
+
+
+def _chosen(
+    tensors: Mapping[str, np.ndarray], wanted: Mapping[str, Any], prefix: str | None, path: Any
+) -> str:
+    """Returns what the names of the model's tensors begin with."""
+    found = _prefixes(tensors, wanted)
+    if not found:
+        raise ValueError(
+            f"{path}: has none of the model's tensors, such as {next(iter(wanted))}; it has "
+            f"{', '.join(map(spelled, list(tensors)[:5])) or 'no tensors'}"
+        )
+    if prefix is not None:
+        if prefix not in found:
+            raise ValueError(
+                f"prefix is {prefix!r}; allowed: {', '.join(map(repr, found))}"
+                f"{nearest(prefix, found)}"
+            )
+        return prefix
+    most = max(found.values())
+    fullest = [prefix for prefix, count in found.items() if count == most]
+    for other in fullest[1:]:
+        if not all(_is_copy(tensors, fullest[0] + name, other + name) for name in wanted):
+            raise ValueError(
+                f"{path}: has weights under {' and '.join(map(repr, fullest))}, which differ; "
+                "say which by `prefix`"
+            )
+    return fullest[0]
+
+
+def _is_copy(tensors: Mapping[str, np.ndarray], one: str, other: str) -> bool:
+    """Returns whether two names have the same tensor, or neither has one."""
+    if one not in tensors or other not in tensors:
+        return one not in tensors and other not in tensors
+    return np.array_equal(tensors[one], tensors[other])
+
+
+def _misfits(
+    tensors: Mapping[str, np.ndarray],
+    wanted: Mapping[str, _Wanted],
+    prefix: str,
+    skipped: Iterable[str],
+) -> list[str]:
+    """Returns a line for each tensor that is missing or misshapen."""
+    lines = []
+    reasons = dict(entry.split(": ", 1) for entry in skipped if ": " in entry)
+    for name, want in wanted.items():
+        full = prefix + name
+        if full not in tensors:
+            why = f": skipped, it needs {reasons[full]}" if full in reasons else ""
+            lines.append(f"{spelled(full)} {want.shape} is missing{why}")
+        elif tensors[full].shape != want.shape:
+            lines.append(f"{spelled(full)} is {tensors[full].shape}; must be {want.shape}")
+        elif not jnp.issubdtype(tensors[full].dtype, jnp.floating):
+            lines.append(f"{spelled(full)} is {tensors[full].dtype}; must be floating point")
+    return lines
+
+
+def _left_over(
+    tensors: Mapping[str, np.ndarray], wanted: Mapping[str, _Wanted], prefix: str
+) -> list[str]:
+    """Returns a line for each tensor that the model has no place for."""
+    full_sets = [other for other, n in _prefixes(tensors, wanted).items() if n == len(wanted)]
+    lines = []
+    for name, array in tensors.items():
+        owner = next((other for other in full_sets if name.removeprefix(other) in wanted), None)
+        is_used = owner is not None or name.removeprefix(prefix) in wanted
+        is_passed_over = (
+            name.endswith(_COUNTER)
+            or _OF_TRAINING.match(name.partition(".")[0]) is not None
+            or _normalizes(name) is not None
+            or _never_ran(tensors, name.rpartition(".")[0])
+        )
+        if not is_used and not is_passed_over:
+            lines.append(f"{spelled(name)} {array.shape} is left over: the model has no place")
+    return lines
+
+
+def _never_ran(tensors: Mapping[str, np.ndarray], module: str) -> bool:
+    """Returns whether a batch norm is as it was made: in the module, but not in its `forward`."""
+    made = {_COUNTER: 0, "running_mean": 0, "running_var": 1, "weight": 1, "bias": 0}
+    have = [tensors.get(f"{module}.{name}") for name in made]
+    return all(
+        array is not None and np.all(array == value)
+        for array, value in zip(have, made.values(), strict=True)
+    )
+
+
+def _normalizes(name: str) -> str | None:
+    """Returns whether a tensor is a normaliser's "mean" or "std"."""
+    last = name.rpartition(".")[2]
+    return next((field for field, words in _NORMALIZERS.items() if last in words), None)
+
+
+def _other_normalizers(
+    tensors: Mapping[str, np.ndarray], wanted: Mapping[str, Any], prefix: str, model: Model
+) -> list[str]:
+    """Returns a line for each normaliser that is not the model's."""
+    lines = []
+    for name, array in tensors.items():
+        field = _normalizes(name)
+        if field is None or name.removeprefix(prefix) in wanted:
+            continue
+        ours = getattr(model, field)
+        theirs = np.asarray(array, np.float64).reshape(-1)
+        if theirs.shape != (len(ours),) or not np.allclose(theirs, ours, rtol=1e-5, atol=1e-6):
+            values = ", ".join(f"{value:.6g}" for value in theirs[:8])
+            lines.append(f"{spelled(name)} is ({values}); the model's {field} is {ours}")
+    return lines
+
+
+def _ours(array: np.ndarray, want: _Wanted) -> jax.Array:
+    """Returns a tensor as Flax has it: OIHW as HWIO, (K, F) as (F, K)."""
+    array = np.asarray(array).astype(np.float32)
+    if want.flattened is not None and want.flax_path[-1] == "kernel":
+        height, width, channels = want.flattened
+        maps = array.reshape(-1, channels, height, width)
+        array = maps.transpose(0, 2, 3, 1).reshape(len(array), -1)
+    if array.ndim == 4:
+        array = array.transpose(2, 3, 1, 0)
+    return jnp.asarray(np.ascontiguousarray(array.T if array.ndim == 2 else array))
