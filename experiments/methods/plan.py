@@ -53,8 +53,6 @@ CPU = Scale(
 )
 
 MNIST_EPSILON, CLASS_EPSILON = 0.2, 4 / 255
-COLLAPSE_EPSILON = 16 / 255
-"""So large that training by one step collapses on CIFAR-10."""
 IMBALANCE_RATIO = 100
 WIDTHS = (16, 32)
 
@@ -99,6 +97,8 @@ def _robal(config: Config) -> None:
 
 _IN_BALL = {"epsilon": MNIST_EPSILON, "step_size": MNIST_EPSILON / 4}
 _CLASS_BALL = {"epsilon": CLASS_EPSILON, "step_size": CLASS_EPSILON / 4, "num_steps": 5}
+_PROVOKED = {"epsilon": MNIST_EPSILON, "step_size": MNIST_EPSILON, "noise": 0.0}
+"""One step from the image itself, which overfits to that step."""
 _LOSSES: dict[str, Row] = {
     "cross_entropy": _loss("cross_entropy"),
     "ldam_drw": _ldam_drw,
@@ -136,8 +136,8 @@ ROWS: dict[str, dict[str, Row]] = {
     "tail_cifar10": _LOSSES,
     "gtsrb": _LOSSES,
     "collapse": {
-        "unguarded": _method("fast", epsilon=COLLAPSE_EPSILON, guard=None),
-        "guarded": _method("fast", epsilon=COLLAPSE_EPSILON),
+        "unguarded": _method("fast", guard=1.0, **_PROVOKED),
+        "guarded": _method("fast", **_PROVOKED),
     },
     "classes": {
         "pgd": _method("pgd", **_CLASS_BALL),
@@ -229,18 +229,21 @@ def _gtsrb(config: Config, scale: Scale) -> None:
     config.dataset.max_test_examples = scale.class_test
 
 
-def _classes(config: Config, scale: Scale, epsilon: float = CLASS_EPSILON) -> None:
+def _classes(config: Config, scale: Scale) -> None:
     config.num_epochs = scale.class_epochs
     config.dataset.update(name="cifar10", flip_horizontal=True, crop_padding=4)
     config.dataset.update(max_train_examples=scale.train, max_test_examples=scale.class_test)
     config.dataset.validation_fraction = 0.1
     config.attacks.pgd20 = schema.attack(
-        "pgd", num_steps=20, step_size=epsilon / 8, epsilon=epsilon, norm="linf"
+        "pgd", num_steps=20, step_size=CLASS_EPSILON / 8, epsilon=CLASS_EPSILON, norm="linf"
     )
 
 
 def _collapse(config: Config, scale: Scale) -> None:
-    _classes(config, scale, COLLAPSE_EPSILON)
+    _mnist(config, scale)
+    del config.attacks.universal
+    config.num_epochs = 2 * scale.epochs
+    config.schedule.learning_rate = 3e-3
     config.checkpoint.which = "last"  # the best epoch would hide the collapse
 
 

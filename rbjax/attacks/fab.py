@@ -20,7 +20,7 @@ from rbjax.attacks.search import (
     clearly_fooled,
     nothing_found,
 )
-from rbjax.options import Count, Epsilon, Range, Share, checked
+from rbjax.options import MOST, Count, Epsilon, Range, Share, checked
 from rbjax.typing import Array, Key
 
 _LEAST_STEP, _LARGEST_GAP = 1e-8, 1e30
@@ -33,7 +33,7 @@ def fab(
     *,
     epsilon: Epsilon | None = None,
     norm: Literal["linf", "l2"] = "linf",
-    num_targets: Count | None = 9,
+    num_targets: Annotated[int, Range(low=0, high=MOST)] = 9,
     num_steps: Count = 100,
     num_restarts: Count = 1,
     alpha_max: Share = 0.1,
@@ -55,7 +55,7 @@ def fab(
             is returned as it is. None: whatever is found.
         norm: `"linf"` or `"l2"`.
         num_targets: runs, each towards the boundary to one of the classes with the largest logits
-            at the image as it is (FAB-T), or to every one where there are fewer; None: one run,
+            at the image as it is (FAB-T), or to every one where there are fewer; 0: one run,
             each step to the nearest of all boundaries, which costs a gradient a class.
         num_steps: steps of each run.
         num_restarts: runs; the first from the image, others from random points nearby.
@@ -82,7 +82,7 @@ def fab(
         eta=eta,
         beta=beta,
     )
-    if num_targets is None:
+    if num_targets == 0:
         return CompiledAttack(plan, epsilon)
     return CompiledAttack(TargetsPlan(plan, num_targets, ball=plan.ball), epsilon)
 

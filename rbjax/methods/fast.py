@@ -22,7 +22,7 @@ def fast(
     epsilon: Epsilon = 8 / 255,
     step_size: StepSize | None = None,
     noise: NotNegative | None = None,
-    guard: Share | None = 0.5,
+    guard: Share = 0.5,
     attack_batch_norm: Literal["eval", "train"] = "train",
     weight_perturbation: NotNegative = 0.0,
 ) -> Method:
@@ -38,16 +38,17 @@ def fast(
     One-step training may overfit to its attack at once: images found by several steps are all
     misclassified from one epoch to the next.  The guard attacks held-out images, or training images
     where there is no validation split, by PGD of 5 steps of epsilon / 4 after each epoch and puts
-    the last good weights back, see `guarded`.  (The authors of FGSM-RS, who attack training images,
-    stop there, after a fall of 20 points, half of what CIFAR-10 has at 8/255; training goes on
-    here, and what has less than 20 points is guarded, too.)
+    the most robust weights back, see `guarded`.  (The authors of FGSM-RS, who attack training
+    images, stop at the epoch before, after a fall of 20 points, half of what CIFAR-10 has at 8/255.
+    Training goes on here, what has less than 20 points is guarded, too, and so is a collapse that
+    takes several epochs.)
 
     Args:
         form: "fgsm_rs" or "n_fgsm".
         epsilon: radius of the ball, in linf.
         step_size: length of the step; None: 1.25 epsilon in FGSM-RS, epsilon in N-FGSM.
         noise: size of the random start, in epsilons; None: 1 in FGSM-RS, 2 in N-FGSM.
-        guard: largest share of the accuracy under attack that an epoch may lose; None: no guard.
+        guard: largest share of the best accuracy under attack that may be lost; 1: no guard.
         attack_batch_norm: batch norm while crafting: running statistics, or the batch's own, as in
             both authors' code, where that pass moves the running statistics as well.
         weight_perturbation: gamma of `worst_weights`; 0 is the method as published.
@@ -78,6 +79,6 @@ def fast(
         attack_batch_norm=attack_batch_norm,
         descend_at=worst_weights(weight_perturbation),
     )
-    if guard is None:
+    if guard == 1.0:
         return method
     return guarded(method, attacks.pgd(epsilon=epsilon, num_steps=5), max_loss=guard)

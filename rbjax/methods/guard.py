@@ -22,7 +22,7 @@ _ERRORS = 3
 
 
 class Good(NamedTuple):
-    """The last epoch that did not end in a collapse."""
+    """The most robust epoch so far."""
 
     number: Array | np.int32
     """() int32; 0 before the first."""
@@ -35,18 +35,18 @@ class Good(NamedTuple):
 
 
 def guarded(method: Method, attack: CompiledAttack, *, max_loss: float) -> Method:
-    """Returns a method that goes back to the last good weights after a collapse.
+    """Returns a method that goes back to its most robust weights after a collapse.
 
     After each epoch the same held-out images, or training images where there is no validation
-    split, are attacked.  Where more than the share `max_loss` of the last good epoch's accuracy is
-    lost, and more than chance explains (three standard errors of the difference), that epoch's
-    weights, their average and the optimizer's averages are put back, and training goes on from
-    there with the data and the learning rate that come next.  It is said on standard output.
+    split, are attacked.  Where more than the share `max_loss` of the best epoch's accuracy is lost,
+    and more than chance explains (three standard errors of the difference), that epoch's weights,
+    their average and the optimizer's averages are put back, and training goes on from there with
+    the data and the learning rate that come next.  It is said on standard output.
 
     Args:
         method: one that remembers nothing and does nothing after an epoch.
         attack: what the weights have to withstand.
-        max_loss: share of the accuracy under attack, in [0, 1].
+        max_loss: share of the best accuracy under attack, in [0, 1].
 
     Returns:
         The method; its state is a `Good`.
@@ -65,10 +65,12 @@ def guarded(method: Method, attack: CompiledAttack, *, max_loss: float) -> Metho
         accuracy = np.float32(measured.robust_of_all)
         variance = sum(share * (1 - share) for share in (accuracy, good.accuracy))
         noise = _ERRORS * np.sqrt(variance / watched.num_examples)
-        if good.accuracy - accuracy <= max(max_loss * good.accuracy, noise):
+        if accuracy >= good.accuracy:
             number = np.int32(epoch.number)
             good = Good(number, accuracy, state.variables, state.ema, state.opt_state)
             return state._replace(method_state=MethodState(good, ()))
+        if good.accuracy - accuracy <= max(max_loss * good.accuracy, noise):
+            return state
         print(
             f"epoch {epoch.number}: accuracy under attack fell from {good.accuracy:.1%} to "
             f"{accuracy:.1%}: catastrophic overfitting; the weights of epoch {good.number} are back"

@@ -29,7 +29,7 @@ def shared(
     num_steps: Count = 4,
     heap_size: Count = 8,
     sigma: Share = 0.5,
-    loss_clip: Positive | None = KAPPA,
+    loss_clip: Positive = KAPPA,
     norm: Literal["linf", "l2"] = "linf",
     random_start: bool = True,
     attack_batch_norm: Literal["eval", "train"] = "eval",
@@ -54,7 +54,7 @@ def shared(
         heap_size: s, images that share a perturbation; the paper tries 1, 8 and 64.
         sigma: share of the perturbed images' loss; the paper tries 0.3 to 0.9.
         loss_clip: the most that an image's loss counts while crafting, image by image, so that
-            those already lost stop counting; None: no limit.
+            those already lost stop counting; 1e6: hardly a limit.
         norm: of the ball; the paper has linf.
         random_start: whether the attack starts at a random point of the ball.
         attack_batch_norm: batch norm while crafting: running statistics, or the batch's own.
@@ -97,7 +97,7 @@ class HeapAttack(NamedTuple):
     step_size: float
     num_steps: int
     heap_size: int
-    loss_clip: float | None
+    loss_clip: float
     norm: str
     random_start: bool
 
@@ -129,7 +129,7 @@ class HeapAttack(NamedTuple):
 
         def truncated(logits: Array) -> Array:
             losses = cross_entropy(logits, labels)
-            return losses if self.loss_clip is None else jnp.minimum(losses, self.loss_clip)
+            return jnp.minimum(losses, self.loss_clip)
 
         classifier = as_classifier(logits_fn).asked_about(images)
 

@@ -14,7 +14,7 @@ KEY = jax.random.key(0)
 
 
 @pytest.mark.parametrize("norm", DUAL)
-@pytest.mark.parametrize("num_targets", [4, None])
+@pytest.mark.parametrize("num_targets", [4, 0])
 def test_the_smallest_perturbation_of_a_linear_model(norm, num_targets):
     """|margin| / ||w||_dual, and at most 1 % more: the last step is pulled a tenth back."""
     attack = attacks.fab(norm=norm, num_targets=num_targets, num_steps=40)
@@ -124,7 +124,7 @@ def test_steps_of_flat_and_tiny_gradients(norm):
     [
         ({"norm": "l1"}, "norm 'l1' is unknown; allowed: linf, l2"),
         ({"eta": 0.9}, "eta is 0.9"),
-        ({"num_targets": 0}, "num_targets is 0"),
+        ({"num_targets": -1}, "num_targets is -1"),
         ({"epsilon": 8}, "epsilon is 8.0; with norm 'linf'"),
     ],
 )

@@ -7,6 +7,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from rbjax import config as schema
+from rbjax import tables
+from rbjax.config import catalog
 
 NAMES = {
     "dataset": ("digits", "cifar10"),
@@ -316,3 +318,15 @@ def test_a_typo_and_a_list_are_answered_without_jax_and_numpy():
     result = subprocess.run(command, capture_output=True, text=True, cwd=root, check=True)
     assert "did you mean 'epsilon'" in result.stderr
     assert "carlini_wagner" in result.stdout
+
+
+def test_a_config_can_say_every_value_of_every_option():
+    """None in a config is "left out", so an option that may be None is None when left out."""
+    options = {
+        f"{kind} {name}: {option}": said
+        for kind in tables.HOMES
+        for name, entry in catalog.entries(kind).items()
+        for option, said in entry.options.items()
+    }
+    assert len(options) > 300
+    assert [where for where, o in options.items() if o.optional and o.default is not None] == []

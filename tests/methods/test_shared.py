@@ -35,7 +35,7 @@ def linear(images, sharpness=1.0, bias=0.0):
 
 def heap_attack(**options):
     usual = {"epsilon": 0.1, "step_size": 0.05, "num_steps": 4, "heap_size": 2}
-    usual |= {"loss_clip": None, "norm": "linf", "random_start": False}
+    usual |= {"loss_clip": 1e6, "norm": "linf", "random_start": False}
     return HeapAttack(**{**usual, **options})
 
 
@@ -56,7 +56,7 @@ def test_heaps_of_one_are_pgd_training_bit_for_bit(split, norm, random_start):
     size = {"linf": 0.1, "l2": 1.0}[norm]
     options = {"epsilon": size, "step_size": 0.6 * size, "num_steps": 3, "norm": norm}
     options["random_start"] = random_start
-    one = methods.shared(heap_size=1, sigma=1.0, loss_clip=None, **options)
+    one = methods.shared(heap_size=1, sigma=1.0, loss_clip=1e6, **options)
     shared, metrics = run(make_recipe(one), split, num_steps=2)
     pgd, expected = run(make_recipe(methods.pgd(**options)), split, num_steps=2)
     assert_equal(shared, pgd)
@@ -66,7 +66,7 @@ def test_heaps_of_one_are_pgd_training_bit_for_bit(split, norm, random_start):
 def test_the_weights_are_perturbed_as_those_of_pgd_training(split):
     """Heaps of one: bit for bit; of size 0 as without; of 1e-30 as of 0, but computed."""
     options = {"epsilon": 1.0, "step_size": 0.6, "num_steps": 2, "norm": "l2"}
-    heaps_of_one = {"heap_size": 1, "sigma": 1.0, "loss_clip": None, **options}
+    heaps_of_one = {"heap_size": 1, "sigma": 1.0, "loss_clip": 1e6, **options}
     after = {}
     for gamma in (0.0, 1e-30, 0.1):
         one = methods.shared(weight_perturbation=gamma, **heaps_of_one)
