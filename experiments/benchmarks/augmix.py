@@ -1,11 +1,12 @@
 """How fast is AugMix, beside the published procedure on Pillow?
 
-    python -m experiments.benchmarks.augmix [--batch-size=128] [--repeats=15]
+    python -m experiments.benchmarks.augmix [--batch-size=128] [--batches=5] [--repeats=15]
 
 Two views of a batch of CIFAR-10 training images, 8 bits in and floats out, at severity 3 with three
 chains: ours as one compiled call, Pillow's in one process and in as many processes as there are
-cores, each with its share of the batch, as data loaders do it. The three take turns; medians over
-the repeats, compilation and the start of the processes apart. CPU seconds, of all threads or
+cores, each with its share of the batch, as data loaders do it. The three take turns of several
+batches, one after another as in training; medians over the turns of the time a batch, compilation
+and the start of the processes apart. CPU seconds, of all threads or
 processes, are given too: other work on the machine moves them less than it moves wall time.
 """
 
@@ -60,7 +61,8 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--batch-size", type=int, default=128, help="images")
-    parser.add_argument("--repeats", type=int, default=15, help="timings of each")
+    parser.add_argument("--batches", type=int, default=5, help="batches a turn")
+    parser.add_argument("--repeats", type=int, default=15, help="turns of each")
     arguments = parser.parse_args()
     images = np.asarray(data.load("cifar10", "train").images[: arguments.batch_size])
     count, spawn = os.cpu_count() or 1, multiprocessing.get_context("spawn")
@@ -75,13 +77,14 @@ def main() -> None:
         }
         wall: dict[str, list[float]] = {name: [] for name in ways}
         cpu: dict[str, list[float]] = {name: [] for name in ways}
-        for seed in range(arguments.repeats + 1):
+        for turn in range(arguments.repeats + 1):
+            seeds = range(turn * arguments.batches, (turn + 1) * arguments.batches)
             for name, run in ways.items():
                 began = time.perf_counter()
-                seconds = run(seed)
-                if seed:  # the first one compiles, or starts the processes
-                    wall[name].append(time.perf_counter() - began)
-                    cpu[name].append(seconds)
+                seconds = sum(run(seed) for seed in seeds)
+                if turn:  # the first one compiles, or starts the processes
+                    wall[name].append((time.perf_counter() - began) / arguments.batches)
+                    cpu[name].append(seconds / arguments.batches)
     print(f"{'':24}{'wall':>10}{'ratio':>8}{'CPU':>10}{'ratio':>8}")
     for name in ways:
         row = f"{name:24}"
