@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -20,6 +21,8 @@ class Names(NamedTuple):
     flattened: Mapping[Path, tuple[int, int, int]]
     """Dense layer that is given flattened maps -> their (H, W, C), which PyTorch flattens as
     (C, H, W)."""
+    unused: tuple[str, ...] = ()
+    """What the names of layers begin with that are no part of the network when it classifies."""
 
 
 Layout = Callable[[Shapes, tuple[int, int, int]], Names]
@@ -90,9 +93,112 @@ def _count(shapes: Shapes, block: Path) -> int:
     return sum(path[:2] == block and path[2].startswith("Conv_") for path in shapes)
 
 
+def renamed(
+    shapes: Shapes,
+    _: tuple[int, int, int],
+    *,
+    rules: Mapping[str, str],
+    unused: tuple[str, ...] = (),
+) -> Names:
+    """Returns the names that follow from ours.
+
+    Args:
+        shapes: of the model.
+        rules: pattern of a whole path, joined by "/" -> PyTorch's name; the first that fits counts.
+        unused: as of `Names`.
+    """
+    modules: dict[Path, str] = {}
+    for path in shapes:
+        text = "/".join(path)
+        fits = (re.fullmatch(pattern, text) for pattern in rules)
+        for found, name in zip(fits, rules.values(), strict=True):
+            if found is not None:
+                modules.setdefault(path, found.expand(name))
+    return Names(modules, {}, unused)
+
+
+def vgg(shapes: Shapes, _: tuple[int, int, int]) -> Names:
+    """Returns torchvision's names, and those of kuangliu's VGG: places in a sequence of layers."""
+    is_cifar = ("backbone", "fc1") not in shapes
+    modules: dict[Path, str] = {HEAD: "classifier" if is_cifar else "classifier.6"}
+    place, stage = 0, 1
+    while (of_stage := ("backbone", f"stage{stage}")) and (*of_stage, "conv1") in shapes:
+        number = 1
+        while (*of_stage, f"conv{number}") in shapes:
+            modules[*of_stage, f"conv{number}"] = f"features.{place}"
+            has_norm = (*of_stage, f"bn{number}") in shapes
+            if has_norm:
+                modules[*of_stage, f"bn{number}"] = f"features.{place + 1}"
+            place, number = place + (3 if has_norm else 2), number + 1
+        place, stage = place + 1, stage + 1
+    if is_cifar:
+        return Names(modules, {})
+    modules |= {("backbone", "fc1"): "classifier.0", ("backbone", "fc2"): "classifier.3"}
+    places = shapes["backbone", "fc1"]["kernel"][0] // (7 * 7)
+    return Names(modules, {("backbone", "fc1"): (7, 7, places)})
+
+
+def squeezenet(shapes: Shapes, _: tuple[int, int, int]) -> Names:
+    """Returns torchvision's names, of the form for ImageNet."""
+    if ("backbone", "bn1") in shapes:
+        return Names({}, {})
+    is_first = shapes["backbone", "conv1"]["kernel"][0] == 7
+    places = (3, 4, 5, 7, 8, 9, 10, 12) if is_first else (3, 4, 6, 7, 9, 10, 11, 12)
+    modules: dict[Path, str] = {HEAD: "classifier.1", ("backbone", "conv1"): "features.0"}
+    for number, place in enumerate(places, start=2):
+        for part in ("squeeze", "expand1x1", "expand3x3"):
+            modules["backbone", f"fire{number}", part] = f"features.{place}.{part}"
+    return Names(modules, {})
+
+
+def googlenet(shapes: Shapes, _: tuple[int, int, int]) -> Names:
+    """Returns kuangliu's names: branches are sequences of convolution, batch norm and ReLU."""
+    modules: dict[Path, str] = {HEAD: "linear"}
+    for path in shapes:
+        if path == HEAD:
+            continue
+        branch, _under, number = path[-2].partition("_")
+        place = 3 * (int(number or 1) - 1) + (path[-1] == "bn") + (branch == "b4")
+        name = "pre_layers" if len(path) == 3 else f"{path[1]}.{branch}"
+        modules[path] = f"{name}.{place}"
+    return Names(modules, {})
+
+
+_DENSENET = {
+    "head": "classifier",
+    r"backbone/block(\d+)_layer(\d+)/(norm|conv)(\d)": r"features.denseblock\1.denselayer\2.\3\4",
+    r"backbone/transition(\d)_(norm|conv)": r"features.transition\1.\2",
+    r"backbone/(conv0|norm0|norm5)": r"features.\1",
+}
+_WIDE_RESNET = {
+    "head": "fc",
+    r"backbone/block(\d)_(\d+)/shortcut": r"block\1.layer.\2.convShortcut",
+    r"backbone/block(\d)_(\d+)/(\w+)": r"block\1.layer.\2.\3",
+    r"backbone/(\w+)": r"\1",
+}
+_PREACT_RESNET = {
+    "head": "linear",
+    r"backbone/layer(\d)_(\d+)/shortcut": r"layer\1.\2.shortcut.0",
+    r"backbone/layer(\d)_(\d+)/(\w+)": r"layer\1.\2.\3",
+    r"backbone/(\w+)": r"\1",
+}
+_INCEPTION = {
+    "head": "fc",
+    r"backbone/(\w+)/(conv|bn)": r"\1.\2",
+    r"backbone/(\w+)/(\w+)/(conv|bn)": r"\1.\2.\3",
+}
+
 _KUANGLIU = functools.partial(resnet, shortcut="shortcut", head="linear")
 """https://github.com/kuangliu/pytorch-cifar, and MadryLab's and RobustBench's after it."""
 _TORCHVISION = functools.partial(resnet, shortcut="downsample", head="fc")
+_RESNETS = (_KUANGLIU, _TORCHVISION)
+_DENSENETS = (
+    functools.partial(renamed, rules=_DENSENET),
+    # As in the files that torchvision publishes: denselayer1.norm.1.
+    functools.partial(
+        renamed, rules={old: new.replace(r"\3\4", r"\3.\4") for old, new in _DENSENET.items()}
+    ),
+)
 
 LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "lenet_modern": (lenet_modern,),
@@ -100,9 +206,17 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "lenet_no_dropout": (lenet_modern,),
     "lenet_conv_pool": (lenet_modern,),
     "lenet_average_pool": (lenet_modern,),
-    "resnet18": (_KUANGLIU, _TORCHVISION),
-    "resnet32": (_KUANGLIU, _TORCHVISION),
-    "resnet34": (_KUANGLIU, _TORCHVISION),
-    "resnet50": (_KUANGLIU, _TORCHVISION),
+    **dict.fromkeys(("vgg16", "vgg16_bn", "vgg19", "vgg19_bn"), (vgg,)),
+    **dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet32"), _RESNETS),
+    "preact_resnet18": (functools.partial(renamed, rules=_PREACT_RESNET),),
+    # RobustBench's have a block that TRADES' code made and never called.
+    **dict.fromkeys(
+        ("wide_resnet", "wide_resnet_28_10", "wide_resnet_34_10"),
+        (functools.partial(renamed, rules=_WIDE_RESNET, unused=("sub_block1.",)),),
+    ),
+    **dict.fromkeys(("densenet121", "densenet169", "densenet201"), _DENSENETS),
+    "googlenet": (googlenet,),
+    "inception_v3": (functools.partial(renamed, rules=_INCEPTION, unused=("AuxLogits.",)),),
+    "squeezenet": (squeezenet,),
 }
 """Name of a model -> how others call its layers, of which the one that fits best is taken."""

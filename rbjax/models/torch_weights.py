@@ -48,10 +48,13 @@ def from_torch(
 ) -> Variables:
     """Reads a model's variables from a file of PyTorch's or safetensors, without PyTorch.
 
-    Prefixes (`module.`, `state_dict.model.`), counters of batches, optimizers' moments, second
-    copies of the same weights and batch norms that never saw a batch are passed over; a normaliser
-    in the file must be the model's own. Whatever else is left over, missing or misshapen is an
-    error.
+    Prefixes (`module.`, `state_dict.model.`), counters of batches, optimizers' moments, numbers
+    beside the state dict, second copies of the same weights, auxiliary classifiers and batch norms
+    that never saw a batch are passed over; a normaliser in the file must be the model's own.
+    Whatever else is left over, missing or misshapen is an error.
+
+    What a state dict does not say is the caller's to know: mean and std (torchvision's Inception-v3
+    is given 0.5 and 0.5), the kind of pooling, `shortcut` of preact_resnet18.
 
     Args:
         model: of the architecture and size in the file, with the file's mean and std.
@@ -74,10 +77,21 @@ def from_torch(
         )
     read = weights.read(path)
     tensors = {_OF_A_WHOLE_MODULE.sub(r"\1", name): array for name, array in read.tensors.items()}
-    candidates = [_wanted(layout(shapes, model.image_shape), wanted_shapes) for layout in layouts]
-    wanted = max(candidates, key=lambda wanted: max(_prefixes(tensors, wanted).values(), default=0))
+    candidates = [layout(shapes, model.image_shape) for layout in layouts]
+    fitting = [
+        (_wanted(names, wanted_shapes), names)
+        for names in candidates
+        if {*shapes} <= {*names.modules}
+    ]
+    if not fitting:
+        raise ValueError(f"model {model.name!r} in this form: no layout of PyTorch's is known")
+    wanted, names = max(
+        fitting, key=lambda pair: max(_prefixes(tensors, pair[0]).values(), default=0)
+    )
     chosen = _chosen(tensors, wanted, prefix, path)
-    lines = [*_misfits(tensors, wanted, chosen, read.skipped), *_left_over(tensors, wanted, chosen)]
+    unused = tuple(chosen + start for start in names.unused)
+    lines = _misfits(tensors, wanted, chosen, read.skipped)
+    lines += _left_over(tensors, wanted, chosen, unused)
     lines += _other_normalizers(tensors, wanted, chosen, model)
     if lines:
         more = [f"... and {len(lines) - _MOST_LINES} more"] if len(lines) > _MOST_LINES else []
@@ -170,31 +184,50 @@ def _misfits(
         if full not in tensors:
             why = f": skipped, it needs {reasons[full]}" if full in reasons else ""
             lines.append(f"{spelled(full)} {want.shape} is missing{why}")
-        elif tensors[full].shape != want.shape:
+        elif tensors[full].shape not in (want.shape, _as_convolution(want)):
             lines.append(f"{spelled(full)} is {tensors[full].shape}; must be {want.shape}")
         elif not jnp.issubdtype(tensors[full].dtype, jnp.floating):
             lines.append(f"{spelled(full)} is {tensors[full].dtype}; must be floating point")
     return lines
 
 
+def _as_convolution(want: _Wanted) -> tuple[int, ...]:
+    """Returns the shape of a dense layer's weights where PyTorch has a 1x1 convolution."""
+    is_dense = want.flax_path[-1] == "kernel" and len(want.shape) == 2
+    return (*want.shape, 1, 1) if is_dense else want.shape
+
+
 def _left_over(
-    tensors: Mapping[str, np.ndarray], wanted: Mapping[str, _Wanted], prefix: str
+    tensors: Mapping[str, np.ndarray],
+    wanted: Mapping[str, _Wanted],
+    prefix: str,
+    unused: tuple[str, ...],
 ) -> list[str]:
     """Returns a line for each tensor that the model has no place for."""
     full_sets = [other for other, n in _prefixes(tensors, wanted).items() if n == len(wanted)]
     lines = []
     for name, array in tensors.items():
-        owner = next((other for other in full_sets if name.removeprefix(other) in wanted), None)
-        is_used = owner is not None or name.removeprefix(prefix) in wanted
+        is_used = any(_is_one_of(name, start, wanted) for start in (prefix, *full_sets))
         is_passed_over = (
             name.endswith(_COUNTER)
+            or name.startswith(unused)
             or _OF_TRAINING.match(name.partition(".")[0]) is not None
+            or (array.ndim == 0 and _stands_beside(name, prefix))
             or _normalizes(name) is not None
             or _never_ran(tensors, name.rpartition(".")[0])
         )
         if not is_used and not is_passed_over:
             lines.append(f"{spelled(name)} {array.shape} is left over: the model has no place")
     return lines
+
+
+def _is_one_of(name: str, prefix: str, wanted: Mapping[str, Any]) -> bool:
+    return name.startswith(prefix) and name.removeprefix(prefix) in wanted
+
+
+def _stands_beside(name: str, prefix: str) -> bool:
+    """Returns whether a tensor is outside of the dict that has the weights, as accuracies are."""
+    return prefix != "" and name.partition(".")[0] != prefix.partition(".")[0]
 
 
 def _never_ran(tensors: Mapping[str, np.ndarray], module: str) -> bool:
@@ -220,7 +253,7 @@ def _other_normalizers(
     lines = []
     for name, array in tensors.items():
         field = _normalizes(name)
-        if field is None or name.removeprefix(prefix) in wanted:
+        if field is None or _is_one_of(name, prefix, wanted):
             continue
         ours = getattr(model, field)
         theirs = np.asarray(array, np.float64).reshape(-1)
@@ -231,8 +264,8 @@ def _other_normalizers(
 
 
 def _ours(array: np.ndarray, want: _Wanted) -> jax.Array:
-    """Returns a tensor as Flax has it: OIHW as HWIO, (K, F) as (F, K)."""
-    array = np.asarray(array).astype(np.float32)
+    """Returns a tensor as Flax has it: OIHW as HWIO, (K, F) as (F, K); a copy."""
+    array = np.asarray(array).astype(np.float32).reshape(want.shape)
     if want.flattened is not None and want.flax_path[-1] == "kernel":
         height, width, channels = want.flattened
         maps = array.reshape(-1, channels, height, width)

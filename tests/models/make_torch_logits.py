@@ -1,12 +1,18 @@
-"""Makes `torch_logits.json`: names, shapes and logits of PyTorch's side.
+"""Makes `torch_logits.json.gz`: names, shapes and logits of PyTorch's side.
 
-Commands: `pip install torch==2.13.0 numpy` in an environment of its own, and
-`python tests/models/make_torch_logits.py`.
+Commands, in an environment of its own: `pip install torch==2.13.0 numpy`, `pip install --no-deps
+torchvision==0.28.0 robustbench==1.1.1`, a clone of github.com/kuangliu/pytorch-cifar, and
+`python tests/models/make_torch_logits.py FOLDER_OF_THE_CLONE`.
 """
 
 from __future__ import annotations
 
+import gzip
+import importlib.util
 import json
+import sys
+import types
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +20,12 @@ import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
 import torch_drawn  # pyright: ignore[reportMissingImports]
 from torch import nn  # pyright: ignore[reportMissingImports]
+
+# torchvision's detectors need operators that a torch for another machine has not got.
+_NO_DETECTORS = "torchvision._meta_registrations"
+sys.modules[_NO_DETECTORS] = types.ModuleType(_NO_DETECTORS)
+
+import torchvision  # noqa: E402  # pyright: ignore[reportMissingImports]
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.25, 0.3, 0.2)
 
@@ -102,12 +114,45 @@ def logits_of(module: Any, image_shape: tuple[int, int, int]) -> dict[str, Any]:
     images = (torch_drawn.images(image_shape) - mean) / std
     with torch.no_grad():
         logits = module.eval()(torch.from_numpy(images.transpose(0, 3, 1, 2)))
-    return {"image_shape": image_shape, "shapes": shapes, "logits": logits.tolist()}
+    return {
+        "image_shape": image_shape,
+        "shapes": shapes,
+        "logits": np.round(logits.numpy().astype(float), 6).tolist(),
+    }
 
 
-def main() -> None:
+def of_robustbench(name: str) -> Any:
+    """Returns a file of RobustBench's architectures, without what the package imports."""
+    [folder] = getattr(importlib.util.find_spec("robustbench"), "submodule_search_locations", [])
+    return of_file(Path(folder) / "model_zoo" / "architectures" / f"{name}.py")
+
+
+def of_file(path: Path) -> Any:
+    """Returns a module from its file alone."""
+    spec: Any = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def narrow_vgg(*, norm: bool) -> Any:
+    """Returns torchvision's VGG-16 with an eighth of the channels."""
+    cfg = [8, 8, "M", 16, 16, "M", 32, 32, 32, "M", 64, 64, 64, "M", 64, 64, 64, "M"]
+    of_vgg = torchvision.models.vgg
+    module = of_vgg.VGG(of_vgg.make_layers(cfg, batch_norm=norm), init_weights=False)
+    dense = [nn.Linear(64 * 49, 512), nn.ReLU(), nn.Dropout(), nn.Linear(512, 512), nn.ReLU()]
+    module.classifier = nn.Sequential(*dense, nn.Dropout(), nn.Linear(512, 10))
+    return module
+
+
+def main(kuangliu: Path) -> None:
     """Writes the file."""
-    small, larger, wide = (28, 28, 1), (33, 33, 1), (32, 32, 3)
+    warnings.simplefilter("ignore")
+    small, larger, wide, photo = (28, 28, 1), (33, 33, 1), (32, 32, 3), (64, 64, 3)
+    zoo, resnet, wrn = torchvision.models, of_robustbench("resnet"), of_robustbench("wide_resnet")
+    inception = zoo.inception_v3(num_classes=10, init_weights=False, transform_input=False)
+    theirs = {name: of_file(kuangliu / "models" / f"{name}.py") for name in ("vgg", "googlenet")}
+    raw = resnet.PreActResNet(resnet.PreActBlock, [2, 2, 2, 2], bn_before_fc=True)
     said = {
         "lenet_modern": logits_of(LeNetModern(28), small),
         "lenet_modern larger": logits_of(LeNetModern(33), larger),
@@ -115,12 +160,21 @@ def main() -> None:
         "lenet_conv_pool": logits_of(LeNetModern(28, pool="conv"), small),
         "lenet_average_pool": logits_of(LeNetModern(28, pool="average"), small),
         "resnet18": logits_of(ResNet18(), wide),
+        "resnet50": logits_of(zoo.resnet50(num_classes=10), photo),
+        "vgg16": logits_of(narrow_vgg(norm=False), photo),
+        "vgg16_bn": logits_of(narrow_vgg(norm=True), photo),
+        "densenet121": logits_of(zoo.densenet121(num_classes=10), photo),
+        "inception_v3": logits_of(inception, (80, 80, 3)),
+        "squeezenet 1.0": logits_of(zoo.squeezenet1_0(num_classes=10), photo),
+        "squeezenet 1.1": logits_of(zoo.squeezenet1_1(num_classes=10), (65, 65, 3)),
+        "wide_resnet": logits_of(wrn.WideResNet(16, widen_factor=2, sub_block1=True), wide),
+        "preact_resnet18": logits_of(raw, wide),
+        "vgg16_bn cifar": logits_of(theirs["vgg"].VGG("VGG16"), wide),
+        "googlenet": logits_of(theirs["googlenet"].GoogLeNet(), wide),
     }
-    path = Path(__file__).with_name("torch_logits.json")
-    path.write_text(
-        "{\n" + ",\n".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in said.items()) + "\n}\n"
-    )
+    content = gzip.compress(json.dumps(said).encode(), mtime=0)
+    Path(__file__).with_name("torch_logits.json.gz").write_bytes(content)
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]))

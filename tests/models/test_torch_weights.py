@@ -1,9 +1,12 @@
 """Logits are PyTorch's where its state dict is read; what does not fit is named."""
 
+import gzip
 import json
+import re
 import struct
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,20 +14,31 @@ import pytest
 from rbjax import models
 from tests.models import torch_drawn
 
-KNOWN = json.loads(Path(__file__).with_name("torch_logits.json").read_text())
+KNOWN = json.loads(gzip.decompress(Path(__file__).with_name("torch_logits.json.gz").read_bytes()))
+OPTIONS = {
+    "resnet50": {"form": "imagenet"},
+    "vgg16": {"form": "imagenet", "width": 8},
+    "vgg16_bn": {"form": "imagenet", "width": 8},
+    "densenet121": {"form": "imagenet"},
+    "inception_v3": {"form": "imagenet"},
+    "squeezenet 1.0": {"form": "imagenet"},
+    "squeezenet 1.1": {"form": "imagenet", "version": "1.1"},
+    "wide_resnet": {"depth": 16},
+    "preact_resnet18": {"shortcut": "raw", "final_norm": True},
+}
 MEAN, STD = (0.4, 0.5, 0.6), (0.25, 0.3, 0.2)
 DTYPES = {"float32": "F32", "float64": "F64", "float16": "F16", "int64": "I64"}
 
 
 def write(path: Path, tensors: dict[str, np.ndarray]) -> Path:
     """Writes a safetensors file."""
-    header, content = {}, b""
+    header, start = {}, 0
     for name, array in tensors.items():
-        end = len(content) + array.nbytes
         said = {"dtype": DTYPES[str(array.dtype)], "shape": array.shape}
-        header[name] = said | {"data_offsets": (len(content), end)}
-        content += array.tobytes()
+        header[name] = said | {"data_offsets": (start, start + array.nbytes)}
+        start += array.nbytes
     text = json.dumps(header).encode()
+    content = b"".join(array.tobytes() for array in tensors.values())
     path.write_bytes(struct.pack("<Q", len(text)) + text + content)
     return path
 
@@ -38,7 +52,8 @@ def model_of(case: str) -> models.Model:
     shape = KNOWN[case]["image_shape"]
     mean, std = MEAN[: shape[2]], STD[: shape[2]]
     name = case.split()[0]
-    return models.create(name, num_classes=10, image_shape=shape, mean=mean, std=std)
+    options = OPTIONS.get(case, {})
+    return models.create(name, num_classes=10, image_shape=shape, mean=mean, std=std, **options)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +71,9 @@ def test_logits_are_those_of_pytorch(tmp_path, case):
                 value = made.get(name.rpartition(".")[2], 0)
                 tensors[name] = np.full_like(tensors[name], value)
     variables = models.from_torch(model, write(tmp_path / "a", tensors))
-    logits = np.asarray(model.apply(variables, jnp.asarray(torch_drawn.images(model.image_shape))))
+    logits = np.asarray(
+        jax.jit(model.apply)(variables, jnp.asarray(torch_drawn.images(model.image_shape)))
+    )
     expected = np.array(KNOWN[case]["logits"])
     assert np.abs(logits - expected).max() <= 1e-4 * np.abs(expected).max()
 
@@ -82,11 +99,34 @@ def test_prefixes_and_what_stands_beside(tmp_path, lenet, prefix):
     model, tensors = lenet
     saved = {prefix + name: array for name, array in tensors.items()}
     saved["optimizer.state.0.exp_avg"] = np.ones(3, np.float32)
+    saved["best_accuracy"] = np.array(0.5)
     got = models.from_torch(model, write(tmp_path / "a", saved))
     np.testing.assert_array_equal(got["params"]["head"]["kernel"], tensors["fc.weight"].T)
     norm = got["batch_stats"]["backbone"]["BatchNorm_6"]
     np.testing.assert_array_equal(norm["var"], tensors["BN128.running_var"])
     assert set(got) == {"params", "batch_stats"}
+
+
+def test_a_tensor_of_the_model_outside_of_its_dict_is_left_over(tmp_path, lenet):
+    model, tensors = lenet
+    saved = {f"model.{name}": array for name, array in tensors.items()}
+    saved |= {"fc.bias": tensors["fc.bias"], "model.scale": np.array(0.5)}
+    with pytest.raises(ValueError, match="left over") as caught:
+        models.from_torch(model, write(tmp_path / "a", saved))
+    assert {line.split("'")[1] for line in str(caught.value).splitlines()} == {
+        "fc.bias",
+        "model.scale",
+    }
+
+
+def test_names_of_densenet_as_torchvision_publishes_them(tmp_path):
+    tensors = state_dict("densenet121")
+    old = {re.sub(r"(norm|conv)([12])\.", r"\1.\2.", name): x for name, x in tensors.items()}
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    got = models.from_torch(model_of("densenet121"), write(tmp_path / "a", old))
+    expected = tensors["features.denseblock2.denselayer3.norm2.weight"]
+    layer = got["params"]["backbone"]["block2_layer3"]
+    np.testing.assert_array_equal(layer["norm2"]["scale"], expected)
 
 
 def madry_lab(tensors: dict[str, np.ndarray], mean: float, std: float) -> dict[str, np.ndarray]:
