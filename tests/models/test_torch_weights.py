@@ -119,6 +119,24 @@ def test_a_tensor_of_the_model_outside_of_its_dict_is_left_over(tmp_path, lenet)
     }
 
 
+def test_a_number_in_a_bare_state_dict_is_left_over(tmp_path, lenet):
+    model, tensors = lenet
+    path = write(tmp_path / "a", tensors | {"temperature": np.array(0.5)})
+    with pytest.raises(ValueError, match=r"'temperature' \(\) is left over"):
+        models.from_torch(model, path)
+
+
+def test_a_module_saved_whole(tmp_path, lenet):
+    model, tensors = lenet
+    saved = {}
+    for name, array in tensors.items():
+        module, _, leaf = name.rpartition(".")
+        kind = "_buffers" if "running" in leaf or "num_" in leaf else "_parameters"
+        saved[f"_modules.{module}.{kind}.{leaf}"] = array
+    got = models.from_torch(model, write(tmp_path / "a", saved))
+    np.testing.assert_array_equal(got["params"]["head"]["bias"], tensors["fc.bias"])
+
+
 def test_names_of_densenet_as_torchvision_publishes_them(tmp_path):
     tensors = state_dict("densenet121")
     old = {re.sub(r"(norm|conv)([12])\.", r"\1.\2.", name): x for name, x in tensors.items()}
