@@ -67,6 +67,16 @@ def _method(name: str, **options: object) -> Row:
     return row
 
 
+def _warmed_up(name: str, share: float, **options: object) -> Row:
+    """Returns a row of a method that begins to care after a share of the epochs."""
+
+    def row(config: Config) -> None:
+        epochs = max(round(share * config.num_epochs), 1)
+        config.method.update(name=name, warmup_epochs=epochs, **options)
+
+    return row
+
+
 def _corrupted(name: str, **options: object) -> Row:
     def row(config: Config) -> None:
         config.method.update(name=name, **options)
@@ -142,8 +152,9 @@ ROWS: dict[str, dict[str, Row]] = {
     "classes": {
         "pgd": _method("pgd", **_CLASS_BALL),
         "trades": _method("trades", **_CLASS_BALL),
-        "cfa": _method("cfa", **_CLASS_BALL),
-        "dafa": _method("dafa", **_CLASS_BALL),
+        # Without CFA's average of epochs, of which there are too few.
+        "cfa": _warmed_up("cfa", 0.2, **_CLASS_BALL),
+        "dafa": _warmed_up("dafa", 0.6, form="pgd", **_CLASS_BALL),
         "frl": _method("frl", **_CLASS_BALL),
         "cfol": _method("cfol", **_CLASS_BALL),
         "classwise_pgd": _method("classwise_pgd", **_CLASS_BALL),
