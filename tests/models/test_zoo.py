@@ -14,7 +14,13 @@ from rbjax import models
 from rbjax.models.densenet import DenseNet
 from rbjax.models.googlenet import GoogLeNet
 from rbjax.models.inception import InceptionV3
-from rbjax.models.layers import Layers, adaptive_average, average_pool, max_pool
+from rbjax.models.layers import (
+    Layers,
+    adaptive_average,
+    average_pool,
+    global_average,
+    max_pool,
+)
 from rbjax.models.model import Classifier
 from rbjax.models.preact_resnet import PreActResNet
 from rbjax.models.resnet import Block, ResNet
@@ -214,10 +220,18 @@ def test_remat_changes_no_number(place: int):
             logits, statistics = model.apply_train(variables, images, per_example(KEY, IDS))
             return (logits**2).sum(), statistics
 
-        variables = jax.jit(model.init)(KEY, images)
+        variables = waves(jax.eval_shape(model.init, KEY, images))
         results.append(jax.jit(jax.value_and_grad(loss, has_aux=True))(variables))
     for plain, again in zip(*map(jax.tree.leaves, results), strict=True):
         np.testing.assert_allclose(plain, again, rtol=1e-4, atol=1e-5)
+
+
+def waves(shapes: Any) -> Any:
+    """Returns weights of that shape, which need no compilation."""
+    return jax.tree.map(
+        lambda leaf: 0.5 + 0.4 * np.cos(np.arange(leaf.size, dtype=np.float32)).reshape(leaf.shape),
+        shapes,
+    )
 
 
 def small(maker: Any, **options: Any) -> tuple[models.Model, jax.Array]:
@@ -264,6 +278,12 @@ def test_an_average_counts_the_zeros_of_its_padding():
     ones = jnp.ones((1, 3, 3, 1))
     averages = average_pool(ones, 3, 1, padding=1)[0, ..., 0]
     np.testing.assert_allclose(averages[1], [6 / 9, 1, 6 / 9])
+
+
+def test_a_global_average_of_bfloat16_is_float32():
+    """Of 255 ones and a 2, which bfloat16 would round to 1."""
+    values = jnp.ones((1, 16, 16, 1), jnp.bfloat16).at[0, 0, 0].set(2)
+    assert global_average(values)[0, 0] == 1 + 1 / 256
 
 
 def test_adaptive_average_by_hand():
