@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rbjax.models.initial import HE_NORMAL
 from rbjax.options import Range
 from rbjax.typing import Array
 
@@ -21,15 +22,12 @@ Width = Annotated[int, Range(low=1, high=65536)]
 Blocks = Annotated[tuple[int, ...], Range(low=1, high=1000)]
 """How many blocks each stage has."""
 
-HE_NORMAL = nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")
-
 
 @dataclasses.dataclass(frozen=True)
 class Layers:
     """Makes the layers of one network, in its dtype, for training or not.
 
-    Source: He et al., "Delving Deep into Rectifiers", 2015, arXiv:1502.01852, for the initial
-    weights; momentum and epsilon of batch norm as PyTorch's defaults.
+    Source: momentum and epsilon of batch norm are PyTorch's defaults.
     """
 
     train: bool

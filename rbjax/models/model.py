@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 import chex
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from rbjax import prng
-from rbjax.models.head import make_head
+from rbjax.models.head import Backbone, make_head
 from rbjax.typing import Array, Key
 
 Variables = dict[str, Any]
@@ -136,9 +137,14 @@ def from_module(name: str, module: Classifier | Whole, image_shape: tuple[int, i
     def check(images: Array) -> None:
         chex.assert_shape(images, (None, *image_shape))
 
+    is_ours = isinstance(module, Classifier) and isinstance(module.backbone, Backbone)
+
     def init(key: Key, images: Array) -> Variables:
         check(images)
-        return dict(module.init(prng.check(key), images[:1]))
+        if is_ours:  # nothing of the images is computed, only weights are drawn
+            shape = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
+            return dict(module.lazy_init(prng.check(key), shape))
+        return dict(jax.jit(module.init)(prng.check(key), images[:1]))
 
     def apply(variables: Variables, images: Array) -> Array:
         check(images)

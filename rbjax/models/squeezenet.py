@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from rbjax.models.dropout import Dropout
 from rbjax.models.head import Backbone
+from rbjax.models.initial import HE_NORMAL_FORWARD
 from rbjax.models.layers import Form, Layers, block, global_average, max_pool, proportional
 from rbjax.options import Range
 from rbjax.typing import Array, Key
@@ -73,7 +74,7 @@ class SqueezeNet(Backbone):
         In the form for ImageNet it returns the maps place by place, (B, P, F).
         """
         is_cifar = self.form == "cifar"
-        layers = Layers(train, self.dtype, self.axis_name, kernel_init=_HE_UNIFORM)
+        layers = Layers(train, self.dtype, self.axis_name, kernel_init=HE_NORMAL_FORWARD)
         width, size, stride = _FIRST[self._which]
         width, padding = proportional(width, self.width_multiplier), 1 if is_cifar else 0
         conv = layers.conv(width, size, stride=stride, padding=padding, use_bias=True, name="conv1")
@@ -110,6 +111,3 @@ class _Fire(nn.Module):
         x = conv(x, squeezed, 1, "squeeze")
         parts = conv(x, expanded, 1, "expand1x1"), conv(x, expanded, 3, "expand3x3")
         return jnp.concatenate(parts, axis=-1)
-
-
-_HE_UNIFORM = nn.initializers.he_uniform()

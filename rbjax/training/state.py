@@ -63,7 +63,7 @@ def create_state(
     """
     key_weights, key_method = prng.split(key)
     images = jnp.zeros((1, *model.image_shape), jnp.float32)
-    weights: PyTree = jax.jit(model.init)(key_weights, images) if variables is None else variables
+    weights: PyTree = model.init(key_weights, images) if variables is None else variables
     opt_state = optimizer.init(trained_part(method, weights["params"]))
     setting = Setting(model, weights, opt_state, num_rows, class_counts, has_ema=ema)
     # Copied: two names of one buffer cannot both be donated.

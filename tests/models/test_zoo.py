@@ -311,7 +311,7 @@ def test_squeezenet_judges_each_place():
         SqueezeNet, num_classes=3, image_shape=(33, 33, 1), mean=(0.5,), std=(0.3,), **options
     )
     images = jax.random.uniform(KEY, (2, 33, 33, 1))
-    variables = jax.jit(model.init)(KEY, images)
+    variables = model.init(KEY, images)
     both: Any = model.apply_with_features
     logits, features, _ = jax.jit(both)(variables, images)
     head = variables["params"]["head"]
@@ -340,7 +340,7 @@ def test_full_size(name: str, options: dict[str, Any], size: int):
         models.create, name, num_classes=10, image_shape=(size, size, 3), **statistics, **options
     )
     model, images = create(), jax.random.uniform(KEY, (2, size, size, 3))
-    variables = jax.jit(model.init)(KEY, images)
+    variables = model.init(KEY, images)
     logits = np.asarray(jax.jit(model.apply)(variables, images))
     assert np.isfinite(logits).all()
     scale = np.abs(logits).max()
