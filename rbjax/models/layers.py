@@ -48,7 +48,7 @@ class Layers:
         stride: int = 1,
         padding: int | tuple[int, int] | None = None,
         use_bias: bool = False,
-    ) -> nn.Conv:
+    ) -> Conv:
         """Returns a convolution, zero-padded alike on both sides whatever the stride.
 
         Args:
@@ -61,7 +61,7 @@ class Layers:
         """
         kernel = _pair(size)
         rows, columns = (kernel[0] // 2, kernel[1] // 2) if padding is None else _pair(padding)
-        return nn.Conv(
+        return Conv(
             width,
             kernel,
             (stride, stride),
@@ -82,6 +82,21 @@ class Layers:
             axis_name=self.axis_name,
             name=name,
         )
+
+
+class Conv(nn.Conv):
+    """A convolution that is computed by itself in bfloat16 on CPU.
+
+    XLA for CPU (jaxlib 0.12.0) merges padded bfloat16 convolutions into one kernel that returns
+    uninitialised memory.
+    """
+
+    def __call__(self, inputs: Array) -> Array:
+        """Returns the maps that follow from `inputs` (B, H, W, C)."""
+        maps = super().__call__(inputs)
+        if self.dtype == jnp.bfloat16 and jax.default_backend() == "cpu":
+            maps = jax.lax.optimization_barrier(maps)
+        return maps
 
 
 class ConvNorm(nn.Module):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from rbjax.models.dropout import Dropout
 from rbjax.models.head import Backbone
+from rbjax.models.layers import Conv
 from rbjax.typing import Array, Key
 
 _BLOCKS = ((32, 32), (64, 64, 64), (128, 128, 128))
@@ -38,14 +38,10 @@ class VGGP5(Backbone):
         """Returns the dense layer (B, 512) of normalised images `x` (B, H, W, C)."""
         for block, widths in enumerate(_BLOCKS):
             for layer, width in enumerate(widths):
-                x = nn.Conv(width, (3, 3), dtype=self.dtype)(x)
+                x = Conv(width, (3, 3), dtype=self.dtype)(x)
                 is_last = layer == len(widths) - 1
                 if block == 0 or is_last or self.activation == "paper":
                     x = nn.relu(x)
-                if self.dtype == jnp.bfloat16:
-                    # XLA for CPU (jaxlib 0.12.0) merges padded bfloat16 convolutions into one
-                    # kernel that returns uninitialised memory.
-                    x = jax.lax.optimization_barrier(x)
             x = nn.max_pool(x, (2, 2), strides=(2, 2))
             x = Dropout(0.25, layer=block)(x, keys)
         x = nn.relu(nn.Dense(512, dtype=self.dtype)(x.reshape(x.shape[0], -1)))
