@@ -84,7 +84,7 @@ def settings():
     yield pytest.param("pgd", {**pgd, "momentum": 1.0}, id="momentum")
     yield pytest.param("pgd", {**pgd, "optimizer": "adam"}, id="adam")
     fab = {"norm": "linf", "epsilon": 0.1, "num_steps": 20, "num_restarts": 2}
-    yield pytest.param("fab", {**fab, "num_targets": None}, id="fab-untargeted")
+    yield pytest.param("fab", {**fab, "num_targets": 0}, id="fab-untargeted")
 
 
 def knows(name: str, options: dict[str, Any]) -> bool:
