@@ -14,12 +14,17 @@ import numpy as np
 
 from rbjax.paths import expanded
 from rbjax.weights import pickles
-from rbjax.weights.safetensors_file import is_safetensors, read_safetensors
+from rbjax.weights.safetensors_file import (
+    METADATA,
+    is_safetensors,
+    read_safetensors,
+    write_safetensors,
+)
 from rbjax.weights.storages import Storage
 from rbjax.weights.torch_files import MAGIC_NUMBER, read_legacy, read_zip
 from rbjax.weights.tree import Weights, collect
 
-__all__ = ["Weights", "read"]
+__all__ = ["METADATA", "Weights", "read", "write_safetensors"]
 
 _ARE_NOT = {
     b"<": "a web page: the download failed; download it again",

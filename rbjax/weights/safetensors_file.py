@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import mmap
-from typing import Any
+from collections.abc import Mapping
+from typing import IO, Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from rbjax.weights.storages import DTYPES
 from rbjax.weights.tree import Weights
 
 _LONGEST_HEADER = 100_000_000
-_METADATA = "__metadata__"
+METADATA = "__metadata__"
 _NAMES = {
     "F64": "float64",
     "F32": "float32",
@@ -67,9 +68,9 @@ def read_safetensors(memory: mmap.mmap) -> Weights:
         raise ValueError("damaged header: nested too deep") from None
     except ValueError as error:
         raise ValueError(f"damaged header: {error}"[:200]) from None
-    metadata = header.pop(_METADATA, {})
+    metadata = header.pop(METADATA, {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise ValueError(f"{_METADATA} is no dict of text")
+        raise ValueError(f"{METADATA} is no dict of text")
     tensors: dict[str, np.ndarray] = {}
     end = 0
     for name, begin, stop, dtype, shape in sorted(
@@ -84,7 +85,43 @@ def read_safetensors(memory: mmap.mmap) -> Weights:
         end = stop
     if start + end != len(memory):
         raise ValueError(f"has {len(memory) - start - end:,} bytes that belong to no tensor")
-    return Weights(tensors, {f"{_METADATA}.{key}": text for key, text in metadata.items()}, ())
+    return Weights(tensors, {f"{METADATA}.{key}": text for key, text in metadata.items()}, ())
+
+
+def write_safetensors(
+    file: IO[bytes], tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]
+) -> None:
+    """Writes a safetensors file.
+
+    Args:
+        file: opened for writing.
+        tensors: name -> array of a dtype that the format has, of any byte order.
+        metadata: key -> text.
+
+    Raises:
+        ValueError: naming the tensor, for another dtype, or a tensor called `__metadata__`.
+
+    Source: https://huggingface.co/docs/safetensors, "Format". As Hugging Face's own writer has it,
+    tensors of wide elements come first, and the header is padded to a multiple of 8 bytes.
+    """
+    words = {DTYPES[name]: word for word, name in _NAMES.items()}
+    header: dict[str, Any] = {METADATA: dict(metadata)}
+    names = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
+    end = 0
+    for name in names:
+        dtype, shape = tensors[name].dtype.newbyteorder("="), tensors[name].shape
+        if name == METADATA or dtype not in words:
+            raise ValueError(f"{spelled(name)}: safetensors has no tensor of this name, or {dtype}")
+        begin, end = end, end + math.prod(shape) * dtype.itemsize
+        header[name] = {"dtype": words[dtype], "shape": list(shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    if len(text) > _LONGEST_HEADER:
+        raise ValueError(f"a header of {len(text):,} bytes; at most {_LONGEST_HEADER:,}")
+    file.write(len(text).to_bytes(8, "little") + text)
+    for name in names:
+        array = np.ascontiguousarray(tensors[name])
+        file.write(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
