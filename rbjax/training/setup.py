@@ -280,13 +280,17 @@ def best_checkpoints(workdir: str, *, keep: int = 1) -> Checkpoints:
     return Checkpoints(checkpoints(workdir).directory / "best", keep + 1)
 
 
-def trained_variables(config: Config, workdir: str, model: models.Model) -> tuple[int, Any]:
+def trained_variables(
+    config: Config, workdir: str, model: models.Model, *, checkpoint: str | int | None = None
+) -> tuple[int, Any]:
     """Returns a run's weights, the ones it is judged by: of the last epoch, or of the best.
 
     Args:
         config: the run's config; `checkpoint.which` is whose weights.
         workdir: the run directory.
         model: its model.
+        checkpoint: "best" (which must be there), "last" or a step, in place of what the config
+            says.
 
     Returns:
         The step they are of, and the variables as numpy arrays.
@@ -301,13 +305,20 @@ def trained_variables(config: Config, workdir: str, model: models.Model) -> tupl
     is_averaged = config.optimizer.ema_decay is not None
     is_averaged = is_averaged and config.checkpoint.get("weights") != "plain"
     name = "ema" if is_averaged else "variables"
+    if isinstance(checkpoint, int):
+        return _posthoc(config, workdir, *_of_step(workdir, checkpoint, name, template))
     restored = checkpoints(workdir).restore_latest({name: template}, partial=True)
     if restored is None:
         raise ValueError(
             f"workdir = {workdir!r}: holds no checkpoint; train into it first (--config.task=train)"
         )
     best = restored.extra.get("selection", {}).get("step")
-    if config.checkpoint.get("which") == "best" and best is not None:
+    if checkpoint == "best" and best is None:
+        raise ValueError(
+            f"workdir = {workdir!r}: has no best epoch, as nothing was held out to judge by "
+            "(dataset.validation_fraction); take the last"
+        )
+    if (checkpoint or config.checkpoint.get("which")) == "best" and best is not None:
         name, kept = "variables", best_checkpoints(workdir)
         restored = kept.restore(int(best), {name: template}) if kept.has(int(best)) else None
         if restored is None:
@@ -315,12 +326,30 @@ def trained_variables(config: Config, workdir: str, model: models.Model) -> tupl
                 f"workdir = {workdir!r}: the weights of its best epoch, of step {best}, are gone "
                 "or damaged; take those of the last: --config.checkpoint.which=last"
             )
-    variables = restored.state[name]
-    finite.check_stored(variables, restored.step, workdir)
+    return _posthoc(config, workdir, restored.step, restored.state[name])
+
+
+def _of_step(workdir: str, step: int, name: str, template: Any) -> tuple[int, Any]:
+    """Returns the weights of one step, which may be among the newest or the best."""
+    newest, best = checkpoints(workdir), best_checkpoints(workdir)
+    for kept, stored in ((newest, name), (best, "variables")):
+        restored = kept.restore(step, {stored: template}, partial=True)
+        if restored is not None:
+            return restored.step, restored.state[stored]
+    there = sorted({*newest.steps(), *best.steps()})
+    raise ValueError(
+        f"workdir = {workdir!r}: holds no checkpoint of step {step}; it has those of "
+        f"{', '.join(map(str, there)) or 'no step'}"
+    )
+
+
+def _posthoc(config: Config, workdir: str, step: int, variables: Any) -> tuple[int, Any]:
+    """Returns step and weights as they are judged: finite, and the head normalised if asked for."""
+    finite.check_stored(variables, step, workdir)
     tau = config.model.get("tau_norm")
     if tau is not None:
         variables = jax.device_get(posthoc.normalize_head(variables, tau=tau))
-    return restored.step, variables
+    return step, variables
 
 
 def evaluated_model(config: Config, workdir: str, model: models.Model) -> models.Model:
