@@ -53,16 +53,7 @@ def card(dataset_info: DatasetInfo, data_dir: str | Path | None = None) -> str:
         if len(configs) == 5 * len(stems):
             choices = f"one of these, each with _1 to _5: {' '.join(stems)}"
         lines += _entry("configs", f"{dataset_info.name}/ and {choices}")
-    name, folder = dataset_info.name, storage.folder_of(data_dir)
-    if dataset_info.embedded:
-        here = "in scikit-learn"
-    elif dataset_info.builder:
-        here = builders.stored(dataset_info, folder)
-    elif configs:
-        present = [c for c in configs if storage.find(f"{name}/{c}", folder)]
-        here = f"{folder / name}: {' '.join(present)}" if present else ""
-    else:
-        here = str(storage.find(name, folder) or "")
+    here = found(dataset_info, data_dir)
     lines += _entry("stored", here) if here else _how_to_get(dataset_info, data_dir)
     lines += _classes(dataset_info, data_dir, bool(here))
     groups = dataset_info.superclasses
@@ -72,6 +63,27 @@ def card(dataset_info: DatasetInfo, data_dir: str | Path | None = None) -> str:
             pairs = zip(dataset_info.class_names, groups.of_class, strict=True)
             lines.append(f"  {name}: {', '.join(fine for fine, group in pairs if group == row)}")
     return "\n".join(lines)
+
+
+def found(dataset_info: DatasetInfo, data_dir: str | Path | None = None) -> str:
+    """Returns where a dataset is on this machine, as text for a user.
+
+    Args:
+        dataset_info: of the dataset.
+        data_dir: as for `card`.
+
+    Returns:
+        "" if it is not on this machine; of one that has configs, those that are.
+    """
+    name, folder = dataset_info.name, storage.folder_of(data_dir)
+    if dataset_info.embedded:
+        return "in scikit-learn"
+    if dataset_info.builder:
+        return builders.stored(dataset_info, folder)
+    if dataset_info.configs:
+        present = [c for c in dataset_info.configs if storage.find(f"{name}/{c}", folder)]
+        return f"{folder / name}: {' '.join(present)}" if present else ""
+    return str(storage.find(name, folder) or "")
 
 
 def one_line(dataset_info: DatasetInfo) -> str:
