@@ -4,7 +4,7 @@ Submodules are imported when they are first used, so that `import rbjax` is quic
 """
 
 import importlib
-import types
+from typing import Any
 
 __version__ = "0.1.0"
 
@@ -27,16 +27,20 @@ _SUBMODULES = (
     "tables",
     "testing",
     "train",
+    "trained",
     "training",
     "typing",
 )
+_FUNCTIONS = {"load": "trained", "save": "trained", "export": "trained"}
 
 
-def __getattr__(name: str) -> types.ModuleType:
+def __getattr__(name: str) -> Any:
     if name in _SUBMODULES:
         return importlib.import_module(f"rbjax.{name}")
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module(f"rbjax.{_FUNCTIONS[name]}"), name)
     raise AttributeError(f"module 'rbjax' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return [*_SUBMODULES, "__version__"]
+    return [*_SUBMODULES, *_FUNCTIONS, "__version__"]

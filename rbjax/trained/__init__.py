@@ -1,0 +1,11 @@
+"""A trained model as a thing of its own: loaded from a run, saved with a card, exported.
+
+`rbjax.load`, `rbjax.save` and `rbjax.export` are these.
+"""
+
+from rbjax.trained.exported import export
+from rbjax.trained.loading import load
+from rbjax.trained.model_file import save
+from rbjax.trained.run import Run
+
+__all__ = ["Run", "export", "load", "save"]

@@ -1,0 +1,137 @@
+"""A trained model, read from its run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import logging
+
+from rbjax import config as schema
+from rbjax.analysis.evaluation import REPORT_FILE, read_report
+from rbjax.analysis.report import weights_of
+from rbjax.config import Config
+from rbjax.data import DatasetInfo, custom
+from rbjax.errors import nearest, spelled
+from rbjax.inputs import check_integer
+from rbjax.models import Model
+from rbjax.tables import is_path
+from rbjax.trained.run import CHECKPOINTS, Run
+from rbjax.training import run_directory, setup
+from rbjax.training.writers import read_metrics
+
+
+def read(
+    workdir: str,
+    *,
+    checkpoint: str | int | None,
+    tau_norm: float | None,
+    logit_adjustment: float | None,
+) -> Run:
+    """Reads the model of a run directory; its arguments are those of `rbjax.load`."""
+    which = _checked(checkpoint)
+    config = _with(
+        schema.stored(run_directory.read_config(workdir)),
+        tau_norm=tau_norm,
+        logit_adjustment=logit_adjustment,
+    )
+    _check_own_data(config)
+    info = setup.info(config)
+    model = _model(config, info, workdir)
+    step, variables = setup.trained_variables(config, workdir, model, checkpoint=which)
+    if which is None:  # the last, where nothing was held out to find a best
+        has_best = bool(setup.best_checkpoints(workdir).steps())
+        is_best = has_best and config.checkpoint.get("which") == "best"
+        which = "best" if is_best else "last"
+    return Run(
+        path=workdir,
+        model=setup.evaluated_model(config, workdir, model),
+        variables=jax.device_put(variables),
+        class_names=info.class_names,
+        config=config,
+        step=step,
+        checkpoint=which if isinstance(which, str) else "step",
+        history=_or_warned(lambda: read_metrics(workdir), []),
+        report=_report(config, workdir, step),
+    )
+
+
+def _model(config: Config, info: DatasetInfo, workdir: str) -> Model:
+    try:
+        return setup.create_model(config, info)
+    except ValueError as error:
+        if not is_path(config.model.name):
+            raise
+        raise ValueError(
+            f"{error}; the config of the run in {workdir} names it: start from the folder that "
+            "holds it, or set PYTHONPATH"
+        ) from None
+
+
+def _checked(checkpoint: Any) -> str | int | None:
+    if checkpoint is None or (isinstance(checkpoint, str) and checkpoint in CHECKPOINTS):
+        return checkpoint
+    if isinstance(checkpoint, str):
+        raise ValueError(
+            f"checkpoint = {spelled(checkpoint)}: unknown; allowed: best, last, or a step"
+            f"{nearest(checkpoint, CHECKPOINTS)}"
+        )
+    return check_integer("checkpoint", checkpoint, low=0)
+
+
+def _with(config: Config, **fields: float | None) -> Config:
+    """Returns a run's config with fields of `model` that an evaluation may change."""
+    given = {name: value for name, value in fields.items() if value is not None}
+    for name, value in given.items():
+        given[name], words = schema.GROUPS["model"].own[name].check(value)
+        if words:
+            raise ValueError(f"{name} = {spelled(value)}: must be {words}")
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        config.model.update(given)
+    return config
+
+
+def _check_own_data(config: Config) -> None:
+    """Refuses other data of one's own than the run was trained on: their mean is the model's."""
+    source, expected = setup.own_data(config), config.dataset.get("fingerprint")
+    if source is None or expected is None:
+        return
+    if (there := custom.fingerprint(source)) != expected:
+        raise ValueError(
+            f"dataset.path = {source.path!r}: holds other data than the run was trained on, "
+            f"fingerprint {there}, not {expected}; restore them"
+        )
+
+
+def _report(config: Config, workdir: str, step: int) -> dict[str, Any] | None:
+    """Returns the run's evaluation if it is of these weights."""
+    if not (Path(workdir) / REPORT_FILE).exists():
+        return None
+    report = _or_warned(lambda: read_report(workdir), None)
+    if report is None:
+        return None
+    there, here = weights_of(report), weights_of({"config": config.to_dict(), "step": step})
+    for name in ("step", "model.tau_norm", "model.logit_adjustment"):
+        if (there[name] or None) != (here[name] or None):
+            logging.warning(
+                "%s: its %s is of %s %s, the weights loaded are of %s; it is left out",
+                workdir,
+                REPORT_FILE,
+                name,
+                there[name],
+                here[name],
+            )
+            return None
+    return report
+
+
+def _or_warned[T](read: Callable[[], T], otherwise: T) -> T:
+    """Returns what is read beside a model, which can do without it."""
+    try:
+        return read()
+    except ValueError as error:
+        logging.warning("%s", error)
+        return otherwise

@@ -1,0 +1,67 @@
+"""A trained model with what is known of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+
+from rbjax.config import Config
+from rbjax.models import Model, Variables
+from rbjax.typing import LogitsFn
+
+CHECKPOINTS = ("best", "last")
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Run:
+    """A trained model; `print` it to see what it is."""
+
+    path: str
+    """Of the run directory or the file."""
+    model: Model
+    """As it is judged: `apply` has its logits adjusted where they are to be."""
+    variables: Variables
+    """As it is judged, on the device."""
+    class_names: tuple[str, ...]
+    config: Config
+    """Of the run; `model.tau_norm` and `model.logit_adjustment` are those of this model."""
+    step: int
+    """Updates made."""
+    checkpoint: str
+    """Which of the run's that is: "best", "last" or "step"."""
+    history: list[dict[str, Any]]
+    """The records of training, one an epoch; [] of a file, which holds none."""
+    report: dict[str, Any] | None
+    """The evaluation of these very weights, as of `analysis.read_report`, if there is one; of a
+    file its counts, accuracies and intervals per class, under the same keys."""
+    card: dict[str, Any] | None = None
+    """What the file says of the model; None for a run directory, of which `save` makes it."""
+
+    @property
+    def logits_fn(self) -> LogitsFn:
+        """Images (B, H, W, C) in [0, 1] -> logits (B, K): a `jax.tree_util.Partial`."""
+        return jax.tree_util.Partial(self.model.apply, self.variables)
+
+    def __repr__(self) -> str:
+        config, parts = self.config, [f"step {self.step}"]
+        parts[0] += f" ({self.checkpoint})" if self.checkpoint in CHECKPOINTS else ""
+        tau, adjusted = (config.model.get(name) for name in ("tau_norm", "logit_adjustment"))
+        parts += [f"head tau-normalised by {tau:g}"] if tau is not None else []
+        parts += [f"logits adjusted by {adjusted:g}"] if adjusted else []
+        parts.append(_accuracies(self.report) if self.report else "not evaluated")
+        what = f"{self.model.name} on {config.dataset.name}, {config.method.name} training"
+        return f"<rbjax.Run {self.path}: {what}; {'; '.join(parts)}>"
+
+
+def _accuracies(report: dict[str, Any]) -> str:
+    """Returns clean accuracy and that under all attacks, in per cent."""
+    labels = report["order"]
+    parts = [f"clean {100 * report['results']['clean']['summary']['accuracy']:.1f} %"]
+    if len(labels) == 2:
+        parts += [f"{labels[1]} {100 * report['results'][labels[1]]['summary']['accuracy']:.1f} %"]
+    if len(labels) > 2 and report.get("worst"):
+        worst = 100 * report["worst"]["summary"]["accuracy"]
+        parts.append(f"worst of {len(labels) - 1} attacks {worst:.1f} %")
+    return ", ".join(parts)

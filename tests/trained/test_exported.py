@@ -1,0 +1,58 @@
+"""An exported model is a program for any batch, or one, that may be attacked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import rbjax
+from tests.trained.runs import IMAGES, TRAINED
+
+
+@pytest.fixture(scope="module")
+def run():
+    return rbjax.load(TRAINED)
+
+
+def program(path) -> Any:
+    return jax.export.deserialize(bytearray(path.read_bytes()))
+
+
+def test_any_number_of_images_on_any_platform(tmp_path, run):
+    exported = program(rbjax.export(run, tmp_path / "model"))
+    assert exported.platforms == ("cpu", "cuda", "tpu")
+    for images in (IMAGES, IMAGES[:1], np.tile(IMAGES, (3, 1, 1, 1))):
+        logits = run.logits_fn(images)
+        np.testing.assert_allclose(exported.call(images), logits, rtol=1e-6, atol=1e-6)
+
+
+def test_a_fixed_batch_and_gradients(tmp_path, run):
+    path = rbjax.export(run, tmp_path / "model", batch_size=3, platforms=["cpu"], vjp_order=1)
+    exported = program(path)
+    assert exported.in_avals[0].shape == (3, 16, 16, 1)
+
+    def gradient(logits_fn):
+        return jax.grad(lambda images: logits_fn(images)[:, 0].sum())(IMAGES)
+
+    there, here = gradient(exported.call), gradient(run.logits_fn)
+    assert np.abs(here).max() > 0.01
+    np.testing.assert_allclose(there, here, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="shape"):
+        exported.call(IMAGES[:2])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"platforms": ["cud"]}, r"'cud' is unknown; allowed: cpu, cuda, rocm, tpu; .*'cuda'"),
+        ({"batch_size": 0}, "batch_size is 0; it must be a whole number"),
+        ({"vjp_order": -1}, "vjp_order is -1; it must be a whole number"),
+    ],
+)
+def test_what_cannot_be_exported_is_said(tmp_path, run, given, message):
+    with pytest.raises(ValueError, match=message):
+        rbjax.export(run, tmp_path / "model", **given)
+    assert not list(tmp_path.iterdir())
