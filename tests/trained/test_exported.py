@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import rbjax
+from tests.contracts.test_models import create, drawn
 from tests.trained.runs import IMAGES, TRAINED
 
 
@@ -27,6 +29,18 @@ def test_any_number_of_images_on_any_platform(tmp_path, run):
     for images in (IMAGES, IMAGES[:1], np.tile(IMAGES, (3, 1, 1, 1))):
         logits = run.logits_fn(images)
         np.testing.assert_allclose(exported.call(images), logits, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["lenet_modern", "resnet"])
+def test_pooling_and_batch_norm_know_no_batch_size_either(tmp_path, run, name):
+    model = create(name)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, *model.image_shape)))
+    other = dataclasses.replace(run, model=model, variables=drawn(shapes))
+    exported = program(rbjax.export(other, tmp_path / "model"))
+    for count in (1, 3):
+        images = np.random.default_rng(0).random((count, *model.image_shape)).astype(np.float32)
+        logits = other.logits_fn(images)
+        np.testing.assert_allclose(exported.call(images), logits, rtol=1e-5, atol=1e-5)
 
 
 def test_a_fixed_batch_and_gradients(tmp_path, run):
