@@ -190,6 +190,23 @@ def describe(scale: Scale, group: str) -> str:
     return "; ".join(parts)
 
 
+def options(scale: Scale, group: str, row: str) -> str:
+    """Returns what a row's config says beyond its group's: "cfa (method: epsilon 0.0157, ...)"."""
+    plain = schema.default()
+    _GROUPS[group](plain, scale)
+    usual, own = (
+        dict(schema.flat(config.to_dict()))
+        for config in (plain, _config(scale, group, row, plain.seed))
+    )
+    shared = ("seed", "score.", "diagnostics", "model.name", "model.widths", "optimizer.", "sched")
+    said = [
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in own.items()
+        if value != usual.get(name) and not name.startswith(shared)
+    ]
+    return f"{row} ({', '.join(said) or 'as the group'})"
+
+
 def cell_name(group: str, row: str, seed: int) -> str:
     """Returns the name of a cell."""
     return f"{group}.{row}.{seed}"

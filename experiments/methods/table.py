@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
-from experiments.methods.plan import ROWS, Scale, cell_name, describe
+from experiments.methods.plan import ROWS, Scale, cell_name, describe, options
 from rbjax import sweep
 from rbjax.sweep import Result
 
@@ -116,26 +117,26 @@ def difference(first: Sequence[Result], second: Sequence[Result], column: Column
         column: what is compared.
 
     Returns:
-        The difference of the means over seeds.  Its interval is a paired bootstrap: seeds, and the
-        images of each class, are drawn with replacement, the same for both rows.  Under corruptions
-        images are not kept, and only seeds are drawn.
+        The difference of the means over seeds.  The squared errors of seeds, s^2 / n, and of test
+        images are added up, and the interval is that of Student's t with Welch and Satterthwaite's
+        degrees of freedom.  The error of images is a paired bootstrap's: those of each class are
+        drawn with replacement, the same for both rows.  Under corruptions images are not kept, and
+        seeds alone count; of one seed, images alone.
     """
-    generator = np.random.default_rng(0)
-    seeds = generator.integers(len(first), size=(RESAMPLES, len(first)))
+    of_images = 0.0
     if column.label == "corruptions":
         pairs = np.array(
             [_corrupted(a) - _corrupted(b) for a, b in zip(first, second, strict=True)]
         )
-        draws = pairs[seeds].mean(axis=1)
-        value = pairs.mean()
     else:
+        generator = np.random.default_rng(0)
         labels, counts = sweep.labels(first[0]), np.asarray(first[0]["count"])
         correct = [
             np.stack([sweep.rows(result, column.label) for result in row])
             for row in (first, second)
         ]
         one, other = (column.measure(_recall(rows, labels, counts), counts) for rows in correct)
-        value = np.mean(one - other)
+        pairs = one - other
         # (resamples, seeds, 2 rows, classes)
         recall = np.zeros((RESAMPLES, len(first), 2, len(counts)))
         for label in np.flatnonzero(counts):
@@ -144,9 +145,19 @@ def difference(first: Sequence[Result], second: Sequence[Result], column: Column
             weights = generator.multinomial(size, np.full(size, 1 / size), RESAMPLES) / size
             recall[..., label] = (weights @ mine).reshape(RESAMPLES, 2, -1).transpose(0, 2, 1)
         values = column.measure(recall, counts)
-        draws = np.take_along_axis(values[..., 0] - values[..., 1], seeds, axis=1).mean(axis=1)
-    low, high = np.percentile(draws, (2.5, 97.5))
-    return Difference(*(100 * float(x) for x in (value, low, high)))
+        of_images = np.var((values[..., 0] - values[..., 1]).mean(axis=1))
+    value, half = np.mean(pairs), _half_width(pairs, of_images)
+    return Difference(*(100 * float(x) for x in (value, value - half, value + half)))
+
+
+def _half_width(pairs: np.ndarray, of_images: float) -> float:
+    """Returns half a 95 % interval of the mean of seeds' differences."""
+    freedom = len(pairs) - 1
+    of_seeds = np.var(pairs, ddof=1) / len(pairs) if freedom else 0.0
+    if of_seeds:
+        freedom *= (of_seeds + of_images) ** 2 / of_seeds**2
+    quantile = stats.t.ppf(0.975, freedom) if of_seeds else stats.norm.ppf(0.975)
+    return float(quantile * np.sqrt(of_seeds + of_images))
 
 
 def _recall(correct: np.ndarray, labels: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -177,7 +188,7 @@ def report(results: Mapping[str, Result], scale: Scale) -> str:
             have = _of(results, group, row, scale)
             cells = [_cell(list(have.values()), column) for column in columns]
             lines.append(f"| {row} | {len(have)} of {scale.seeds} | {' | '.join(cells)} |")
-        lines.append("")
+        lines += ["", f"Rows: {'; '.join(options(scale, group, row) for row in rows)}.", ""]
     lines += ["### Expected", "", "| group | expected | difference, 95 % interval | comes out |"]
     lines.append("|---|---|---|---|")
     lines += [_claim(claim, results, scale) for claim in CLAIMS]

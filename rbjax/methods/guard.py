@@ -83,4 +83,4 @@ def guarded(method: Method, attack: CompiledAttack, *, max_loss: float) -> Metho
 
 def _earlier(good: Any, now: Any) -> Any:
     """Averages of gradients go back with the weights; the counts of a schedule go on."""
-    return good if np.issubdtype(np.asarray(now).dtype, np.floating) else now
+    return good if jnp.issubdtype(np.asarray(now).dtype, jnp.floating) else now

@@ -87,16 +87,18 @@ class Layers:
 class Conv(nn.Conv):
     """A convolution that is computed by itself in bfloat16 on CPU.
 
-    XLA for CPU (jaxlib 0.12.0) merges padded bfloat16 convolutions into one kernel that returns
-    uninitialised memory.
+    XLA for CPU (jaxlib 0.12.0.1) merges padded bfloat16 convolutions into one kernel whose numbers
+    are wrong.  What it is compiled for decides, which need not be the default backend.
     """
 
     def __call__(self, inputs: Array) -> Array:
         """Returns the maps that follow from `inputs` (B, H, W, C)."""
         maps = super().__call__(inputs)
-        if self.dtype == jnp.bfloat16 and jax.default_backend() == "cpu":
-            maps = jax.lax.optimization_barrier(maps)
-        return maps
+        if self.dtype != jnp.bfloat16:
+            return maps
+        return jax.lax.platform_dependent(
+            maps, cpu=jax.lax.optimization_barrier, default=lambda maps: maps
+        )
 
 
 class ConvNorm(nn.Module):

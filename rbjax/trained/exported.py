@@ -24,7 +24,7 @@ def export(
     path: str | os.PathLike[str],
     *,
     batch_size: int | None = None,
-    platforms: Sequence[str] = ("cpu", "cuda", "tpu"),
+    platforms: str | Sequence[str] = ("cpu", "cuda", "tpu"),
     vjp_order: int = 0,
 ) -> Path:
     """Exports the logits function of a trained model by `jax.export`, its weights inside.
@@ -44,13 +44,16 @@ def export(
         The path; the program is (B, H, W, C) float32 in [0, 1] -> (B, K) float32.
 
     Raises:
-        ValueError: if it cannot be written there, or for an unknown platform.
+        ValueError: if it cannot be written there, or for an unknown platform or none.
     """
-    place = writable(path)
+    place = writable(run, path)
+    platforms = (platforms,) if isinstance(platforms, str) else tuple(platforms)
+    if not platforms:
+        raise ValueError(f"platforms = (): names none; allowed: {', '.join(_PLATFORMS)}")
     for platform in platforms:
         if platform not in _PLATFORMS:
             raise ValueError(
-                f"platforms = {spelled(tuple(platforms))}: {platform!r} is unknown; allowed: "
+                f"platforms = {spelled(platforms)}: {platform!r} is unknown; allowed: "
                 f"{', '.join(_PLATFORMS)}{nearest(platform, _PLATFORMS)}"
             )
     check_integer("vjp_order", vjp_order, low=0)
@@ -61,7 +64,7 @@ def export(
     images = jax.ShapeDtypeStruct((rows, *run.model.image_shape), jnp.float32)
     apply, variables = run.model.apply, run.variables
     compiled = jax.jit(lambda images: apply(variables, images))
-    program = jax_export.export(compiled, platforms=tuple(platforms))(images)
+    program = jax_export.export(compiled, platforms=platforms)(images)
     content = program.serialize(vjp_order=vjp_order)
     with atomic.replace(place) as file:
         file.write(content)

@@ -46,7 +46,7 @@ def save(run: Run, path: str | os.PathLike[str], *, licence: str | None = None) 
     Raises:
         ValueError: if it cannot be written there.
     """
-    place = writable(path)
+    place = writable(run, path)
     tensors = {
         name: np.asarray(leaf) for name, leaf in _named(jax.device_get(run.variables)).items()
     }
@@ -107,12 +107,14 @@ def _run(path: str, card: dict[str, Any], tensors: Mapping[str, np.ndarray], giv
     )
 
 
-def writable(path: str | os.PathLike[str]) -> Path:
-    """Returns where a file is written.
+def writable(run: Any, path: str | os.PathLike[str]) -> Path:
+    """Returns where the file of a trained model is written.
 
     Raises:
-        ValueError: if its folder is missing, or it is a folder.
+        ValueError: if that is no trained model, the folder is missing, or the path is a folder.
     """
+    if not isinstance(run, Run):
+        raise ValueError(f"run is {spelled(run)}; it must be what rbjax.load returns")
     place = expanded(path)
     if place.is_dir():
         raise ValueError(f"path = {str(path)!r}: is a folder; give a file in it")

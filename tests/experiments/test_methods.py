@@ -65,6 +65,11 @@ def test_under_corruptions_each_counts_once():
     first, second = ([result((0.5,) * 4, s, c) for s in range(3)] for c in (0.8, 0.7))
     found = table.difference(first, second, column)
     np.testing.assert_allclose(found, (10, 10, 10))
+    # Differences of 9, 10 and 11 points: Student's t of two degrees of freedom.
+    apart = [result((0.5,) * 4, s, 0.79 + 0.01 * s) for s in range(3)]
+    half = 4.3027 / np.sqrt(3)
+    found = table.difference(apart, second, column)
+    np.testing.assert_allclose(found, (10, 10 - half, 10 + half), atol=1e-3)
 
 
 def test_the_report_says_what_comes_out_and_what_is_missing():

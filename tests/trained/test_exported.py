@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 import rbjax
+from rbjax import models
+from rbjax.models.resnet import ResNet
 from tests.contracts.test_models import create, drawn
 from tests.trained.runs import IMAGES, TRAINED
 
@@ -62,6 +64,8 @@ def test_a_fixed_batch_and_gradients(tmp_path, run):
     ("given", "message"),
     [
         ({"platforms": ["cud"]}, r"'cud' is unknown; allowed: cpu, cuda, rocm, tpu; .*'cuda'"),
+        ({"platforms": "cud"}, r"platforms = \('cud',\): 'cud' is unknown; .*'cuda'"),
+        ({"platforms": ()}, r"names none; allowed: cpu, cuda, rocm, tpu"),
         ({"batch_size": 0}, "batch_size is 0; it must be a whole number"),
         ({"vjp_order": -1}, "vjp_order is -1; it must be a whole number"),
     ],
@@ -70,3 +74,22 @@ def test_what_cannot_be_exported_is_said(tmp_path, run, given, message):
     with pytest.raises(ValueError, match=message):
         rbjax.export(run, tmp_path / "model", **given)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_path_is_no_trained_model(tmp_path):
+    for write in (rbjax.save, rbjax.export):
+        with pytest.raises(ValueError, match=r"run is 'runs/a'; it must be what rbjax.load"):
+            write("runs/a", tmp_path / "model")
+
+
+def test_bfloat16_is_right_on_each_platform():
+    """What a program is compiled for decides how, not where it is traced."""
+    options = {"num_classes": 3, "image_shape": (8, 8, 3), "mean": (0.5,) * 3, "std": (0.3,) * 3}
+    options |= {"width": 32, "blocks": (1, 1)}
+    exact, rounded = (models.create(ResNet, dtype=dtype, **options) for dtype in models.DTYPES)
+    images = jax.random.uniform(jax.random.key(0), (2, 8, 8, 3))
+    variables = exact.init(jax.random.key(1), images)
+    apply = jax.jit(lambda images: rounded.apply(variables, images))
+    program = jax.export.export(apply, platforms=("cuda", "cpu"))(images)
+    expected = exact.apply(variables, images)
+    np.testing.assert_allclose(program.call(images), expected, atol=0.05)
