@@ -259,6 +259,12 @@ def _check_method(config: Config) -> None:
 
     name, dataset = config.method.name, config.dataset
     method = methods.create(name, **setup.options(config, "method"))
+    warmup = config.method.get("warmup_epochs")
+    if warmup is not None and warmup >= config.num_epochs:
+        raise ValueError(
+            f"warmup_epochs = {warmup}: must be below num_epochs = {config.num_epochs}, or what "
+            f"{name} does after them would never begin"
+        )
     methods.check_mixup(method, name, dataset.mixup_alpha)
     methods.check_sampler(method, name, config.sampler.name)
     averaged = config.optimizer.ema_decay is not None

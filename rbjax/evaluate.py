@@ -1,4 +1,4 @@
-"""Evaluation: a run's newest weights under every attack of the config, per class."""
+"""Evaluation: a run's weights under every attack of the config, per class."""
 
 from __future__ import annotations
 

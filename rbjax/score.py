@@ -27,7 +27,7 @@ _COMPARED = 1000
 
 @run_directory.job
 def score(config: Config, workdir: str) -> dict[str, Any]:
-    """Scores a split with a run's newest weights and writes the results.
+    """Scores a split with the weights a run is judged by and writes the results.
 
     Rerun the same command to resume after a stop: finished blocks and the state of the current one
     are in the folder `scoring` of the run directory.

@@ -74,7 +74,7 @@ def frl(
 
     Args:
         epsilon: radius of the ball before it is changed.
-        step_size: length of one step; None: a quarter of the largest class's radius.
+        step_size: length of one step; None: a quarter of the largest radius.
         num_steps: steps of the attack that is trained on.
         norm: of the ball.
         beta: weight of TRADES' divergence.

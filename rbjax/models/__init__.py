@@ -179,10 +179,10 @@ def _create(
             axis_name=axis_name,
         )
     title = name if isinstance(name, str) else getattr(name, "__name__", type(name).__name__)
-    if not hasattr(made, "min_size"):
+    size: int | None = getattr(made, "min_size", None)
+    if size is None:
         classifier = outside.adapt(made, title, num_classes, image_shape, mean, std, number)
         return from_module(title, classifier, image_shape)
-    size = getattr(made, "min_size", 1)
     if min(image_shape[:2]) < size:
         raise ValueError(
             f"image_shape is {image_shape}; model {title} needs {size} x {size} or more"

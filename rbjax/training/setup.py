@@ -368,7 +368,7 @@ def evaluated_model(config: Config, workdir: str, model: models.Model) -> models
 
 
 def trained_logits_fn(config: Config, workdir: str) -> LogitsFn:
-    """Returns a run's model with its newest weights, on the device.
+    """Returns a run's model with the weights it is judged by, on the device.
 
     Args:
         config: the run's config.

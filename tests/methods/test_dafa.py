@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rbjax import methods
+from rbjax import command_line, methods
+from rbjax import config as schema
 from rbjax.methods.dafa import traded_weights
 from rbjax.training import hooks
 from tests.training.recipes import (
@@ -102,3 +103,10 @@ def test_weights_multiply_radius_and_clean_loss(split):
     logits = recipe.model.apply(state.variables, jnp.asarray(split[0] / np.float32(255)))
     losses = weights[split[1]] * recipe.loss_fn(logits, split[1])
     np.testing.assert_allclose(metrics.loss[0], np.mean(losses), rtol=1e-5)
+
+
+def test_a_warm_up_as_long_as_the_run_is_refused(tmp_path):
+    config = schema.default()
+    config.method.name, config.num_epochs = "dafa", 70
+    with pytest.raises(ValueError, match=r"method: warmup_epochs = 70: must be below num_epochs"):
+        command_line.resolve(config, str(tmp_path))
