@@ -179,6 +179,13 @@ def normal(key: Key, shape: Shape = (), dtype: Any = jnp.float32) -> Array:
     return jax.random.normal(check(key), shape, dtype)
 
 
+def truncated_normal(
+    key: Key, shape: Shape = (), *, deviations: float = 2.0, dtype: Any = jnp.float32
+) -> Array:
+    """Returns standard normal numbers, drawn again where they exceed so many deviations."""
+    return jax.random.truncated_normal(check(key), -deviations, deviations, shape, dtype)
+
+
 def exponential(key: Key, shape: Shape = ()) -> Array:
     """Returns exponential numbers of mean 1."""
     return jax.random.exponential(check(key), shape, jnp.float32)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from rbjax import prng
 from rbjax.typing import Array, Key
 
 _DEVIATION = 0.87962566103423978
@@ -49,4 +50,4 @@ HE_NORMAL_FORWARD = functools.partial(he_normal, "in")
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def _draw(key: Key, size: int, dtype: jnp.dtype) -> Array:
-    return jax.random.truncated_normal(key, -2, 2, (size,), dtype)
+    return prng.truncated_normal(key, (size,), dtype=dtype)

@@ -48,7 +48,7 @@ DIGITS = "--config=configs/uat_digits.py"
         ([DIGITS, "--config.method.epsilon=-1/255"], ("method.epsilon", "at least 0")),
         ([DIGITS, "--config.method.epsilon=8"], ("method.epsilon", "did you mean 8/255")),
         ([DIGITS, "--config.dataset.name=mnits"], ("dataset.name", "did you mean 'mnist'")),
-        ([DIGITS, "--config.model.name=resnet"], ("model.name", "did you mean 'resnet18'")),
+        ([DIGITS, "--config.model.name=resnet17"], ("model.name", "did you mean 'resnet18'")),
         ([DIGITS, "--config.method.name=universel"], ("method.name", "'universal'")),
         ([DIGITS, "--config.attacks.pgd20.name=pdg"], ("attacks.pgd20.name", "'pgd'")),
         ([DIGITS, "--config.batch_size=2.5"], ("batch_size", "whole number")),
