@@ -135,7 +135,7 @@ def test_the_average_takes_epochs_that_are_fair():
 
 def test_an_average_needs_a_validation_set():
     config = schema.default()
-    config.method.name = "cfa"
+    config.method.update(name="cfa", warmup_epochs=2)
     command_line.resolve(config.copy_and_resolve_references(), "runs/cfa")
     config.optimizer.ema_decay = 0.85
     with pytest.raises(ValueError, match=r"validation_fraction = 0: the method 'cfa'.*ema_decay"):
