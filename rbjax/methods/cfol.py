@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from rbjax import attacks
 from rbjax.classifier import predicted
 from rbjax.methods.by_class import class_sums
+from rbjax.methods.idle import refuse_idle
 from rbjax.methods.weight_perturbation import worst_weights
 from rbjax.options import Count, Epsilon, NotNegative, Share, StepSize, checked
 from rbjax.training.method import Method, MethodState, Seen, Setting
@@ -65,10 +66,15 @@ def cfol(
         The method; its state is w, and the classes' shares.  It weighs against the shares of the
         training set, so that no other sampler than the uniform one goes with it.
 
+    Raises:
+        ValueError: for a rate where uniform_share leaves it nothing to weigh.
+
     Source:
         Pethick, Chrysos, Cevher 2023, "Revisiting adversarial training for the worst-performing
         class", TMLR, algorithm 1; rate and share as in the authors' code.
     """
+    if uniform_share == 1.0:
+        refuse_idle(cfol, "uniform_share below 1", rate=rate)
     attack = attacks.pgd(epsilon=epsilon, step_size=step_size, num_steps=num_steps, norm=norm)
 
     def init(key: Key, setting: Setting) -> MethodState:

@@ -58,6 +58,13 @@ class SqueezeNet(Backbone):
     dtype: jnp.dtype = jnp.dtype("float32")
     axis_name: str | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.form == "cifar" and self.version != "1.0":
+            raise ValueError(
+                f"version is {self.version!r}: belongs to form 'imagenet', and form is 'cifar'"
+            )
+
     @property
     def min_size(self) -> int:
         """Height and width that leave one pixel after the last pool."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import flax
@@ -69,9 +70,7 @@ def make(run: Run, *, licence: str | None) -> dict[str, Any]:
                 "weights": _weights(config),
             },
             "posthoc": _posthoc(config, trained_on),
-            "config": schema.stamped(
-                {**config.to_dict(), "workdir": None, "data_dir": None}, rbjax.__version__
-            ),
+            "config": schema.stamped(_without_folders(config.to_dict()), rbjax.__version__),
             "data": _data(config, trained_on),
             "evaluation": _evaluation(run.report),
             "seeds": {"training": config.seed, "imbalance": config.imbalance.seed},
@@ -84,6 +83,23 @@ def make(run: Run, *, licence: str | None) -> dict[str, Any]:
             },
         }
     )
+
+
+def _without_folders(config: dict[str, Any]) -> dict[str, Any]:
+    """Returns a config whose paths are names alone: the file travels, folders do not."""
+    groups = {name: dict(group) for name, group in config.items() if isinstance(group, dict)}
+    attacks = {label: dict(attack) for label, attack in groups["attacks"].items()}
+    for names, holders in (
+        (("path", "subset"), [groups["dataset"]]),
+        (("baseline",), [groups["corruptions"]]),
+        (("backbone", "start_from"), [groups["method"]]),
+        (("source",), list(attacks.values())),
+    ):
+        for holder in holders:
+            for name in names:
+                if isinstance(holder.get(name), str):
+                    holder[name] = Path(holder[name]).name
+    return {**config, **groups, "attacks": attacks, "workdir": None, "data_dir": None}
 
 
 def to_text(card: Mapping[str, Any]) -> dict[str, str]:

@@ -20,6 +20,7 @@ IDLE = [
     ("cfa", {"form": "pgd"}, {"beta": 1.0}, "form = 'trades'"),
     ("cfa", {"form": "pgd"}, {"lambda_2": 0.3}, "form = 'trades'"),
     ("dafa", {"form": "pgd"}, {"beta": 1.0}, "form = 'trades'"),
+    ("cfol", {"uniform_share": 1.0}, {"rate": 0.5}, "uniform_share below 1"),
     ("classwise_pgd", {}, {"critical_weight": 3.0}, "a critical_class"),
     *[
         ("deepaugment", {"source": "networks"}, option, "source = 'noise2net' or 'both'")

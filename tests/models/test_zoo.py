@@ -119,6 +119,11 @@ def test_options_that_change_the_parameters():
         ("wide_resnet", {"depth": 30}, r"depth is 30; allowed: 6 n \+ 4, such as 16, 28"),
         ("resnet50", {"form": "image_net"}, "form 'image_net' is unknown; .* mean 'imagenet'"),
         ("squeezenet", {"version": "1.2"}, "version '1.2' is unknown; allowed: 1.0, 1.1"),
+        (
+            "squeezenet",
+            {"version": "1.1"},
+            "version is '1.1': belongs to form 'imagenet', and form",
+        ),
         ("googlenet", {"width_multiplier": 0.0}, "width_multiplier is 0"),
         (ResNet, {"blocks": (2, 2.5)}, r"blocks is \(2, 2.5\); allowed: positive integers"),
         (VGG, {"blocks": ()}, r"blocks is \(\); allowed: positive integers"),

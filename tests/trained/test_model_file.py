@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import subprocess
@@ -308,3 +309,18 @@ def test_where_nothing_can_be_written_is_said(tmp_path, write):
         write(run, tmp_path)
     with pytest.raises(ValueError, match=r"there is no folder '.*nowhere'"):
         write(run, tmp_path / "nowhere" / "model")
+
+
+def test_a_card_names_no_folder(tmp_path):
+    """A saved model travels, and folders are its owner's."""
+    run = rbjax.load(TRAINED)
+    config = run.config.copy_and_resolve_references().unlock()
+    config.dataset.path = "~/secret/own.npz"
+    config.corruptions.baseline = "/secret/baseline"
+    config.method.update(backbone="/secret/first", start_from="/secret/second")
+    config.attacks.transfer = schema.attack("pgd", source="/secret/other")
+    config.workdir, config.data_dir = "/secret/run", "/secret/data"
+    card = cards.make(dataclasses.replace(run, config=config), licence=None)
+    assert "secret" not in str(card)
+    assert card["config"]["dataset"]["path"] == "own.npz"
+    assert card["config"]["attacks"]["transfer"]["source"] == "other"
