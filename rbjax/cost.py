@@ -37,11 +37,12 @@ class Cost(NamedTuple):
     """What is left out: attacks whose work depends on the data, validation, RPR, ..."""
 
 
-def estimate(config: Config) -> Cost:
+def estimate(config: Config, *, passes: int | None = None) -> Cost:
     """Counts the operations of a config's training and evaluation, and times two steps.
 
     Args:
         config: a resolved config.
+        passes: forward passes of one image, in place of the config's evaluation; None: that.
 
     Returns:
         Its cost.  Operations are those of matrix products and convolutions, 2 for each product of
@@ -58,7 +59,9 @@ def estimate(config: Config) -> Cost:
     steps = recipe.steps_per_epoch * config.num_epochs
     step_flops, step_seconds = _one_step(config, recipe, state, train_set)
     evaluation_flops, attacks = 0.0, []
-    if config.task == "train":
+    if passes is not None:
+        evaluation_flops = passes * _forward(config, model, state, batch_size=1)
+    elif config.task == "train":
         evaluation_flops, attacks = _evaluation(config, model, state, train_set)
     left_out = {
         "what the method prepares": method.prepare is not None,
@@ -76,6 +79,13 @@ def estimate(config: Config) -> Cost:
         steps * step_seconds + evaluation_flops / rate,
         (*attacks, *(name for name, is_there in left_out.items() if is_there)),
     )
+
+
+def _forward(config: Config, model: Model, state: TrainState, batch_size: int) -> float:
+    """Returns the operations of classifying one batch."""
+    logits_fn = jax.tree_util.Partial(model.apply, state.variables)
+    shape = (batch_size, *setup.info(config).image_shape)
+    return count_flops(jax.make_jaxpr(logits_fn)(jax.ShapeDtypeStruct(shape, jnp.float32)).jaxpr)
 
 
 def _one_step(
@@ -107,7 +117,7 @@ def _evaluation(
     logits_fn = jax.tree_util.Partial(model.apply, state.variables)
     images = jax.ShapeDtypeStruct((config.batch_size, *test.info.image_shape), jnp.float32)
     labels = jax.ShapeDtypeStruct((config.batch_size,), jnp.int32)
-    flops, uncounted = count_flops(jax.make_jaxpr(logits_fn)(images).jaxpr), []
+    flops, uncounted = _forward(config, model, state, config.batch_size), []
     # Nothing is crafted here, on whatever images.
     made = attack_setup.create(config, train_set, test, validation=train_set)
     for label, attack in made.attacks.items():

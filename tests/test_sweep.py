@@ -257,3 +257,39 @@ def test_the_command_line(cells, calls, tmp_path, capsys):
     bad = failing([sweep.Cell("bad", config(9))], calls, {9: RuntimeError("no")})
     assert command(cells=bad) == 1
     assert "failed (see failures/): bad" in capsys.readouterr().out
+
+
+def test_switches_figures_and_the_cost_of_a_function_of_ones_own(cells, calls, tmp_path, capsys):
+    """What is typed reaches grid, table, figures, the folder and the line above the table."""
+
+    def grid(*, twice):
+        made = [cells[0]._replace(options={"twice": twice}, run=squared) for _ in range(1)]
+        return [cell._replace(passes=1000) for cell in made] + [cells[1]]
+
+    def squared(config, workdir, *, twice):
+        return {"square": (1 + twice) * 7}
+
+    def draw(results, folder, *, twice):
+        (folder / "figure.txt").write_text(f"{twice} {results['cell-0']['square']}")
+
+    def command(*arguments):
+        return sweep.command(
+            {"smoke": grid},
+            {"smoke": lambda results, twice: f"{twice}: {table(results)}"},
+            name="squares",
+            doc="Squares.",
+            figures={"smoke": draw},
+            switches={"twice": "counts twice"},
+            argv=["--only=cell-0", *arguments],
+        )
+
+    with contextlib.chdir(tmp_path):
+        assert command("--twice") == 0
+        assert command("--dry_run") == 0
+    folder = tmp_path / "runs" / "squares_smoke_twice" / "results"
+    assert (folder / "figure.txt").read_text() == "True 14"
+    printed = capsys.readouterr().out
+    assert "--scale=smoke --twice`, 1 of 2 cells" in printed
+    assert 'True: {"cell-0": 14}' in printed
+    cost = next(line for line in printed.splitlines() if re.match(r"cell-0 +4 ", line))
+    assert float(cost.split()[2]) > 0

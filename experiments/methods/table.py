@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from experiments.methods.plan import ROWS, Scale, cell_name, describe, options
 from rbjax import sweep
+from rbjax.metrics import mean_over_seeds
 from rbjax.sweep import Result
 
 RESAMPLES = 2000
@@ -146,18 +146,8 @@ def difference(first: Sequence[Result], second: Sequence[Result], column: Column
             recall[..., label] = (weights @ mine).reshape(RESAMPLES, 2, -1).transpose(0, 2, 1)
         values = column.measure(recall, counts)
         of_images = np.var((values[..., 0] - values[..., 1]).mean(axis=1))
-    value, half = np.mean(pairs), _half_width(pairs, of_images)
-    return Difference(*(100 * float(x) for x in (value, value - half, value + half)))
-
-
-def _half_width(pairs: np.ndarray, of_images: float) -> float:
-    """Returns half a 95 % interval of the mean of seeds' differences."""
-    freedom = len(pairs) - 1
-    of_seeds = np.var(pairs, ddof=1) / len(pairs) if freedom else 0.0
-    if of_seeds:
-        freedom *= (of_seeds + of_images) ** 2 / of_seeds**2
-    quantile = stats.t.ppf(0.975, freedom) if of_seeds else stats.norm.ppf(0.975)
-    return float(quantile * np.sqrt(of_seeds + of_images))
+    found = mean_over_seeds(pairs, variance=float(of_images))
+    return Difference(*(100 * x for x in (found.value, found.low, found.high)))
 
 
 def _recall(correct: np.ndarray, labels: np.ndarray, counts: np.ndarray) -> np.ndarray:

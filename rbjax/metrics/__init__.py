@@ -15,19 +15,26 @@ from rbjax.metrics.corruption import (
     corruption_errors,
     error_rates,
 )
-from rbjax.metrics.intervals import clopper_pearson_interval, wilson_interval
+from rbjax.metrics.intervals import (
+    SeedMean,
+    clopper_pearson_interval,
+    mean_over_seeds,
+    wilson_interval,
+)
 
 __all__ = [
     "ALEXNET",
     "Baseline",
     "ClasswiseMetrics",
     "CorruptionErrors",
+    "SeedMean",
     "classwise",
     "clopper_pearson_interval",
     "confusion_matrix",
     "corruption_errors",
     "error_rates",
     "from_confusion",
+    "mean_over_seeds",
     "stack_confusions",
     "summarize",
     "wilson_interval",

@@ -1,8 +1,9 @@
-"""Confidence intervals of a proportion."""
+"""Confidence intervals of a proportion, and of a mean over seeds."""
 
 from __future__ import annotations
 
 import statistics
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -73,6 +74,61 @@ def clopper_pearson_interval(
     low = betaincinv(np.where(at_zero, 1, successes), failures + 1, tail)
     high = betaincinv(successes + 1, np.where(at_all, 1, failures), 1 - tail)
     return np.where(at_zero, 0.0, low), np.where(at_all, 1.0, high)
+
+
+class SeedMean(NamedTuple):
+    """A mean over seeds and its interval."""
+
+    value: float
+    low: float
+    high: float
+    p_value: float
+    """Of no difference from 0, two-sided."""
+
+
+def mean_over_seeds(
+    values: ArrayLike, *, variance: float = 0.0, confidence: float = 0.95
+) -> SeedMean:
+    """Returns the mean of one number of each seed, with the error of seeds and of images.
+
+    The squared errors `s^2 / n` of n seeds and v of the test images, which all seeds share, are
+    added up, and the interval is Student's with Welch and Satterthwaite's degrees of freedom
+    `(n - 1) (s^2 / n + v)^2 / (s^2 / n)^2`. Where seeds do not differ, or there is one alone, it
+    is the normal one of the images.
+
+    Args:
+        values: (n,), n at least 1.
+        variance: v, of the mean over seeds by which images were drawn; 0 where these count as all
+            there are.
+        confidence: in (0, 1).
+
+    Returns:
+        The mean, its interval, and the p-value of its being 0.
+
+    Raises:
+        ValueError: for no value, or a variance or confidence out of its range.
+
+    Source: Welch, "The Generalization of 'Student's' Problem when Several Different Population
+    Variances are Involved", 1947, Biometrika 34.
+    """
+    from scipy import stats
+
+    values = np.asarray(values, np.float64)
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"values have shape {values.shape}; it must be (n,), one a seed")
+    variance = check_real("variance", variance, low=0.0)
+    confidence = check_real("confidence", confidence, high=1.0)
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}; it must be above 0 and below 1")
+    value, freedom = float(np.mean(values)), len(values) - 1
+    of_seeds = float(np.var(values, ddof=1)) / len(values) if freedom else 0.0
+    error = float(np.sqrt(of_seeds + variance))
+    law = stats.norm
+    if of_seeds:
+        law = stats.t(freedom * (of_seeds + variance) ** 2 / of_seeds**2)
+    half = float(law.ppf((1 + confidence) / 2)) * error
+    ratio = abs(value) / error if error else np.inf if value else 0.0
+    return SeedMean(value, value - half, value + half, float(2 * law.sf(ratio)))
 
 
 def _checked(

@@ -11,16 +11,18 @@ from rbjax.command_line import resolve
 from rbjax.cost import Cost, estimate
 from rbjax.errors import TrainingStoppedError
 from rbjax.paths import expanded
-from rbjax.sweep.grid import Cell, Result, job, read, run, said
+from rbjax.sweep.grid import Cell, job, read, run, said
 from rbjax.tables import nearest
 
 
 def command(
-    scales: Mapping[str, Callable[[], Sequence[Cell]]],
-    tables: Mapping[str, Callable[[Mapping[str, Result]], str]],
+    scales: Mapping[str, Callable[..., Sequence[Cell]]],
+    tables: Mapping[str, Callable[..., str]],
     *,
     name: str,
     doc: str,
+    figures: Mapping[str, Callable[..., object]] | None = None,
+    switches: Mapping[str, str] | None = None,
     argv: Sequence[str] | None = None,
 ) -> int:
     """Runs an experiment that is a grid: `python -m experiments.NAME --scale=SCALE`.
@@ -31,6 +33,10 @@ def command(
             is written to table.md beside them.
         name: of the experiment.
         doc: its first line is shown by `--help`.
+        figures: what draws the results that are there into a folder, the results', for each scale:
+            (results, folder); None draws none.
+        switches: flags of the experiment's own, with what `--help` says of each; grid, table and
+            figures get each as a keyword, True where it was typed.
         argv: the arguments; None: the process's own.
 
     Returns:
@@ -43,11 +49,15 @@ def command(
     parser.add_argument("--results", help="the folder of results; results in the workdir")
     parser.add_argument("--only", default="", help="run only cells whose name has this in it")
     parser.add_argument("--dry_run", action="store_true", help="say what it takes, and stop")
+    for switch, about in (switches or {}).items():
+        parser.add_argument(f"--{switch}", action="store_true", help=about)
     arguments = parser.parse_args(argv)
+    given = {switch: getattr(arguments, switch) for switch in switches or {}}
+    typed = [arguments.scale, *(switch for switch, on in given.items() if on)]
     with console.steady():
         try:
-            cells, chosen = _chosen(scales, arguments.scale, arguments.only)
-            workdir = arguments.workdir or f"runs/{name}_{arguments.scale}"
+            cells, chosen = _chosen(scales, arguments.scale, arguments.only, given)
+            workdir = arguments.workdir or f"runs/{'_'.join([name, *typed])}"
             results = arguments.results or f"{workdir}/results"
             if arguments.dry_run:
                 print(forecast(chosen, results))
@@ -59,11 +69,13 @@ def command(
         except TrainingStoppedError as error:
             print(f"{name}: {error}", file=sys.stderr)
             ended = None
-        done = read(cells, results)
-        text = f"{provenance(cells, results, parser.prog, arguments.scale)}\n\n"
-        text += tables[arguments.scale](done)
-        with atomic.replace(expanded(results, field="results") / "table.md") as file:
+        done, folder = read(cells, results), expanded(results, field="results")
+        text = f"{provenance(cells, results, parser.prog, ' --'.join(typed))}\n\n"
+        text += tables[arguments.scale](done, **given)
+        with atomic.replace(folder / "table.md") as file:
             file.write(f"{text}\n".encode())
+        if figures is not None:
+            figures[arguments.scale](done, folder, **given)
         print(f"\n{text}")
         if ended is None:
             return 1
@@ -79,7 +91,10 @@ def command(
 
 
 def _chosen(
-    scales: Mapping[str, Callable[[], Sequence[Cell]]], scale: str, only: str
+    scales: Mapping[str, Callable[..., Sequence[Cell]]],
+    scale: str,
+    only: str,
+    switches: Mapping[str, bool],
 ) -> tuple[Sequence[Cell], list[Cell]]:
     """Returns the grid of a scale, and its cells with `only` in their names.
 
@@ -89,7 +104,7 @@ def _chosen(
     if scale not in scales:
         allowed = ", ".join(scales)
         raise ValueError(f"--scale={scale}: unknown; allowed: {allowed}{nearest(scale, scales)}")
-    cells = scales[scale]()
+    cells = scales[scale](**switches)
     chosen = [cell for cell in cells if only in cell.name]
     if not chosen:
         raise ValueError(f"--only={only}: in no name of {len(cells)} cells")
@@ -103,7 +118,7 @@ def provenance(cells: Sequence[Cell], results: str, program: str, scale: str) ->
         cells: the grid.
         results: the folder of results.
         program: as it is started, `python -m experiments.NAME`.
-        scale: of the grid.
+        scale: of the grid, with what else was typed.
     """
     folder = expanded(results, field="results")
     files = [folder / f"{cell.name}.json" for cell in cells]
@@ -123,7 +138,7 @@ def forecast(cells: Sequence[Cell], results: str) -> str:
 
     Args:
         cells: the grid; those that differ in their seed alone are measured once, and those with a
-            function of their own are not.
+            function of their own only where they say how many forward passes it makes.
         results: the folder of results; what is finished there costs nothing.
 
     Raises:
@@ -136,12 +151,13 @@ def forecast(cells: Sequence[Cell], results: str) -> str:
         if cell.name in done:
             lines.append(f"{cell.name:<40} finished")
             continue
-        if cell.run is not job:
+        if cell.run is not job and cell.passes is None:
             lines.append(f"{cell.name:<40} not known: it has a function of its own")
             continue
         about = str(sorted((k, str(v)) for k, v in said(cell).items() if k != "seed"))
+        about = f"{about} {cell.passes}"
         if about not in known:
-            known[about] = estimate(resolve(cell.config, cell.name))
+            known[about] = estimate(resolve(cell.config, cell.name), passes=cell.passes)
         cost = known[about]
         total += cost.seconds
         uncounted |= dict.fromkeys(cost.uncounted)

@@ -99,6 +99,9 @@ class Cell(NamedTuple):
     """(config, workdir, **options) -> the result, plain values and small arrays."""
     options: Mapping[str, Any] = {}
     """Keywords of `run` that are not in the config; plain values."""
+    passes: int | None = None
+    """Forward passes of one image that a `run` of one's own makes once it has trained by the
+    config, for `forecast`; None: not known."""
 
 
 class Ended(NamedTuple):
