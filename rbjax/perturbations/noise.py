@@ -24,8 +24,13 @@ class _Gaussian:
 @dataclasses.dataclass(frozen=True)
 class _Uniform:
     epsilon: float
+    truncated: bool
 
     def __call__(self, key: Key, image: Array) -> Array:
+        if self.truncated:
+            low = jnp.maximum(image - self.epsilon, 0.0)
+            high = jnp.minimum(image + self.epsilon, 1.0)
+            return low + (high - low) * prng.uniform(key, image.shape, image.dtype)
         noise = prng.uniform(key, image.shape, image.dtype, minval=-1.0, maxval=1.0)
         return image + self.epsilon * noise
 
@@ -60,20 +65,29 @@ def gaussian_noise(
 
 @checked
 def uniform_noise(
-    *, epsilon: Annotated[float, Range(low=0.0, high=1.0, unit="pixels in [0, 1]")] = 0.1
+    *,
+    epsilon: Annotated[float, Range(low=0.0, high=1.0, unit="pixels in [0, 1]")] = 0.1,
+    truncated: bool = False,
 ) -> Clipped:
     """Returns the perturbation `clip(image + u, 0, 1)`, every value of u uniform in +-epsilon.
 
+    Clipped, half of the draws leave a black value black. Truncated, a value is uniform in the part
+    of [x - epsilon, x + epsilon] that lies in [0, 1], as PRBench's code draws it.
+
     Args:
         epsilon: half the width, in pixel units, at most 1.
+        truncated: whether to draw inside [0, 1] rather than to clip.
 
     Returns:
         (key, image (H, W, C)) -> image.
 
     Raises:
         ValueError: if epsilon is not between 0 and 1.
+
+    Source:
+        PRBench, arXiv 2511.01724, for the truncated law.
     """
-    return Clipped(_Uniform(epsilon))
+    return Clipped(_Uniform(epsilon, truncated))
 
 
 @checked

@@ -23,6 +23,14 @@ from rbjax.rpr.estimators import (
     robust_probability,
 )
 from rbjax.rpr.heterogeneity import BetaGeometric, fit_beta_geometric
+from rbjax.rpr.probabilistic import (
+    Estimate,
+    Failures,
+    Probabilistic,
+    count_failures,
+    probabilistic_accuracy,
+    probabilistic_robustness,
+)
 from rbjax.rpr.repeated import Repeated, score_repeatedly
 from rbjax.rpr.scoring import Scores, score
 from rbjax.rpr.selection import Subset, random_subset, robust_subset
@@ -45,8 +53,11 @@ __all__ = [
     "Comparison",
     "Curve",
     "DrawnError",
+    "Estimate",
+    "Failures",
     "Flattening",
     "KaplanMeier",
+    "Probabilistic",
     "Progress",
     "Repeated",
     "RobustRatio",
@@ -62,6 +73,7 @@ __all__ = [
     "compare",
     "compare_classes",
     "count_draws",
+    "count_failures",
     "error_against_draws",
     "expected_steps",
     "failure_interval",
@@ -70,6 +82,8 @@ __all__ = [
     "fit_beta_geometric",
     "kaplan_meier",
     "log_failure_probability",
+    "probabilistic_accuracy",
+    "probabilistic_robustness",
     "progress_bar",
     "random_subset",
     "robust_probability",

@@ -12,8 +12,9 @@ import numpy as np
 from rbjax import prng
 from rbjax.blocks import Block, check_examples, cut, map_blocks
 from rbjax.captures import Compiled, static_first
-from rbjax.classifier import Classifier, Model, as_classifier
+from rbjax.classifier import Classifier, Model, as_classifier, predicted
 from rbjax.inputs import check_integer, check_perturbed, to_float
+from rbjax.losses.adversarial import margin
 from rbjax.metrics import clopper_pearson_interval
 from rbjax.rpr.lanes import OF_THE_MODEL, failures
 from rbjax.typing import Array, Key, Perturbation
@@ -138,7 +139,8 @@ def error_against_draws(
         rows = block.padded
         keys = prng.per_example(key, jnp.asarray(examples.example_ids[rows]))
         batch = to_float(block.fill(images)), jnp.asarray(examples.labels[rows])
-        return {"failed": _count(perturbation, model, keys, *batch, num_draws)}
+        failed, _ = count_failed(perturbation, model, keys, *batch, num_draws, False)
+        return {"failed": failed}
 
     blocks = cut(chosen, min(block_size, len(chosen)))
     failed = map_blocks(count_block, blocks, read=lambda block: examples.read(block.rows))["failed"]
@@ -149,21 +151,27 @@ def error_against_draws(
 
 @Compiled
 @functools.partial(static_first, compiled=functools.partial(jax.jit, static_argnums=0))
-def _count(
+def count_failed(
     perturbation: Perturbation,
     model: Classifier,
     keys: Key,
     images: Array,
     labels: Array,
     num_draws: Array,
-) -> Array:
-    """Returns how many of the draws of each image are misclassified."""
+    ties_fail: Array,
+) -> tuple[Array, Array]:
+    """Returns how many draws of each image fail, (B,) int32, and whether it fails as it is."""
     model = model.in_loops()
+
+    def fail(keys: Key, images: Array) -> Array:
+        logits = model.logits(prng.per_draw(keys, OF_THE_MODEL), images)
+        is_tied = ties_fail & (margin(logits, labels) >= 0)
+        return (failures(predicted(logits), images, labels) != 0) | is_tied
 
     def add(draw: Array, failed: Array) -> Array:
         keys_of_draw = prng.per_draw(keys, draw + 1)
         drawn = check_perturbed(jax.vmap(perturbation)(keys_of_draw, images), images)
-        of_model = prng.per_draw(keys_of_draw, OF_THE_MODEL)
-        return failed + (failures(model.predictions(of_model, drawn), drawn, labels) != 0)
+        return failed + fail(keys_of_draw, drawn)
 
-    return jax.lax.fori_loop(0, num_draws, add, jnp.zeros(labels.shape, jnp.int32))
+    none = jnp.zeros(labels.shape, jnp.int32)
+    return jax.lax.fori_loop(0, num_draws, add, none), fail(keys, images)

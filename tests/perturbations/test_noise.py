@@ -24,6 +24,20 @@ def test_uniform_moments():
     assert float(noise.std()) == pytest.approx(0.2 / 3**0.5, rel=0.05)
 
 
+def test_truncated_uniform_fills_the_part_of_the_ball_in_the_box():
+    """Black is lifted to a mean of epsilon / 2; clipped, half of it stays and the mean is half."""
+    black = jnp.zeros((40, 50, 3))
+    noise = perturbations.uniform_noise(epsilon=0.2, truncated=True)
+    lifted = noise(jax.random.key(0), black)
+    assert 0.19 < float(lifted.max()) <= 0.2
+    assert float(jnp.mean(lifted == 0)) < 0.01
+    assert float(lifted.mean()) == pytest.approx(0.1, abs=5 * 0.2 / (12 * 6000) ** 0.5)
+    clipped = perturbations.uniform_noise(epsilon=0.2)(jax.random.key(0), black)
+    assert float(clipped.mean()) == pytest.approx(0.05, rel=0.1)
+    grey = noise(jax.random.key(0), GREY) - 0.5
+    assert float(grey.std()) == pytest.approx(0.2 / 3**0.5, rel=0.05)
+
+
 def test_nothing_added_changes_nothing():
     image = jax.random.uniform(jax.random.key(1), (6, 6, 1))
     for perturbation in (
