@@ -22,6 +22,7 @@ from rbjax.config import (
     ConfigError,
     attack,
     describe_kind,
+    holds_out,
     of_run,
     open_up,
     parsers,
@@ -240,7 +241,7 @@ def _check_parts(config: Config) -> None:
     parts["corruptions"] = lambda: corruption_setup.create(config, info)
     for label, group in config.attacks.items():
         parts[f"attacks.{label}"] = functools.partial(
-            attack_setup.check, group, info, has_validation=config.dataset.validation_fraction > 0
+            attack_setup.check, group, info, has_validation=holds_out(config.dataset)
         )
     mistakes = []
     for where, make in parts.items():
@@ -268,7 +269,7 @@ def _check_method(config: Config) -> None:
     methods.check_mixup(method, name, dataset.mixup_alpha)
     methods.check_sampler(method, name, config.sampler.name)
     averaged = config.optimizer.ema_decay is not None
-    methods.check_validation(method, name, dataset.validation_fraction, averaged=averaged)
+    methods.check_validation(method, name, float(holds_out(dataset)), averaged=averaged)
     methods.check_loss(method, name, config.loss.name)
 
 

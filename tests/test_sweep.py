@@ -262,33 +262,38 @@ def test_the_command_line(cells, calls, tmp_path, capsys):
 def test_switches_figures_and_the_cost_of_a_function_of_ones_own(cells, calls, tmp_path, capsys):
     """What is typed reaches grid, table, figures, the folder and the line above the table."""
 
-    def grid(*, twice):
+    def grid(*, twice, unit):
         made = [cells[0]._replace(options={"twice": twice}, run=squared) for _ in range(1)]
         return [cell._replace(passes=1000) for cell in made] + [cells[1]]
 
     def squared(config, workdir, *, twice):
         return {"square": (1 + twice) * 7}
 
-    def draw(results, folder, *, twice):
-        (folder / "figure.txt").write_text(f"{twice} {results['cell-0']['square']}")
+    def draw(results, folder, *, twice, unit):
+        (folder / "figure.txt").write_text(f"{twice} {results['cell-0']['square']} {unit}")
 
     def command(*arguments):
         return sweep.command(
             {"smoke": grid},
-            {"smoke": lambda results, twice: f"{twice}: {table(results)}"},
+            {"smoke": lambda results, twice, unit: f"{twice}: {table(results)}"},
             name="squares",
             doc="Squares.",
             figures={"smoke": draw},
             switches={"twice": "counts twice"},
+            settings={"unit": "of the squares"},
             argv=["--only=cell-0", *arguments],
         )
 
     with contextlib.chdir(tmp_path):
         assert command("--twice") == 0
+        assert command("--twice", "--unit=km/h") == 0
         assert command("--dry_run") == 0
     folder = tmp_path / "runs" / "squares_smoke_twice" / "results"
-    assert (folder / "figure.txt").read_text() == "True 14"
+    assert (folder / "figure.txt").read_text() == "True 14 None"
+    other = folder.parent.with_name("squares_smoke_twice_unit=km-h") / "results" / "figure.txt"
+    assert other.read_text() == "True 14 km/h"
     printed = capsys.readouterr().out
+    assert "--scale=smoke --twice --unit=km/h`, 1 of 2 cells" in printed
     assert "--scale=smoke --twice`, 1 of 2 cells" in printed
     assert 'True: {"cell-0": 14}' in printed
     cost = next(line for line in printed.splitlines() if re.match(r"cell-0 +4 ", line))

@@ -21,6 +21,7 @@ from rbjax.config.schema import (
     resolve,
     vary,
 )
+from rbjax.config.together import holds_out
 
 __all__ = [
     "ATTACKS",
@@ -37,6 +38,7 @@ __all__ = [
     "describe_kind",
     "flat",
     "format_config",
+    "holds_out",
     "makers_options",
     "of_run",
     "open_up",

@@ -31,6 +31,13 @@ DATASET: dict[str, Field] = {
     "validation_fraction": Field(
         float, 0.0, "share of train held out, stratified by class", low=0.0, high=0.9
     ),
+    "validation_from": Field(
+        str,
+        "classes",
+        "what is held out: that share of each class; last: of the training examples as stored, "
+        "after imbalance and subset; test: the test set, no share, as some papers' code selects",
+        choices=("classes", "last", "test"),
+    ),
     "flip_horizontal": Field(bool, False, "mirror each image left to right half of the time"),
     "flip_vertical": Field(bool, False, "mirror each image top to bottom half of the time"),
     "rotation_degrees": Field(

@@ -84,7 +84,14 @@ def _check_validation(resolved: Mapping[str, Any], mistakes: list[str]) -> None:
     validation = resolved["validation"]
     check_ball("validation", validation, mistakes)
     is_attacked, norm = validation.get("attack") != "none", validation.get("norm")
-    is_held_out = bool(resolved["dataset"].get("validation_fraction"))
+    dataset = resolved["dataset"]
+    is_held_out = holds_out(dataset)
+    fraction, source = dataset.get("validation_fraction"), dataset.get("validation_from")
+    if (source == "test" and fraction) or (source == "last" and not fraction):
+        mistakes.append(
+            f"dataset.validation_from = {source!r}: needs dataset.validation_fraction "
+            f"{'of 0' if fraction else 'above 0'}, which is {fraction:g}"
+        )
     if is_attacked and is_held_out and norm != "linf" and validation.get("epsilon") is None:
         mistakes.append(f"validation.epsilon is missing: there is no usual one in {norm}")
     monitor = resolved["schedule"].get("early_stop", "none")
@@ -99,6 +106,11 @@ def _check_validation(resolved: Mapping[str, Any], mistakes: list[str]) -> None:
             f"schedule.early_stop = {monitor!r}: needs a validation split; set "
             "dataset.validation_fraction, such as 0.1"
         )
+
+
+def holds_out(dataset: Mapping[str, Any]) -> bool:
+    """Returns whether a resolved dataset has a validation set."""
+    return bool(dataset.get("validation_fraction")) or dataset.get("validation_from") == "test"
 
 
 def norm_of(options: Mapping[str, Field]) -> str:

@@ -281,6 +281,36 @@ def split_validation(
     return dataset.take(remaining), held_out
 
 
+def hold_out_last(dataset: Dataset, fraction: float) -> tuple[Dataset, Dataset]:
+    """Holds out the last examples as stored, whatever their classes.
+
+    Args:
+        dataset: of N examples; what is not used for training is gone already.
+        fraction: in (0, 1); the first floor(N (1 - fraction)) stay.
+
+    Returns:
+        The rest, and the held-out examples.
+
+    Raises:
+        ValueError: if nothing would be held out or remain, or examples are in groups.
+
+    Source:
+        Keras' `validation_split`, which P5's code trains with.
+    """
+    if dataset.groups is not None:
+        raise ValueError("validation_from = 'last': would divide groups; allowed: 'classes'")
+    stays = int(dataset.num_examples * (1 - fraction))
+    if not 0 < stays < dataset.num_examples:
+        raise ValueError(
+            f"validation_fraction = {fraction!r}: would hold out {dataset.num_examples - stays} of "
+            f"the {dataset.num_examples} examples of {dataset.info.name}"
+        )
+    order_of = np.argsort(dataset.index, kind="stable")
+    held_out = dataset.take(np.sort(order_of[stays:]))
+    rest = dataset.take(np.sort(order_of[:stays]))
+    return rest, dataclasses.replace(held_out, split="validation")
+
+
 def subsample(dataset: Dataset, imbalance: Profile, *, seed: int = 0) -> Dataset:
     """Keeps as many examples of each class as a profile says.
 

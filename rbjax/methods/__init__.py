@@ -180,7 +180,7 @@ def check_validation(method: Method, name: str, fraction: float, *, averaged: bo
     Args:
         method: the method.
         name: what it is called.
-        fraction: `dataset.validation_fraction`; 0: no validation set.
+        fraction: `dataset.validation_fraction`, or 1 where it is the test set; 0: there is none.
         averaged: whether an average of the weights is kept, `optimizer.ema_decay`.
 
     Raises:

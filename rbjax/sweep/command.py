@@ -23,6 +23,7 @@ def command(
     doc: str,
     figures: Mapping[str, Callable[..., object]] | None = None,
     switches: Mapping[str, str] | None = None,
+    settings: Mapping[str, str] | None = None,
     argv: Sequence[str] | None = None,
 ) -> int:
     """Runs an experiment that is a grid: `python -m experiments.NAME --scale=SCALE`.
@@ -37,6 +38,8 @@ def command(
             (results, folder); None draws none.
         switches: flags of the experiment's own, with what `--help` says of each; grid, table and
             figures get each as a keyword, True where it was typed.
+        settings: likewise, flags that take a value; the keyword is its text, None where it was not
+            typed.
         argv: the arguments; None: the process's own.
 
     Returns:
@@ -51,13 +54,16 @@ def command(
     parser.add_argument("--dry_run", action="store_true", help="say what it takes, and stop")
     for switch, about in (switches or {}).items():
         parser.add_argument(f"--{switch}", action="store_true", help=about)
+    for setting, about in (settings or {}).items():
+        parser.add_argument(f"--{setting}", help=about)
     arguments = parser.parse_args(argv)
-    given = {switch: getattr(arguments, switch) for switch in switches or {}}
-    typed = [arguments.scale, *(switch for switch, on in given.items() if on)]
+    given = {flag: getattr(arguments, flag) for flag in (*(switches or {}), *(settings or {}))}
+    typed = [flag if value is True else f"{flag}={value}" for flag, value in given.items() if value]
+    typed = [arguments.scale, *typed]
     with console.steady():
         try:
             cells, chosen = _chosen(scales, arguments.scale, arguments.only, given)
-            workdir = arguments.workdir or f"runs/{'_'.join([name, *typed])}"
+            workdir = arguments.workdir or f"runs/{'_'.join([name, *typed]).replace('/', '-')}"
             results = arguments.results or f"{workdir}/results"
             if arguments.dry_run:
                 print(forecast(chosen, results))
@@ -94,7 +100,7 @@ def _chosen(
     scales: Mapping[str, Callable[..., Sequence[Cell]]],
     scale: str,
     only: str,
-    switches: Mapping[str, bool],
+    given: Mapping[str, bool | str | None],
 ) -> tuple[Sequence[Cell], list[Cell]]:
     """Returns the grid of a scale, and its cells with `only` in their names.
 
@@ -104,7 +110,7 @@ def _chosen(
     if scale not in scales:
         allowed = ", ".join(scales)
         raise ValueError(f"--scale={scale}: unknown; allowed: {allowed}{nearest(scale, scales)}")
-    cells = scales[scale](**switches)
+    cells = scales[scale](**given)
     chosen = [cell for cell in cells if only in cell.name]
     if not chosen:
         raise ValueError(f"--only={only}: in no name of {len(cells)} cells")

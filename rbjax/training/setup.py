@@ -50,8 +50,7 @@ def info(config: Config) -> DatasetInfo:
 
 
 def _bands(config: Config) -> tuple[str, ...]:
-    given = config.dataset.get("bands")
-    return tuple(given.split(",")) if given else ()
+    return tuple(given.split(",")) if (given := config.dataset.get("bands")) else ()
 
 
 def own_data(config: Config) -> custom.Source | None:
@@ -70,15 +69,19 @@ def own_data(config: Config) -> custom.Source | None:
 
 def load_train(config: Config) -> tuple[Dataset, Dataset | None]:
     """Returns the training set, after imbalance and subset, and the validation set or None."""
+    fraction, source = config.dataset.validation_fraction, config.dataset.get("validation_from")
     train, validation = data.divide_train(
         load(config, "train"),
-        validation_fraction=config.dataset.validation_fraction,
+        validation_fraction=0.0 if source in ("last", "test") else fraction,
         imbalance=_profile(config),
         apply_to_validation=config.imbalance.apply_to_test,
         seed=config.imbalance.seed,
     )
     if config.dataset.subset is not None:
         train = subset.keep(train, config.dataset.subset, expected=config.dataset.subset_digest)
+    if source == "last":
+        train, validation = data.hold_out_last(train, fraction)
+    validation = load(config, "test") if source == "test" else validation
     try:
         return first(train, config.dataset.max_train_examples), validation
     except ValueError as error:
@@ -189,8 +192,7 @@ def create_sampler(config: Config) -> sampling.Sampler:
 
 def batches(config: Config, train_set: Dataset, steps_per_block: int, *, start: int) -> Schedule:
     """Returns which rows each dispatch uses, from a step on."""
-    batch_size = config.batch_size
-    steps_per_epoch = train_set.num_examples // batch_size
+    steps_per_epoch = train_set.num_examples // (batch_size := config.batch_size)
     sampler = create_sampler(config)
 
     def order(epoch: int) -> np.ndarray:

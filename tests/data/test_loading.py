@@ -1,3 +1,4 @@
+import dataclasses
 import subprocess
 import sys
 
@@ -6,6 +7,7 @@ import pytest
 
 from rbjax.data import (
     from_arrays,
+    hold_out_last,
     imbalance,
     info,
     load,
@@ -73,6 +75,20 @@ def test_no_validation(tiny):
 def test_validation_refuses(tiny, fraction):
     with pytest.raises(ValueError, match="validation_fraction = "):
         split_validation(tiny, fraction)
+
+
+def test_the_last_as_stored_are_held_out(tiny):
+    train, validation = hold_out_last(tiny, 0.25)
+    assert sorted(train.index) == list(range(45))
+    assert sorted(validation.index) == list(range(45, 60))
+    assert validation.split == "validation"
+    for part in (train, validation):
+        assert (np.diff(part.example_ids) > 0).all()
+    with pytest.raises(ValueError, match="would hold out 1 of the 1 "):
+        hold_out_last(tiny.take(np.arange(1)), 0.25)
+    grouped = dataclasses.replace(tiny, groups=np.arange(60))
+    with pytest.raises(ValueError, match="would divide groups"):
+        hold_out_last(grouped, 0.25)
 
 
 def test_subsample(tiny):

@@ -194,6 +194,28 @@ def test_without_a_validation_split_the_last_is_the_best(recipe, tmp_path):
     assert not setup.best_checkpoints(str(tmp_path / "run")).steps()
 
 
+def test_epochs_can_be_chosen_by_the_test_set_or_by_the_last_examples(recipe):
+    """As P5's code does."""
+    resolved = command_line.resolve(
+        recipe(dataset__validation_fraction=0.0, dataset__validation_from="test"), "unused"
+    )
+    train_set, validation_set = setup.load_train(resolved)
+    assert train_set.num_examples == resolved.dataset.max_train_examples
+    test = setup.load(resolved, "test")
+    np.testing.assert_array_equal(validation_set.example_ids, test.example_ids)
+    changes = {"dataset__validation_from": "last", "dataset__max_train_examples": None}
+    train_set, validation_set = setup.load_train(command_line.resolve(recipe(**changes), "unused"))
+    assert train_set.index.max() < validation_set.index.min()
+    for fraction, source in ((0.1, "test"), (0.0, "last")):
+        changes = {
+            "dataset__validation_fraction": fraction,
+            "dataset__validation_from": source,
+            "schedule__early_stop": "none",
+        }
+        with pytest.raises(ValueError, match=f"validation_from = '{source}': needs dataset.valid"):
+            command_line.resolve(recipe(**changes), "unused")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -30,6 +30,7 @@ COLOUR = {"num_classes": 10, "image_shape": (32, 32, 3), "mean": (0.5,) * 3, "st
         ("lenet_conv_pool", {}, 326_410),
         ("vgg_p5", {}, 1_525_738),
         ("vgg_p5", {"activation": "paper"}, 1_525_738),
+        ("vgg_p5", {"width": 8}, 96_706),
     ],
 )
 def test_number_of_parameters(name: str, options: dict[str, Any], expected: int):
