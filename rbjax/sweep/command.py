@@ -46,16 +46,7 @@ def command(
         The exit code: 0 done; 1 a cell failed, was stopped, or is another process's; 2 for a
         mistake in what was typed.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m experiments.{name}", description=doc)
-    parser.add_argument("--scale", default=next(iter(scales)), help=" | ".join(scales))
-    parser.add_argument("--workdir", help=f"the folder of runs; runs/{name}_SCALE")
-    parser.add_argument("--results", help="the folder of results; results in the workdir")
-    parser.add_argument("--only", default="", help="run only cells whose name has this in it")
-    parser.add_argument("--dry_run", action="store_true", help="say what it takes, and stop")
-    for switch, about in (switches or {}).items():
-        parser.add_argument(f"--{switch}", action="store_true", help=about)
-    for setting, about in (settings or {}).items():
-        parser.add_argument(f"--{setting}", help=about)
+    parser = _parser(name, doc, scales, switches or {}, settings or {})
     arguments = parser.parse_args(argv)
     given = {flag: getattr(arguments, flag) for flag in (*(switches or {}), *(settings or {}))}
     typed = [flag if value is True else f"{flag}={value}" for flag, value in given.items() if value]
@@ -94,6 +85,27 @@ def command(
             if names:
                 print(f"{words}: {', '.join(names)}")
     return int(bool(ended.failed or ended.elsewhere))
+
+
+def _parser(
+    name: str,
+    doc: str,
+    scales: Mapping[str, object],
+    switches: Mapping[str, str],
+    settings: Mapping[str, str],
+) -> argparse.ArgumentParser:
+    """Returns the parser of an experiment's command line."""
+    parser = argparse.ArgumentParser(prog=f"python -m experiments.{name}", description=doc)
+    parser.add_argument("--scale", default=next(iter(scales)), help=" | ".join(scales))
+    parser.add_argument("--workdir", help=f"the folder of runs; runs/{name}_SCALE")
+    parser.add_argument("--results", help="the folder of results; results in the workdir")
+    parser.add_argument("--only", default="", help="run only cells whose name has this in it")
+    parser.add_argument("--dry_run", action="store_true", help="say what it takes, and stop")
+    for switch, about in switches.items():
+        parser.add_argument(f"--{switch}", action="store_true", help=about)
+    for setting, about in settings.items():
+        parser.add_argument(f"--{setting}", help=about)
+    return parser
 
 
 def _chosen(
