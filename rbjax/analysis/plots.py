@@ -36,6 +36,8 @@ _HATCHES = ("", "////", "....")
 """Of bars whose colours are in use already."""
 MANY = 20
 """More classes than this get points in place of bars, and grey lines in place of coloured ones."""
+_NAMED = 150
+"""More classes than this have neither names nor whiskers in a picture: there is no room."""
 _CELL_HEIGHT, _CELL_WIDTH = 0.26, 0.52
 """Of a cell, in inches."""
 _WIDEST = 20
@@ -58,7 +60,7 @@ def plot_classwise(
         class_names: K names.
         counts: (K,) examples of each class, for 95 % Wilson intervals; None draws none.
 
-    Many classes are sorted by the first column, the highest first.
+    Many classes are sorted by the first column, the highest first; over 150 have no names.
     """
     many = len(class_names) > MANY
     width = min(5.0 + 0.14 * len(class_names) * (1 if many else 0.75 + len(columns)), 20)
@@ -192,6 +194,8 @@ def draw_classwise(
         if many:
             marker = _MARKERS[i % len(_MARKERS)]
             whiskers |= {"fmt": marker, "ms": 4, "color": colour, "alpha": 0.9}
+            if len(order) > _NAMED:
+                whiskers |= {"yerr": None, "ms": 2}
             entries += [(name, axes.errorbar(np.arange(len(order)), column, **whiskers))]
         else:
             offset = (i - (len(values) - 1) / 2) * bar
@@ -292,6 +296,12 @@ def draw_perturbation(axes: Axes, perturbation: ArrayLike, *, crafted_on: str = 
 
 
 def _name_classes(axes: Axes, names: Sequence[str]) -> None:
+    if len(names) > _NAMED:
+        axes.set_xticks([])
+        axes.set_xlabel(f"{len(names):,} classes, the first column's highest first")
+        axes.set_xlim(-0.7, len(names) - 0.3)
+        _percent(axes)
+        return
     many = len(names) > MANY
     turned = many or max(map(len, names)) > 9
     rotation = 90 if many else 30 * turned

@@ -48,7 +48,11 @@ def rehearse(class_names: Sequence[str], columns: Sequence[str]) -> None:
     try:
         from rbjax.analysis import figures  # matplotlib takes a second to import
 
-        figures.try_names([*class_names, *columns])
+        # A thousand names take seconds; what a font lacks is letters.
+        names = (
+            class_names if len(class_names) <= tables.MANY else ["".join({*"".join(class_names)})]
+        )
+        figures.try_names([*names, *columns])
     except Exception as error:  # whatever matplotlib or a font says
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         logging.warning("there will be no plots of classes: %s", console.printable(reason))
@@ -150,6 +154,7 @@ def _text(
                 csv_columns[f"{label} {side}"] = np.where(np.asarray(count) > 0, edge, np.nan)
         tables.write_csv(folder / CSV_FILE, csv_columns, class_names=names, counts=counts)
         lines.append(f"{either['dataset']} {either['split']}, per cent:")
+        shown, others = tables.outermost(next(iter(columns.values())), counts)
         lines.append(
             tables.format_classwise(
                 columns,
@@ -157,8 +162,10 @@ def _text(
                 counts=counts,
                 totals=totals,
                 train_counts=evaluation["train_class_counts"] if evaluation else None,
+                shown=shown,
             )
         )
+        lines += [f"{others}; all are in {CSV_FILE}"] if others else []
         lines += _accuracies(evaluation)
         if corruptions := _corrupted(evaluation):
             text = tables.describe_corruptions(corruptions)
@@ -298,11 +305,13 @@ def _of_evaluation(
     folder: Path, evaluation: dict[str, Any], survival: dict[str, Any]
 ) -> dict[str, Callable[[Any, Path], None]]:
     """Returns what draws each picture of an evaluation."""
-    names = evaluation["class_names"]
+    names, class_counts = evaluation["class_names"], np.asarray(evaluation["class_counts"])
+    # Of many classes those without images would be gaps.
+    drawn = np.flatnonzero((class_counts > 0) | (len(names) <= tables.MANY))
     bars: dict[str, Any] = {
-        "columns": {label: _recall(result) for label, result in _results(evaluation)},
-        "class_names": names,
-        "counts": np.asarray(evaluation["class_counts"]),
+        "columns": {label: _recall(result)[drawn] for label, result in _results(evaluation)},
+        "class_names": [names[label] for label in drawn],
+        "counts": class_counts[drawn],
     }
     arrays = _pictured(folder, evaluation)
     deltas = {k: v for k, v in arrays.items() if k.endswith("/perturbation")}
@@ -317,8 +326,12 @@ def _of_evaluation(
         "overview.png": lambda plots, path: plots.plot_overview(path, **bars, **panels),
     }
     if corruptions := _corrupted(evaluation):
+        accuracy = {
+            name: np.asarray(rates, np.float64)[:, drawn]
+            for name, rates in corruptions["class_accuracy"].items()
+        }
         pictures["corruptions.png"] = lambda plots, path: plots.plot_corruptions(
-            path, corruptions, class_names=names
+            path, {**corruptions, "class_accuracy": accuracy}, class_names=bars["class_names"]
         )
     if deltas and "shown/images" in arrays:
 

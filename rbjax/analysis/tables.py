@@ -16,6 +16,10 @@ from rbjax import atomic
 from rbjax.console import printable
 
 _GAP = "  "
+MANY = 100
+"""Of more classes than this a table shows the outermost alone."""
+_OUTERMOST = 15
+"""At either end."""
 
 
 def format_classwise(
@@ -25,6 +29,7 @@ def format_classwise(
     counts: ArrayLike,
     totals: Mapping[str, float] | None = None,
     train_counts: ArrayLike | None = None,
+    shown: Sequence[int] | None = None,
 ) -> str:
     """Returns a table of ratios, one row per class, in per cent.
 
@@ -36,6 +41,7 @@ def format_classwise(
         totals: heading -> ratio among all examples, in a row of their own; None leaves it out.
         train_counts: (K,) examples of each class that the model was trained on; None leaves the
             column out.
+        shown: the classes that have a row, in that order; None: all. The rows below are of all.
 
     Returns:
         Lines without a last newline: headings, a row per class, a row "all" of the totals, and the
@@ -46,26 +52,52 @@ def format_classwise(
         ValueError: if a column does not have one value per class.
     """
     counts, values = _checked(columns, class_names, counts)
-    shown = {name: np.where(counts > 0, column, np.nan) for name, column in values.items()}
+    present_in = {name: np.where(counts > 0, column, np.nan) for name, column in values.items()}
     sizes = {} if train_counts is None else {"train": np.asarray(train_counts)}
     sizes["count"] = counts
     rows = [
         [
-            printable(str(name)),
+            printable(str(class_names[i])),
             *(f"{size[i]:,}" for size in sizes.values()),
-            *(_per_cent(column[i]) for column in shown.values()),
+            *(_per_cent(column[i]) for column in present_in.values()),
         ]
-        for i, name in enumerate(class_names)
+        for i in (range(len(class_names)) if shown is None else shown)
     ]
+    num_rows = len(rows)
     if totals is not None:
-        cells = [_per_cent(totals[name]) if name in totals else "" for name in shown]
+        cells = [_per_cent(totals[name]) if name in totals else "" for name in present_in]
         rows.append(["all", *(f"{size.sum():,}" for size in sizes.values()), *cells])
     summary = {"mean": np.mean, "worst": np.min, "spread": np.ptp}
     for label, function in summary.items():
-        present = [column[~np.isnan(column)] for column in shown.values()]
+        present = [column[~np.isnan(column)] for column in present_in.values()]
         cells = [_per_cent(function(c) if c.size else np.nan) for c in present]
         rows.append([label, *[""] * len(sizes), *cells])
-    return _align(["class", *sizes, *columns], rows, rule_before=len(class_names))
+    return _align(["class", *sizes, *columns], rows, rule_before=num_rows)
+
+
+def outermost(column: ArrayLike, counts: ArrayLike) -> tuple[list[int] | None, str]:
+    """Returns which of many classes a table shows: those at either end of its first column.
+
+    Args:
+        column: (K,) ratios.
+        counts: (K,) examples of each class.
+
+    Returns:
+        Of up to 100 classes None, all.  Of more those that have examples; of more than 100 of these
+        the 15 highest, then the 15 lowest, falling.  And what is said of the others, "" if there
+        are none.
+    """
+    values, number = np.asarray(column, np.float64), np.asarray(counts)
+    if len(values) <= MANY:
+        return None, ""
+    present = np.flatnonzero(number > 0)
+    lacking = len(values) - len(present)
+    left_out = [f"{lacking:,} classes without images"] if lacking else []
+    if len(present) > MANY:
+        ranked = present[np.argsort(-np.nan_to_num(values[present]), kind="stable")]
+        left_out.insert(0, f"{len(present) - 2 * _OUTERMOST:,} classes between these")
+        present = np.concatenate([ranked[:_OUTERMOST], ranked[-_OUTERMOST:]])
+    return present.tolist(), f"not shown: {' and '.join(left_out)}" if left_out else ""
 
 
 def write_csv(

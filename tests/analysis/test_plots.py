@@ -97,6 +97,20 @@ def test_many_classes_are_sorted_by_the_first_column():
     np.testing.assert_allclose(axes.lines[1].get_ydata(), columns["PGD"][order])
 
 
+def test_more_classes_than_there_is_room_for_have_no_names_and_no_whiskers():
+    columns = ratios(1000)
+    axes = axes_of(
+        plots.draw_classwise,
+        columns,
+        class_names=[str(i) for i in range(1000)],
+        counts=np.full(1000, 50),
+    )
+    assert not axes.get_xticklabels()
+    assert axes.get_xlabel().startswith("1,000 classes")
+    assert not any(lines.get_segments() for lines in axes.collections)
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), np.sort(columns["clean"])[::-1])
+
+
 def test_survival_legend_ranks_the_classes():
     curves = np.array([[1, 0.2], [1, 0.7], [np.nan, np.nan]])
     axes = axes_of(plots.draw_survival, [1, 0.45], curves, class_names=["a", "b", "c"])

@@ -66,3 +66,30 @@ def test_column_of_another_length_is_named():
         tables.format_classwise({"PGD": [0.1, 0.2]}, class_names=NAMES, counts=COUNTS)
     with pytest.raises(ValueError, match="column 'counts'"):
         tables.format_classwise(COLUMNS, class_names=NAMES, counts=[1, 2])
+
+
+def test_of_many_classes_the_outermost_have_a_row():
+    column, counts = np.linspace(0, 1, 200), np.ones(200)
+    assert tables.outermost(column[:100], counts[:100]) == (None, "")
+    shown, said = tables.outermost(column, counts)
+    assert shown == [*range(199, 184, -1), *range(14, -1, -1)]
+    assert said == "not shown: 170 classes between these"
+    counts[3:150] = 0
+    shown, said = tables.outermost(column, counts)
+    assert shown == [0, 1, 2, *range(150, 200)]
+    assert said == "not shown: 147 classes without images"
+    table = tables.format_classwise(
+        {"clean": column},
+        class_names=[f"class {row}" for row in range(200)],
+        counts=counts,
+        totals={"clean": 0.5},
+        shown=shown,
+    ).splitlines()
+    assert len(table) == 2 + 53 + 1 + 4
+    assert [line.split("  ")[0] for line in table[2:6]] == [
+        "class 0",
+        "class 1",
+        "class 2",
+        "class 150",
+    ]
+    assert table[-2].split() == ["worst", "0.0"]
