@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 
 from absl import flags
 
-from rbjax import command_line, console
+from rbjax import allocation, command_line, console
 from rbjax.config import Config, describe, format_config
 from rbjax.errors import NotFiniteError, TrainingStoppedError
 from rbjax.paths import expanded
@@ -65,6 +65,7 @@ def run(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> None:
     """
     workdir = str(expanded(workdir, field="workdir"))
     config = command_line.resolve(config, workdir, typed=typed)
+    allocation.keep_freed()
     # Imported here, so that --help and a typo are answered without waiting for JAX.
     from rbjax import analysis
     from rbjax.evaluate import evaluate

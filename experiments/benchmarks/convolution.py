@@ -79,10 +79,10 @@ def row(batch: int, channels: int, width: int, size: int, kernel: int, stride: i
         candidates.append(forms.winograd)
     values = {f.__name__: lambda x, w, f=f: f(x, w, shape) for f in candidates}
     image = {f.__name__: lambda g, w, f=f: forms.image_gradient(g, w, shape, f) for f in candidates}
-    weights = {
-        f.__name__: lambda x, g, f=f: f(x, g, shape)
-        for f in (forms.kernel_gradient_xla, forms.kernel_gradient_patches)
-    }
+    of_weights = [forms.kernel_gradient_xla, forms.kernel_gradient_patches]
+    if (kernel, stride) == (3, 1):
+        of_weights.append(forms.kernel_gradient_winograd)
+    weights = {f.__name__: lambda x, g, f=f: f(x, g, shape) for f in of_weights}
     flops = 2.0 * g.size * channels * kernel**2
     cells = [
         _cell(rates(values, x, w, flops), choice.forward_form(batch, w.shape, shape)),

@@ -9,10 +9,11 @@ two take turns of about a second; a rate is that of the median turn, and a ratio
 PyTorch's, of the median turns and, in brackets, of the fastest. First logits and gradients of the
 images are compared, so that both compute one function.
 
-Memory is the most that two training steps take, with weights, momentum and images; on CPU how much
-the process grows. A share is that of the rate at which the faster side multiplies large matrices in
-the same minutes. Operations are those of a forward pass of one image, 2 for each product of two
-numbers; shares count each pass as direct convolutions.
+Our side's process keeps freed memory, as a job of `rbjax.main` does; with --keep-freed PyTorch's
+does, too. Memory is the most that two training steps take, with weights, momentum and images; on
+CPU how much the process grows. A share is that of the rate at which the faster side multiplies
+large matrices in the same minutes. Operations are those of a forward pass of one image, 2 for each
+product of two numbers; shares count each pass as direct convolutions.
 
 Each network is measured in a process of its own, and kept as a JSON file in --results, where it is
 not measured again; the table is made of what lies there. For the PyTorch side:
@@ -43,23 +44,26 @@ import numpy as np
 from experiments.benchmarks import machine
 from experiments.benchmarks.model_passes import CASES, TASKS, Passes
 from experiments.benchmarks.torch_peer import Peer
-from rbjax import atomic, console
+from rbjax import allocation, atomic, console
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).with_name("results") / "models"
 _MIB = 2**20
+_KEEP_FREED = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1", "MALLOC_ARENA_MAX": "1"}
+"""What `rbjax.allocation.keep_freed` does, as glibc reads it when a process starts."""
 
 
 class ModelPeer(Peer):
     """A PyTorch process that makes passes on request."""
 
-    def __init__(self, python: str, threads: int, dtype: str) -> None:
+    def __init__(self, python: str, threads: int, dtype: str, *, keep_freed: bool) -> None:
         script = Path(__file__).with_name("torch_turns.py")
         self.process = subprocess.Popen(
             [python, str(script), str(threads), dtype],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env=os.environ | (_KEEP_FREED if keep_freed else {}),
         )
 
 
@@ -213,6 +217,7 @@ def main() -> None:
     parser.add_argument("--torch-python", help="a Python with PyTorch; none: print the table only")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of PyTorch")
     parser.add_argument("--only", default="", help="part of a network's name")
+    parser.add_argument("--keep-freed", action="store_true", help="PyTorch, too, keeps memory")
     parser.add_argument("--turns", type=int, default=7, help="timings of each pass")
     parser.add_argument("--seconds", type=float, default=1.0, help="of a turn")
     parser.add_argument("--batches", type=int, default=1, help="multiplies each batch")
@@ -221,9 +226,12 @@ def main() -> None:
     arguments = parser.parse_args()
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs some of it
     if arguments.case is not None:
+        allocation.keep_freed()
         jax.config.update("jax_enable_compilation_cache", False)
         dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-        peer = ModelPeer(arguments.torch_python, arguments.threads, dtype)
+        peer = ModelPeer(
+            arguments.torch_python, arguments.threads, dtype, keep_freed=arguments.keep_freed
+        )
         with peer:
             found = measure(arguments.case, peer, arguments)
         atomic.write_json(arguments.results / f"{_file_name(arguments.case)}.json", found)

@@ -14,7 +14,7 @@ from rbjax.typing import Array
 
 _WINOGRAD_CHANNELS = 64
 _MANY_CHANNELS = 256
-_FEW_PIXELS = 16
+_FEW_PIXELS = 50
 _FEW_CHANNELS = 4
 
 
@@ -45,8 +45,7 @@ def forward_form(num_examples: int, w: tuple[int, ...], shape: Shape) -> Form:
 def image_gradient_form(num_examples: int, w: tuple[int, ...], shape: Shape) -> Form:
     """Returns the form for each phase of the gradient of x, given the kernel's (A, B, C, O)."""
     # The gradient of x has the channels of an image, and g many more.
-    is_image = w[2] <= _FEW_CHANNELS and w[3] >= 4 * w[2] and w[0] * w[1] > 1
-    if shape.strides == (1, 1) and is_image:
+    if w[2] <= _FEW_CHANNELS and w[3] >= 4 * w[2] and w[0] * w[1] > 1:
         return forms.products_first
     # A kernel that changes in each turn is transposed and then transformed: many tiles pay for it.
     if _suits_winograd(num_examples, w, shape, least_tiles=max(w[2:]) // 2):
@@ -59,15 +58,24 @@ def image_gradient_form(num_examples: int, w: tuple[int, ...], shape: Shape) -> 
 def kernel_gradient_form(channels: int, shape: Shape) -> Form:
     """Returns the form for the gradient of w, given the channels of x."""
     area = math.prod(shape.kernel_size)
-    few = math.prod(shape.output_size) <= 4 * _FEW_PIXELS or shape.strides != (1, 1)
-    narrow = channels * area <= 16  # one channel: XLA's own has one example in its batch
-    if _is_pointwise(shape) or narrow or (few and area <= 9):
+    # One channel: XLA's own has one example in its batch.
+    if _is_pointwise(shape) or channels * area <= 16:
+        return forms.kernel_gradient_patches
+    if _is_3x3(shape):
+        return forms.kernel_gradient_winograd
+    few = math.prod(shape.output_size) <= _FEW_PIXELS or shape.strides != (1, 1)
+    if few and (area <= 9 or channels <= _FEW_CHANNELS):
         return forms.kernel_gradient_patches
     return forms.kernel_gradient_xla
 
 
 def _is_pointwise(shape: Shape) -> bool:
     return shape.kernel_size == (1, 1)
+
+
+def _is_3x3(shape: Shape) -> bool:
+    """Returns whether F(2x2, 3x3) applies."""
+    return (shape.strides, shape.kernel_size) == ((1, 1), (3, 3))
 
 
 def _is_deep(w: tuple[int, ...], shape: Shape) -> bool:
@@ -79,7 +87,7 @@ def _suits_winograd(
     num_examples: int, w: tuple[int, ...], shape: Shape, *, least_tiles: int
 ) -> bool:
     """Returns whether F(2x2, 3x3) applies and saves more products than it moves memory."""
-    if (shape.strides, shape.kernel_size) != ((1, 1), (3, 3)):
+    if not _is_3x3(shape):
         return False
     tiles = num_examples * math.prod(-(-size // 2) for size in shape.output_size)
     return min(w[2:]) >= _WINOGRAD_CHANNELS and tiles >= least_tiles

@@ -52,7 +52,7 @@ def xla(x: Array, w: Array, shape: Shape) -> Array:
     """Returns y by XLA's own convolution."""
     padding: Any = shape.padding
     if any(edge < 0 for edges in padding for edge in edges):
-        x, padding = _fit(x, shape, _extent(shape)), "VALID"
+        x, padding = fit(x, shape, extent(shape)), "VALID"
     return lax.conv_general_dilated(
         x,
         w,
@@ -65,7 +65,7 @@ def xla(x: Array, w: Array, shape: Shape) -> Array:
 
 def patches(x: Array, w: Array, shape: Shape) -> Array:
     """Returns y as one product of the patches (N P Q, A B C) with w."""
-    columns = jnp.concatenate(_shifts(x, shape), axis=-1)
+    columns = jnp.concatenate(shifts(x, shape), axis=-1)
     kernel = w.reshape(-1, w.shape[-1])
     return jnp.einsum("nijk,ko->nijo", columns, kernel, precision=shape.precision)
 
@@ -107,20 +107,19 @@ def winograd(x: Array, w: Array, shape: Shape) -> Array:
     Source: Lavin and Gray 2016, arXiv 1509.09308, section 4.1.
     """
     height, width = shape.output_size
-    rows, columns = -(-height // 2), -(-width // 2)
-    x = _fit(x, shape, (2 * rows + 2, 2 * columns + 2))
+    rows, columns = _num_tiles(shape)
+    x = fit(x, shape, (2 * rows + 2, 2 * columns + 2))
     # One axis at a time, stacked in front: the kernel becomes (4, 4, C, O) ...
     kernel = _kernel_transform(w)
     kernel = _kernel_transform([kernel[:, b] for b in range(3)])
 
     def block_of(x: Array) -> Array:
         # ... and the tiles (4, 4, N, rows, columns, C).
-        tiles = _input_transform([x[:, a : a + 2 * rows : 2] for a in range(4)])
-        tiles = _input_transform([tiles[:, :, :, b : b + 2 * columns : 2] for b in range(4)])
+        tiles = _image_tiles(x, rows, columns)
         mixed = jnp.einsum("banijc,baco->banijo", tiles, kernel, precision=shape.precision)
         y = _output_transform(mixed)
         y = _output_transform([y[:, a] for a in range(4)])
-        return _interleave(y)[:, :height, :width]
+        return interleave(y)[:, :height, :width]
 
     size = _block_size(x.shape[0], rows * columns)
     if size == x.shape[0]:
@@ -160,7 +159,7 @@ def image_gradient(g: Array, w: Array, shape: Shape, form: Form) -> Array:
         )
 
     phases = [jnp.stack([phase(w[r::down, t::right]) for t in range(right)]) for r in range(down)]
-    joined = _interleave(jnp.stack(phases))
+    joined = interleave(jnp.stack(phases))
     top, left = (
         low % stride for (low, _), stride in zip(shape.padding, shape.strides, strict=True)
     )
@@ -171,7 +170,7 @@ def image_gradient(g: Array, w: Array, shape: Shape, form: Form) -> Array:
 def kernel_gradient_xla(x: Array, g: Array, shape: Shape) -> Array:
     """Returns the gradient of w by XLA's own convolution, with examples as channels."""
     gradient = lax.conv_general_dilated(
-        _fit(x, shape, _extent(shape)).transpose(3, 1, 2, 0),
+        fit(x, shape, extent(shape)).transpose(3, 1, 2, 0),
         g.transpose(1, 2, 0, 3),
         (1, 1),
         "VALID",
@@ -184,12 +183,41 @@ def kernel_gradient_xla(x: Array, g: Array, shape: Shape) -> Array:
 
 def kernel_gradient_patches(x: Array, g: Array, shape: Shape) -> Array:
     """Returns the gradient of w as one product of the patches with g."""
-    columns = jnp.concatenate(_shifts(x, shape), axis=-1)
+    columns = jnp.concatenate(shifts(x, shape), axis=-1)
     gradient = jnp.einsum("nijk,nijo->ko", columns, g, precision=shape.precision)
     return gradient.reshape(*shape.kernel_size, x.shape[-1], g.shape[-1])
 
 
-def _extent(shape: Shape) -> Pair:
+def kernel_gradient_winograd(x: Array, g: Array, shape: Shape) -> Array:
+    """Returns the gradient of w by the transpose of F(2x2, 3x3), in blocks as `winograd`."""
+    rows, columns = _num_tiles(shape)
+    x = fit(x, shape, (2 * rows + 2, 2 * columns + 2))
+    height, width = shape.output_size
+    missing = [(0, 0), (0, 2 * rows - height), (0, 2 * columns - width), (0, 0)]
+    g = jnp.pad(g, missing)
+
+    def block_of(x: Array, g: Array) -> Array:
+        tiles = _gradient_transform([g[:, a::2] for a in range(2)])
+        tiles = _gradient_transform([tiles[:, :, :, b::2] for b in range(2)])
+        images = _image_tiles(x, rows, columns)
+        return jnp.einsum("banijc,banijo->baco", images, tiles, precision=shape.precision)
+
+    size = _block_size(x.shape[0], rows * columns)
+    if size == x.shape[0]:
+        mixed = block_of(x, g)
+    else:
+        blocks = [a.reshape(-1, size, *a.shape[1:]) for a in (x, g)]
+        first = block_of(blocks[0][0], blocks[1][0])
+        mixed, _ = lax.scan(
+            lambda total, block: (total + block_of(*block), None),
+            first,
+            (blocks[0][1:], blocks[1][1:]),
+        )
+    gradient = _kernel_gradient_transform(mixed)
+    return _kernel_gradient_transform([gradient[:, a] for a in range(4)])
+
+
+def extent(shape: Shape) -> Pair:
     """Returns the height and width of the padded image that the output sees."""
     height, width = (
         (output - 1) * stride + kernel
@@ -200,19 +228,19 @@ def _extent(shape: Shape) -> Pair:
     return height, width
 
 
-def _fit(x: Array, shape: Shape, extent: Pair) -> Array:
+def fit(x: Array, shape: Shape, extent: Pair, padding: float = 0) -> Array:
     """Pads x low as the convolution does, and pads or crops it high to an extent."""
     highs = [
         wanted - size - low
         for wanted, size, (low, _) in zip(extent, shape.image_size, shape.padding, strict=True)
     ]
     edges = [(low, high, 0) for (low, _), high in zip(shape.padding, highs, strict=True)]
-    return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
+    return lax.pad(x, jnp.asarray(padding, x.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
 
 
-def _shifts(x: Array, shape: Shape) -> list[Array]:
+def shifts(x: Array, shape: Shape, padding: float = 0) -> list[Array]:
     """Returns what each w[a, b] is multiplied with, (N, P, Q, C)."""
-    x = _fit(x, shape, _extent(shape))
+    x = fit(x, shape, extent(shape), padding)
     (rows, columns), (down, right) = shape.output_size, shape.strides
     return [
         x[:, a : a + (rows - 1) * down + 1 : down, b : b + (columns - 1) * right + 1 : right]
@@ -228,6 +256,18 @@ def _block_size(num_examples: int, tiles: int) -> int:
     return num_examples if size * tiles < 128 else size
 
 
+def _num_tiles(shape: Shape) -> Pair:
+    """Returns the rows and columns of 2x2 tiles that cover the output."""
+    height, width = shape.output_size
+    return -(-height // 2), -(-width // 2)
+
+
+def _image_tiles(x: Array, rows: int, columns: int) -> Array:
+    """Returns the transformed 4x4 tiles of a padded image, (4, 4, N, rows, columns, C)."""
+    tiles = _input_transform([x[:, a : a + 2 * rows : 2] for a in range(4)])
+    return _input_transform([tiles[:, :, :, b : b + 2 * columns : 2] for b in range(4)])
+
+
 def _input_transform(d: Sequence[Array]) -> Array:
     return jnp.stack([d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]])
 
@@ -241,7 +281,18 @@ def _output_transform(m: Sequence[Array] | Array) -> Array:
     return jnp.stack([m[0] + m[1] + m[2], m[1] - m[2] - m[3]])
 
 
-def _interleave(grid: Array) -> Array:
+def _gradient_transform(y: Sequence[Array]) -> Array:
+    """The transpose of `_output_transform`."""
+    return jnp.stack([y[0], y[0] + y[1], y[0] - y[1], -y[1]])
+
+
+def _kernel_gradient_transform(k: Sequence[Array] | Array) -> Array:
+    """The transpose of `_kernel_transform`."""
+    middle = (k[1] + k[2]) * 0.5
+    return jnp.stack([k[0] + middle, (k[1] - k[2]) * 0.5, middle + k[3]])
+
+
+def interleave(grid: Array) -> Array:
     """Returns z[n, s i + a, t j + b, c] = grid[a, b, n, i, j, c] for a grid of s by t."""
     s, t, n, i, j, c = grid.shape
     return grid.transpose(2, 3, 0, 4, 1, 5).reshape(n, s * i, t * j, c)

@@ -26,6 +26,7 @@ try:
 
     # The two are one class from some JAX on.
     _JAXPRS: tuple[type, ...] = (jaxprs.Jaxpr, getattr(jaxprs, "ClosedJaxpr", jaxprs.Jaxpr))
+    _POOLS = {"reduce_window_max": pooling.max_pool_p, "reduce_window_sum": pooling.sum_pool_p}
     AVAILABLE = True
 except (AttributeError, ImportError):
     AVAILABLE = False
@@ -44,9 +45,10 @@ def loop_safe[F: Callable[..., Any]](fn: F) -> F:
     """Returns a function whose convolutions' gradients stay fast inside loops on CPU.
 
     Same values and derivatives of every order as `fn`, to float32 rounding. Rewritten are 2-D
-    float32 and bfloat16 convolutions in NHWC/HWIO without groups and dilation; everything else,
-    and functions with a derivative rule of their own, run as they are. On a GPU or TPU, and called
-    outside every transformation, `fn` itself is called.
+    float32 and bfloat16 convolutions in NHWC/HWIO without groups and dilation, and maxima and sums
+    of windows over height and width; everything else, and functions with a derivative rule of
+    their own, run as they are. On a GPU or TPU, and called outside every transformation, `fn`
+    itself is called.
 
     The backend is asked for at each call, not here, so that a function may be wrapped before JAX
     has started a backend or chosen its platform (`jax.config`, `jax.distributed.initialize`).
@@ -114,10 +116,11 @@ def _rewrite(jaxpr: Any) -> Any:
                 if primitives.supports(x, w, eqn.params):
                     params = {"shape": primitives.shape_of(x, w, eqn.params)}
                     eqns[number] = eqn.replace(primitive=primitives.forward_p, params=params)
-            elif eqn.primitive is lax.reduce_window_max_p:
-                if pooling.supports(eqn.invars[0].aval, eqn.params):
-                    params = {"window": tuple(eqn.params["window_dimensions"][1:3])}
-                    eqns[number] = eqn.replace(primitive=pooling.max_pool_p, params=params)
+            elif eqn.primitive.name in _POOLS:
+                x, *others = (operand.aval for operand in eqn.invars)
+                if not others and pooling.supports(x, eqn.params):
+                    params = {"shape": pooling.shape_of(x, eqn.params)}
+                    eqns[number] = eqn.replace(primitive=_POOLS[eqn.primitive.name], params=params)
             elif eqn.primitive.name in _CALLS:
                 params = {name: _rewrite_parameter(value) for name, value in eqn.params.items()}
                 if any(params[name] is not value for name, value in eqn.params.items()):

@@ -72,6 +72,17 @@ def test_each_form_gives_the_kernel_gradient(form, strides):
     assert_close(form(x, g, shape), pull(g)[0])
 
 
+@pytest.mark.parametrize("num_examples", [2, 6])
+def test_the_kernel_gradient_of_winograd(num_examples):
+    """In one block and in two; output sizes odd and even, edges padded and cropped."""
+    for size, padding in (((28, 29), ((1, 1), (1, 1))), ((31, 30), ((0, 0), (2, -1)))):
+        shape = forms.Shape((1, 1), padding, size, (3, 3), None)
+        x, g = normal(0, (num_examples, *size, 4)), normal(1, (num_examples, *shape.output_size, 5))
+        w = jnp.zeros((3, 3, 4, 5))
+        _, pull = jax.vjp(lambda w, x=x, shape=shape: forms.xla(x, w, shape), w)
+        assert_close(forms.kernel_gradient_winograd(x, g, shape), pull(g)[0], 1e-5)
+
+
 def resnet_shape(size, stride=1, kernel=3):
     edge = kernel // 2
     padding = ((edge, edge), (edge, edge))
@@ -79,6 +90,7 @@ def resnet_shape(size, stride=1, kernel=3):
 
 
 def test_the_form_depends_on_the_shape():
+    stem = resnet_shape(224, 2, 7)
     deep, middle, wide = (3, 3, 512, 512), (3, 3, 256, 256), (3, 3, 32, 32)
     assert choice.forward_form(32, wide, resnet_shape(32)) is forms.xla
     assert choice.forward_form(32, middle, resnet_shape(8)) is forms.winograd
@@ -89,10 +101,13 @@ def test_the_form_depends_on_the_shape():
     assert choice.image_gradient_form(32, middle, resnet_shape(8)) is forms.winograd
     assert choice.image_gradient_form(32, deep, resnet_shape(4)) is forms.patches
     assert choice.image_gradient_form(32, deep, resnet_shape(8, 2)) is forms.xla
-    assert choice.kernel_gradient_form(64, resnet_shape(32)) is forms.kernel_gradient_xla
+    assert choice.image_gradient_form(32, (7, 7, 3, 64), stem) is forms.products_first
+    assert choice.kernel_gradient_form(3, stem) is forms.kernel_gradient_patches
+    assert choice.kernel_gradient_form(64, resnet_shape(32, 1, 5)) is forms.kernel_gradient_xla
+    assert choice.kernel_gradient_form(64, resnet_shape(32)) is forms.kernel_gradient_winograd
     assert choice.kernel_gradient_form(1, resnet_shape(32)) is forms.kernel_gradient_patches
     assert choice.kernel_gradient_form(64, resnet_shape(32, 2)) is forms.kernel_gradient_patches
-    assert choice.kernel_gradient_form(512, resnet_shape(4)) is forms.kernel_gradient_patches
+    assert choice.kernel_gradient_form(512, resnet_shape(4, 1, 5)) is forms.kernel_gradient_xla
 
 
 def test_chosen_winograd_and_patches_agree_with_jax():
