@@ -66,9 +66,14 @@ IMAGENET_COUNTS: list[tuple[str, dict[str, Any], int]] = [
     ("vgg16_bn", {}, 138_365_992),
     ("vgg19", {}, 143_667_240),
     ("vgg19_bn", {}, 143_678_248),
+    ("resnet18", {}, 11_689_512),
+    ("resnet34", {}, 21_797_672),
     ("resnet50", {}, 25_557_032),
     ("densenet121", {}, 7_978_856),
+    ("densenet169", {}, 14_149_480),
+    ("densenet201", {}, 20_013_928),
     ("inception_v3", {}, 27_161_264 - 3_326_696),  # without the auxiliary classifier
+    ("squeezenet", {}, 1_248_424),
     ("squeezenet", {"version": "1.1"}, 1_235_496),
 ]
 
