@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.methods.plan import ROWS, Scale, cell_name, describe, options
+from experiments.methods.plan import ROWS, Scale, cell_name, describe, num_seeds, options
 from rbjax import sweep
 from rbjax.metrics import mean_over_seeds
 from rbjax.sweep import Result
@@ -177,7 +177,8 @@ def report(results: Mapping[str, Result], scale: Scale) -> str:
         for row in rows:
             have = _of(results, group, row, scale)
             cells = [_cell(list(have.values()), column) for column in columns]
-            lines.append(f"| {row} | {len(have)} of {scale.seeds} | {' | '.join(cells)} |")
+            seeds = f"{len(have)} of {num_seeds(scale, group, row)}"
+            lines.append(f"| {row} | {seeds} | {' | '.join(cells)} |")
         lines += ["", f"Rows: {'; '.join(options(scale, group, row) for row in rows)}.", ""]
     lines += ["### Expected", "", "| group | expected | difference, 95 % interval | comes out |"]
     lines.append("|---|---|---|---|")
@@ -187,7 +188,8 @@ def report(results: Mapping[str, Result], scale: Scale) -> str:
 
 def _of(results: Mapping[str, Result], group: str, row: str, scale: Scale) -> dict[int, Result]:
     """Returns the results of a row by seed."""
-    names = {seed: cell_name(group, row, seed) for seed in range(scale.seeds)}
+    seeds = range(num_seeds(scale, group, row))
+    names = {seed: cell_name(group, row, seed) for seed in seeds}
     return {seed: results[name] for seed, name in names.items() if name in results}
 
 
@@ -216,8 +218,9 @@ def _claim(claim: Claim, results: Mapping[str, Result], scale: Scale) -> str:
     ours, theirs = ([row[seed] for seed in seeds] for row in rows)
     found = difference(ours, theirs, column)
     verdict = "yes" if found.low > claim.least else "no" if found.high < claim.least else "open"
-    if len(seeds) < scale.seeds:  # a seed more may turn it
+    wanted = min(num_seeds(scale, claim.group, row) for row in (claim.row, claim.than))
+    if len(seeds) < wanted:  # a seed more may turn it
         verdict = "open"
     shown = f"{found.value:+.1f} ({found.low:+.1f} to {found.high:+.1f})"
-    missing = f", {len(seeds)} of {scale.seeds} seeds" if len(seeds) < scale.seeds else ""
+    missing = f", {len(seeds)} of {wanted} seeds" if len(seeds) < wanted else ""
     return f"| {claim.group} | {words} | {shown}{missing} | {verdict} |"

@@ -81,7 +81,7 @@ def test_the_report_says_what_comes_out_and_what_is_missing():
         for seed in range(2 if row != "pgd" else 1)
     }
     lines = table.report(results, scale).splitlines()
-    assert "| standard | 2 of 2 | 20.0 ± 0.0 | 20.0 ± 0.0 | 20.0 ± 0.0 | 20.0 ± 0.0 |" in lines
+    assert "| standard | 2 of 4 | 20.0 ± 0.0 | 20.0 ± 0.0 | 20.0 ± 0.0 | 20.0 ± 0.0 |" in lines
     assert "| trades | 0 of 2 |  |  |  |  |" in lines
     claims = {line.split(" | ")[1]: line for line in lines if line.startswith("| mnist")}
     assert claims["pgd - standard, PGD-20: above 40"].endswith("1 of 2 seeds | open |")
@@ -100,7 +100,8 @@ def test_every_cell_is_a_config_and_the_smoke_grid_has_every_row():
     cells = plan.cells(plan.SMOKE)
     names = {cell.name for cell in cells}
     assert names == {f"{group}.{row}.0" for group, rows in plan.ROWS.items() for row in rows}
-    assert len(plan.cells(plan.CPU)) == 3 * len(cells)
+    assert len(plan.cells(plan.CPU)) == 3 * len(cells) + sum(plan.MORE_SEEDS.values())
+    assert plan.MORE_SEEDS.keys() <= {name.removesuffix(".0") for name in names}
     for cell in cells:
         if not cell.name.startswith("gtsrb"):
             resolve(cell.config, cell.name)
