@@ -47,6 +47,15 @@ class Model(NamedTuple):
     """Per channel, what normalisation subtracts; () where that is not known."""
     std: tuple[float, ...] = ()
     """Per channel, what it divides by."""
+    module: nn.Module | None = None
+    """What the functions are made of, whose fields are its settings; None where that is not known.
+    """
+
+    @property
+    def shapes(self) -> Variables:
+        """The variables as `jax.ShapeDtypeStruct`s; nothing is computed."""
+        images = jax.ShapeDtypeStruct((1, *self.image_shape), jnp.float32)
+        return dict(jax.eval_shape(self.init, prng.key(0), images))
 
 
 def _normalize(images: Array, mean: tuple[float, ...], std: tuple[float, ...]) -> Array:
@@ -187,4 +196,5 @@ def from_module(name: str, module: Classifier | Whole, image_shape: tuple[int, i
         apply_with_features,
         module.mean,
         module.std,
+        module,
     )

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from rbjax import prng, weights
+from rbjax import weights
 from rbjax.errors import nearest, spelled
 from rbjax.models.model import Model, Variables
 from rbjax.models.torch_layouts import LAYOUTS, Names, Path, Shapes
@@ -102,9 +102,7 @@ def from_torch(
 
 def _shapes(model: Model) -> tuple[Shapes, dict[Path, tuple[int, ...]]]:
     """Returns the shapes of a model's variables, by module and by path."""
-    images = jax.ShapeDtypeStruct((1, *model.image_shape), jnp.float32)
-    made = jax.eval_shape(model.init, prng.key(0), images)
-    variables: dict[Path, Any] = traverse_util.flatten_dict(made)
+    variables: dict[Path, Any] = traverse_util.flatten_dict(model.shapes)
     by_path = {path: tuple(leaf.shape) for path, leaf in variables.items()}
     by_module: dict[Path, dict[str, tuple[int, ...]]] = collections.defaultdict(dict)
     for path, shape in by_path.items():

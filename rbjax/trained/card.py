@@ -22,7 +22,7 @@ from rbjax.data.card import found
 from rbjax.data.images import is_resident
 from rbjax.data.prepare import published_files
 from rbjax.trained.run import Run
-from rbjax.training import hooks, setup
+from rbjax.training import hooks, setup, state
 
 FORMAT, VERSION = "rbjax", "1"
 KEYS = (
@@ -67,7 +67,7 @@ def make(run: Run, *, licence: str | None) -> dict[str, Any]:
             "checkpoint": {
                 "which": run.checkpoint,
                 "step": run.step,
-                "weights": _weights(config),
+                "weights": "average" if state.is_averaged(config) else "plain",
             },
             "posthoc": _posthoc(config, trained_on),
             "config": schema.stamped(_without_folders(config.to_dict()), rbjax.__version__),
@@ -153,11 +153,6 @@ def _model(run: Run) -> dict[str, Any]:
         "axis_name": AXIS if config.model.batch_norm == "synchronized" else None,
         "options": setup.options(config, "model"),
     }
-
-
-def _weights(config: Config) -> str:
-    is_averaged = config.optimizer.get("ema_decay") is not None
-    return "average" if is_averaged and config.checkpoint.get("weights") != "plain" else "plain"
 
 
 def _posthoc(config: Config, trained_on: Dataset | None) -> dict[str, Any]:

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from rbjax import atomic, models, prng, weights
+from rbjax import atomic, models, weights
 from rbjax import config as schema
 from rbjax.errors import spelled
 from rbjax.models import Model, Variables
@@ -160,8 +159,7 @@ def _with_tuples(value: Any) -> Any:
 
 def _variables(model: Model, tensors: Mapping[str, np.ndarray]) -> Variables:
     """Returns a file's tensors as the variables of its model."""
-    images = jax.ShapeDtypeStruct((1, *model.image_shape), jnp.float32)
-    template = dict(jax.eval_shape(model.init, prng.key(0), images))
+    template = model.shapes
     here = {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in _named(template).items()}
     there = {name: f"{array.dtype}{list(array.shape)}" for name, array in tensors.items()}
     wrong = [

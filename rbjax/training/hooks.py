@@ -63,9 +63,7 @@ def prepare(
             "rbjax.methods.Prepared, whose fields are None for what stays as it is"
         )
     if prepared.variables is not None:
-        images = jax.ShapeDtypeStruct((1, *model.image_shape), np.float32)
-        expected = dict(jax.eval_shape(model.init, prng.key(0), images))
-        _check_form("prepare", prepared.variables, expected)
+        _check_form("prepare", prepared.variables, model.shapes)
     made = prepared.train_set
     if made is not None:
         _check_train_set(made, model)

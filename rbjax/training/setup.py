@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import optax
 
-from rbjax import data, losses, models, perturbations, prng
+from rbjax import data, losses, models, perturbations
 from rbjax.blocks import AXIS
 from rbjax.config import Config, makers_options
 from rbjax.data import (
@@ -28,7 +28,7 @@ from rbjax.data import (
 from rbjax.data.pipeline import Schedule
 from rbjax.paths import expanded
 from rbjax.tables import lookup
-from rbjax.training import finite, hooks, optimizers, posthoc, schedules
+from rbjax.training import finite, hooks, optimizers, posthoc, schedules, state
 from rbjax.training.checkpoint import Checkpoints
 from rbjax.typing import LogitsFn, LossFn, Perturbation
 
@@ -302,11 +302,8 @@ def trained_variables(
             epoch's is gone or damaged.
         NotFiniteError: if the weights are not finite.
     """
-    images = jax.ShapeDtypeStruct((1, *model.image_shape), np.float32)
-    template = dict(jax.eval_shape(model.init, prng.key(0), images))
-    is_averaged = config.optimizer.ema_decay is not None
-    is_averaged = is_averaged and config.checkpoint.get("weights") != "plain"
-    name = "ema" if is_averaged else "variables"
+    template = model.shapes
+    name = "ema" if state.is_averaged(config) else "variables"
     if isinstance(checkpoint, int):
         return _posthoc(config, workdir, *_of_step(workdir, checkpoint, name, template))
     restored = checkpoints(workdir).restore_latest({name: template}, partial=True)
@@ -383,7 +380,7 @@ def trained_logits_fn(config: Config, workdir: str) -> LogitsFn:
         ValueError: as `trained_variables`.
     """
     model = create_model(config, info(config))
-    _, variables = trained_variables(config, workdir, model)
+    variables = trained_variables(config, workdir, model)[1]
     model = evaluated_model(config, workdir, model)
     return jax.tree_util.Partial(model.apply, jax.device_put(variables))
 

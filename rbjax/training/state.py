@@ -12,6 +12,7 @@ import optax
 
 from rbjax import prng
 from rbjax.blocks import Placement
+from rbjax.config import Config
 from rbjax.models import Model
 from rbjax.training.method import Method, MethodState, Setting, trained_part
 from rbjax.typing import Array, Device, Key
@@ -84,6 +85,12 @@ def evaluation_variables(state: TrainState, weights: str = "average") -> PyTree:
         weights: "average", where one is kept, or "plain".
     """
     return state.variables if state.ema is None or weights == "plain" else state.ema
+
+
+def is_averaged(config: Config) -> bool:
+    """Returns whether a run is judged by the average of its weights."""
+    is_kept = config.optimizer.get("ema_decay") is not None
+    return is_kept and config.checkpoint.get("weights") != "plain"
 
 
 def place(state: TrainState, devices: Sequence[Device]) -> TrainState:

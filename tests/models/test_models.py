@@ -173,3 +173,8 @@ def test_cosine_head_by_hand():
     logits, gradient = jax.value_and_grad(lambda v: plain.apply(v, images).sum())(silent)
     assert logits == 0
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+
+
+def test_shapes_are_those_of_the_variables():
+    model = models.create("lenet_modern", **GREY)
+    assert model.shapes == jax.eval_shape(model.init, jax.random.key(1), jnp.zeros((3, 28, 28, 1)))
