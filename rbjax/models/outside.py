@@ -60,12 +60,13 @@ class Adapted(nn.Module):
         return (given or [logits])[-1].reshape(x.shape[0], -1)
 
 
-class _Flat(nn.Module):
+class Flat(nn.Module):
     """An adapted module whose features are flattened, for a head to follow."""
 
     module: Adapted
 
     def __call__(self, x: Array, keys: Key | None = None, *, train: bool = False) -> Array:
+        """Returns what the module does, (B, F)."""
         return self.module(x, keys, train=train).reshape(x.shape[0], -1)
 
 
@@ -117,7 +118,7 @@ def adapt(
         ) from error
     if made.shape == (2, num_classes):
         return Whole(adapted, num_classes, mean, std)
-    return Classifier(_Flat(adapted), num_classes, mean, std, dtype)
+    return Classifier(Flat(adapted), num_classes, mean, std, dtype)
 
 
 @contextlib.contextmanager

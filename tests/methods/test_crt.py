@@ -37,7 +37,7 @@ def test_a_new_head_learns_on_the_backbone_of_the_run():
         (lambda: "nowhere", r"method.backbone: workdir = 'nowhere': does not exist"),
         (
             lambda: finished_run(widths=(2, 4)),
-            r"has params/backbone/Conv_1/bias of shape \(4,\), model 'simple_cnn' one of \(3,\)",
+            r"method.backbone = .*: has model.widths = \(2, 4\), this run \(2, 3\); give",
         ),
     ],
 )

@@ -99,12 +99,12 @@ def told(number=1, **fields) -> Epoch:
 
 
 @functools.cache
-def finished_run(widths=(2, 3)) -> str:
+def finished_run(**model) -> str:
     """Returns a run directory with a checkpoint, of the model that `rbjax.testing` trains."""
     folder = tempfile.mkdtemp(prefix="rbjax-run-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     config = schema.default()
-    config.model.widths = widths
+    config.model.update({"widths": (2, 3)} if "name" not in model else {}, **model)
     config = command_line.resolve(config, folder)
     run_directory.prepare(folder, schema.stamped(config.to_dict(), rbjax.__version__))
     model = setup.create_model(config, setup.info(config))
