@@ -65,7 +65,7 @@ def estimate(config: Config, *, passes: int | None = None) -> Cost:
         evaluation_flops, attacks = _evaluation(config, model, state, train_set)
     left_out = {
         "what the method prepares": method.prepare is not None,
-        "what it does between epochs": method.after_epoch or method.average,
+        "what it does between epochs": method.after_epoch or method.average or method.guard,
         "validation": validation_set is not None,
         "corruptions": config.corruptions.name != "none",
         "RPR": config.score.max_steps > 0,

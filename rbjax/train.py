@@ -133,6 +133,9 @@ def train(config: Config, workdir: str) -> None:
                     told, decay = about(confusion=None), config.optimizer.ema_decay
                     averaged = hooks.average(method, key, on_host(state), told, decay=decay)
                     state = place(averaged, devices)
+                if method.guard is not None:
+                    told = about(confusion=None)
+                    state = place(hooks.guard(method, key, on_host(state), told), devices)
                 matrices = None, None
                 if validate is not None:
                     figures, *matrices = validate(model, state)

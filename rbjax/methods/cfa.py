@@ -11,7 +11,7 @@ import numpy as np
 
 from rbjax import attacks
 from rbjax.attacks import CompiledAttack
-from rbjax.methods.class_accuracy import class_accuracy, validation_set
+from rbjax.methods.class_accuracy import robust_accuracy, validation_set
 from rbjax.methods.forms import make_form
 from rbjax.methods.idle import refuse_idle
 from rbjax.methods.weight_perturbation import worst_weights
@@ -155,8 +155,8 @@ def fair_average(
         is_fair = epoch.number >= average_from
         if is_fair:
             dataset = validation_set(epoch)
-            accuracy = class_accuracy(key, epoch.model, state.variables, dataset, attack)
-            is_fair = bool(np.min(accuracy.robust) >= threshold)
+            robust, _ = robust_accuracy(key, epoch.model, state.variables, dataset, attack)
+            is_fair = bool(np.min(robust) >= threshold)
         if known.is_averaged and not is_fair:
             return state
         kept = decay if known.is_averaged else 0.0

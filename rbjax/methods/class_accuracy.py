@@ -42,9 +42,20 @@ def class_accuracy(
     """
     logits_fn = jax.tree_util.Partial(model.apply, variables)
     clean, clean_of_all = _shares(dataset, predict(logits_fn, dataset))
-    attacked = predict_attacked(attack, logits_fn, dataset, key=prng.named(key, "attack"))
-    robust, robust_of_all = _shares(dataset, attacked)
+    robust, robust_of_all = robust_accuracy(key, model, variables, dataset, attack)
     return Accuracy(clean, robust, clean_of_all, robust_of_all)
+
+
+def robust_accuracy(
+    key: Key, model: Model, variables: Any, dataset: Dataset, attack: CompiledAttack
+) -> tuple[np.ndarray, float]:
+    """Returns the accuracy under attack of each class, (K,), and of all; no image goes without it.
+
+    A class without examples has 1.  The arguments are those of `class_accuracy`.
+    """
+    logits_fn = jax.tree_util.Partial(model.apply, variables)
+    attacked = predict_attacked(attack, logits_fn, dataset, key=prng.named(key, "attack"))
+    return _shares(dataset, attacked)
 
 
 def _shares(dataset: Dataset, predictions: np.ndarray) -> tuple[np.ndarray, float]:

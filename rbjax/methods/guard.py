@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rbjax.attacks import CompiledAttack
-from rbjax.methods.class_accuracy import class_accuracy, measuring_set
+from rbjax.methods.class_accuracy import measuring_set, robust_accuracy
 from rbjax.training.method import Epoch, Method, MethodState, Setting
 from rbjax.training.state import TrainState
 from rbjax.typing import Array, Key
@@ -41,10 +41,15 @@ def guarded(method: Method, attack: CompiledAttack, *, max_loss: float) -> Metho
     split, are attacked.  Where more than the share `max_loss` of the best epoch's accuracy is lost,
     and more than chance explains (three standard errors of the difference), that epoch's weights,
     their average and the optimizer's averages are put back, and training goes on from there with
-    the data and the learning rate that come next.  It is said on standard output.
+    the data and the learning rate that come next.  It is said on standard output.  The validation
+    comes after that: its figures, the best epoch and early stopping are of the weights that are
+    there then; the training figures are of the steps that were made.
+
+    The weights that are watched are those that are trained, also where an average of them is kept:
+    they collapse first, the average would take epochs to show it, and goes back with them.
 
     Args:
-        method: one that remembers nothing and does nothing after an epoch.
+        method: one that remembers nothing and has no guard.
         attack: what the weights have to withstand.
         max_loss: share of the best accuracy under attack, in [0, 1].
 
@@ -58,11 +63,11 @@ def guarded(method: Method, attack: CompiledAttack, *, max_loss: float) -> Metho
         ema = setting.variables if setting.has_ema else None
         return MethodState(Good(*nothing, setting.variables, ema, setting.opt_state), ())
 
-    def after_epoch(key: Key, state: TrainState, epoch: Epoch) -> TrainState:
+    def guard(key: Key, state: TrainState, epoch: Epoch) -> TrainState:
         good: Good = state.method_state.replicated
         watched = measuring_set(epoch, WATCHED)
-        measured = class_accuracy(key, epoch.model, state.variables, watched, attack)
-        accuracy = np.float32(measured.robust_of_all)
+        _, of_all = robust_accuracy(key, epoch.model, state.variables, watched, attack)
+        accuracy = np.float32(of_all)
         variance = sum(share * (1 - share) for share in (accuracy, good.accuracy))
         noise = _ERRORS * np.sqrt(variance / watched.num_examples)
         if accuracy >= good.accuracy:
@@ -78,7 +83,7 @@ def guarded(method: Method, attack: CompiledAttack, *, max_loss: float) -> Metho
         opt_state = jax.tree.map(_earlier, good.opt_state, state.opt_state)
         return state._replace(variables=good.variables, ema=good.ema, opt_state=opt_state)
 
-    return method._replace(init=init, after_epoch=after_epoch)
+    return method._replace(init=init, guard=guard)
 
 
 def _earlier(good: Any, now: Any) -> Any:

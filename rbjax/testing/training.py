@@ -138,7 +138,7 @@ def check_method(method: Method, *, num_steps: int = 4, num_devices: int | None 
     half = run(2)[1]
     resumed = run(num_steps - 2, state=half)[1]
     assert _equal(last, resumed), "check_method: a resumed run ends elsewhere"
-    if method.after_epoch is not None or method.average is not None:
+    if any((method.average, method.guard, method.after_epoch)):
         _, after, history = run(1, state=check_after_epoch(method, last, history, data))
         _check_form(first, after)
         finite = np.isfinite(history[0].loss[0])
@@ -181,10 +181,10 @@ def check_prepare(method: Method) -> Prepared:
 def check_after_epoch(
     method: Method, state: TrainState, history: list[StepMetrics], train_set: Dataset | None
 ) -> TrainState:
-    """Checks that `average` and `after_epoch` return a state of the same form, the same each time.
+    """Checks that `average`, `guard` and `after_epoch` keep the state's form, the same each time.
 
     Args:
-        method: one with `after_epoch`.
+        method: one with any of them.
         state: on the host, after some steps.
         history: what these steps came to.
         train_set: what was trained on.
@@ -213,9 +213,11 @@ def check_after_epoch(
     def after_epoch() -> TrainState:
         # Copied: the method may write into the arrays it is given.
         copied, key = jax.tree.map(np.array, state), prng.key(2)
+        before = told._replace(confusion=None)
         if method.average is not None:
-            before = told._replace(confusion=None)
             copied = hooks.average(method, key, copied, before, decay=0.5)
+        if method.guard is not None:
+            copied = hooks.guard(method, key, copied, before)
         return (
             copied if method.after_epoch is None else hooks.after_epoch(method, key, copied, told)
         )

@@ -104,6 +104,23 @@ def after_epoch(method: Method, key: Key, state: TrainState, epoch: Epoch) -> Tr
     return _checked("after_epoch", method.after_epoch(own, state, epoch), state)
 
 
+def guard(method: Method, key: Key, state: TrainState, epoch: Epoch) -> TrainState:
+    """Returns the state to validate and continue with after an epoch, which may be an earlier one.
+
+    Args:
+        method: one with `guard`.
+        key: the run's key.
+        state: on the host.
+        epoch: what the method is told, without a confusion matrix.
+
+    Raises:
+        ValueError: if the method returns a state of another form.
+    """
+    assert method.guard is not None
+    own = prng.fold_in(prng.named(key, "guard"), epoch.number)
+    return _checked("guard", method.guard(own, state, epoch), state)
+
+
 def average(
     method: Method, key: Key, state: TrainState, epoch: Epoch, *, decay: float
 ) -> TrainState:

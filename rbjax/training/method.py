@@ -92,14 +92,15 @@ class ClassSums(NamedTuple):
 
 
 class Epoch(NamedTuple):
-    """What `after_epoch` is told, on the host."""
+    """What `average`, `guard` and `after_epoch` are told, on the host."""
 
     number: int
     """Epochs made, from 1."""
     num_epochs: int
     train: ClassSums
     confusion: np.ndarray | None
-    """(K, K) validation examples by class and prediction; None without a validation set."""
+    """(K, K) validation examples by class and prediction; None without a validation set, or before
+    the validation."""
     train_set: Dataset
     validation_set: Dataset | None
     model: Model
@@ -129,9 +130,9 @@ class Method(NamedTuple):
 
     The functions are pure and are traced: they run on each device with its own rows of the batch,
     and only `sums` and `gradient` are added up over the devices, so that one device and eight give
-    the same numbers.  `init`, `prepare`, `average` and `after_epoch` run on the host.  Random
-    numbers come from the keys that are handed in.  Everything that must survive a restart is in the
-    state:
+    the same numbers.  `init`, `prepare`, `average`, `guard` and `after_epoch` run on the host.
+    Random numbers come from the keys that are handed in.  Everything that must survive a restart is
+    in the state:
 
         def noisy(*, sigma: float = 0.1) -> Method:
             def inputs(logits_fn, keys, state, images, labels):
@@ -223,10 +224,15 @@ class Method(NamedTuple):
     weights (`optimizer.ema_decay`) moves it, once after each epoch in the place of every step.  It
     comes before the validation, so that the epoch has no confusion matrix, and what is returned is
     validated and evaluated; None: each step moves it."""
+    guard: Callable[[Key, TrainState, Epoch], TrainState] | None = None
+    """(key, state, epoch) -> the state, or an earlier one's `variables` (and `ema`, where an
+    average is kept): how a method takes an epoch back.  It comes after `average` and before the
+    validation, so that the log, the best epoch and early stopping know only what training goes on
+    with."""
     after_epoch: Callable[[Key, TrainState, Epoch], TrainState] | None = None
     """(key, state, epoch) -> the state to continue with, after each epoch.  It holds numpy arrays,
-    whose names, shapes and dtypes must stay: new class weights in its `method_state`, or earlier
-    `variables` (and `ema`, where an average is kept)."""
+    whose names, shapes and dtypes must stay: new class weights in its `method_state`, for example.
+    Weights that it changes are not those that were validated; see `guard`."""
 
 
 def check(method: Method) -> None:

@@ -69,7 +69,7 @@ class StepMetrics(NamedTuple):
     examples: Array
     gradient_norm: Array
     classes: ClassSums | None = None
-    """By class; None unless the method has `after_epoch`, which is told of it."""
+    """By class; None unless the method has `average`, `guard` or `after_epoch`, which are told."""
 
 
 class _StepKeys(NamedTuple):
@@ -382,7 +382,7 @@ def _metrics(work: _Work, value: Array, aux: _Aux, gradient: Any) -> StepMetrics
     labels = work.targets.most
     correct = [predicted(output.logits) == labels for output in _each(aux.outputs)]
     classes = None
-    if work.recipe.method.after_epoch or work.recipe.method.average:
+    if any(getattr(work.recipe.method, hook) for hook in ("average", "guard", "after_epoch")):
         of_class = jax.nn.one_hot(labels, work.recipe.model.num_classes)
         classes = ClassSums(
             count=jnp.sum(of_class, axis=0),

@@ -117,6 +117,11 @@ def test_a_collapse_is_undone_also_in_a_run_that_was_stopped(small, tmp_path, ca
     config = small(model__widths=(64,), **rates)
     run(config, tmp_path / "unbroken", collapsing())
     assert "epoch 2: accuracy under attack fell from" in capsys.readouterr().out
+    before, undone = records(tmp_path / "unbroken")
+    of_weights = [name for name in before if name.startswith("validation/")]
+    assert {"validation/loss", "validation/plain/loss", "validation/best_epoch"} <= {*of_weights}
+    for name in of_weights:  # of the weights that are back, not of those that are lost
+        assert undone[name] == before[name], name
     run_with_a_stop(config, tmp_path / "stopped", collapsing(), after=4)
     assert_same_run(tmp_path / "unbroken", tmp_path / "stopped")
     arrays = stored(tmp_path / "unbroken")

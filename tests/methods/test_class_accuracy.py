@@ -11,13 +11,18 @@ import pytest
 from scipy.stats import norm
 
 from rbjax import attacks
-from rbjax.methods.class_accuracy import class_accuracy, measuring_set, validation_set
+from rbjax.methods.class_accuracy import (
+    class_accuracy,
+    measuring_set,
+    robust_accuracy,
+    validation_set,
+)
 from rbjax.testing.training import make_model, make_train_set
 from rbjax.training.predict import predict
 from tests.training.recipes import KEY, told
 
 
-def test_accuracies_are_counted_by_class():
+def test_accuracies_are_counted_by_class(monkeypatch):
     model, dataset = make_model(), make_train_set()
     variables = model.init(KEY, jnp.zeros((1, *model.image_shape)))
     logits_fn = jax.tree_util.Partial(model.apply, variables)
@@ -29,6 +34,9 @@ def test_accuracies_are_counted_by_class():
     assert measured.clean_of_all == right.mean()
     assert measured.robust_of_all < measured.clean_of_all
     np.testing.assert_allclose(measured.robust.mean(), measured.robust_of_all)  # 8 of each class
+    monkeypatch.setattr("rbjax.methods.class_accuracy.predict", None)  # no clean pass
+    robust, of_all = robust_accuracy(KEY, model, variables, dataset, attack)
+    np.testing.assert_array_equal([*robust, of_all], [*measured.robust, measured.robust_of_all])
 
 
 def test_what_is_measured_on_is_held_out_where_something_is():

@@ -9,7 +9,6 @@ import pytest
 from rbjax import methods, prng
 from rbjax.attacks.norms import sample
 from rbjax.methods import Epoch, MethodState
-from rbjax.methods.class_accuracy import Accuracy
 from rbjax.testing.training import make_train_set
 from rbjax.training import hooks
 from rbjax.training.state import create_state
@@ -90,7 +89,7 @@ class Told:
             model=self.recipe.model,
             **nothing,
         )
-        return hooks.after_epoch(self.recipe.method, KEY, state, epoch)
+        return hooks.guard(self.recipe.method, KEY, state, epoch)
 
 
 def always(state, right):
@@ -151,8 +150,7 @@ def test_a_collapse_is_half_of_the_best_and_more_than_chance(monkeypatch, accura
     told.noise = told.noise.take(np.arange(512) % told.noise.num_examples)
     shares = iter(accuracies)
     monkeypatch.setattr(
-        "rbjax.methods.guard.class_accuracy",
-        lambda *_: Accuracy(np.ones(3), np.ones(3), 1.0, next(shares)),
+        "rbjax.methods.guard.robust_accuracy", lambda *_: (np.ones(3), next(shares))
     )
     state = always(initial(recipe), right=True)
     best = int(np.argmax(accuracies[:-1]))
@@ -163,7 +161,16 @@ def test_a_collapse_is_half_of_the_best_and_more_than_chance(monkeypatch, accura
     np.testing.assert_array_equal(state.variables["params"]["head"]["bias"], expected)
 
 
+def test_an_average_that_lags_behind_is_no_collapse():
+    recipe = make_recipe(methods.fast(epsilon=0.1), ema_decay=0.9)
+    told, parts = Told(recipe), (recipe.model, recipe.method, recipe.optimizer)
+    first = jax.device_get(create_state(KEY, *parts, num_rows=BATCH, ema=True))
+    good = told.after(always(first, right=True), 1)
+    lagging = good._replace(ema=always(good, right=False).variables)
+    assert_equal(told.after(lagging, 2).ema, lagging.ema)
+
+
 def test_without_a_guard_nothing_is_remembered():
     method = methods.fast(guard=1.0)
-    assert method.after_epoch is None
+    assert method.guard is None
     assert jax.tree.leaves(initial(make_recipe(method)).method_state) == []
