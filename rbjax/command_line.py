@@ -259,7 +259,8 @@ def _check_method(config: Config) -> None:
     from rbjax.training import setup
 
     name, dataset = config.method.name, config.dataset
-    method = methods.create(name, **setup.options(config, "method"))
+    options = setup.options(config, "method")
+    method = methods.create(name, **options)
     warmup = config.method.get("warmup_epochs")
     if warmup is not None and warmup >= config.num_epochs:
         raise ValueError(
@@ -270,6 +271,7 @@ def _check_method(config: Config) -> None:
     methods.check_sampler(method, name, config.sampler.name)
     averaged = config.optimizer.ema_decay is not None
     methods.check_validation(method, name, float(holds_out(dataset)), averaged=averaged)
+    methods.check_average(method, name, options, averaged=averaged, num_epochs=config.num_epochs)
     methods.check_loss(method, name, config.loss.name)
 
 

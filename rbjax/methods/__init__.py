@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rbjax import losses
@@ -18,6 +18,7 @@ from rbjax.methods.deepaugment import deepaugment
 from rbjax.methods.fast import fast
 from rbjax.methods.free import free
 from rbjax.methods.frl import frl
+from rbjax.methods.idle import refuse_idle
 from rbjax.methods.mart import mart
 from rbjax.methods.pgd import pgd
 from rbjax.methods.shared import shared
@@ -51,6 +52,7 @@ __all__ = [
     "augmix",
     "cfa",
     "cfol",
+    "check_average",
     "check_loss",
     "check_mixup",
     "check_sampler",
@@ -171,6 +173,38 @@ def check_sampler(method: Method, name: str, sampler: str) -> None:
         raise ValueError(
             f"sampler.name = {sampler!r}: the method {name!r} weighs classes against their shares "
             "of the training set, so that each would be weighed twice; take 'uniform'"
+        )
+
+
+def check_average(
+    method: Method,
+    name: str,
+    options: Mapping[str, Any],
+    *,
+    averaged: bool,
+    num_epochs: int,
+) -> None:
+    """Refuses options for an average of the weights that is not kept, or never begins.
+
+    Args:
+        method: the method; those of its options that begin with "average_" act in its `average`.
+        name: what it is called.
+        options: what it was made with.
+        averaged: whether an average of the weights is kept, `optimizer.ema_decay`.
+        num_epochs: of the run.
+
+    Raises:
+        ValueError: for such an option where no average is kept, or an `average_from` after the end.
+    """
+    if method.average is None:
+        return
+    if not averaged:
+        own = {key: value for key, value in options.items() if key.startswith("average_")}
+        refuse_idle(METHODS.find(name), "an average of the weights (optimizer.ema_decay)", **own)
+    elif options.get("average_from", 0) > num_epochs:
+        raise ValueError(
+            f"average_from = {options['average_from']}: must be at most num_epochs = {num_epochs}, "
+            "or no epoch would go into the average"
         )
 
 

@@ -82,6 +82,16 @@ def ant(
             f"clean_share is {clean_share:g} and replay_share {replay_share:g}; together they must "
             "be at most 1"
         )
+    if clean_share == 1:
+        refuse_idle(
+            ant,
+            "clean_share below 1",
+            distance=distance,
+            generator=generator,
+            generator_learning_rate=generator_learning_rate,
+            restart_learning_rate=restart_learning_rate,
+            restart_steps=restart_steps,
+        )
     if not restart_steps:
         refuse_idle(ant, "restart_steps above 0", restart_learning_rate=restart_learning_rate)
     if not replay_share:

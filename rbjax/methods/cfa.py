@@ -72,8 +72,9 @@ def cfa(
         lambda_1: base of the radius; None: 0.5 in PGD's form and 0.3 in TRADES'.
         lambda_2: base of the regularization; only in TRADES' form.
         warmup_epochs: epochs in which every class has `epsilon` and `beta`.
-        average_from: number of the first epoch that may go into the average, where one is kept.
-        average_threshold: least robust accuracy of the worst class of one that does.
+        average_from: number of the first epoch that may go into the average; only where one is
+            kept.
+        average_threshold: least robust accuracy of the worst class of one that does; likewise.
         attack_batch_norm: batch norm while crafting: running statistics, or the batch's own.
         weight_perturbation: gamma of `worst_weights`; 0: none.
 

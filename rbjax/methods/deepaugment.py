@@ -105,6 +105,10 @@ def deepaugment(
     if source == "networks":
         needed = "source = 'noise2net' or 'both'"
         refuse_idle(deepaugment, needed, noise_epsilon=noise_epsilon, noise_share=noise_share)
+    if not noise_share:
+        refuse_idle(deepaugment, "noise_share above 0", noise_epsilon=noise_epsilon)
+    if not noise_epsilon:
+        refuse_idle(deepaugment, "noise_epsilon above 0", noise_share=noise_share)
     if source == "noise2net":
         of_networks = {"network_steps": network_steps, "edsr_blocks": edsr_blocks}
         of_networks |= {"edsr_width": edsr_width, "cae_width": cae_width}

@@ -15,6 +15,7 @@ from rbjax.data import Dataset
 from rbjax.methods.class_accuracy import Accuracy, class_accuracy, validation_set
 from rbjax.methods.earlier_run import weights_of
 from rbjax.methods.forms import make_form
+from rbjax.methods.idle import refuse_idle
 from rbjax.methods.weight_perturbation import worst_weights
 from rbjax.models import Model
 from rbjax.options import Count, Epsilon, NotNegative, Range, Share, StepSize, checked
@@ -92,10 +93,18 @@ def frl(
     Returns:
         The method, which needs a validation set; its state is the multipliers.
 
+    Raises:
+        ValueError: for options of the multipliers that are set where the rates keep these at 0.
+
     Source:
         Xu et al. 2021, arXiv:2010.06121, section 4; constants and the form of the loss as in the
         authors' code (hannxu123/fair_robust, a80547d), which measures before the first epoch.
     """
+    if not reweight_rate:
+        refuse_idle(frl, "reweight_rate above 0", most_weight=most_weight)
+    if not (reweight_rate or remargin_rate):
+        needed = "reweight_rate or remargin_rate above 0"
+        refuse_idle(frl, needed, tolerance=tolerance, warmup_epochs=warmup_epochs)
     trained = make_form("trades", epsilon=epsilon, step_size=None, num_steps=num_steps, norm=norm)
     update = functools.partial(
         updated,

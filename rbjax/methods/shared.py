@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from rbjax.attacks.norms import STARTS, project, start, steepest
 from rbjax.classifier import as_classifier
 from rbjax.losses.adversarial import cross_entropy
+from rbjax.methods.idle import refuse_idle
 from rbjax.methods.weight_perturbation import worst_weights
 from rbjax.options import Count, Epsilon, NotNegative, Positive, Share, StepSize, checked
 from rbjax.prng import per_draw
@@ -52,7 +53,8 @@ def shared(
         step_size: length of one step; None: epsilon / 2, as in the paper.
         num_steps: steps of the attack.
         heap_size: s, images that share a perturbation; the paper tries 1, 8 and 64.
-        sigma: share of the perturbed images' loss; the paper tries 0.3 to 0.9.
+        sigma: share of the perturbed images' loss; the paper tries 0.3 to 0.9.  With 0 nothing is
+            crafted, and `epsilon` and `norm` are only those of the evaluation.
         loss_clip: the most that an image's loss counts while crafting, image by image, so that
             those already lost stop counting; 1e6: hardly a limit.
         norm: of the ball; the paper has linf.
@@ -61,12 +63,26 @@ def shared(
         weight_perturbation: gamma of `worst_weights`; 0 is the method as published.
 
     Returns:
-        The method; it remembers nothing between steps.  With sigma below 1 the network sees the
-        perturbed images and then the clean ones.
+        The method; it remembers nothing between steps.  With sigma between 0 and 1 the network
+        sees the perturbed images and then the clean ones.
+
+    Raises:
+        ValueError: for options of the attack that are set with sigma 0.
 
     Source:
         Mummadi, Brox and Metzen 2019, arXiv:1812.03705 (ICCV).
     """
+    if not sigma:
+        refuse_idle(
+            shared,
+            "sigma above 0",
+            step_size=step_size,
+            num_steps=num_steps,
+            heap_size=heap_size,
+            loss_clip=loss_clip,
+            random_start=random_start,
+            attack_batch_norm=attack_batch_norm,
+        )
     length = epsilon / 2 if step_size is None else step_size
     attack = HeapAttack(epsilon, length, num_steps, heap_size, loss_clip, norm, random_start)
 
@@ -74,6 +90,8 @@ def shared(
         logits_fn: LogitsFn, keys: Key, state: MethodState, images: Array, labels: Array
     ) -> Array | tuple[Array, Array]:
         del state
+        if not sigma:
+            return images
         moved = attack(logits_fn, keys, images, labels)
         return moved if sigma == 1 else (moved, images)
 
@@ -83,9 +101,9 @@ def shared(
 
     return Method(
         inputs=inputs,
-        loss=None if sigma == 1 else loss,
+        loss=loss if 0 < sigma < 1 else None,
         attack_batch_norm=attack_batch_norm,
-        rows_together=heap_size,
+        rows_together=heap_size if sigma else 1,
         descend_at=worst_weights(weight_perturbation),
     )
 

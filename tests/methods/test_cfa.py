@@ -133,6 +133,28 @@ def test_the_average_takes_epochs_that_are_fair():
     assert_equal(third.variables, weights[3])
 
 
+@pytest.mark.parametrize(
+    ("decay", "option", "message"),
+    [
+        (None, {"average_from": 2}, r"average_from is 2; it acts only with an average of the weig"),
+        (None, {"average_threshold": 0.0}, r"average_threshold is 0.*optimizer.ema_decay.* at 0.2"),
+        (
+            0.9,
+            {"average_from": 4},
+            r"average_from = 4: must be at most num_epochs = 3, or no epoch",
+        ),
+    ],
+)
+def test_what_says_of_an_average_what_does_not_come_is_refused(decay, option, message):
+    config = schema.default()
+    config.update(num_epochs=3)
+    config.dataset.validation_fraction = 0.1
+    config.optimizer.ema_decay = decay
+    config.method.update(name="cfa", warmup_epochs=1, **option)
+    with pytest.raises(ValueError, match=message):
+        command_line.resolve(config, "runs/cfa")
+
+
 def test_an_average_needs_a_validation_set():
     config = schema.default()
     config.method.update(name="cfa", warmup_epochs=2)

@@ -167,3 +167,11 @@ def test_eight_devices_give_the_numbers_of_one_and_heaps_lie_on_one_device(split
     four = make_recipe(methods.shared(heap_size=4, **options))
     with pytest.raises(ValueError, match=r"heap_size is 4, and a device has 2 rows of the batch"):
         run(four, split, num_devices=8)
+
+
+def test_with_sigma_0_nothing_is_crafted_and_it_is_standard_training(split):
+    states = [
+        run(make_recipe(method), split)[0]
+        for method in (methods.shared(sigma=0.0), methods.standard())
+    ]
+    assert_equal(*(state.variables for state in states))
