@@ -28,7 +28,8 @@ _LEAVES = {
 """What PyTorch calls parameters and statistics."""
 _OF_A_WHOLE_MODULE = re.compile(r"(^|\.)(?:_modules|_parameters|_buffers)\.")
 _OF_TRAINING = re.compile(r"(optim|opt$|sched|lr_sched|amp$|scaler)|rng")
-"""What the part of a checkpoint is called that holds an optimizer's moments, and the like."""
+"""What the part of a checkpoint is called that holds an optimizer's moments, and the like; a module
+may have such a name too."""
 _NORMALIZERS = {"mean": ("mean", "new_mean", "mu"), "std": ("std", "new_std", "sigma")}
 _COUNTER = "num_batches_tracked"
 _MOST_LINES = 20
@@ -209,7 +210,7 @@ def _left_over(
         is_passed_over = (
             name.endswith(_COUNTER)
             or name.startswith(unused)
-            or _OF_TRAINING.match(name.partition(".")[0]) is not None
+            or _is_of_training(name, prefix)
             or (array.ndim == 0 and _stands_beside(name, prefix))
             or _normalizes(name) is not None
             or _never_ran(tensors, name.rpartition(".")[0])
@@ -221,6 +222,13 @@ def _left_over(
 
 def _is_one_of(name: str, prefix: str, wanted: Mapping[str, Any]) -> bool:
     return name.startswith(prefix) and name.removeprefix(prefix) in wanted
+
+
+def _is_of_training(name: str, prefix: str) -> bool:
+    """Returns whether a tensor is an optimizer's or the like: no module's, beside the weights."""
+    is_parameter = name.rpartition(".")[2] in _LEAVES.values()
+    is_called_so = _OF_TRAINING.match(name.partition(".")[0]) is not None
+    return is_called_so and not is_parameter and _stands_beside(name, prefix)
 
 
 def _stands_beside(name: str, prefix: str) -> bool:

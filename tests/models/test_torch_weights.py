@@ -99,6 +99,7 @@ def test_prefixes_and_what_stands_beside(tmp_path, lenet, prefix):
     model, tensors = lenet
     saved = {prefix + name: array for name, array in tensors.items()}
     saved["optimizer.state.0.exp_avg"] = np.ones(3, np.float32)
+    saved |= {"scaler._scale": np.ones(1, np.float32), "rng_state": np.ones(9, np.int64)}
     saved["best_accuracy"] = np.array(0.5)
     got = models.from_torch(model, write(tmp_path / "a", saved))
     np.testing.assert_array_equal(got["params"]["head"]["kernel"], tensors["fc.weight"].T)
@@ -117,6 +118,24 @@ def test_a_tensor_of_the_model_outside_of_its_dict_is_left_over(tmp_path, lenet)
         "fc.bias",
         "model.scale",
     }
+
+
+@pytest.mark.parametrize(
+    ("prefix", "name"),
+    [
+        ("", "scaler.weight"),
+        ("", "scaler.gain"),
+        ("", "schedule.0.bias"),
+        ("model.", "scaler.weight"),
+        ("model.", "model.scaler.gain"),
+    ],
+)
+def test_a_module_that_is_called_as_a_part_of_training_is_left_over(tmp_path, lenet, prefix, name):
+    model, tensors = lenet
+    saved = {prefix + own: array for own, array in tensors.items()}
+    path = write(tmp_path / "a", saved | {name: np.ones(2, np.float32)})
+    with pytest.raises(ValueError, match=rf"'{re.escape(name)}' \(2,\) is left over"):
+        models.from_torch(model, path)
 
 
 def test_a_number_in_a_bare_state_dict_is_left_over(tmp_path, lenet):
