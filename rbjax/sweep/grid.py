@@ -217,7 +217,10 @@ def _write(cell: Cell, result: Mapping[str, Any], store: Path, seconds: float) -
 
 
 def said(cell: Cell) -> dict[str, Any]:
-    """Returns what a cell's config says, by dotted name: where it is not the default."""
+    """Returns what a cell's config says, by dotted name: where it is not the default.
+
+    Nulls say nothing: a field that is null before its config is resolved is one that is left out.
+    """
     usual = dict(schema.flat(schema.default().to_dict()))
     return {
         name: value
