@@ -75,7 +75,9 @@ def cfa(
         average_from: number of the first epoch that may go into the average; only where one is
             kept.
         average_threshold: least robust accuracy of the worst class of one that does; likewise.
-        attack_batch_norm: batch norm while crafting: running statistics, or the batch's own.
+        attack_batch_norm: batch norm while crafting: running statistics, as in the authors' form of
+            TRADES and in `pgd` here, or the batch's own, as in their form of PGD, whose attack
+            moves the running statistics as well.
         weight_perturbation: gamma of `worst_weights`; 0: none.
 
     Returns:

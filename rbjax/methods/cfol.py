@@ -59,7 +59,8 @@ def cfol(
         rate: the paper's eta: how far one mistake moves w.  What w gains in an epoch grows with the
             number of examples: 1e-7 is for 50,000 of them and 200 epochs.
         uniform_share: the paper's gamma: what every class gets in any case.
-        attack_batch_norm: batch norm while crafting: running statistics, or the batch's own.
+        attack_batch_norm: batch norm while crafting: running statistics, as in the authors' code,
+            or the batch's own.
         weight_perturbation: gamma of `worst_weights`; 0: none.
 
     Returns:
@@ -71,7 +72,8 @@ def cfol(
 
     Source:
         Pethick, Chrysos, Cevher 2023, "Revisiting adversarial training for the worst-performing
-        class", TMLR, algorithm 1; rate and share as in the authors' code.
+        class", TMLR, algorithm 1; rate and share as in the authors' code
+        (LIONS-EPFL/class-focused-online-learning-code, 7fe3b0b).
     """
     if uniform_share == 1.0:
         refuse_idle(cfol, "uniform_share below 1", rate=rate)

@@ -67,7 +67,8 @@ def classwise_pgd(
         critical_weight: its given weight is multiplied by this; only with such a class.
         class_epsilons: radius of each class's ball, as many as classes; none: `epsilon`.
         similarity_weight: weight of the regularizer S.
-        attack_batch_norm: batch norm while crafting: running statistics, or the batch's own.
+        attack_batch_norm: batch norm while crafting: running statistics, as in `pgd` here (the
+            paper does not say), or the batch's own.
         weight_perturbation: gamma of `worst_weights`; 0: none.
 
     Returns:

@@ -68,7 +68,8 @@ def dafa(
         scale: the paper's lambda: how much is traded, 1.5 for CIFAR-100; a weight that would fall
             below 0 is 0.
         warmup_epochs: epochs before the weights are computed, once; with scale 0 they stay 1.
-        attack_batch_norm: batch norm while crafting: running statistics, or the batch's own.
+        attack_batch_norm: batch norm while crafting: running statistics, as in the authors' code
+            (both forms), or the batch's own.
         weight_perturbation: gamma of `worst_weights`; 0: none.
 
     Returns:

@@ -87,7 +87,8 @@ def frl(
             fine-tuned, as the authors do; None: random ones, and plain TRADES for longer.  It
             should have held out the same images: those it was trained on seem easier than they are.
         warmup_epochs: number of the first epoch after which multipliers change.
-        attack_batch_norm: batch norm while crafting: running statistics, or the batch's own.
+        attack_batch_norm: batch norm while crafting: running statistics, as in the authors' code,
+            or the batch's own.
         weight_perturbation: gamma of `worst_weights`; 0: none.
 
     Returns:

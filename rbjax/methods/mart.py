@@ -43,7 +43,8 @@ def mart(
         num_steps: steps of the attack.
         norm: of the ball.
         beta: weight of the last term: 5 for ResNet-18; the authors take 6 for WRN-34-10.
-        attack_batch_norm: batch norm while crafting: running statistics, or the batch's own.
+        attack_batch_norm: batch norm while crafting: running statistics, as in the authors' code,
+            or the batch's own.
         weight_perturbation: gamma of `worst_weights`; 0 is the method as published.
 
     Returns:

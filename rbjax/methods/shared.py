@@ -59,7 +59,8 @@ def shared(
             those already lost stop counting; 1e6: hardly a limit.
         norm: of the ball; the paper has linf.
         random_start: whether the attack starts at a random point of the ball.
-        attack_batch_norm: batch norm while crafting: running statistics, or the batch's own.
+        attack_batch_norm: batch norm while crafting: running statistics, as in `pgd` here, or the
+            batch's own.
         weight_perturbation: gamma of `worst_weights`; 0 is the method as published.
 
     Returns:

@@ -52,7 +52,8 @@ def targeted(
         num_steps: steps of the attack.
         norm: of the ball.
         random_start: whether the attack starts at a random point of the ball.
-        attack_batch_norm: batch norm while crafting: running statistics, or the batch's own.
+        attack_batch_norm: batch norm while crafting: running statistics, as in `pgd` here (the
+            paper does not say), or the batch's own.
         weight_perturbation: gamma of `worst_weights`; 0: none.
 
     Returns:

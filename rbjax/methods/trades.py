@@ -38,7 +38,8 @@ def trades(
         num_steps: steps of the attack.
         norm: of the ball.
         beta: weight of the divergence; the paper's 1 / lambda.
-        attack_batch_norm: batch norm while crafting: running statistics, or the batch's own.
+        attack_batch_norm: batch norm while crafting: running statistics, as in the authors' code,
+            or the batch's own.
         weight_perturbation: gamma of `worst_weights`, 0.005 in TRADES-AWP; 0 is TRADES.
 
     Returns:
