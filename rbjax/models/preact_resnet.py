@@ -12,7 +12,7 @@ from rbjax.models.head import Backbone
 from rbjax.models.layers import Blocks, Layers, Width, block, check_blocks, global_average
 from rbjax.typing import Array, Key
 
-Shortcut = Literal["activated", "raw"]
+ShortcutInput = Literal["activated", "raw"]
 
 
 class PreActResNet(Backbone):
@@ -32,7 +32,7 @@ class PreActResNet(Backbone):
     """Channels of the first stage; they double from stage to stage."""
     blocks: Blocks = (2, 2, 2, 2)
     """Blocks of each stage."""
-    shortcut: Shortcut = "activated"
+    shortcut: ShortcutInput = "activated"
     """What a 1x1 convolution takes past a block: its input "activated", by batch norm and ReLU, or
     "raw" (RobustBench's first block)."""
     final_norm: bool = False
@@ -70,7 +70,7 @@ class PreActBlock(nn.Module):
     layers: Layers
     width: int
     stride: int
-    shortcut: Shortcut = "activated"
+    shortcut: ShortcutInput = "activated"
     dropout: float = 0.0
     """Probability that a value between the convolutions becomes zero."""
     number: int = 0
