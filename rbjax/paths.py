@@ -16,8 +16,10 @@ def expanded(path: str | os.PathLike[str], *, field: str = "path") -> Path:
         field: what the message calls it.
 
     Raises:
-        ValueError: if there is no such user, or no home folder.
+        ValueError: if it is no path, or there is no such user, or no home folder.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise ValueError(f"{field} is {path!r:.60}; it must be a path, text or a pathlib.Path")
     text = os.fspath(path)
     full = os.path.expanduser(text)
     if text.startswith("~") and full == text:

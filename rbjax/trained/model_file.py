@@ -43,9 +43,14 @@ def save(run: Run, path: str | os.PathLike[str], *, licence: str | None = None) 
         `versions`; and the SHA-256 of all that.
 
     Raises:
-        ValueError: if it cannot be written there.
+        ValueError: if it cannot be written there, or for a licence without a name.
     """
     place = writable(run, path)
+    if licence is not None and not (isinstance(licence, str) and licence.strip()):
+        raise ValueError(
+            f"licence is {spelled(licence)}; it must be the name of one, such as 'CC-BY-4.0', or "
+            "None for what is known of it"
+        )
     tensors = {
         name: np.asarray(leaf) for name, leaf in _named(jax.device_get(run.variables)).items()
     }

@@ -7,6 +7,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from functools import partial
 
 import jax
 import ml_dtypes
@@ -309,6 +310,21 @@ def test_where_nothing_can_be_written_is_said(tmp_path, write):
         write(run, tmp_path)
     with pytest.raises(ValueError, match=r"there is no folder '.*nowhere'"):
         write(run, tmp_path / "nowhere" / "model")
+
+
+@pytest.mark.parametrize("licence", [5, "", "  ", b"MIT"])
+def test_a_licence_is_a_name(tmp_path, licence):
+    with pytest.raises(ValueError, match=r"licence is .*; it must be the name of one, such as"):
+        rbjax.save(rbjax.load(TRAINED), tmp_path / "model", licence=licence)
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("path", [None, 3, b"model"])
+def test_what_is_no_path_is_said(path):
+    run = rbjax.load(TRAINED)
+    for call in (rbjax.load, partial(rbjax.save, run), partial(rbjax.export, run)):
+        with pytest.raises(ValueError, match=r"path is .*; it must be a path, text or a pathlib"):
+            call(path)
 
 
 def test_a_card_names_no_folder(tmp_path):
