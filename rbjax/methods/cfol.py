@@ -68,7 +68,8 @@ def cfol(
         training set, so that no other sampler than the uniform one goes with it.
 
     Raises:
-        ValueError: for a rate where uniform_share leaves it nothing to weigh.
+        ValueError: for a rate where uniform_share leaves it nothing to weigh, and for a share where
+            with rate 0 all classes have the same.
 
     Source:
         Pethick, Chrysos, Cevher 2023, "Revisiting adversarial training for the worst-performing
@@ -77,6 +78,8 @@ def cfol(
     """
     if uniform_share == 1.0:
         refuse_idle(cfol, "uniform_share below 1", rate=rate)
+    if not rate:
+        refuse_idle(cfol, "rate above 0", uniform_share=uniform_share)
     attack = attacks.pgd(epsilon=epsilon, step_size=step_size, num_steps=num_steps, norm=norm)
 
     def init(key: Key, setting: Setting) -> MethodState:

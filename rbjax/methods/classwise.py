@@ -57,7 +57,8 @@ def classwise_pgd(
     With reweighting 0, no given weights or radii and similarity_weight 0 it is `pgd`.
 
     Args:
-        epsilon: radius of the ball; at most 1 in linf, any positive size in l2.
+        epsilon: radius of the ball; at most 1 in linf, any positive size in l2.  Where classes have
+            radii of their own, that of the evaluation alone.
         step_size: length of one step; None: a quarter of the radius, as in 8/255 and 2/255.
         num_steps: steps of the attack.
         norm: of the ball.

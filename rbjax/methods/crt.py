@@ -21,7 +21,8 @@ def crt(*, backbone: str) -> Method:
     they are, there is no dropout, and the head begins from random weights.
 
     Args:
-        backbone: the run directory, of a model with the same layers; the head may be another.
+        backbone: the run directory, of a model with the same layers, settings and normalisation;
+            the head may be another.
 
     Returns:
         The method; it remembers nothing between steps.

@@ -83,9 +83,10 @@ def frl(
         remargin_rate: how fast radii change; 0: no re-margin.
         tolerance: what a class's errors may exceed those of all by; 0.1 without re-margin.
         most_weight: the sum of either kind of multipliers at most.
-        start_from: run directory of a robust model with the same layers, whose weights are
-            fine-tuned, as the authors do; None: random ones, and plain TRADES for longer.  It
-            should have held out the same images: those it was trained on seem easier than they are.
+        start_from: run directory of a robust model with the same layers, settings and
+            normalisation, whose weights are fine-tuned, as the authors do; None: random ones, and
+            plain TRADES for longer.  It should have held out the same images: those it was trained
+            on seem easier than they are.
         warmup_epochs: number of the first epoch after which multipliers change.
         attack_batch_norm: batch norm while crafting: running statistics, as in the authors' code,
             or the batch's own.

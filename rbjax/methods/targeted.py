@@ -10,7 +10,7 @@ import numpy as np
 from rbjax import attacks
 from rbjax.losses.adversarial import cross_entropy
 from rbjax.methods.by_class import ClassNumber, check_class
-from rbjax.methods.class_accuracy import class_accuracy, measuring_set
+from rbjax.methods.class_accuracy import measuring_set, robust_accuracy
 from rbjax.methods.weight_perturbation import worst_weights
 from rbjax.options import Count, Epsilon, NotNegative, StepSize, checked
 from rbjax.training.method import Epoch, Method, MethodState, Setting
@@ -94,7 +94,7 @@ def targeted(
 
     def after_epoch(key: Key, state: TrainState, epoch: Epoch) -> TrainState:
         dataset = measuring_set(epoch, MEASURED)
-        accuracy = class_accuracy(key, epoch.model, state.variables, dataset, untargeted).robust
+        accuracy, _ = robust_accuracy(key, epoch.model, state.variables, dataset, untargeted)
         most_vulnerable = np.int32(np.argmin(accuracy))
         name = dataset.info.class_names[most_vulnerable]
         lowest = accuracy[most_vulnerable]

@@ -20,6 +20,7 @@ IDLE = [
     ("cfa", {"form": "pgd"}, {"beta": 1.0}, "form = 'trades'"),
     ("cfa", {"form": "pgd"}, {"lambda_2": 0.3}, "form = 'trades'"),
     ("dafa", {"form": "pgd"}, {"beta": 1.0}, "form = 'trades'"),
+    ("cfol", {"rate": 0.0}, {"uniform_share": 0.3}, "rate above 0"),
     ("cfol", {"uniform_share": 1.0}, {"rate": 0.5}, "uniform_share below 1"),
     ("frl", {"reweight_rate": 0.0}, {"most_weight": 0.3}, "reweight_rate above 0"),
     *[
