@@ -117,10 +117,29 @@ def renamed(
     return Names(modules, {}, unused)
 
 
-def vgg(shapes: Shapes, _: tuple[int, int, int]) -> Names:
-    """Returns torchvision's names, and those of kuangliu's VGG: places in a sequence of layers."""
+def lenet5(shapes: Shapes, image_shape: tuple[int, int, int]) -> Names:
+    """Returns kuangliu's names: `conv1`, `conv2`, `fc1`, `fc2`, `fc3`."""
+    modules = {("backbone", f"Conv_{n}"): f"conv{n + 1}" for n in range(2)}
+    modules |= {("backbone", f"Dense_{n}"): f"fc{n + 1}" for n in range(2)}
+    # Two 5x5 convolutions without padding, each halved; 32 is what smaller images are padded to.
+    height, width = (((max(size, 32) - 4) // 2 - 4) // 2 for size in image_shape[:2])
+    return Names({**modules, HEAD: "fc3"}, {("backbone", "Dense_0"): (height, width, 16)})
+
+
+def vgg(
+    shapes: Shapes,
+    _: tuple[int, int, int],
+    *,
+    dense: tuple[str, str, str] = ("classifier.0", "classifier.3", "classifier.6"),
+) -> Names:
+    """Returns torchvision's names, and those of kuangliu's VGG: places in a sequence of layers.
+
+    Args:
+        shapes: of the model.
+        dense: what the form for ImageNet calls its dense layers.
+    """
     is_cifar = ("backbone", "fc1") not in shapes
-    modules: dict[Path, str] = {HEAD: "classifier" if is_cifar else "classifier.6"}
+    modules: dict[Path, str] = {HEAD: "classifier" if is_cifar else dense[2]}
     place, stage = 0, 1
     while (of_stage := ("backbone", f"stage{stage}")) and (*of_stage, "conv1") in shapes:
         number = 1
@@ -133,15 +152,15 @@ def vgg(shapes: Shapes, _: tuple[int, int, int]) -> Names:
         place, stage = place + 1, stage + 1
     if is_cifar:
         return Names(modules, {})
-    modules |= {("backbone", "fc1"): "classifier.0", ("backbone", "fc2"): "classifier.3"}
+    modules |= {("backbone", "fc1"): dense[0], ("backbone", "fc2"): dense[1]}
     places = shapes["backbone", "fc1"]["kernel"][0] // (7 * 7)
     return Names(modules, {("backbone", "fc1"): (7, 7, places)})
 
 
 def squeezenet(shapes: Shapes, _: tuple[int, int, int]) -> Names:
-    """Returns torchvision's names, of the form for ImageNet."""
+    """Returns torchvision's names, and for CIFAR those in weiaicunzai's pytorch-cifar100."""
     if ("backbone", "bn1") in shapes:
-        return Names({}, {})
+        return renamed(shapes, _, rules=_SQUEEZENET)
     is_first = shapes["backbone", "conv1"]["kernel"][0] == 7
     places = (3, 4, 5, 7, 8, 9, 10, 12) if is_first else (3, 4, 6, 7, 9, 10, 11, 12)
     modules: dict[Path, str] = {HEAD: "classifier.1", ("backbone", "conv1"): "features.0"}
@@ -176,6 +195,15 @@ _WIDE_RESNET = {
     r"backbone/block(\d)_(\d+)/(\w+)": r"block\1.layer.\2.\3",
     r"backbone/(\w+)": r"\1",
 }
+_SQUEEZENET = {
+    "head": "conv10",
+    "backbone/conv1": "stem.0",
+    "backbone/bn1": "stem.1",
+    r"backbone/(fire\d)/squeeze": r"\1.squeeze.0",
+    r"backbone/(fire\d)/squeeze_bn": r"\1.squeeze.1",
+    r"backbone/(fire\d)/expand(\dx\d)": r"\1.expand_\2.0",
+    r"backbone/(fire\d)/expand(\dx\d)_bn": r"\1.expand_\2.1",
+}
 _PREACT_RESNET = {
     "head": "linear",
     r"backbone/layer(\d)_(\d+)/shortcut": r"layer\1.\2.shortcut.0",
@@ -191,7 +219,10 @@ _INCEPTION = {
 _KUANGLIU = functools.partial(resnet, shortcut="shortcut", head="linear")
 """https://github.com/kuangliu/pytorch-cifar, and MadryLab's and RobustBench's after it."""
 _TORCHVISION = functools.partial(resnet, shortcut="downsample", head="fc")
+"""Also timm's."""
 _RESNETS = (_KUANGLIU, _TORCHVISION)
+_VGGS = (vgg, functools.partial(vgg, dense=("pre_logits.fc1", "pre_logits.fc2", "head.fc")))
+"""torchvision's and timm's."""
 _DENSENETS = (
     functools.partial(renamed, rules=_DENSENET),
     # As in the files that torchvision publishes: denselayer1.norm.1.
@@ -201,12 +232,13 @@ _DENSENETS = (
 )
 
 LAYOUTS: dict[str, tuple[Layout, ...]] = {
+    "lenet5": (lenet5,),
     "lenet_modern": (lenet_modern,),
     "lenet_no_batch_norm": (lenet_modern,),
     "lenet_no_dropout": (lenet_modern,),
     "lenet_conv_pool": (lenet_modern,),
     "lenet_average_pool": (lenet_modern,),
-    **dict.fromkeys(("vgg16", "vgg16_bn", "vgg19", "vgg19_bn"), (vgg,)),
+    **dict.fromkeys(("vgg16", "vgg16_bn", "vgg19", "vgg19_bn"), _VGGS),
     **dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet32"), _RESNETS),
     "preact_resnet18": (functools.partial(renamed, rules=_PREACT_RESNET),),
     # RobustBench's have a block that TRADES' code made and never called.

@@ -73,8 +73,10 @@ def from_torch(
     layouts = LAYOUTS.get(model.name, ())
     if not layouts:
         raise ValueError(
-            f"model is {model.name!r}, of which no layout of PyTorch's is known; allowed: "
-            f"{', '.join(LAYOUTS)}{nearest(model.name, LAYOUTS)}"
+            f"model is {model.name!r}, of which no published PyTorch implementation is known, so "
+            f"there are no names to go by; allowed: {', '.join(LAYOUTS)}"
+            f"{nearest(model.name, LAYOUTS)}; rbjax.load reads what rbjax.save wrote, and "
+            "rbjax.weights.read gives the tensors of any file by name"
         )
     read = weights.read(path)
     tensors = {_OF_A_WHOLE_MODULE.sub(r"\1", name): array for name, array in read.tensors.items()}
@@ -183,17 +185,22 @@ def _misfits(
         if full not in tensors:
             why = f": skipped, it needs {reasons[full]}" if full in reasons else ""
             lines.append(f"{spelled(full)} {want.shape} is missing{why}")
-        elif tensors[full].shape not in (want.shape, _as_convolution(want)):
+        elif tensors[full].shape not in (want.shape, *_as_convolutions(want)):
             lines.append(f"{spelled(full)} is {tensors[full].shape}; must be {want.shape}")
         elif not jnp.issubdtype(tensors[full].dtype, jnp.floating):
             lines.append(f"{spelled(full)} is {tensors[full].dtype}; must be floating point")
     return lines
 
 
-def _as_convolution(want: _Wanted) -> tuple[int, ...]:
-    """Returns the shape of a dense layer's weights where PyTorch has a 1x1 convolution."""
-    is_dense = want.flax_path[-1] == "kernel" and len(want.shape) == 2
-    return (*want.shape, 1, 1) if is_dense else want.shape
+def _as_convolutions(want: _Wanted) -> list[tuple[int, ...]]:
+    """Returns the shapes of a dense layer's weights where PyTorch has a convolution for it."""
+    if want.flax_path[-1] != "kernel" or len(want.shape) != 2:
+        return []
+    shapes: list[tuple[int, ...]] = [(*want.shape, 1, 1)]
+    if want.flattened is not None:
+        height, width, channels = want.flattened
+        shapes.append((want.shape[0], channels, height, width))
+    return shapes
 
 
 def _left_over(

@@ -12,21 +12,11 @@ import numpy as np
 import pytest
 
 from rbjax import models
+from rbjax.models import torch_layouts
 from tests.models import torch_drawn
 
 KNOWN = json.loads(gzip.decompress(Path(__file__).with_name("torch_logits.json.gz").read_bytes()))
-OPTIONS = {
-    "resnet50": {"form": "imagenet"},
-    "vgg16": {"form": "imagenet", "width": 8},
-    "vgg16_bn": {"form": "imagenet", "width": 8},
-    "densenet121": {"form": "imagenet"},
-    "inception_v3": {"form": "imagenet"},
-    "squeezenet 1.0": {"form": "imagenet"},
-    "squeezenet 1.1": {"form": "imagenet", "version": "1.1"},
-    "wide_resnet": {"depth": 16},
-    "preact_resnet18": {"shortcut": "raw", "final_norm": True},
-}
-MEAN, STD = (0.4, 0.5, 0.6), (0.25, 0.3, 0.2)
+MEAN, STD = torch_drawn.MEAN, torch_drawn.STD
 DTYPES = {"float32": "F32", "float64": "F64", "float16": "F16", "int64": "I64"}
 
 
@@ -49,11 +39,12 @@ def state_dict(case: str) -> dict[str, np.ndarray]:
 
 
 def model_of(case: str) -> models.Model:
-    shape = KNOWN[case]["image_shape"]
+    known = KNOWN[case]
+    shape = known["image_shape"]
     mean, std = MEAN[: shape[2]], STD[: shape[2]]
-    name = case.split()[0]
-    options = OPTIONS.get(case, {})
-    return models.create(name, num_classes=10, image_shape=shape, mean=mean, std=std, **options)
+    return models.create(
+        known["model"], num_classes=10, image_shape=shape, mean=mean, std=std, **known["options"]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -76,20 +67,6 @@ def test_logits_are_those_of_pytorch(tmp_path, case):
     )
     expected = np.array(KNOWN[case]["logits"])
     assert np.abs(logits - expected).max() <= 1e-4 * np.abs(expected).max()
-
-
-def test_names_of_torchvision(tmp_path):
-    tensors = state_dict("resnet18")
-    model = model_of("resnet18")
-    renamed = {
-        name.replace("shortcut", "downsample").replace("linear", "fc"): array
-        for name, array in tensors.items()
-    }
-    got = models.from_torch(model, write(tmp_path / "a", renamed))
-    expected = tensors["layer2.0.shortcut.0.weight"].transpose(2, 3, 1, 0)
-    np.testing.assert_array_equal(
-        got["params"]["backbone"]["_Block_2"]["Conv_2"]["kernel"], expected
-    )
 
 
 @pytest.mark.parametrize(
@@ -157,10 +134,10 @@ def test_a_module_saved_whole(tmp_path, lenet):
 
 
 def test_names_of_densenet_as_torchvision_publishes_them(tmp_path):
-    tensors = state_dict("densenet121")
+    tensors = state_dict("densenet121 torchvision")
     old = {re.sub(r"(norm|conv)([12])\.", r"\1.\2.", name): x for name, x in tensors.items()}
     assert "features.denseblock1.denselayer1.norm.1.weight" in old
-    got = models.from_torch(model_of("densenet121"), write(tmp_path / "a", old))
+    got = models.from_torch(model_of("densenet121 torchvision"), write(tmp_path / "a", old))
     expected = tensors["features.denseblock2.denselayer3.norm2.weight"]
     layer = got["params"]["backbone"]["block2_layer3"]
     np.testing.assert_array_equal(layer["norm2"]["scale"], expected)
@@ -237,7 +214,16 @@ def test_a_file_of_another_network(tmp_path, lenet):
         models.from_torch(lenet[0], path)
 
 
-def test_a_model_without_a_known_layout(tmp_path):
-    model = models.create("mlp", num_classes=2, image_shape=(4, 4, 1), mean=(0.5,), std=(0.5,))
-    with pytest.raises(ValueError, match=r"model is 'mlp', of which no layout .*allowed: lenet_"):
+@pytest.mark.parametrize("name", ["mlp", "simple_cnn", "vgg_p5"])
+def test_a_model_that_nobody_published(tmp_path, name):
+    model = models.create(name, num_classes=2, image_shape=(8, 8, 1), mean=(0.5,), std=(0.5,))
+    said = rf"model is '{name}', of which no published .*allowed: lenet5, .*rbjax\.weights\.read"
+    with pytest.raises(ValueError, match=said) as caught:
         models.from_torch(model, tmp_path / "a")
+    assert "\n" not in str(caught.value)
+
+
+def test_each_other_model_has_names():
+    """By name: what has none is refused above."""
+    unknown = {"mlp", "simple_cnn", "vgg_p5"}
+    assert set(models.MODELS) - set(torch_layouts.LAYOUTS) == unknown
