@@ -201,10 +201,12 @@ def test_epochs_can_be_chosen_by_the_test_set_or_by_the_last_examples(recipe):
     )
     train_set, validation_set = setup.load_train(resolved)
     assert train_set.num_examples == resolved.dataset.max_train_examples
+    assert validation_set is not None
     test = setup.load(resolved, "test")
     np.testing.assert_array_equal(validation_set.example_ids, test.example_ids)
     changes = {"dataset__validation_from": "last", "dataset__max_train_examples": None}
     train_set, validation_set = setup.load_train(command_line.resolve(recipe(**changes), "unused"))
+    assert validation_set is not None
     assert train_set.index.max() < validation_set.index.min()
     for fraction, source in ((0.1, "test"), (0.0, "last")):
         changes = {

@@ -1,0 +1,1 @@
+"""P5: is a class of few training images more vulnerable to the gradient sign?"""
