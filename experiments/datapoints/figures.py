@@ -4,81 +4,61 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from experiments.datapoints.plan import PAPER
+from experiments.datapoints import measures, records
+from experiments.datapoints.measures import Results
+from experiments.datapoints.plan import Scale
 from experiments.datapoints.readings import READINGS
-from experiments.datapoints.stages import Lab, Model, Scored, draw_key, images, logits_fn, scores
-from rbjax import atomic, data, prng
+from experiments.datapoints.records import Scored
+from rbjax import atomic, data
 from rbjax.analysis.plots import COLOURS
-from rbjax.inputs import to_float
 from rbjax.metrics import wilson_interval
 from rbjax.rpr import robust_ratio, survival_curve
+from rbjax.sweep import Result
+from rbjax.training import setup
 
 _IN_A_ROW = 10
 _DPI = 150
 
 
-class Fooling(NamedTuple):
-    """An image and the first perturbation of it that fools."""
+def draw(results: Results, folder: str | Path, *, scale: Scale, unbalanced: bool = False) -> None:
+    """Draws figures 1 to 5 of the first seed of the first retraining test that is finished.
 
-    image: np.ndarray
-    """(H, W, C) float32 in [0, 1]."""
-    perturbed: np.ndarray
-    draw: int
-    label: int
-    before: int
-    """The class the model gives the image."""
-    after: int
-    """The class it gives the perturbation."""
+    Args:
+        results: of `sweep.read`.
+        folder: where figure1.png to figure5.png are written.
+        scale: of the grid.
+        unbalanced: which retraining test.
+    """
+    for scheme in scale.retrained:
+        have = measures.retrained(results, scale, scheme, unbalanced=unbalanced)
+        if have:
+            _draw(next(iter(have.values())), Path(folder), scheme, scale)
+            return
 
 
-def draw(lab: Lab, reading: str) -> list[Path]:
-    """Draws the figures of a reading, first seed, and returns their files."""
-    model = Model(0)
-    test = scores(lab, model, reading, "test")
-    train = scores(lab, model, reading, "train")
+def _draw(result: Result, folder: Path, scheme: str, scale: Scale) -> None:
+    test, train = (records.unpack(result, split, "M") for split in ("test", "train"))
     curves = {
         "M": test,
-        "M_R, robust images": scores(lab, Model(0, "robust", reading), reading, "test"),
-        "M_C, as many at random": scores(lab, Model(0, "random", reading), reading, "test"),
+        "M_R, robust images": records.unpack(result, "test", "robust-updates"),
+        "M_C, as many at random": records.unpack(result, "test", "random-updates"),
+        "M_B, and of each class": records.unpack(result, "test", "balanced-updates"),
     }
-    info, folder = data.info(lab.plan.dataset), lab.workdir
-    title = READINGS[reading].title
+    names, title = data.info(scale.dataset).class_names, READINGS[scheme].title
+    images = setup.first(data.load(scale.dataset, "test"), scale.num_test).images
     paths = [folder / f"figure{number}.png" for number in range(1, 6)]
-    _rows(paths[0], images(lab, "test").images, test, title)
-    _pair(paths[1], fooling(lab, reading), info.class_names, title)
+    _rows(paths[0], images, test, title)
+    _pair(paths[1], result["fooling"], images, names, title)
     _survival(paths[2], {"M": test}, title)
-    _classes(paths[3], train, info.class_names, title)
-    _survival(paths[4], curves, title)
-    return paths
-
-
-def fooling(lab: Lab, reading: str) -> Fooling | None:
-    """Returns the test image whose first failing draw is nearest to the paper's 47.
-
-    Among images that are correctly classified; None where no such image failed. The draw
-    is made again, from the key it has in scoring.
-    """
-    scored = scores(lab, Model(0), reading, "test")
-    failed = np.flatnonzero(scored.clean_correct & ~scored.robust)
-    if not failed.size:
-        return None
-    row = failed[np.argmin(np.abs(scored.first_failure[failed] - PAPER.draw))]
-    number = int(scored.first_failure[row])
-    image = to_float(jnp.asarray(images(lab, "test").images[row]))
-    key = prng.fold_in(draw_key(0), int(scored.example_ids[row]))
-    perturbed = READINGS[reading].perturbation()(prng.fold_in(key, number), image)
-    logits = logits_fn(lab, Model(0))(jnp.stack([image, perturbed]))
-    before, after = np.argmax(np.asarray(logits), axis=-1).tolist()
-    label = int(scored.labels[row])
-    return Fooling(np.asarray(image), np.asarray(perturbed), number, label, before, after)
+    _classes(paths[3], train, names, title)
+    _survival(paths[4], curves, f"{title}; equal updates")
 
 
 def _rows(path: Path, pixels: np.ndarray, scored: Scored, title: str) -> None:
@@ -99,16 +79,24 @@ def _rows(path: Path, pixels: np.ndarray, scored: Scored, title: str) -> None:
     _save(figure, path)
 
 
-def _pair(path: Path, example: Fooling | None, names: Sequence[str], title: str) -> None:
+def _pair(
+    path: Path,
+    example: Mapping[str, Any] | None,
+    images: np.ndarray,
+    names: Sequence[str],
+    title: str,
+) -> None:
     """Figure 2: an image beside the first perturbation of it that fools."""
     figure = Figure(figsize=(5.6, 3.4), layout="constrained")
     if example is None:
         figure.suptitle("No image that is correctly classified was fooled")
         return _save(figure, path)
     left, right = figure.subplots(1, 2)
-    _show(left, example.image, f"classified as {names[example.before]}")
-    _show(right, example.perturbed, f"draw {example.draw}: classified as {names[example.after]}")
-    figure.suptitle(f"{title}\nthe {example.draw - 1} draws before did not fool", fontsize=9)
+    perturbed = np.frombuffer(bytes.fromhex(example["perturbed"]), np.uint8)
+    before, after, draw = names[example["before"]], names[example["after"]], example["draw"]
+    _show(left, images[example["row"]], f"classified as {before}")
+    _show(right, perturbed.reshape(example["shape"]), f"draw {draw}: classified as {after}")
+    figure.suptitle(f"{title}\nthe {draw - 1} draws before did not fool", fontsize=9)
     return _save(figure, path)
 
 

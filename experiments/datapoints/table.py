@@ -1,199 +1,203 @@
-"""The table of our results and the paper's, as text and as Markdown, with sentences under it."""
+"""The tables: published numbers beside ours, every reading, the retraining test, PRBench's row."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-Summary = Mapping[str, Any]
-"""What `results.summarize` returns."""
+import numpy as np
 
-_HEADINGS = (
-    *("reading", "seeds", "M accuracy", "M test", "M test of right", "M train"),
-    *("M train of right", "M_R accuracy", "M_R test", "M_R test of right"),
-    *("M_C accuracy", "M_C test", "M_C test of right"),
-)
-_LEGEND = (
-    "Ratio of images that withstand every draw, of all images and of those that are classified "
-    "right as they are; mean ± standard deviation over the seeds. M is trained on all images, M_R "
-    "on robust ones alone, M_C on as many of each class at random."
-)
+from experiments.datapoints import measures, records, scales
+from experiments.datapoints.conclusions import BENCH, P4, conclude, robustness, shown
+from experiments.datapoints.measures import OverSeeds, Results, over_seeds
+from experiments.datapoints.plan import PAPER, PRBENCH, Scale, grid
+from experiments.datapoints.readings import READINGS
+from rbjax import rpr
+from rbjax.sweep import Result
 
-
-def ratios(summary: Summary) -> list[list[str]]:
-    """Returns the rows of the main table, the paper's first, headings above."""
-    paper, blank = summary["paper"], "-"
-    first = ["paper", blank, _per_cent(paper["accuracy"]), _ratio(paper["test_ratio"]), blank]
-    first += [_ratio(paper["train_ratio"]), blank, _per_cent(paper["robust_accuracy"])]
-    first += [_ratio(paper["robust_test_ratio"]), *[blank] * 4]
-    ranks = summary["nearest_to_test"]
-    rows = sorted(summary["readings"], key=lambda row: ranks.index(row["name"]))
-    return [list(_HEADINGS), first, *(_row(row) for row in rows)]
-
-
-def differences(summary: Summary) -> list[list[str]]:
-    """Returns the differences between models, one row a reading and pair, headings above."""
-    rows = [["reading", "models", "of", "difference over seeds", "seed 0, 95 % interval", "p"]]
-    groups: dict[tuple[str, str, str], list[Summary]] = {}
-    names = {"all": "M_R - M", "random": "M_R - M_C"}
-    for entry in summary["differences"]:
-        key = entry["reading"], names[entry["models"][1]], entry["of"]
-        groups.setdefault(key, []).append(entry)
-    for key, entries in groups.items():
-        one = entries[0]
-        interval = f"{one['difference']:+.4f} ({one['low']:+.4f} to {one['high']:+.4f})"
-        values = [entry["difference"] for entry in entries]
-        mean = sum(values) / len(values)
-        spread = (sum((value - mean) ** 2 for value in values) / max(len(values) - 1, 1)) ** 0.5
-        over = f"{mean:+.4f} ± {spread:.4f}" if len(values) > 1 else f"{mean:+.4f}"
-        rows.append([*key, over, f"{interval} of {one['count']:,}", _p_value(one["p_value"])])
-    return rows
+NAMES = {"M": "M", "robust": "M_R", "random": "M_C", "balanced": "M_B"}
+TOLERANCES = (0.1, 0.05, 0.01)
+"""Of PRBench's ProbAcc."""
+_MEANINGS = {
+    "seeds": "seeds",
+    "retrained": "readings of the scheme of the retraining test",
+    "schemes": "readings of the scheme that readings of the model are scored with",
+    "models": "readings of the model",
+    "scanned": "images of each split that a reading is scored on",
+    "num_test": "test images of the retraining test",
+    "num_train": "training images of which the robust ones are kept",
+    "max_steps": "draws of an image",
+    "num_epochs": "epochs of M",
+    "prbench_epochs": "epochs of PRBench's network",
+    "prbench_train": "images that PRBench's network is trained on",
+    "prbench_test": "test images of PRBench's row",
+    "radii": "radii of PRBench's row",
+    "dataset": "dataset",
+}
 
 
-def subsets(summary: Summary) -> list[list[str]]:
-    """Returns robust images kept of those there were, class by class, headings above."""
-    counts = summary["subsets"]
-    num_classes = len(counts[0]["class_counts"]) if counts else 0
-    rows = [["reading", "seed", *(f"class {label}" for label in range(num_classes))]]
-    for entry in counts:
-        pairs = zip(entry["class_counts"], entry["available"], strict=True)
-        cells = [f"{kept:,} of {there:,}" for kept, there in pairs]
-        rows.append([entry["reading"], str(entry["seed"]), *cells])
-    return rows
+def report(results: Results, *, scale: Scale, unbalanced: bool = False) -> str:
+    """Returns all tables and the conclusions, as Markdown.
 
-
-def paragraph(summary: Summary) -> str:
-    """Returns sentences computed from the numbers."""
-    rows = {row["name"]: row for row in summary["readings"]}
-    paper = summary["paper"]
-    best = rows[summary["nearest_to_test"][0]]
-    parts = [
-        f"Of {len(rows)} readings, {best['title']}, comes nearest to the paper's test ratio "
-        f"{_ratio(paper['test_ratio'])}: {_statistic(best['test'], _ratio)} here, "
-        f"{best['test']['mean'] - paper['test_ratio']:+.4f}."
-    ]
-    both = [row for row in rows.values() if row["train"] is not None]
-    if both:
-        parts += _splits(summary, rows, both)
-        parts += _retrained(summary, rows[summary["followed"][0]])
-    return " ".join(parts)
-
-
-def as_text(rows: Sequence[Sequence[str]]) -> str:
-    """Returns aligned columns, the first to the left, with a rule under the headings."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+    Args:
+        results: of `sweep.read`; what is missing is left out, and said.
+        scale: of the grid.
+        unbalanced: which retraining test.
+    """
+    kept, _ = measures.trained(results, scale)
+    blocks = [("Conclusions", _listed(conclude(results, scale, unbalanced=unbalanced)))]
+    published = list(_published(kept, scale, unbalanced))
+    if published:
+        head = ["number", "published", "ours", "difference"]
+        blocks.append(("Published and ours", as_markdown([head, *published])))
+    if measures.rows(kept, scale):
+        blocks.append(("Readings of scheme and model", as_markdown(_readings(kept, scale))))
+    for scheme in scale.retrained:
+        have = list(measures.retrained(kept, scale, scheme, unbalanced=unbalanced).values())
+        if have:
+            title = f"Retraining, {READINGS[scheme].title}"
+            blocks.append((title, "\n\n".join(map(as_markdown, _retraining(have)))))
+    if PRBENCH in kept:
+        blocks.append(("PRBench's measures by class", as_markdown(_prbench(kept[PRBENCH]))))
+    wanted = [cell.name for cell in grid(scale, unbalanced=unbalanced)]
+    missing = [name for name in wanted if name not in results]
+    left = [f"not run yet: {', '.join(missing)}"] if missing else []
+    left += scales.cuts(_numbers(scale), _numbers(PAPER), _MEANINGS)
+    if left:
+        blocks.append(("Left out", _listed(left)))
+    return "\n\n".join(f"### {title}\n\n{body}" for title, body in blocks)
 
 
 def as_markdown(rows: Sequence[Sequence[str]]) -> str:
-    """Returns a table in Markdown."""
+    """Returns a table in Markdown, of rows with the headings above."""
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([lines[0], f"|{'---|' * len(rows[0])}", *lines[1:]])
 
 
-def report(summary: Summary, *, markdown: bool) -> str:
-    """Returns all tables and the sentences, as text or as Markdown."""
-    show = as_markdown if markdown else as_text
-    cuts = summary["cuts"]
-    blocks = [
-        ("Ours beside the paper's", f"{show(ratios(summary))}\n\n{_LEGEND}"),
-        ("What differs", paragraph(summary)),
-    ]
-    if summary["followed"]:
-        blocks += [
-            ("Differences on the same test images and draws", show(differences(summary))),
-            ("Robust training images kept, of those there were", show(subsets(summary))),
+def _numbers(scale: Scale) -> Scale:
+    """Returns a scale with how many of its readings and radii there are in their places."""
+    lengths: Any = {k: len(v) for k, v in scale._asdict().items() if isinstance(v, tuple)}
+    return scale._replace(**lengths)
+
+
+def _listed(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _published(kept: Results, scale: Scale, unbalanced: bool) -> Iterator[list[str]]:
+    """Yields P4's and PRBench's numbers, ours, and the differences."""
+
+    def line(name: str, published: float, ours: OverSeeds) -> list[str]:
+        moved = ours.value - published
+        return [name, f"{published:.4f}", shown(ours, signed=False), f"{moved:+.4f}"]
+
+    found = measures.rows(kept, scale)
+    base = next((row for row in found if row.model == "base"), None)
+    if base:
+        yield line("accuracy of M", P4["accuracy"], base.accuracy)
+    if found:
+        row = measures.nearest(found, "printed")
+        yield line(f"test ratio of M, nearest ({row.title})", P4["test_ratio"], row.test)
+        yield line("train ratio of M, the same", P4["train_ratio"], row.train)
+    for scheme in scale.retrained:
+        have = list(measures.retrained(kept, scale, scheme, unbalanced=unbalanced).values())
+        for budget in ("epochs", "updates") if have else ():
+            name, title = f"robust-{budget}", f"of M_R, {scheme}, equal {budget}"
+            accuracy = over_seeds([result["models"][name]["accuracy"] for result in have])
+            yield line(f"accuracy {title}", P4["robust_accuracy"], accuracy)
+            yield line(f"test ratio {title}", P4["robust_test_ratio"], _ratio(have, name))
+    if PRBENCH in kept:
+        net = over_seeds([kept[PRBENCH]["net"]["accuracy"]])
+        yield line("PRBench, accuracy", BENCH["accuracy"], net)
+        for law, failures in kept[PRBENCH]["failures"].items():
+            for radius in failures:
+                published = BENCH["robustness"][radius]
+                value, low, high = robustness(kept[PRBENCH], law, radius).overall
+                ours = f"{value:.4f} ({low:.4f} to {high:.4f})"
+                name = f"PRBench, PR({radius}), {law} noise"
+                yield [name, f"{published:.4f}", ours, f"{value - published:+.4f}"]
+
+
+def _ratio(have: Sequence[Result], name: str) -> OverSeeds:
+    ratios = np.array([records.unpack(result, "test", name).ratio for result in have])
+    number = len(records.unpack(have[0], "test", name).labels)
+    return over_seeds(ratios, within=float(np.mean(ratios * (1 - ratios)) / number))
+
+
+def _readings(kept: Results, scale: Scale) -> list[list[str]]:
+    """Returns every reading, the nearest to the printed ratios first."""
+    head = ["scheme", "model", "seeds", "accuracy", "test", "train", "from printed"]
+    found = sorted(measures.rows(kept, scale), key=lambda row: row.distance["printed"].value)
+    first = ["paper", "", "", f"{P4['accuracy']:.2%}"]
+    first += [f"{P4[name]:.4f}" for name in ("test_ratio", "train_ratio")]
+    rows = [[*head, "from conjecture"], [*first, "", ""]]
+    for row in found:
+        ratios = [_spread(row.test), _spread(row.train)]
+        distances = [_spread(row.distance[target]) for target in measures.TARGETS]
+        accuracy = f"{row.accuracy.value:.2%}"
+        rows.append([row.scheme, row.model, str(len(row.seeds)), accuracy, *ratios, *distances])
+    return rows
+
+
+def _spread(estimate: OverSeeds) -> str:
+    """Returns a mean and its standard deviation over seeds."""
+    return f"{estimate.value:.4f}" + (f" ± {estimate.std:.4f}" if len(estimate.values) > 1 else "")
+
+
+def _retraining(have: Sequence[Result]) -> Iterator[list[list[str]]]:
+    """Yields the models, their differences, the subsets, and the classes of figure 4."""
+    rows = [["model", "images", "epochs", "updates", "accuracy", "robust test images"]]
+    for name in have[0]["models"]:
+        kind, _, budget = name.partition("-")
+        about = [result["models"][name] for result in have]
+        title = f"{NAMES[kind]}{f', equal {budget}' if budget else ''}"
+        numbers = [
+            ", ".join(dict.fromkeys(f"{m[field]:,}" for m in about))
+            for field in ("images", "epochs", "updates")
         ]
-    if cuts:
-        blocks.append(("Cut", "\n".join(f"- {line}" for line in cuts)))
-    return "\n\n".join(f"{'## ' if markdown else ''}{title}\n\n{body}" for title, body in blocks)
+        accuracy = over_seeds([m["accuracy"] for m in about])
+        rows.append([title, *numbers, _spread(accuracy), _spread(_ratio(have, name))])
+    yield rows
+    rows = [["difference", "equal", "robust", "p", "accuracy", "p"]]
+    for budget in ("epochs", "updates"):
+        for other in ("M", "random", "balanced"):
+            second = other if other == "M" else f"{other}-{budget}"
+            both = [
+                measures.difference(have, second, f"robust-{budget}", of)
+                for of in ("robust", "accuracy")
+            ]
+            told = [text for found in both for text in (shown(found), f"{found.p_value:.1g}")]
+            rows.append([f"M_R - {NAMES[other]}", budget, *told])
+    yield rows
+    classes = range(len(have[0]["class_counts"]))
+    rows = [["class", *map(str, classes)]]
+    for seed, result in enumerate(have):
+        pairs = zip(result["class_counts"], result["available"], strict=True)
+        rows.append([f"kept of robust, {seed}", *(f"{n:,} of {m:,}" for n, m in pairs)])
+    rows.append(["robust, of all", *(f"{share:.3f}" for share in measures.class_shares(have))])
+    yield rows
 
 
-def _row(row: Summary) -> list[str]:
-    cells = [row["name"], str(row["num_seeds"]), _statistic(row["accuracy"], _per_cent)]
-    cells += [_statistic(row[part], _ratio) for part in ("test", "test_right")]
-    cells += [_statistic(row[part], _ratio) for part in ("train", "train_right")]
-    for kind in ("robust", "random"):
-        own = row[kind] or dict.fromkeys(("accuracy", "test", "test_right"))
-        cells.append(_statistic(own["accuracy"], _per_cent))
-        cells += [_statistic(own[part], _ratio) for part in ("test", "test_right")]
-    return cells
-
-
-def _splits(summary: Summary, rows: Mapping[str, Summary], both: Sequence[Summary]) -> list[str]:
-    """Returns a sentence about the difference between train and test, here and in the paper."""
-    paper = summary["paper"]
-    train = rows[summary["nearest_to_train"][0]]
-    gaps = [row["train"]["mean"] - row["test"]["mean"] for row in both]
-    gap = paper["train_ratio"] - paper["test_ratio"]
-    widest = max(gaps)
-    text = [
-        f"Of {len(both)} scored on train, {train['title']}, comes nearest to the paper's train "
-        f"ratio {_ratio(paper['train_ratio'])}: {_statistic(train['train'], _ratio)}.",
-        f"Under one model and one reading, train less test is here at most {widest:+.4f}, in "
-        f"the paper by {gap:+.4f}",
-    ]
-    text[-1] += (
-        ", so no reading here gives both of its numbers."
-        if widest < gap / 2
-        else ", so both of its numbers may come from one scheme."
-    )
-    failing = 1 - paper["test_ratio"]
-    lenient = min(rows.values(), key=lambda row: abs(row["test"]["mean"] - failing))
-    text.append(
-        "A conjecture that the paper does not state: were its test ratio the share that fails, "
-        f"{_ratio(failing)} would withstand, {failing - paper['train_ratio']:+.4f} from its train "
-        f"ratio, and {lenient['title']}, would come nearest "
-        f"({_statistic(lenient['test'], _ratio)})."
-    )
-    return text
-
-
-def _retrained(summary: Summary, row: Summary) -> list[str]:
-    """Returns a sentence about the effect of training on robust images."""
-    paper = summary["paper"]
-    entries = [e for e in summary["differences"] if e["reading"] == row["name"]]
-
-    def told(other: str, of: str) -> str:
-        pair = [e for e in entries if e["models"][1] == other and e["of"] == of]
-        mean = sum(entry["difference"] for entry in pair) / len(pair)
-        above = sum(entry["low"] > 0 for entry in pair)
-        below = sum(entry["high"] < 0 for entry in pair)
-        sides = f"above 0 by its interval in {above}, below in {below} of {len(pair)} seeds"
-        return f"{mean:+.4f} ({sides})"
-
-    gain = paper["robust_test_ratio"] - paper["test_ratio"]
-    loss = paper["robust_accuracy"] - paper["accuracy"]
-    return [
-        f"With {row['title']}, training on robust images alone changes the test ratio by "
-        f"{told('all', 'robust')}, in the paper by {gain:+.4f}, and the accuracy by "
-        f"{told('all', 'accuracy')}, in the paper by {loss:+.4f}.",
-        "Against as many images of each class at random, the control that the paper lacks, it is "
-        f"{told('random', 'robust')} in ratio and {told('random', 'accuracy')} in accuracy.",
-    ]
-
-
-def _statistic(value: Summary | None, show: Any) -> str:
-    if value is None:
-        return "-"
-    spread = "" if value["std"] is None else f" ± {show(value['std'])}"
-    return f"{show(value['mean'])}{spread}"
-
-
-def _p_value(value: float) -> str:
-    return "< 1e-99" if value < 1e-99 else f"{value:.1g}"
-
-
-def _ratio(value: float) -> str:
-    return f"{value:.4f}"
-
-
-def _per_cent(value: float) -> str:
-    return f"{100 * value:.2f} %"
+def _prbench(result: Result) -> list[list[str]]:
+    """Returns PR and ProbAcc of each class at every radius, truncated noise."""
+    labels = np.frombuffer(bytes.fromhex(result["labels"]["test"]), np.uint8).astype(np.int64)
+    counted = records.unpack_flags(result["clean"], len(labels))
+    num_classes = int(labels.max()) + 1
+    rows = [["measure", "all", *map(str, range(num_classes))]]
+    for radius in result["failures"]["truncated"]:
+        failures = np.asarray(result["failures"]["truncated"][radius])
+        found = {f"PR({radius})": robustness(result, "truncated", radius)}
+        for tolerance in TOLERANCES:
+            found[f"ProbAcc({tolerance}) at {radius}"] = rpr.probabilistic_accuracy(
+                failures,
+                result["num_draws"],
+                labels,
+                num_classes=num_classes,
+                tolerance=tolerance,
+                counted=counted,
+            )
+        for name, measure in found.items():
+            value, low, high = measure.overall
+            classes = [f"{share:.3f}" for share in measure.classes.value]
+            rows.append([name, f"{value:.4f} ({low:.4f} to {high:.4f})", *classes])
+    return rows

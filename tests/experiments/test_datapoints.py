@@ -1,263 +1,317 @@
-"""P4's experiment on stand-ins: stages that resume, the table, and the sentences under it."""
+"""P4's experiment: a smoke run that resumes, and sentences that follow made-up numbers."""
 
-import copy
+from __future__ import annotations
+
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments.datapoints import __main__ as program
-from experiments.datapoints import figures, plan, results, stages, table
-from experiments.datapoints.readings import READINGS, nearest
-from experiments.datapoints.stages import Model
+from experiments.datapoints import cells, conclusions, measures, plan, records, table
+from experiments.datapoints.readings import READINGS
 from rbjax import data, rpr
-from rbjax.data import storage, subset
+from rbjax.command_line import resolve
 
-TINY = plan.Plan(
-    readings=1,
-    num_seeds=1,
-    num_test=48,
-    num_train=160,
-    per_class=8,
-    max_steps=10,
-    num_epochs=2,
-    max_train_examples=640,
-    dataset="digits",
-)
-KEPT = ("at_most-distinct-uniform", "exactly-repeated-binary")
-FIGURES = [f"figure{number}.png" for number in range(1, 6)]
+SCHEME, OTHER = "exactly-distinct-inverted", "at_most-distinct-uniform"
+LABELS = np.repeat(np.arange(10), 20)
+TINY = plan.CPU._replace(seeds=3, retrained=(SCHEME,), models=("base", "tanh"))
+STEPS = 250
+RADII = [str(radius) for radius in plan.RADII]
 
 
-class Killed(BaseException):
-    """Not an Exception, so that nothing catches it on its way."""
+def packed(ratio, seed, shares=None):
+    """First failures of which a share is beyond the last draw, of all or of each class."""
+    generator, failures = np.random.default_rng(seed), np.full(len(LABELS), 7)
+    for label in range(10):
+        rows = np.flatnonzero(label == LABELS)
+        number = round(20 * (shares or {}).get(label, ratio))
+        failures[generator.permutation(rows)[:number]] = STEPS + 1
+    return records.pack(records.Scored(failures, np.ones(len(LABELS), bool), LABELS, STEPS))
 
 
-def keep_two_readings(patch):
-    for name in set(READINGS) - set(KEPT):
-        patch.delitem(READINGS, name)
+def trained(accuracy, seed=0, updates=1872):
+    right = np.random.default_rng(seed).permutation(1000) < 1000 * accuracy
+    about = {"images": 60000, "epochs": 4, "updates": updates, "accuracy": float(right.mean())}
+    return {**about, "tested": 1000, "rows": records.pack_flags(right)}
+
+
+def base(test=0.3, train=0.7, accuracy=0.99, seed=0):
+    """A result of `cells.read` under one scheme."""
+    return {
+        "M": trained(accuracy),
+        "max_steps": STEPS,
+        "labels": dict.fromkeys(("test", "train"), records.pack_labels(LABELS)),
+        "test": {SCHEME: packed(test, seed)},
+        "train": {SCHEME: packed(train, seed)},
+    }
+
+
+def retrained(seed=0, shares=None, accuracy=0.99, **ratios):
+    """A result of `cells.retrain`; ratios are M's, robust's and so on, for both budgets."""
+    ratios = {"M": 0.5, "robust": 0.7, "random": 0.5, "balanced": 0.5, **ratios}
+    names = ["M", *(f"{kind}-{budget}" for kind in cells.KINDS for budget in cells.BUDGETS)]
+    updates = {name: 300 if "epochs" in name else 1872 for name in names}
+    test = {name: packed(ratios.get(name, ratios[name.split("-")[0]]), seed) for name in names}
+    return {
+        "max_steps": STEPS,
+        "labels": dict.fromkeys(("test", "train"), records.pack_labels(LABELS)),
+        "models": {
+            name: trained(accuracy if name == "M" else 0.96, updates=updates[name])
+            for name in names
+        },
+        "train": {"M": packed(0.5, seed, shares)},
+        "test": test,
+        "fooling": None,
+        "class_counts": [10] * 10,
+        "available": [12] * 10,
+    }
+
+
+def bench(failures, accuracy=0.99):
+    """A result of `cells.prbench`, with the same failures of 100 draws at each radius."""
+    counts = np.broadcast_to(failures, LABELS.shape).tolist()
+    return {
+        "net": trained(accuracy),
+        "num_draws": 100,
+        "labels": {"test": records.pack_labels(LABELS)},
+        "failures": dict.fromkeys(("truncated", "clipped"), dict.fromkeys(RADII, counts)),
+        "clean": records.pack_flags(LABELS < 9),
+    }
+
+
+def said(results, scale=TINY, *, unbalanced=False):
+    return " ".join(conclusions.conclude(results, scale, unbalanced=unbalanced))
+
+
+def bases(**options):
+    return {plan.read_name("base", seed): base(seed=seed, **options) for seed in range(3)}
+
+
+def retrainings(**options):
+    return {plan.retrain_name(SCHEME, seed): retrained(seed, **options) for seed in range(3)}
+
+
+def test_whether_a_reading_gives_the_paper_s_ratios_is_said_by_its_intervals():
+    near = said(bases(test=0.3, train=0.7))
+    assert "test 0.3000 (" in near
+    assert "Both of the paper's ratios lie inside." in near
+    assert "the interval of 1 of 1 reaches it" in near
+    assert "So read, it is farther" in near  # 0.7043 is not withstood
+    far = said(bases(test=0.7, train=0.7))
+    assert "test 0.7000 (" in far
+    assert "The paper's test ratio lies outside." in far
+    assert "no interval of 1 reaches it, so none of these readings gives both numbers" in far
+    assert "So read, the paper is nearer to what is measured" in far
+    assert "The paper's test ratio and train ratio lie outside." in said(bases(test=0.9, train=0.1))
+
+
+def test_missing_seeds_leave_it_open():
+    """Two that agree on 0.2 more are not enough where three are due."""
+    one = said({plan.read_name("base", 0): base()})
+    assert "Whether the paper's ratios lie inside is open. (1 of 3 seeds are run.)" in one
+    assert "no reading has all its seeds, so this is open" in one
+    assert "no interval). Open." in one
+    two = retrainings(shares={7: 0.9, 1: 0.1, 8: 0.1, 9: 0.1})
+    del two[plan.retrain_name(SCHEME, 2)]
+    text = said(two)
+    assert text.count("not to be told apart in robustness from M, +0.2000 (") == 2
+    assert "(2 of 3 seeds are run.)" in text
+    assert "1, 8, 9, is open with" in text
+    assert "is more robust than M, +0.2000" in said(two, scale=TINY._replace(seeds=2))
+
+
+def test_seeds_that_disagree_leave_it_open():
+    results = bases()
+    for seed, ratio in enumerate((0.1, 0.5, 0.9)):
+        results[plan.read_name("base", seed)] = base(test=ratio, train=ratio, seed=seed)
+    row = measures.rows(results, TINY)[0]
+    assert row.test.value == pytest.approx(0.5)
+    assert row.test.high - row.test.low > 1.5
+    assert "Both of the paper's ratios lie inside." in said(results)
+
+
+def test_what_retraining_does_is_said_by_its_intervals():
+    up = said(retrainings())
+    assert "equal updates (1,872, 1,872, 1,872 updates, M's 1,872): M_R" in up
+    assert "equal epochs (300, 300, 300 updates, M's 1,872)" in up
+    assert up.count("is more robust than M, +0.2000 (") == 2
+    assert up.count("more robust than M_C, as many at random, +0.2000 (") == 2
+    assert up.count("Its accuracy is below M's, -0.0300") == 2
+    down = said(retrainings(robust=0.2, random=0.2))
+    assert down.count("is less robust than M, -0.3000 (") == 2
+    assert down.count("not to be told apart in robustness from M_C") == 2
+    longer = retrainings(**{"balanced-epochs": 0.2})
+    assert "M_B's images for more updates alone make it more robust: +0.3000" in said(longer)
+    assert "alone make it neither more nor less robust" in up
+    budgets = said(retrainings(**{"robust-epochs": 0.2}))
+    assert "is less robust than M, -0.3000 (" in budgets
+    assert "is more robust than M, +0.2000 (" in budgets
+    assert "M_R" not in said(retrainings(), unbalanced=True)  # another test's cells
+
+
+def test_figure_4_s_claim():
+    fragile = dict.fromkeys((1, 8, 9), 0.1)
+    yes = said(retrainings(shares={7: 0.9, **fragile}))
+    assert "1, 8, 9, comes out with" in yes
+    assert "+0.8000 (" in yes
+    assert "is reversed" in said(retrainings(shares={7: 0.1, 1: 0.9, 8: 0.9, 9: 0.9}))
+    assert "1, 8, 9, is open" in said(retrainings())
+    found = measures.figure4(list(retrainings(shares={7: 0.9, 1: 0.9, 8: 0.1, 9: 0.1}).values()))
+    assert found["together"].value == pytest.approx(0.9 - 1.1 / 3)
+    assert found["1"].p_value == 1
+    assert found["8"].p_value < 0.01
+
+
+def test_prbench_s_row():
+    """Of 180 images that are correct as they are, two fail in every draw."""
+    text = said({plan.PRBENCH: bench(np.where(np.arange(200) % 100, 0, 100))})
+    assert "PR(0.03) 0.9889 (0.96" in text
+    assert "level with PRBench's 0.9920, -0.0031" in text
+    assert "above PRBench's 0.8345, +0.1544" in text
+    assert "below PRBench's 0.9920" in said({plan.PRBENCH: bench(50)})
+
+
+def test_networks_below_the_floor_are_named_and_enter_nothing():
+    results = {**bases(accuracy=0.97), **retrainings(), plan.PRBENCH: bench(1, accuracy=0.5)}
+    text = said(results)
+    below = ", ".join(f"read.base.{seed} (97.00%)" for seed in range(3))
+    assert f"in no conclusion: {below}, prbench.standard.0 (50.00%)." in text
+    assert "comes nearest" not in text
+    assert "PR(" not in text
+    assert "M_R" in text
+    assert "comes nearest" not in table.report(results, scale=TINY)
+    assert said({}) == "Nothing is finished that anything follows from."
+
+
+def test_the_table_sets_published_numbers_beside_ours():
+    results = {**bases(), **retrainings(), plan.PRBENCH: bench(1)}
+    results[plan.read_name("tanh", 0)] = base(test=0.9, train=0.9)
+    text = table.report(results, scale=TINY)
+    lines = text.splitlines()
+    assert any(line.startswith("| accuracy of M | 0.9885 | 0.9900") for line in lines)
+    assert "| PRBench, PR(0.12), clipped noise | 0.8345 | 0.9900 (" in text
+    assert "| +0.1555 |" in text
+    readings = [line for line in lines if line.startswith(f"| {SCHEME} |")]
+    assert [line.split(" | ")[1] for line in readings] == ["base", "tanh"]
+    assert "| M_R, equal updates | 60,000 | 4 | 1,872 | 0.9600 ± 0.0000 | 0.7000 ± 0.0000 |" in text
+    assert any(line.startswith("| M_R - M_C | epochs | +0.2000 (") for line in lines)
+    assert "- not run yet: read.tanh.1, read.tanh.2" in text
+    assert "- seeds: 3 in place of 5" in text
+    assert sum(line.startswith("| ProbAcc(0.01)") for line in lines) == 4
+    assert "| ProbAcc(0.01) at 0.1 | 0.0000 (" in text
+    assert "| ProbAcc(0.05) at 0.1 | 1.0000 (" in text
+
+
+def test_the_distance_of_a_reading_from_both_ratios():
+    row = measures.rows(bases(test=0.4, train=0.6), TINY)[0]
+    test, train = 0.4 - 0.2957, 0.6 - 0.7128
+    expected = np.sqrt((test**2 + train**2) / 2)
+    assert row.distance["printed"].value == pytest.approx(expected)
+    # Two independent ratios of 200 images: the gradient of d is (x, y) / 2 d.
+    variance = (test**2 + train**2) * 0.24 / 200 / (4 * expected**2)
+    half = row.distance["printed"].high - row.distance["printed"].value
+    assert half == pytest.approx(1.96 * np.sqrt(variance), rel=0.6)
+
+
+@pytest.mark.parametrize("name", plan.SCALES)
+def test_every_cell_of_every_scale_is_a_config(name):
+    made = plan.grid(plan.SCALES[name])
+    names = {cell.name for cell in made}
+    assert len(names) == len(made)
+    own = {cell.name for cell in plan.grid(plan.SCALES[name], unbalanced=True)} - names
+    assert all(other.startswith("unbalanced") for other in own)
+    for cell in made:
+        resolve(cell.config, cell.name)
+        for scheme in cell.options.get("schemes", []):
+            READINGS[scheme].perturbation()
+    assert plan.CPU.max_steps == plan.PAPER.max_steps == 250
+    assert plan.CPU.floor >= 0.98
+
+
+@pytest.mark.parametrize("name", ["at_most-permuted", "exactly-permuted"])
+def test_permuted_pixels_are_the_same_in_other_places(name):
+    """All are different, so that it shows which moved: as many as were chosen, in one cycle."""
+    image = jnp.arange(18 * 3.0).reshape(3, 6, 3)  # 4 pixels at most
+    keys = jax.random.split(jax.random.key(1), 2000)
+    perturbation = READINGS[name].perturbation()
+    images = np.asarray(jax.jit(jax.vmap(lambda key: perturbation(key, image)))(keys))
+    pixels = images.reshape(2000, 18, 3)
+    assert np.all(pixels - pixels[..., :1] == np.arange(3))
+    source = (pixels[..., 0] / 3).astype(int)
+    assert np.all(np.sort(source, axis=1) == np.arange(18))
+    moved = source != np.arange(18)
+    number = moved.sum(axis=1)
+    counts = np.bincount(number, minlength=5) / 2000
+    expected = np.array([0, 0, 0, 0, 1] if name[:7] == "exactly" else [0, 0, 1 / 3, 1 / 3, 1 / 3])
+    assert np.all(np.abs(counts - expected) <= 5 * np.sqrt(expected * (1 - expected) / 2000))
+    start = here = np.argmax(moved, axis=1)
+    for step in range(1, 5):
+        here = source[np.arange(2000), here]
+        assert np.all((here == start)[number >= step] == (number == step)[number >= step])
+    share = moved.mean(axis=0)
+    assert np.all(np.abs(share - share.mean()) < 5 * np.sqrt(share.mean() / 2000))
 
 
 @pytest.fixture(scope="module")
-def calls():
-    """What was scored and trained in each call of the experiment."""
-    return []
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory, calls):
-    """A finished experiment that was killed in the middle, and begun a third time."""
-    workdir = tmp_path_factory.mktemp("runs") / "datapoints"
-    score, train = rpr.score, stages.train
+def finished(tmp_path_factory):
+    """A smoke run whose retraining test was stopped before its last scores, and begun again."""
+    workdir, score, calls = tmp_path_factory.mktemp("runs") / "datapoints", rpr.score, []
 
     def scoring(*arguments, **options):
-        if len(calls) == 1 and len(calls[0]) == 5:
-            raise Killed
-        calls[-1].append("score")
+        calls.append(options["journal"])
+        if len(calls) == 4:
+            raise RuntimeError("stopped")
         return score(*arguments, **options)
 
-    def training(config, folder):
-        calls[-1].append("train")
-        train(config, folder)
-
+    scale = plan.SMOKE._replace(models=("base",), schemes=(OTHER,), base_schemes=(OTHER,))
     with pytest.MonkeyPatch.context() as patch:
-        keep_two_readings(patch)
-        patch.setitem(plan.SCALES, "tiny", TINY)
+        patch.setitem(plan.SCALES, "tiny", scale)
         patch.setattr(jax, "local_devices", lambda: jax.devices()[:1])  # quicker to compile
         patch.setattr(rpr, "score", scoring)
-        patch.setattr(stages, "train", training)
-        for _ in range(3):
-            calls.append([])
-            stages.logits_fn.cache_clear()
-            try:
-                assert program.main(["--scale=tiny", f"--workdir={workdir}"]) == 0
-            except Killed:
-                assert len(calls) == 1
-        yield stages.Lab(workdir, TINY)
+        codes = [program.main(["--scale=tiny", f"--workdir={workdir}"]) for _ in range(2)]
+    return workdir, scale, codes
 
 
-@pytest.fixture
-def summary(lab):
-    return json.loads((lab.workdir / "table.json").read_text())
+def test_a_smoke_run_resumes_and_writes_all(finished, capsys):
+    workdir, scale, codes = finished
+    assert codes == [1, 0]
+    names = [cell.name for cell in plan.grid(scale)]
+    assert sorted(path.stem for path in (workdir / "results").glob("*.json")) == sorted(names)
+    for number in range(1, 6):
+        assert (workdir / "results" / f"figure{number}.png").stat().st_size > 500
+    text = (workdir / "results" / "table.md").read_text()
+    assert "--scale=tiny" in text
+    assert "### Conclusions" in text
+    assert "equal updates" in text
 
 
-def test_nothing_is_computed_twice(lab, calls):
-    """M; two readings; train; M_R, killed before its scores; M_R's weights; M_C and its scores."""
-    assert calls[0] == ["train", "score", "score", "score", "train"]
-    assert calls[1].count("score") == 2
-    assert "score" not in calls[2]
-    # Weights are read again for what is left, and for figure 2; trained already, they are not anew.
-    assert len(calls[1]) - 2 == 3
-    assert calls[2] == ["train"]
-    assert not list(lab.workdir.rglob("*.journal"))
-
-
-def test_all_is_written(lab):
-    for name in (*FIGURES, "table.txt", "table.md", "table.json"):
-        assert (lab.workdir / name).stat().st_size > 500
-    assert stages.seconds(lab) > 0
-
-
-def test_the_scores_are_those_of_one_plain_call(lab):
-    """Of M on test, although the experiment was killed and begun again."""
-    kept = stages.scores(lab, Model(0), KEPT[1], "test")
-    test = data.load("digits", "test").take(np.arange(48))
-    scores = rpr.score(
-        stages.logits_fn(lab, Model(0)),
-        stages.draw_key(0),
-        test.images,
-        test.labels,
-        max_steps=10,
-        perturbation=READINGS[KEPT[1]].perturbation(),
-        example_ids=test.example_ids,
+def test_what_a_cell_stores_is_what_scoring_gives(finished):
+    workdir, scale, _ = finished
+    result = json.loads((workdir / "results" / f"retrain.{OTHER}.0.json").read_text())["result"]
+    pool = data.load("digits", "train").take(np.arange(scale.num_train))
+    scored = records.unpack(result, "train", "M")
+    np.testing.assert_array_equal(scored.labels, pool.labels)
+    np.testing.assert_array_equal(
+        np.bincount(pool.labels[scored.robust], minlength=10), result["available"]
     )
-    np.testing.assert_array_equal(kept.first_failure, scores.first_failure)
-    np.testing.assert_array_equal(kept.clean_correct, scores.clean_correct)
-    assert kept.draws == scores.forward_passes_needed
-    assert 0 < kept.robust.sum() < 48
+    assert set(result["class_counts"]) == {min(result["available"])}
+    models, kept = result["models"], sum(result["class_counts"])
+    for kind in cells.KINDS:
+        ids = np.load(workdir / f"retrain.{OTHER}.0" / f"{kind}.npz")["example_ids"]
+        rows = np.isin(pool.example_ids, ids)
+        assert rows.sum() == models[f"{kind}-updates"]["images"] == kept
+        counts = np.bincount(pool.labels[rows], minlength=10)
+        assert (len(set(counts)) == 1) == (kind != "random")
+        assert scored.robust[rows].all() == (kind == "robust")
+        assert abs(models[f"{kind}-updates"]["updates"] - models["M"]["updates"]) <= kept // 128 + 1
+        assert models[f"{kind}-epochs"]["epochs"] == models["M"]["epochs"]
+    robust = [records.unpack(result, "test", name).ratio for name in models]
+    assert len(set(robust)) > 1
 
 
-def test_models_are_trained_on_their_subsets(lab):
-    reading = results.followed(lab)[0]
-    train = stages.scores(lab, Model(0), reading, "train")
-    ids = {}
-    for kind in stages.KINDS:
-        path, chosen = stages.subset(lab, 0, reading, kind)
-        ids[kind] = subset.read_ids(path)
-        rows = np.isin(train.example_ids, ids[kind])
-        counts = np.bincount(train.labels[rows], minlength=10)
-        np.testing.assert_array_equal(counts, chosen.class_counts)
-        assert rows.sum() == len(ids[kind])
-        assert train.robust[rows].all() == (kind == "robust")
-        config = json.loads(
-            (lab.workdir / "models" / Model(0, kind, reading).name / "config.json").read_text()
-        )
-        assert config["dataset"]["subset_digest"] == subset.digest(ids[kind])
-    assert set(ids["robust"]) != set(ids["random"])
-
-
-def test_figure_2_shows_the_first_draw_that_fools(lab):
-    reading = results.followed(lab)[0]
-    found = figures.fooling(lab, reading)
-    assert found is not None
-    assert found.before == found.label != found.after
-    assert 1 <= found.draw <= 10
-    changed = np.sum(found.image != found.perturbed)
-    assert 0 < changed <= 16  # the square root of 16 x 16 pixels
-
-
-def test_the_summary_says_what_the_scores_say(lab, summary):
-    rows = {row["name"]: row for row in summary["readings"]}
-    assert set(rows) == set(KEPT)
-    for name, row in rows.items():
-        scored = stages.scores(lab, Model(0), name, "test")
-        assert row["test"]["mean"] == pytest.approx(np.mean(scored.first_failure > 10))
-        right = scored.clean_correct
-        assert row["test_right"]["mean"] == pytest.approx(np.mean(scored.robust[right]))
-        assert row["test"]["std"] is None
-    best = min(KEPT, key=lambda name: abs(rows[name]["test"]["mean"] - 0.2957))
-    assert summary["followed"] == [best]
-    assert rows[best]["robust"]["test"]["seeds"] is not None
-    other = next(name for name in KEPT if name != best)
-    assert rows[other]["train"] is rows[other]["robust"] is None
-    first = summary["differences"][0]
-    models = [Model(0), Model(0, "robust", best)]
-    ratios = [results.ratio(stages.scores(lab, model, best, "test")) for model in models]
-    assert (first["of"], first["models"]) == ("robust", ["robust", "all"])
-    assert first["difference"] == pytest.approx(ratios[1] - ratios[0])
-    assert first["low"] < first["difference"] < first["high"]
-    assert sum(entry["count"] for entry in first["classes"]) == 48
-
-
-def test_another_plan_is_refused_in_the_same_folder(lab, capsys):
-    assert program.main(["--scale=smoke", f"--workdir={lab.workdir}"]) == 2
-    assert "belongs to another config" in capsys.readouterr().err
+def test_unknown_scales_are_named(capsys):
     assert program.main(["--scale=papre"]) == 2
     assert "did you mean 'paper'" in capsys.readouterr().err
-
-
-def test_nearest_and_cuts():
-    assert nearest({"a": 0.9, "b": 0.3, "c": 0.25}, 0.2957) == ["b", "c", "a"]
-    assert plan.cuts(plan.SCALES["paper"]) == []
-    lines = plan.cuts(plan.SCALES["cpu"])
-    number = plan.SCALES["cpu"].num_train
-    assert f"training images scored: {number} in place of all" in lines
-    for made in plan.SCALES.values():  # a cut changes how many images, never the draws of a paper
-        assert (made.num_train or 60000) <= (made.max_train_examples or 60000)
-    assert plan.SCALES["cpu"].max_steps == plan.SCALES["paper"].max_steps == 250
-
-
-def test_statistics_over_seeds():
-    one, three = results.statistic([0.5]), results.statistic([0.1, 0.2, 0.6])
-    assert one == {"mean": 0.5, "std": None, "seeds": [0.5]}
-    assert three["mean"] == pytest.approx(0.3)
-    assert three["std"] == pytest.approx(0.07**0.5)  # (0.04 + 0.01 + 0.09) / 2
-
-
-def test_the_table_puts_the_paper_first_and_the_nearest_next(summary):
-    rows = table.ratios(summary)
-    assert {len(row) for row in rows} == {13}
-    assert rows[1][:7] == ["paper", "-", "98.85 %", "0.2957", "-", "0.7128", "-"]
-    assert rows[1][7:9] == ["96.92 %", "0.5101"]
-    assert rows[2][0] == summary["nearest_to_test"][0]
-    assert rows[3][5] == "-"
-    text, markdown = table.report(summary, markdown=False), table.report(summary, markdown=True)
-    for number in rows[2][2:9]:
-        assert number in text
-        assert f"| {number} |" in markdown
-    assert "draws of an image: 10 in place of 250" in text
-
-
-def test_the_sentences_follow_the_numbers(summary):
-    said = table.paragraph(summary)
-    assert "so no reading here gives both of its numbers" in said
-    changed = copy.deepcopy(summary)
-    best = next(r for r in changed["readings"] if r["name"] == summary["followed"][0])
-    best["test"]["mean"], best["train"]["mean"] = 0.2957, 0.7128
-    said = table.paragraph(changed)
-    assert "so both of its numbers may come from one scheme" in said
-    assert "0.2957 here, +0.0000" in said
-    for entry in changed["differences"]:
-        entry.update(difference=0.25, low=0.2, high=0.3)
-    assert "+0.2500 (above 0 by its interval in 1, below in 0 of 1 seeds)" in table.paragraph(
-        changed
-    )
-    for row in changed["readings"]:  # as a scale without a reading that is followed has it
-        row.update(train=None, train_right=None, robust=None, random=None)
-    assert "rain" not in table.paragraph(changed)
-
-
-def test_a_reading_that_is_not_followed_may_come_nearest(summary):
-    """It was not the nearest with the first seed alone, by which the followed ones were chosen."""
-    changed = copy.deepcopy(summary)
-    other = next(r for r in changed["readings"] if r["name"] not in summary["followed"])
-    other["test"]["mean"] = 0.2957
-    changed["nearest_to_test"] = [other["name"]]
-    said = table.paragraph(changed)
-    followed = next(r for r in changed["readings"] if r["name"] == summary["followed"][0])
-    assert f"{other['title']}, comes nearest" in said
-    assert f"With {followed['title']}, training on robust images alone" in said
-
-
-def test_train_far_below_test_is_not_the_paper_s_gap(summary):
-    changed = copy.deepcopy(summary)
-    for row in changed["readings"]:
-        if row["train"] is not None:
-            row["train"]["mean"] = row["test"]["mean"] - 0.24
-    said = table.paragraph(changed)
-    assert "at most -0.2400, in the paper by +0.4171, so no reading here gives both" in said
-
-
-@pytest.mark.real_data
-@pytest.mark.slow
-def test_real_mnist(tmp_path, monkeypatch):
-    """M learns digits in 100 steps, and random pixels fool it on some of them."""
-    if storage.find("mnist") is None:
-        pytest.skip(f"mnist is not in {storage.default_data_dir()}")
-    keep_two_readings(monkeypatch)
-    assert program.main(["--scale=smoke", f"--workdir={tmp_path / 'run'}"]) == 0
-    summary = json.loads((tmp_path / "run" / "table.json").read_text())
-    for row in summary["readings"]:
-        assert row["accuracy"]["mean"] > 0.9
-        assert 0.3 < row["test"]["mean"] < row["accuracy"]["mean"] + 0.05
-    assert all((tmp_path / "run" / name).exists() for name in FIGURES)
