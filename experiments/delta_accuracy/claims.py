@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.delta_accuracy.compare import Cohort, estimate, stability
-from experiments.delta_accuracy.plan import VERSIONS
+from experiments.delta_accuracy.compare import MEASURES, Cohort, estimate, stability
+from experiments.delta_accuracy.plan import NAMES, VERSIONS
 from rbjax import atomic
 from rbjax.metrics import SeedMean
 
@@ -211,7 +211,7 @@ def _ours(part: Above, found: Cohort) -> SeedMean | None:
 
 def _words(part: Above) -> str:
     """Returns a part as a difference that is above 0 where the claim is true."""
-    sides = [part.version, part.than or f"{part.least:g}"]
+    sides = [NAMES[part.version], NAMES[part.than] if part.than else f"{part.least:g}"]
     if part.sign < 0:
         sides.reverse()
-    return f"{part.measure}: {sides[0]} - {sides[1]}"
+    return f"{MEASURES[part.measure].title}: {sides[0]} - {sides[1]}"

@@ -243,7 +243,8 @@ def _tau(found: Agreement) -> str:
 
 
 def _interval(found: SeedMean) -> str:
-    return f"{found.value:+.2f} ({found.low:+.2f} to {found.high:+.2f})"
+    value, low, high = (round(one, 2) + 0.0 for one in found[:3])  # no minus before a 0
+    return f"{value:+.2f} ({low:+.2f} to {high:+.2f})"
 
 
 def _p_value(value: float) -> str:

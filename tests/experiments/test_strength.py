@@ -60,6 +60,7 @@ def test_the_rule_takes_the_scale_whose_mean_is_nearest():
     assert "Orders in 3 strengths, 1 in all" in text
     done[100.0, 0.9] = found(1.01, original=-3.0)
     text = strength.report(done)
+    assert "The rule chooses a scale of 0.8 (+0.04 points from the paper)" in text
     assert "Orders in 4 strengths, 2 in all" in text
     assert "AveragePool, BatchNorm, Dropout, ConvPool, original at 100/0.9" in text
     assert "No scale was measured" in strength.report({(20.0, 0.3): found(1.0)})
