@@ -5,7 +5,8 @@
 FOLDER holds what `tests/models/make_torch_logits.py` left there in an environment with PyTorch:
 each library's network with weights drawn by NumPy, in a file as that library writes it, and the
 logits of four images. Each file is read by `rbjax.models.from_torch`, without PyTorch, and the
-largest difference of the logits is printed as a share of the largest logit.
+largest difference of the logits is printed as a share of the largest logit. The table is in
+layouts.md beside this file.
 """
 
 from __future__ import annotations
