@@ -15,6 +15,9 @@ CPU how much the process grows. A share is that of the rate at which the faster 
 large matrices in the same minutes. Operations are those of a forward pass of one image, 2 for each
 product of two numbers; shares count each pass as direct convolutions.
 
+On a machine that others use, --shared gives both sides one core and counts its CPU time: threads
+that wait for each other say nothing there.
+
 Each network is measured in a process of its own, and kept as a JSON file in --results, where it is
 not measured again; the table is made of what lies there. For the PyTorch side:
 
@@ -34,6 +37,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +60,12 @@ _KEEP_FREED = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1", "MALLOC_
 class ModelPeer(Peer):
     """A PyTorch process that makes passes on request."""
 
-    def __init__(self, python: str, threads: int, dtype: str, *, keep_freed: bool) -> None:
+    def __init__(
+        self, python: str, threads: int, dtype: str, clock: str, *, keep_freed: bool
+    ) -> None:
         script = Path(__file__).with_name("torch_turns.py")
         self.process = subprocess.Popen(
-            [python, str(script), str(threads), dtype],
+            [python, str(script), str(threads), dtype, clock],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -93,14 +99,14 @@ def trim() -> None:
     ctypes.CDLL(None).malloc_trim(0)
 
 
-def peak(size: int, dtype: str) -> float:
+def peak(size: int, dtype: str, clock: Callable[[], float]) -> float:
     """Returns the FLOP/s of one product of large matrices."""
     matrix = jnp.full((size, size), 1 / size, dtype)
     multiply = jax.jit(jnp.matmul)
     jax.block_until_ready(multiply(matrix, matrix))
-    began = time.perf_counter()
+    began = clock()
     jax.block_until_ready(multiply(matrix, matrix))
-    return 2 * size**3 / (time.perf_counter() - began)
+    return 2 * size**3 / (clock() - began)
 
 
 def differences(passes: Passes, folder: Path) -> dict[str, float]:
@@ -118,7 +124,11 @@ def differences(passes: Passes, folder: Path) -> dict[str, float]:
 def measure(name: str, peer: ModelPeer, arguments: argparse.Namespace) -> dict[str, Any]:
     """Returns what one network took on both sides."""
     case, is_cpu = CASES[name], jax.default_backend() == "cpu"
-    dtype, batch = "float32" if is_cpu else "bfloat16", case.batch * arguments.batches
+    dtype, batch = (
+        "float32" if is_cpu else "bfloat16",
+        max(1, round(case.batch * arguments.batches)),
+    )
+    clock = time.process_time if arguments.shared else time.perf_counter
     passes = Passes(case, batch, dtype)
     with tempfile.TemporaryDirectory() as folder:
         np.savez(Path(folder) / "images.npz", images=passes.images, labels=passes.labels)
@@ -129,18 +139,19 @@ def measure(name: str, peer: ModelPeer, arguments: argparse.Namespace) -> dict[s
     large = {"size": 2048 if is_cpu else 8192, "dtype": dtype}
     calls = {}
     for task in TASKS:  # the first turns warm up and tell how many calls make a second
-        seconds = [max(passes.turn(task, 1), ask_turn(peer, task, 1)) for _ in range(2)]
+        seconds = [max(passes.turn(task, 1, clock), ask_turn(peer, task, 1)) for _ in range(2)]
         calls[task] = max(1, round(arguments.seconds / seconds[-1]))
     seconds = {task: {"ours": [], "theirs": []} for task in TASKS}
     peaks = []
     for _ in range(arguments.turns):
-        peaks += [peak(**large), peer.ask("peak", **large)["flops"]]
+        peaks += [peak(**large, clock=clock), peer.ask("peak", **large)["flops"]]
         for task, sides in seconds.items():
-            sides["ours"].append(passes.turn(task, calls[task]) / calls[task])
+            sides["ours"].append(passes.turn(task, calls[task], clock) / calls[task])
             sides["theirs"].append(ask_turn(peer, task, calls[task]) / calls[task])
     return {
         "machine": machine.describe(),
         "torch": peer.ask("versions"),
+        "clock": "CPU time of one core" if arguments.shared else "time",
         "batch": batch,
         "dtype": dtype,
         "parameters": passes.num_parameters,
@@ -175,7 +186,7 @@ def row(name: str, found: dict[str, Any]) -> str:
         cells.append(f"{rate:,.0f}, {median:.2f} ({least:.2f}), {share:.0%}")
     ours, theirs = (found["memory"][side] / _MIB for side in ("ours", "theirs"))
     cells.append(f"{ours:,.0f} / {theirs:,.0f}")
-    cells.append(f"{found['compile_seconds']:.0f}")
+    cells.append(f"{_compile_seconds(found):.0f}")
     size = f"{found['parameters']:,} | {found['flops']['forward'] / 1e9:.3g}"
     return f"| {name} | {size} | {found['batch']} | {' | '.join(cells)} |"
 
@@ -196,14 +207,20 @@ def table(results: Path) -> str:
         least = min(of_task, key=of_task.__getitem__)
         median = statistics.median(of_task.values())
         lines.append(f"- {task}: median ratio {median:.2f}, least {of_task[least]:.2f} ({least})")
-    slowest = max(found, key=lambda name: found[name]["compile_seconds"])
-    lines.append(f"- longest to compile: {found[slowest]['compile_seconds']:.0f} s ({slowest})")
+    slowest = max(found, key=lambda name: _compile_seconds(found[name]))
+    lines.append(f"- longest to compile: {_compile_seconds(found[slowest]):.0f} s ({slowest})")
     apart = max(max(one["differences"].values()) for one in found.values())
     lines.append(f"- logits and gradients are apart by {apart:.1e} of the largest at most")
     any_of = next(iter(found.values()))
     torch = any_of["torch"]
     head = f"{any_of['machine']}\nPyTorch   {torch['torch']}, {torch['threads']} threads"
+    head += f"\nclock     {any_of['clock']}"
     return "\n".join([f"```\n{head}\n```\n", *lines])
+
+
+def _compile_seconds(found: dict[str, Any]) -> float:
+    """Returns the seconds it took to compile the training step, by the clock of the rest."""
+    return found["compile_seconds" if found["clock"] == "time" else "compile_cpu_seconds"]
 
 
 def _file_name(name: str) -> str:
@@ -220,17 +237,27 @@ def main() -> None:
     parser.add_argument("--keep-freed", action="store_true", help="PyTorch, too, keeps memory")
     parser.add_argument("--turns", type=int, default=7, help="timings of each pass")
     parser.add_argument("--seconds", type=float, default=1.0, help="of a turn")
-    parser.add_argument("--batches", type=int, default=1, help="multiplies each batch")
+    parser.add_argument("--batches", type=float, default=1.0, help="multiplies each batch")
+    parser.add_argument(
+        "--shared", action="store_true", help="one core and its CPU time, on a busy machine"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, help="a folder")
     parser.add_argument("--case", choices=CASES, help="this network in this process")
     arguments = parser.parse_args()
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs some of it
     if arguments.case is not None:
         allocation.keep_freed()
+        if arguments.shared:  # the peer inherits it
+            os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+            arguments.threads = 1
         jax.config.update("jax_enable_compilation_cache", False)
         dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
         peer = ModelPeer(
-            arguments.torch_python, arguments.threads, dtype, keep_freed=arguments.keep_freed
+            arguments.torch_python,
+            arguments.threads,
+            dtype,
+            "cpu" if arguments.shared else "wall",
+            keep_freed=arguments.keep_freed,
         )
         with peer:
             found = measure(arguments.case, peer, arguments)

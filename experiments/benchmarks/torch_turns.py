@@ -1,6 +1,6 @@
 """The peer of `experiments.benchmarks.models`: the same passes of the same networks in PyTorch.
 
-    python torch_turns.py THREADS DTYPE
+    python torch_turns.py THREADS DTYPE {wall,cpu}
 
 Run by `experiments.benchmarks.models` in an environment of its own that has PyTorch, torchvision
 and robustbench, and not rbjax. Reads one JSON request a line and answers each with one line of
@@ -14,6 +14,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from torch import nn  # pyright: ignore[reportMissingImports]
 from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
 MEAN, STD = 0.5, 0.25
+Clock = Callable[[], float]
+CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 class Network:
@@ -70,15 +73,15 @@ class Network:
         self.optimizer.step()
         return loss.detach()
 
-    def peak(self, size: int, dtype: str) -> float:
+    def peak(self, size: int, dtype: str, clock: Clock) -> float:
         """Returns the FLOP/s of one product of large matrices."""
         matrix = torch.full((size, size), 1 / size, dtype=getattr(torch, dtype), device=self.device)
         torch.mm(matrix, matrix)
         self.synchronize()
-        began = time.perf_counter()
+        began = clock()
         torch.mm(matrix, matrix)
         self.synchronize()
-        return 2 * size**3 / (time.perf_counter() - began)
+        return 2 * size**3 / (clock() - began)
 
     def synchronize(self) -> None:
         """Waits for the device."""
@@ -127,19 +130,20 @@ def make(request: dict[str, Any], dtype: str) -> tuple[Network, dict[str, Any]]:
     return network, {"memory": memory_of_training(network, before)}
 
 
-def turn(network: Network, task: str, calls: int) -> float:
+def turn(network: Network, task: str, calls: int, clock: Clock) -> float:
     """Returns the seconds of some calls of a pass."""
     network.synchronize()
-    began = time.perf_counter()
+    began = clock()
     for _ in range(calls):
         getattr(network, task)()
     network.synchronize()
-    return time.perf_counter() - began
+    return clock() - began
 
 
 def main() -> None:
     """Answers requests until there are no more."""
     torch.set_num_threads(int(sys.argv[1]))
+    clock = CLOCKS[sys.argv[3]]
     torch.set_flush_denormal(True)  # as XLA does
     network: Any = None
     for line in sys.stdin:
@@ -150,9 +154,9 @@ def main() -> None:
         elif request["task"] == "make":
             network, answer = make(request, sys.argv[2])
         elif request["task"] == "peak":
-            answer = {"flops": network.peak(request["size"], request["dtype"])}
+            answer = {"flops": network.peak(request["size"], request["dtype"], clock)}
         else:
-            answer = {"seconds": turn(network, request["task"], request["calls"])}
+            answer = {"seconds": turn(network, request["task"], request["calls"], clock)}
         print(json.dumps(answer), flush=True)
 
 

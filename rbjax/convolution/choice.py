@@ -16,6 +16,8 @@ _WINOGRAD_CHANNELS = 64
 _MANY_CHANNELS = 256
 _FEW_PIXELS = 50
 _FEW_CHANNELS = 4
+_FEW_TAPS = 160
+"""Of all output channels, where each is an operation of its own."""
 
 
 def forward(x: Array, w: Array, *, shape: Shape) -> Array:
@@ -35,6 +37,8 @@ def kernel_gradient(x: Array, g: Array, *, shape: Shape) -> Array:
 
 def forward_form(num_examples: int, w: tuple[int, ...], shape: Shape) -> Form:
     """Returns the form for y, given the kernel's (A, B, C, O)."""
+    if w[2] == 1 and math.prod(w) <= _FEW_TAPS and shape.strides == (1, 1):
+        return forms.planes
     if _suits_winograd(num_examples, w, shape, least_tiles=32):
         return forms.winograd
     if _is_pointwise(shape) or _is_deep(w, shape):

@@ -83,6 +83,13 @@ def test_the_kernel_gradient_of_winograd(num_examples):
         assert_close(forms.kernel_gradient_winograd(x, g, shape), pull(g)[0], 1e-5)
 
 
+def test_planes_of_images_of_one_channel():
+    shape = forms.Shape((1, 1), ((2, 1), (0, 2)), (7, 9), (5, 4), None)
+    x, w = normal(0, (3, 7, 9, 1)), normal(1, (5, 4, 1, 6))
+    assert choice.forward_form(3, w.shape, shape) is forms.planes
+    assert_close(jax.jit(forms.planes, static_argnums=2)(x, w, shape), forms.xla(x, w, shape))
+
+
 def resnet_shape(size, stride=1, kernel=3):
     edge = kernel // 2
     padding = ((edge, edge), (edge, edge))
