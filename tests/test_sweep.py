@@ -259,6 +259,22 @@ def test_the_command_line(cells, calls, tmp_path, capsys):
     assert "failed (see failures/): bad" in capsys.readouterr().out
 
 
+def test_a_grid_without_any_result_has_a_table_too(cells, calls, tmp_path, capsys):
+    """Stopped or failed in its first cell, which leaves no folder of results."""
+    for error, words in ((TrainingStoppedError("stopped"), ""), (RuntimeError("no"), "failed")):
+        folder = tmp_path / (words or "stopped")
+        code = sweep.command(
+            {"smoke": lambda error=error: failing(cells[:1], calls, {0: error})},
+            {"smoke": table},
+            name="squares",
+            doc="Squares.",
+            argv=[f"--workdir={folder}"],
+        )
+        assert code == 1
+        assert words in capsys.readouterr().out
+        assert "0 of 1 cells" in (folder / "results" / "table.md").read_text()
+
+
 def test_switches_figures_and_the_cost_of_a_function_of_ones_own(cells, calls, tmp_path, capsys):
     """What is typed reaches grid, table, figures, the folder and the line above the table."""
 

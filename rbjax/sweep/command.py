@@ -69,6 +69,7 @@ def command(
         done, folder = read(cells, results), expanded(results, field="results")
         text = f"{provenance(cells, results, parser.prog, ' --'.join(typed))}\n\n"
         text += tables[arguments.scale](done, **given)
+        folder.mkdir(parents=True, exist_ok=True)  # no cell may have ended
         with atomic.replace(folder / "table.md") as file:
             file.write(f"{text}\n".encode())
         if figures is not None:
