@@ -12,7 +12,7 @@ import pytest
 from experiments.datapoints import __main__ as program
 from experiments.datapoints import cells, conclusions, measures, plan, records, table
 from experiments.datapoints.readings import READINGS
-from rbjax import data, rpr
+from rbjax import data, models, rpr
 from rbjax.command_line import resolve
 
 SCHEME, OTHER = "exactly-distinct-inverted", "at_most-distinct-uniform"
@@ -229,6 +229,29 @@ def test_every_cell_of_every_scale_is_a_config(name):
             READINGS[scheme].perturbation()
     assert plan.CPU.max_steps == plan.PAPER.max_steps == 250
     assert plan.CPU.floor >= 0.98
+
+
+def test_readings_of_the_network_differ_in_what_they_say():
+    """On the weights of rbjax's own simple CNN, of which they are variants."""
+    shape = {"num_classes": 10, "image_shape": (12, 12, 1), "mean": (0.0,), "std": (1.0,)}
+    images = jax.random.uniform(jax.random.key(0), (2, 12, 12, 1))
+    own = models.create("simple_cnn", widths=(4, 4), **shape)
+    variables = own.init(jax.random.key(1), images)
+
+    def read(**options):
+        return models.create(f"{plan.NETWORKS}:ReadCNN", widths=(4, 4), **options, **shape)
+
+    np.testing.assert_allclose(read().apply(variables, images), own.apply(variables, images))
+    scaled = read(scale=255.0).apply(variables, images)
+    np.testing.assert_allclose(scaled, own.apply(variables, 255 * images), rtol=1e-4)
+    linear, tanh = (read(activation=name) for name in ("linear", "tanh"))
+    flat = jax.tree.map(jnp.abs, variables)  # of positive weights ReLU and no activation agree
+    np.testing.assert_allclose(linear.apply(flat, images), own.apply(flat, images), rtol=1e-5)
+    assert not np.allclose(linear.apply(variables, images), own.apply(variables, images))
+    assert np.abs(tanh.features(variables, 1e3 * images)).max() <= 1
+    bench = models.create(f"{plan.NETWORKS}:MNISTNet", **{**shape, "image_shape": (28, 28, 1)})
+    made = jax.eval_shape(bench.init, jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
+    assert sum(leaf.size for leaf in jax.tree.leaves(made)) == 1_199_882  # as Keras's mnist_cnn
 
 
 @pytest.mark.parametrize("name", ["at_most-permuted", "exactly-permuted"])
