@@ -236,9 +236,9 @@ def googlenet(channels: int, num_classes: int) -> nn.Module:
 class Fire(nn.Module):
     """A squeezing convolution, and two that expand beside each other; perhaps a shortcut."""
 
-    def __init__(self, given: int, squeezed: int, width: int) -> None:
+    def __init__(self, given: int, squeezed: int, width: int, *, is_bypassed: bool) -> None:
         super().__init__()
-        self.is_bypassed = given == 2 * width
+        self.is_bypassed = is_bypassed
         for name, one, other, size in (
             ("squeeze", given, squeezed, 1),
             ("expand1x1", squeezed, width, 1),
@@ -266,7 +266,8 @@ def squeezenet(channels: int, num_classes: int) -> nn.Module:
     given = 96
     for number in range(2, 10):
         squeezed = 16 * (number // 2)
-        layers.append((f"fire{number}", Fire(given, squeezed, 4 * squeezed)))
+        fire = Fire(given, squeezed, 4 * squeezed, is_bypassed=number in (3, 5, 7))
+        layers.append((f"fire{number}", fire))
         layers += [nn.MaxPool2d(2)] if number in (4, 8) else []
         given = 8 * squeezed
     head = ("head", nn.Linear(512, num_classes))
