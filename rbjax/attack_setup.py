@@ -31,13 +31,14 @@ class Suite(NamedTuple):
 
 
 def create(
-    config: Config, train: Dataset, test: Dataset, validation: Dataset | None = None
+    config: Config, train: Dataset | None, test: Dataset, validation: Dataset | None = None
 ) -> Suite:
     """Returns the attacks of a config.
 
     Args:
         config: a resolved config.
-        train: what universal perturbations are crafted on, whole or a balanced part of it.
+        train: what universal perturbations are crafted on, whole or a balanced part of it; None
+            where there is none.
         test: what is attacked.
         validation: what they are crafted on where the config says so; None where there is none.
 
@@ -78,13 +79,15 @@ _WORDS = {
 """What each choice of `craft_on` is called in reports."""
 
 
-def _crafted_on(group: Config, train: Dataset, validation: Dataset | None) -> Dataset:
+def _crafted_on(group: Config, train: Dataset | None, validation: Dataset | None) -> Dataset:
     """Returns the images that a universal perturbation is crafted on.
 
     Balanced are as many of each class as the smallest class has: on a long tail a perturbation of
     the whole set would be one against the head, and spare the tail.  Groups, which keep
     images alike in one split, have no part in it: whole ones would make the classes uneven.
     """
+    if train is None:
+        raise ValueError(_NO_TRAIN)
     if group.craft_on == "balanced":
         counts = train.class_counts
         each = int(counts[counts > 0].min())
@@ -101,6 +104,11 @@ def _crafted_on(group: Config, train: Dataset, validation: Dataset | None) -> Da
 _NO_VALIDATION = (
     "craft_on is 'validation', and no image is held out; train with dataset.validation_fraction "
     "above 0, or craft on 'balanced' or 'train'"
+)
+
+
+_NO_TRAIN = (
+    "a universal perturbation is crafted on training images, and this dataset has test images alone"
 )
 
 
@@ -134,6 +142,8 @@ def check(group: Config, info: DatasetInfo, *, has_validation: bool = True) -> N
     attack = _compile(group)
     if isinstance(attack, attacks.AutoAttack) and attack.version == "rand":
         raise ValueError("version 'rand' is for randomised classifiers; a run's model is none")
+    if isinstance(attack, attacks.Crafting) and "train" not in info.num_examples:
+        raise ValueError(_NO_TRAIN)
     if isinstance(attack, attacks.Crafting | suite.Driver):
         return
     if group.get("source") is not None:

@@ -97,7 +97,7 @@ def resolve(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> Confi
     """Checks a config against rbjax's tables of names, and that all it names can be made.
 
     Evaluating takes dataset, model and weights from the run directory: what the config says of
-    them must be what the run says, or nothing.
+    them must be what the run says, or nothing.  Given weights need no run.
 
     Args:
         config: as given.
@@ -111,6 +111,7 @@ def resolve(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> Confi
         ValueError: listing every mistake.
     """
     # Imported here: the tables bring JAX along, and a typo above should not wait for it.
+    from rbjax.training import given as weights
     from rbjax.training import run_directory
 
     for kind in tables.HOMES:
@@ -118,7 +119,7 @@ def resolve(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> Confi
     names = {"dataset": _dataset_names(str(config.dataset.name))}
     given, typed = _expanded(config.to_dict()), tuple(typed)
     emptied = [name for name in typed if _at(given, name) is None]
-    if config.task == "evaluate":
+    if config.task == "evaluate" and not weights.need_no_run(config, workdir):
         run = run_directory.read_config(workdir)
         given = _expanded(of_run(given, run, workdir, typed=typed))
         _check_makers_of_run(run, given, workdir)
@@ -132,6 +133,7 @@ def resolve(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> Confi
     resolved = schema_resolve(given, names, emptied=emptied)
     _tie_to_subset(resolved)
     _tie_to_own_data(resolved)
+    weights.tie(resolved)
     _check_parts(resolved)
     return resolved
 
@@ -140,7 +142,8 @@ def _expanded(given: dict[str, Any]) -> dict[str, Any]:
     """Returns a config's values with `~` in its paths as the home folder."""
     nested: list[tuple[str, tuple[str, ...]]] = [
         ("", ("workdir", "data_dir")),
-        ("dataset", ("path", "subset")),
+        ("dataset", ("path", "subset", "devkit")),
+        ("model", ("weights",)),
         ("corruptions", ("baseline",)),
         *((f"attacks.{label}", ("source",)) for label in given.get("attacks") or {}),
     ]
@@ -318,7 +321,7 @@ def _keep_none(config: Config, arguments: Sequence[str], run: Mapping[str, Any])
         values = functools.reduce(lambda node, part: node[part], groups, config)
         maker = _at(run, ".".join([*groups, schema_of.selector])) or values.get(schema_of.selector)
         option, own = schema_of.options(maker).get(key), schema_of.own.get(key)
-        if own is not None and "none" in (own.choices or ()):
+        if own is not None and "none" in (*(own.choices or ()), *own.words):
             values[key] = value
         elif option is None or option.kind is not str or option.optional:
             continue

@@ -24,7 +24,7 @@ from rbjax.console import printable
 from rbjax.data import Dataset
 from rbjax.inputs import NO_CLASS
 from rbjax.progress import progress_bar
-from rbjax.training import hooks, run_directory, setup
+from rbjax.training import given, hooks, run_directory, setup
 from rbjax.typing import LogitsFn
 
 
@@ -37,7 +37,7 @@ def evaluate(config: Config, workdir: str) -> dict[str, Any]:
 
     Args:
         config: a resolved config; its dataset and model are the run's.
-        workdir: a run directory with a checkpoint.
+        workdir: a run directory with a checkpoint; with given weights it is made.
 
     Returns:
         The report, as `analysis.read_report` reads it back: for "clean" and for each attack its
@@ -58,11 +58,17 @@ def evaluate(config: Config, workdir: str) -> dict[str, Any]:
     _check_step(config, workdir, step)
     model = setup.evaluated_model(config, workdir, model)
     logits_fn = jax.tree_util.Partial(model.apply, jax.device_put(variables))
-    print(f"{workdir}: evaluating step {step} on {test.num_examples} test images")
+    which = f"step {step}"
+    if given.are_given(config):
+        given.prepare(config, workdir)
+        which = Path(config.model.weights).name
+    print(f"{workdir}: evaluating {which} on {test.num_examples} test images")
 
     # ------------------------------------------------------------------ clean, then each attack
-    train, validation = setup.load_train(config)
-    train = hooks.trained_on(workdir, train)
+    train, validation = None, None
+    if "train" in test.info.num_examples:
+        train, validation = setup.load_train(config)
+        train = hooks.trained_on(workdir, train)
     suite = attack_setup.create(config, train, test, validation)
     plan = corruption_setup.create(config, test.info)
     images = jax.ShapeDtypeStruct((2, *test.info.image_shape), np.float32)
@@ -93,7 +99,7 @@ def evaluate(config: Config, workdir: str) -> dict[str, Any]:
         "split": test.split,
         "class_names": list(test.info.class_names),
         "class_counts": test.class_counts,
-        "train_class_counts": train.class_counts,
+        "train_class_counts": None if train is None else train.class_counts,
         "results": {
             "clean": _result({}, "clean", results),
             **{k: _result(group.to_dict(), k, results) for k, group in config.attacks.items()},

@@ -6,8 +6,9 @@
   --list=KIND                 what can be named: attacks, methods, models, losses, datasets, ...
 
 Tasks (`--config.task=`): `train` trains, attacks, scores and reports; `evaluate` attacks a run
-directory; `score` scores the RPR of a whole dataset, after training where the run directory holds
-no model yet.  Rerun the same command to resume a run that was stopped.
+directory, or weights that others trained (`--config.model.weights=`); `score` scores the RPR of a
+whole dataset, after training where the run directory holds no model yet.  Rerun the same command to
+resume a run that was stopped.
 """
 
 from __future__ import annotations
@@ -71,12 +72,12 @@ def run(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> None:
     from rbjax.evaluate import evaluate
     from rbjax.score import score
     from rbjax.train import train
-    from rbjax.training import run_directory, setup
+    from rbjax.training import given, run_directory, setup
 
     with console.steady(), run_directory.hold(workdir):
         print(format_config(config), end="\n\n")
         analysis.rehearse(setup.info(config).class_names, ("clean", *config.attacks))
-        if config.task in ("train", "score"):
+        if config.task in ("train", "score") and not given.are_given(config):
             train(config, workdir)  # returns at once where that is done
         no_class: dict[str, int] = {}
         if config.task in ("train", "evaluate"):

@@ -16,7 +16,7 @@ from rbjax import journal as journals
 from rbjax.analysis import robustness
 from rbjax.config import Config, affecting
 from rbjax.data import Dataset
-from rbjax.training import hooks, run_directory, setup
+from rbjax.training import given, hooks, run_directory, setup
 from rbjax.typing import Key, LogitsFn
 
 SCORES_FILE = "rpr.json"
@@ -53,6 +53,7 @@ def score(config: Config, workdir: str) -> dict[str, Any]:
     dtype = config.score.dtype or config.model.dtype
     model = setup.create_model(config, dataset.info)
     step, variables = setup.trained_variables(config, workdir, model)
+    given.prepare(config, workdir)
     variables = jax.device_put(variables)
     logits_fn = _logits_fn(config, workdir, dataset, dtype, variables)
     title = f"RPR, {config.score.perturbation}, up to {config.score.max_steps} draws"

@@ -84,6 +84,17 @@ MODEL: dict[str, Field] = {
     "normalize": Field(
         bool, True, "subtract the data's mean and divide by their deviation; off: it sees [0, 1]"
     ),
+    "weights": Field(
+        str,
+        None,
+        "a .pt, .pth or .safetensors file of weights that others trained with PyTorch, in place of "
+        "training; for task = evaluate or score",
+        optional=True,
+        affects="nothing",
+    ),
+    "weights_digest": Field(
+        str, None, "of that file; filled in, and checked where it is given", optional=True
+    ),
 }
 
 METHOD: dict[str, Field] = {

@@ -57,7 +57,12 @@ def of_run(
     for name, value in ours.items():
         if name.split(".")[0] in free or (name not in typed and value == usual.get(name)):
             continue
-        if not _is_of_the_run(name):
+        if name == "model.weights" and theirs.get(name) is None:
+            mistakes.append(
+                f"{name} = {value!r}: the run in {workdir} has weights of its own; leave the field "
+                "out, or give another workdir"
+            )
+        elif not _is_of_the_run(name):
             group, _, field = name.partition(".")
             merged.setdefault(group, {})[field] = value
         elif value != theirs.get(name):

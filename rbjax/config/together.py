@@ -58,6 +58,14 @@ def check(resolved: Mapping[str, Any], mistakes: list[str]) -> None:
     dataset = resolved["dataset"]
     if dataset.get("subset_digest") is not None and dataset.get("subset") is None:
         mistakes.append("dataset.subset_digest: belongs to dataset.subset, which is not given")
+    model = resolved["model"]
+    if model.get("weights_digest") is not None and model.get("weights") is None:
+        mistakes.append("model.weights_digest: belongs to model.weights, which is not given")
+    if model.get("weights") is not None and resolved["task"] == "train":
+        mistakes.append(
+            f"model.weights = {model['weights']!r}: training draws weights of its own; give "
+            "--config.task=evaluate or score, or leave it out"
+        )
     start, num_epochs = resolved["sampler"].get("start_epoch", 0), resolved.get("num_epochs", 0)
     if isinstance(start, int) and isinstance(num_epochs, int) and start >= max(num_epochs, 1):
         mistakes.append(

@@ -2,6 +2,7 @@
 
 --config.dataset.name=folder --config.dataset.path=photographs --config.dataset.image_size=64,64
 --config.dataset.name=npz    --config.dataset.path=arrays.npz
+--config.dataset.name=imagenet_folder --config.dataset.path=ILSVRC2012_img_val
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
-from rbjax.data import folders
+from rbjax.data import folders, imagenet_folder
 from rbjax.data import npz as arrays_of_file
-from rbjax.data.datasets import DATASETS, DatasetInfo
+from rbjax.data.datasets import DATASETS, IMAGENET_MEAN, IMAGENET_STD, DatasetInfo
 from rbjax.data.loading import Dataset, from_arrays
 from rbjax.options import Count, Range, checked
 from rbjax.tables import Table, lookup
@@ -41,7 +42,7 @@ class Source(NamedTuple):
     test_fraction: float = 0.2
     """Of a folder without splits: share of each class that is test."""
     options: tuple[tuple[str, Any], ...] = ()
-    """Of a maker of arrays."""
+    """Of a maker of arrays; of ImageNet's folder, devkit, mean and std."""
     groups: str | None = None
     """Of an .npz file: the array that says which group each training image is of."""
 
@@ -81,14 +82,48 @@ def folder(
     Raises:
         ValueError: for an option out of range.
     """
-    if image_size is not None and (
-        len(image_size) != 2 or not all(side == int(side) for side in image_size)
-    ):
+    size = None if image_size is None else _pair(image_size)
+    return Source("folder", path, size, channels, test_fraction)
+
+
+def _pair(image_size: Any) -> tuple[int, int]:
+    if len(image_size) != 2 or not all(side == int(side) for side in image_size):
         raise ValueError(
             f"dataset.image_size = {image_size}: must be height and width, such as (64, 64)"
         )
-    size = None if image_size is None else (int(image_size[0]), int(image_size[1]))
-    return Source("folder", path, size, channels, test_fraction)
+    return int(image_size[0]), int(image_size[1])
+
+
+_Size = Annotated[tuple[int, int], Range(low=1, high=16384, unit="pixels")]
+_Channels = Annotated[tuple[float, float, float], Range(low=0.0, high=1.0, unit="pixels in [0, 1]")]
+
+
+@checked
+def imagenet(
+    *,
+    path: str,
+    devkit: str | None = None,
+    image_size: _Size = (224, 224),
+    mean: _Channels = IMAGENET_MEAN,
+    std: _Channels = IMAGENET_STD,
+) -> Source:
+    """Returns ImageNet's validation images in a folder, which are a test set alone.
+
+    Args:
+        path: of n01440764/<image> for each class, or of images ILSVRC2012_val_00000001.JPEG.
+        devkit: what labels the latter, the development kit's folder or archive; None: beside path.
+        image_size: height and width; 8/7 of it is what the shorter side is scaled to.
+        mean: of red, green and blue, as the weights want it; of torchvision's Inception-v3 0.5.
+        std: likewise.
+
+    Returns:
+        Where they are, and how they are read.
+
+    Raises:
+        ValueError: for an option out of range.
+    """
+    options = (("devkit", devkit), ("mean", tuple(mean)), ("std", tuple(std)))
+    return Source("imagenet_folder", path, _pair(image_size), 3, options=options)
 
 
 def npz(*, path: str, groups: str | None = None) -> Source:
@@ -107,7 +142,10 @@ def npz(*, path: str, groups: str | None = None) -> Source:
 
 
 CUSTOM: Table[Any] = Table(
-    "dataset", {"folder": folder, "npz": npz}, supplied=("path",), described=DATASETS
+    "dataset",
+    {"folder": folder, "npz": npz, "imagenet_folder": imagenet},
+    supplied=("path",),
+    described=DATASETS,
 )
 """Datasets by name: makers of a `Source`, or of `Arrays`, beside those that are described."""
 
@@ -134,7 +172,7 @@ def load(source: Source, split: str) -> Dataset:
 
     Args:
         source: where it is.
-        split: "train" or "test".
+        split: "train" or "test"; ImageNet's folder has "test" alone.
 
     Returns:
         A Dataset, its info measured on train: class names, mean and deviation of each channel.
@@ -142,7 +180,7 @@ def load(source: Source, split: str) -> Dataset:
     Raises:
         ValueError: naming the file, if something is missing, unreadable or inconsistent.
     """
-    lookup(dict.fromkeys(("train", "test")), split, what=f"{source.kind} split")
+    lookup(dict.fromkeys(_splits(source)), split, what=f"{source.kind} split")
     return _load(source, fingerprint(source), split)
 
 
@@ -158,7 +196,11 @@ def info(source: Source) -> DatasetInfo:
     Raises:
         ValueError: as `load`.
     """
-    return load(source, "train").info
+    return load(source, _splits(source)[0]).info
+
+
+def _splits(source: Source) -> tuple[str, ...]:
+    return _READERS.get(source.kind, _MADE).splits
 
 
 def fingerprint(source: Source) -> str:
@@ -180,13 +222,20 @@ class _Kind(NamedTuple):
     read: Callable[[Source, str], tuple[Any, np.ndarray, tuple[str, ...]]]
     """(source, split) -> images (N, H, W, C), labels (N,), class names."""
     fingerprint: Callable[[Source], str]
+    splits: tuple[str, ...] = ("train", "test")
+    """The first is the one that the description is of."""
+    describe: Callable[[Source], DatasetInfo] | None = None
+    """What is known without measuring it."""
 
 
 @functools.lru_cache(maxsize=4)
 def _load(source: Source, stamp: str, split: str) -> Dataset:
     """`load`, once for each content: `stamp` is its fingerprint."""
-    images, labels, class_names = _READERS.get(source.kind, _MADE).read(source, split)
-    if split == "test":
+    kind = _READERS.get(source.kind, _MADE)
+    images, labels, class_names = kind.read(source, split)
+    if kind.describe is not None:
+        known = kind.describe(source)._replace(num_examples={split: len(labels)})
+    elif split == "test":
         known = _load(source, stamp, "train").info
         known = known._replace(num_examples={**known.num_examples, "test": len(labels)})
         if known.image_shape != images.shape[1:]:
@@ -238,7 +287,8 @@ def _read_folder(source: Source, split: str) -> tuple[Any, np.ndarray, tuple[str
             print(f"{source.path}: {line}", file=sys.stderr)
     channels = source.channels or survey.channels
     shape = folders.image_shape(train.files, image_size=source.image_size, channels=channels)
-    images = folders.FolderImages(listing.files, shape, resize=source.image_size is not None)
+    read = folders.read_equal if source.image_size is None else folders.read_covering
+    images = folders.FolderImages(listing.files, shape, read)
     small = len(images) * np.prod(shape) <= _MOST_IN_MEMORY
     return images[:] if small else images, listing.labels, listing.class_names
 
@@ -247,6 +297,36 @@ def _fingerprint_folder(source: Source) -> str:
     # What is wrong with the folder is said first.
     folders.scan(source.path, "train", test_fraction=source.test_fraction)
     return folders.survey(source.path).fingerprint
+
+
+def _scan_imagenet(source: Source) -> imagenet_folder.Validation:
+    return imagenet_folder.scan(source.path, dict(source.options)["devkit"])
+
+
+def _read_imagenet(source: Source, split: str) -> tuple[Any, np.ndarray, tuple[str, ...]]:
+    del split  # there is one
+    found = _scan_imagenet(source)
+    imagenet_folder.tell(found)
+    assert source.image_size is not None
+    shape = (*source.image_size, 3)
+    images = folders.FolderImages(found.listing.files, shape, imagenet_folder.read)
+    return images, found.listing.labels, found.listing.class_names
+
+
+def _describe_imagenet(source: Source) -> DatasetInfo:
+    assert source.image_size is not None
+    options = dict(source.options)
+    return DATASETS["imagenet2012"]._replace(
+        name="imagenet_folder",
+        image_shape=(*source.image_size, 3),
+        class_names=imagenet_folder.NAMES,
+        mean=options["mean"],
+        std=options["std"],
+        storage="memory",
+        class_counts={},
+        files=(),
+        how_to_get="",
+    )
 
 
 @functools.lru_cache(maxsize=2)
@@ -288,6 +368,12 @@ _READERS = {
     "npz": _Kind(
         lambda source, split: arrays_of_file.read(source.path, split),
         lambda source: arrays_of_file.fingerprint(source.path),
+    ),
+    "imagenet_folder": _Kind(
+        _read_imagenet,
+        lambda source: _scan_imagenet(source).fingerprint(),
+        splits=("test",),
+        describe=_describe_imagenet,
     ),
 }
 _MADE = _Kind(_read_made, _fingerprint_made)

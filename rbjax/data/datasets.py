@@ -27,7 +27,7 @@ _MNIST_COUNTS = {
     "test": (980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009),
 }
 _ALIGNMNIST_SPLITS = ("train", *(f"block_{number}" for number in range(1, 76)))
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _IMAGENET_BY_HAND = (
     "register at https://image-net.org/download-images and place ILSVRC2012_img_train.tar and "
     "ILSVRC2012_img_val.tar in downloads/manual of the data folder"
@@ -222,8 +222,8 @@ _ALL = (
         image_shape=(224, 224, 3),
         class_names=class_names.IMAGENET,
         num_examples={"train": 1281167, "test": 50000},
-        mean=_IMAGENET_MEAN,  # mean and std: as published, not computed here
-        std=_IMAGENET_STD,
+        mean=IMAGENET_MEAN,  # mean and std: as published, not computed here
+        std=IMAGENET_STD,
         source="Russakovsky et al., 2015, arXiv:1409.0575, https://image-net.org; its validation "
         "set is our test; images are scaled to 256 pixels on the shorter side, their middle kept",
         licence="for non-commercial research and education only",
@@ -239,8 +239,8 @@ _ALL = (
         image_shape=(224, 224, 3),
         class_names=class_names.IMAGENET,
         num_examples={"train": 115846, "validation": 20000, "test": 50000},
-        mean=_IMAGENET_MEAN,  # of ImageNet
-        std=_IMAGENET_STD,
+        mean=IMAGENET_MEAN,  # of ImageNet
+        std=IMAGENET_STD,
         source="Liu et al., 2019, arXiv:1904.05160, "
         "https://github.com/zhmiao/OpenLongTailRecognition-OLTR; ImageNet with 1,280 to 5 "
         "training images of a class; ImageNet's validation set is its test",
@@ -282,8 +282,8 @@ _ALL = (
         image_shape=(224, 224, 3),
         class_names=class_names.IMAGENET,
         num_examples={"test": 50000},
-        mean=_IMAGENET_MEAN,  # of ImageNet
-        std=_IMAGENET_STD,
+        mean=IMAGENET_MEAN,  # of ImageNet
+        std=IMAGENET_STD,
         source="Hendrycks and Dietterich, 2019, arXiv:1903.12261, "
         "https://github.com/hendrycks/robustness; TFDS makes it of ImageNet's validation set",
         licence="ImageNet's: for non-commercial research and education only",

@@ -16,7 +16,7 @@ import functools
 import hashlib
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -115,23 +115,37 @@ def survey(path: str | Path) -> Survey:
         ValueError: as `scan`, or naming a file that cannot be read.
     """
     root, where = expanded(path, field="dataset.path"), f"dataset.path = {str(path)!r}"
-    digest, newest = hashlib.sha256(), 0.0
     tree = _tree(root, where)
-    for file in _all(tree):
+    return survey_files(root, _all(tree), tree.left_out)
+
+
+def survey_files(root: Path, files: Sequence[Path], left_out: Sequence[tuple[str, Path]]) -> Survey:
+    """Returns the survey of some files; they are read again only after a change.
+
+    Args:
+        root: the folder that they are in.
+        files: in the order in which they count.
+        left_out: why another entry of the folder is not among them, and which.
+
+    Raises:
+        ValueError: naming a file that cannot be read.
+    """
+    digest, newest = hashlib.sha256(), 0.0
+    for file in files:
         stat = file.stat()
         state = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
         digest.update(f"{file} {state}\n".encode("utf-8", "surrogateescape"))
         newest = max(newest, stat.st_mtime, stat.st_ctime)
-    digest.update(repr(tree.left_out).encode("utf-8", "surrogateescape"))
     is_settled = newest < time.time() - _JUST_NOW
-    return (_survey if is_settled else _survey.__wrapped__)(root, where, digest.hexdigest())
+    survey_ = _survey if is_settled else _survey.__wrapped__
+    return survey_(root, tuple(files), tuple(left_out), digest.hexdigest())
 
 
 @functools.lru_cache(maxsize=8)
-def _survey(root: Path, where: str, stamp: str) -> Survey:
-    """`survey`, once for each state of the files, `stamp`."""
-    tree = _tree(root, where)
-    files = _all(tree)
+def _survey(
+    root: Path, files: tuple[Path, ...], left_out: tuple[tuple[str, Path], ...], stamp: str
+) -> Survey:
+    """`survey_files`, once for each state of the files, `stamp`."""
     digest, headers = hashlib.sha256(), []
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
         for some in itertools.batched(files, _AT_ONCE):
@@ -146,7 +160,7 @@ def _survey(root: Path, where: str, stamp: str) -> Survey:
     counts = collections.Counter(change for header in headers for change in header.changes)
     said = [f"{count} of {len(files)} images {change}" for change, count in counts.items()]
     reasons: dict[str, list[str]] = {}
-    for reason, entry in tree.left_out:
+    for reason, entry in left_out:
         reasons.setdefault(reason, []).append(entry.relative_to(root).as_posix())
     for reason, names in reasons.items():
         few = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
@@ -183,50 +197,75 @@ def image_shape(
     return height, width, bands
 
 
+Read = Callable[[Path, tuple[int, ...]], np.ndarray]
+
+
 class FolderImages:
     """The images of a folder as an array that is decoded when indexed."""
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, files: Sequence[Path], shape: tuple[int, int, int], *, resize: bool) -> None:
+    def __init__(self, files: Sequence[Path], shape: tuple[int, int, int], read: Read) -> None:
         """Keeps the names of the files; none is read.
 
         Args:
             files: N files.
             shape: height, width and channels of every image.
-            resize: whether images of other sizes are scaled until they cover the frame, and cropped
-                to its middle; if not, they are refused.
+            read: from a file and the shape to its image; called in several threads.
         """
         self._files = tuple(files)
-        self._resize = resize
+        self._read = read
         self.shape = (len(self._files), *shape)
 
     def __len__(self) -> int:
         return len(self._files)
 
     def __getitem__(self, rows: int | slice | np.ndarray) -> np.ndarray:
-        numbers = np.arange(len(self))[rows]
+        numbers, shape = np.arange(len(self))[rows], self.shape[1:]
         if np.ndim(numbers) == 0:
-            return self._read(self._files[int(numbers)])
-        images = np.empty((len(numbers), *self.shape[1:]), np.uint8)
-        for row, number in enumerate(numbers):
-            images[row] = self._read(self._files[number])
+            return self._read(self._files[int(numbers)], shape)
+        images = np.empty((len(numbers), *shape), np.uint8)
+
+        def fill(row: int) -> None:
+            images[row] = self._read(self._files[numbers[row]], shape)
+
+        with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+            list(pool.map(fill, range(len(numbers))))  # whose errors are raised here
         return images
 
-    def _read(self, file: Path) -> np.ndarray:
-        height, width, channels = self.shape[1:]
-        image = pictures.read(file, channels)
-        if image.shape[:2] == (height, width):
-            return image
-        if not self._resize:
-            raise ValueError(
-                f"{file}: is {image.shape[0]} x {image.shape[1]} pixels, others are {height} x "
-                f"{width}; give dataset.image_size"
-            )
-        from PIL import Image
 
-        bands = (Image.fromarray(band) for band in np.moveaxis(image, -1, 0))
-        return np.stack([np.asarray(cover(band, height, width)) for band in bands], axis=-1)
+def read_equal(file: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Reads an image that has the size of the others; `read_covering`, but refuses another size."""
+    image = pictures.read(file, shape[2])
+    if image.shape[:2] != shape[:2]:
+        raise ValueError(
+            f"{file}: is {image.shape[0]} x {image.shape[1]} pixels, others are {shape[0]} x "
+            f"{shape[1]}; give dataset.image_size"
+        )
+    return image
+
+
+def read_covering(file: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Reads an image, scaled until it covers the frame, and cropped to its middle.
+
+    Args:
+        file: its name.
+        shape: height, width and channels.
+
+    Returns:
+        `shape` uint8.
+
+    Raises:
+        ValueError: naming the file, if it cannot be read.
+    """
+    height, width, channels = shape
+    image = pictures.read(file, channels)
+    if image.shape[:2] == (height, width):
+        return image
+    from PIL import Image
+
+    bands = (Image.fromarray(band) for band in np.moveaxis(image, -1, 0))
+    return np.stack([np.asarray(cover(band, height, width)) for band in bands], axis=-1)
 
 
 def _tree(root: Path, where: str) -> _Tree:
@@ -243,7 +282,7 @@ def _found(root: Path, where: str) -> _Tree:
     folders = {split: folder for split in _SPLITS if (folder := _split_folder(root, split))}
     if "train" in folders:
         others = (entry for entry in sorted(root.iterdir()) if entry not in folders.values())
-        left_out += [(_reason(entry) or "beside train and test", entry) for entry in others]
+        left_out += [(why_left_out(entry) or "beside train and test", entry) for entry in others]
     else:
         folders = {"train": root}
     classes = {split: _classes(folder, left_out) for split, folder in folders.items()}
@@ -263,7 +302,7 @@ def _found(root: Path, where: str) -> _Tree:
             entry = folders["test"] / name
             raise ValueError(f"{where}: {entry} is a class that train does not have")
     files = {
-        split: [_images(own[name], left_out) if name in own else [] for name in class_names]
+        split: [images_below(own[name], left_out) if name in own else [] for name in class_names]
         for split, own in classes.items()
     }
     return _Tree(class_names, files, left_out)
@@ -273,7 +312,7 @@ def _classes(folder: Path, left_out: list[tuple[str, Path]]) -> dict[str, Path]:
     """Returns the folders of the classes by name."""
     classes = {}
     for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
-        reason = _reason(entry)
+        reason = why_left_out(entry)
         if not reason and not entry.is_dir():
             reason = "in no class's folder"
         elif not reason and folder.resolve().is_relative_to(entry.resolve()):
@@ -285,13 +324,18 @@ def _classes(folder: Path, left_out: list[tuple[str, Path]]) -> dict[str, Path]:
     return classes
 
 
-def _images(folder: Path, left_out: list[tuple[str, Path]]) -> list[Path]:
-    """Returns the images of a class, in its folder and those below."""
+def images_below(folder: Path, left_out: list[tuple[str, Path]]) -> list[Path]:
+    """Returns the images of a class, in its folder and those below, in alphabetical order.
+
+    Args:
+        folder: of the class.
+        left_out: to which is added why another entry is not among them, and which.
+    """
     images, pending, seen = [], [folder], {folder.resolve()}
     while pending:
         inside = pending.pop()
         for entry in sorted(inside.iterdir(), key=lambda entry: (entry.is_symlink(), entry)):
-            reason = _reason(entry)
+            reason = why_left_out(entry)
             if not reason and entry.is_dir():
                 real = entry.resolve()
                 if real in seen or folder.resolve().is_relative_to(real):
@@ -308,7 +352,7 @@ def _images(folder: Path, left_out: list[tuple[str, Path]]) -> list[Path]:
     return sorted(images)
 
 
-def _reason(entry: Path) -> str:
+def why_left_out(entry: Path) -> str:
     """Returns why an entry of a folder is left out whatever it holds, "" for most."""
     if entry.name.startswith(".") or entry.name in _CLUTTER:
         return "hidden, or a system's own"

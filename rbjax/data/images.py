@@ -12,7 +12,7 @@ import numpy as np
 from rbjax.data.digests import CheckedImages
 
 _RESIZED = 256 / 224
-"""The shorter side before the middle is cut out, relative to the result's: usual for ImageNet."""
+"""The tighter side before the middle is cut out, relative to the result's: usual for ImageNet."""
 
 
 class ImageArray(Protocol):
@@ -129,24 +129,50 @@ def base(images: Any) -> Any:
     return images.base if isinstance(images, CheckedImages) else images
 
 
-def cover(picture: Any, height: int, width: int, *, margin: float = 1.0) -> Any:
+def cover(picture: Any, height: int, width: int) -> Any:
     """Returns the middle of a picture that was scaled until it covers a frame.
 
     Args:
         picture: a `PIL.Image.Image`; scaled bilinearly, with antialiasing.
         height: of the frame, in pixels.
         width: of the frame.
-        margin: how much larger than necessary it is scaled, at least 1.
 
     Returns:
         A picture of `height` x `width`.
     """
     from PIL import Image
 
-    scale = margin * max(width / picture.width, height / picture.height)
+    scale = max(width / picture.width, height / picture.height)
     columns = max(round(picture.width * scale), width)
     rows = max(round(picture.height * scale), height)
     left, top = (columns - width) // 2, (rows - height) // 2
+    scaled = picture.resize((columns, rows), Image.Resampling.BILINEAR)
+    return scaled.crop((left, top, left + width, top + height))
+
+
+def resize_and_crop(picture: Any, height: int, width: int) -> Any:
+    """Returns the middle of a picture that was scaled to 8/7 of a frame, as is usual for ImageNet.
+
+    Of 224 x 224 it is torchvision's Resize(256) and CenterCrop(224), to the pixel: the tighter side
+    is scaled to 256, the other's length is rounded down, halves of a margin to the even number.
+
+    Args:
+        picture: a `PIL.Image.Image`; scaled bilinearly, with antialiasing.
+        height: of the frame, in pixels.
+        width: of the frame.
+
+    Returns:
+        A picture of `height` x `width`.
+    """
+    from PIL import Image
+
+    if width * picture.height >= height * picture.width:
+        columns = round(_RESIZED * width)
+        rows = max(columns * picture.height // picture.width, height)
+    else:
+        rows = round(_RESIZED * height)
+        columns = max(rows * picture.width // picture.height, width)
+    top, left = round((rows - height) / 2), round((columns - width) / 2)
     scaled = picture.resize((columns, rows), Image.Resampling.BILINEAR)
     return scaled.crop((left, top, left + width, top + height))
 
@@ -229,7 +255,7 @@ class Records:
             with Image.open(io.BytesIO(content)) as opened:
                 image = opened.convert("RGB" if channels == 3 else "L")
                 if image.size != (width, height):
-                    image = cover(image, height, width, margin=_RESIZED)
+                    image = resize_and_crop(image, height, width)
                 return np.asarray(image).reshape(shape)
         except (OSError, ValueError, SyntaxError) as error:
             raise ValueError(

@@ -18,6 +18,9 @@ from rbjax.data.imbalance import select
 from rbjax.inputs import check_labels
 from rbjax.tables import lookup
 
+_MOST_HELD = 2**30
+"""Bytes of images that are decoded once."""
+
 Profile = Callable[[np.ndarray], np.ndarray]
 """(K,) available examples of each class -> (K,) examples to keep."""
 
@@ -172,6 +175,18 @@ def from_arrays(
         example_ids=ranks[index],
         groups=None if group_of is None else group_of[index],
     )
+
+
+def in_memory(dataset: Dataset) -> Dataset:
+    """Returns a dataset with its images in memory, if they take at most 1 GiB there.
+
+    Args:
+        dataset: what is gone through many times; its numbers stay as they are.
+    """
+    small = np.prod(dataset.images.shape) <= _MOST_HELD
+    if image_arrays.is_resident(dataset.images) or not small:
+        return dataset
+    return dataclasses.replace(dataset, images=np.asarray(dataset.images[:]))
 
 
 def load_train(

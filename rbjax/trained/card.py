@@ -90,7 +90,8 @@ def _without_folders(config: dict[str, Any]) -> dict[str, Any]:
     groups = {name: dict(group) for name, group in config.items() if isinstance(group, dict)}
     attacks = {label: dict(attack) for label, attack in groups["attacks"].items()}
     for names, holders in (
-        (("path", "subset"), [groups["dataset"]]),
+        (("path", "subset", "devkit"), [groups["dataset"]]),
+        (("weights",), [groups["model"]]),
         (("baseline",), [groups["corruptions"]]),
         (("backbone", "start_from"), [groups["method"]]),
         (("source",), list(attacks.values())),
@@ -174,7 +175,10 @@ def _posthoc(config: Config, trained_on: Dataset | None) -> dict[str, Any]:
 
 def _train_set(config: Config, workdir: str) -> Dataset | None:
     """Returns what a run was trained on; None if it is not on this machine."""
-    if setup.own_data(config) is None and not found(setup.info(config), config.data_dir):
+    info = setup.info(config)
+    if "train" not in info.num_examples:  # given weights, on a test set
+        return None
+    if setup.own_data(config) is None and not found(info, config.data_dir):
         return None
     return hooks.trained_on(workdir, setup.load_train(config)[0])
 

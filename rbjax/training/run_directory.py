@@ -159,6 +159,11 @@ def hold(workdir: str | os.PathLike[str]) -> Iterator[None]:
             lock.release()
 
 
+def is_run(workdir: str | os.PathLike[str]) -> bool:
+    """Returns whether a directory holds the config of a run."""
+    return (expanded(workdir, field="workdir") / CONFIG_FILE).is_file()
+
+
 def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any]:
     """Reads the config of a run.
 
@@ -175,7 +180,8 @@ def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any]:
     if not path.is_file():
         what = f"has no {CONFIG_FILE}" if path.parent.is_dir() else "does not exist"
         raise ValueError(
-            f"workdir = {str(workdir)!r}: {what}, so it is not a run directory; train into it first"
+            f"workdir = {str(workdir)!r}: {what}, so it is not a run directory; train into it "
+            "first, or give weights that others trained (--config.model.weights=)"
         )
     config = atomic.read_json(path)
     if not isinstance(config, dict):

@@ -28,7 +28,7 @@ from rbjax.data import (
 from rbjax.data.pipeline import Schedule
 from rbjax.paths import expanded
 from rbjax.tables import lookup
-from rbjax.training import finite, hooks, optimizers, posthoc, schedules, state
+from rbjax.training import finite, given, hooks, optimizers, posthoc, schedules, state
 from rbjax.training.checkpoint import Checkpoints
 from rbjax.typing import LogitsFn, LossFn, Perturbation
 
@@ -98,7 +98,7 @@ def load_test(config: Config) -> Dataset:
         test = dataclasses.replace(test, info=info(config), split=" ".join(other))
     if config.imbalance.apply_to_test:
         test = data.subsample(test, _profile(config), seed=config.imbalance.seed)
-    return first(test, config.dataset.max_test_examples)
+    return data.in_memory(first(test, config.dataset.max_test_examples))
 
 
 def other_test(config: Config) -> tuple[str, str] | None:
@@ -138,8 +138,7 @@ def check_alike(theirs: DatasetInfo, ours: DatasetInfo, what: str) -> None:
 def first(dataset: Dataset, num_examples: int | None) -> Dataset:
     """Returns the first examples of a random order, by id; all of them for None.
 
-    Groups stay whole, so that there may be fewer.  Ids are in random order where images are in
-    memory.  Elsewhere they are the numbers of the records, which may lie class by class.
+    Groups stay whole: there may be fewer.  What is not in memory may lie class by class.
     """
     if num_examples is None or num_examples >= dataset.num_examples:
         return dataset
@@ -291,17 +290,17 @@ def trained_variables(
         config: the run's config; `checkpoint.which` is whose weights.
         workdir: the run directory.
         model: its model.
-        checkpoint: "best" (which must be there), "last" or a step, in place of what the config
-            says.
+        checkpoint: "best" (which must be there), "last" or a step; None: as the config says.
 
     Returns:
-        The step they are of, and the variables as numpy arrays.
+        The step they are of, 0 of given weights, and the variables as numpy arrays.
 
     Raises:
-        ValueError: if the run directory holds no checkpoint, or only damaged ones, or the best
-            epoch's is gone or damaged.
+        ValueError: if the run directory holds none, or what is asked for is gone or damaged.
         NotFiniteError: if the weights are not finite.
     """
+    if given.are_given(config):
+        return _posthoc(config, workdir, 0, given.read(config, model, checkpoint))
     template = model.shapes
     name = "ema" if state.is_averaged(config) else "variables"
     if isinstance(checkpoint, int):

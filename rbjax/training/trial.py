@@ -14,7 +14,7 @@ from rbjax.config import Config
 from rbjax.data import Dataset, DatasetInfo
 from rbjax.inputs import check_memory
 from rbjax.tables import is_path, reason
-from rbjax.training import optimizers, setup
+from rbjax.training import given, optimizers, setup
 from rbjax.training.state import TrainState, place
 from rbjax.training.step import Recipe, make_train_step
 from rbjax.typing import Array
@@ -28,7 +28,9 @@ def splits(config: Config, info: DatasetInfo) -> None:
     Raises:
         ValueError: naming the split.
     """
-    needed = {"train"} if config.task != "evaluate" else {"test"}
+    needed = {"test"} if config.task == "evaluate" else {"train"}
+    if given.are_given(config):
+        needed.discard("train")
     if config.task == "train":
         needed.add("test")
     if config.task != "evaluate" and config.score.max_steps:
@@ -69,10 +71,10 @@ def loss(config: Config, info: DatasetInfo) -> None:
 
 
 def model(config: Config, info: DatasetInfo) -> None:
-    """Refuses a model that is none, or whose weights this machine cannot hold.
+    """Refuses a model that is none, whose weights this machine cannot hold, or given ones misfit.
 
     Raises:
-        ValueError: for one that cannot be made, or is too large.
+        ValueError: for one that cannot be made, is too large, or is not that of the weights' file.
     """
     made = setup.create_model(config, info)
     images = jax.ShapeDtypeStruct((1, *info.image_shape), jnp.float32)
@@ -81,6 +83,8 @@ def model(config: Config, info: DatasetInfo) -> None:
     # Of each weight there is a gradient at least.
     size = 2 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(weights))
     check_memory("name", config.model.name, size)
+    if given.are_given(config):
+        given.read(config, made)
 
 
 def schedule(config: Config) -> None:
