@@ -18,7 +18,7 @@ QUICK = {
     "universal": {"epsilon": 0.1},
     "trades": {"epsilon": 0.1, "num_steps": 2},
     "classwise_universal": {"epsilon": 0.02, "ascent": "adam"},
-    "classwise_pgd": {"epsilon": 0.1, "num_steps": 2, "similarity_weight": 0.5},
+    "classwise_pgd": {"epsilon": 0.1, "num_steps": 2, "similarity_weight": 0.1},
     "dafa": {"epsilon": 0.1, "num_steps": 2, "warmup_epochs": 1},
     "cfol": {"epsilon": 0.1, "num_steps": 2, "rate": 0.01},
     # Eight images on eight devices; larger heaps are compared in tests/methods/test_shared.py.
