@@ -67,11 +67,17 @@ def published(folder: str) -> dict[str, LogitsFn]:
     return made
 
 
+def right(networks: Mapping[str, LogitsFn], dataset: data.Dataset) -> dict[str, np.ndarray]:
+    """Returns which images each network classifies correctly, (N,) bool."""
+    return {name: predict(each, dataset) == dataset.labels for name, each in networks.items()}
+
+
 def deltas(
     networks: Mapping[str, LogitsFn],
     dataset: data.Dataset,
     deformer: copies.Deformer,
     *,
+    clean: Mapping[str, np.ndarray],
     num_blocks: int,
 ) -> dict[str, dict[str, float]]:
     """Returns each network's delta-accuracy: P3's equation 2 on some images, in points.
@@ -80,20 +86,17 @@ def deltas(
         networks: by name.
         dataset: the images.
         deformer: makes the copies.
+        clean: of `right`, of the images as they are.
         num_blocks: copies of each image; P3 has 5.
 
     Returns:
         By network, "delta" and the "variance" of it by which images were drawn.
     """
     change = {name: np.zeros(dataset.num_examples) for name in networks}
-    clean = {
-        name: predict(network, dataset) == dataset.labels for name, network in networks.items()
-    }
     for block in range(1, num_blocks + 1):
-        copied = copies.replaced(dataset, deformer.deform(dataset, block))
-        for name, network in networks.items():
-            right = predict(network, copied) == dataset.labels
-            change[name] += (right * 100.0 - clean[name] * 100.0) / num_blocks
+        copied = right(networks, copies.replaced(dataset, deformer.deform(dataset, block)))
+        for name, flags in copied.items():
+            change[name] += 100 * (flags.astype(np.float64) - clean[name]) / num_blocks
     return {
         name: {"delta": float(np.mean(each)), "variance": float(np.var(each)) / len(each)}
         for name, each in change.items()
@@ -145,12 +148,13 @@ def _measure(
 ) -> int:
     mnist = data.load("mnist", "train", data_dir=given.data_dir)
     some = setup.first(mnist, given.images)
+    clean = functools.cache(lambda: right(networks, some))  # once, and only if anything is run
 
     def run(config: Config, workdir: str, *, weight: float, scale: float, **_: int) -> dict:
         alignment = alignmnist.DEFAULT.alignment._replace(prior_weight=weight)
         recipe = alignmnist.Recipe(alignment, scale)
         deformer = copies.deformer(config, recipe, Path(workdir))
-        return deltas(networks, some, deformer, num_blocks=given.blocks)
+        return deltas(networks, some, deformer, clean=clean(), num_blocks=given.blocks)
 
     about = {"images": given.images, "blocks": given.blocks, "epochs": given.epochs}
     cells = [
@@ -164,7 +168,7 @@ def _measure(
     say = functools.partial(print, file=sys.stderr, flush=True)
     ended = sweep.run(cells, folder, tell=say)
     done = sweep.read(cells, f"{folder}/results")
-    of = f"{given.images:,} of MNIST's training images, {given.blocks} of the copies of each"
+    of = f"{given.images:,} of MNIST's training images, copies 1 to {given.blocks} of each"
     print(
         f"```\npython -m experiments.delta_accuracy.strength\n{machine.describe()}\n```\n\n{of}\n"
     )
@@ -194,7 +198,11 @@ def report(done: Mapping[tuple[float, float], Mapping[str, Mapping[str, float]]]
         rows.append([*cells, *(f"{found[name]['delta']:.2f}" for name in others)])
     lines = [f"| {' | '.join(row)} |" for row in rows]
     lines.insert(1, "|---" * len(rows[0]) + "|")
-    return "\n".join([*lines, "", chosen(done), "", orders(done)])
+    halves = [1.96 * each["variance"] ** 0.5 for found in done.values() for each in found.values()]
+    errors = (
+        f"95 % intervals of the deltas, by which images: ±{min(halves):.2f} to ±{max(halves):.2f}."
+    )
+    return "\n".join([*lines, "", errors, "", chosen(done), "", orders(done)])
 
 
 def mean_distance(found: Mapping[str, Mapping[str, float]]) -> float:

@@ -30,13 +30,21 @@ def dataset():
 
 def test_points_are_lost_with_the_scale(dataset):
     logits_fn = jax.tree_util.Partial(corner, jnp.float32(0.6))
+    clean = strength.right({"dots": logits_fn}, dataset)
+    assert clean["dots"].all()
     size = alignmnist.DEFAULT.alignment.field.dimension
     covariances = np.tile(np.eye(size), (2, 1, 1))
 
     def change(scale, num_blocks=1):
         recipe = alignmnist.DEFAULT._replace(scale=scale)
         deformer = copies.Deformer(covariances, recipe, Path())
-        return strength.deltas({"dots": logits_fn}, dataset, deformer, num_blocks=num_blocks)
+        return strength.deltas(
+            {"dots": logits_fn},
+            dataset,
+            deformer,
+            clean=clean,
+            num_blocks=num_blocks,
+        )
 
     assert change(0.0)["dots"] == {"delta": 0.0, "variance": 0.0}
     lost = change(0.3)["dots"]
@@ -57,6 +65,7 @@ def test_the_rule_takes_the_scale_whose_mean_is_nearest():
     assert "The rule chooses a scale of 0.8 (+0.04 points from the paper)" in text
     assert "| 100 | 0.8 | -1.00 | -1.07 | -1.23 | -1.27 | -1.48 | -1.23 | -1.21 | +0.04 |" in text
     assert text.count("+1.00 (") == 3
+    assert "by which images: ±0.02 to ±0.02." in text
     assert "Orders in 3 strengths, 1 in all" in text
     done[100.0, 0.9] = found(1.01, original=-3.0)
     text = strength.report(done)

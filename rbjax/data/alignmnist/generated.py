@@ -32,7 +32,7 @@ class Recipe(NamedTuple):
 
     alignment: alignment.Settings = alignment.Settings()
     """How the Gaussians are learnt."""
-    scale: float = 0.75
+    scale: float = 0.85
     """What theta is multiplied by."""
     num_steps: int = 10
     """Of the flow's integration."""
