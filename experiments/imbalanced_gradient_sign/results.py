@@ -188,7 +188,8 @@ def correlations(grid: Grid, label: str) -> Estimate:
                     np.array([relative(r, label, c) for c in targets]) for r in (result, balanced)
                 )
                 counts = np.asarray(result["train_count"])[targets]
-                found.append(stats.spearmanr(counts, own - usual, nan_policy="omit").statistic)
+                correlation = stats.spearmanr(counts, own - usual, nan_policy="omit")
+                found.append(correlation.statistic)  # pyright: ignore[reportAttributeAccessIssue]
     return estimate(found)
 
 
