@@ -3,9 +3,10 @@ r"""Evaluates an ImageNet network that others trained with PyTorch, class by cla
 Command: python -m rbjax.main --config=configs/evaluate_imagenet.py \
     --config.model.weights=resnet50-0676ba61.pth --config.dataset.path=ILSVRC2012_img_val \
     --workdir=runs/resnet50
-The images lie in folders n01440764/..., or flat as ILSVRC2012_val_00000001.JPEG with the
-development kit ILSVRC2012_devkit_t12 beside the folder (or --config.dataset.devkit=).  The weights
-are torchvision's or MadryLab's (imagenet_linf_4.pt); --config.model.name says of which network.
+The images lie in folders n01440764/..., or flat as ILSVRC2012_val_00000001.JPEG, labelled by the
+development kit ILSVRC2012_devkit_t12 beside the folder (or --config.dataset.devkit=) or, where it
+is not there, by TFDS's list.  The weights are torchvision's or MadryLab's (imagenet_linf_4.pt);
+--config.model.name says of which network.
 PGD takes most of the time: --config.dataset.max_test_examples=5000 takes a random part.
 Variants: `:inception`, Inception-v3 at 299 pixels as torchvision trained it; `:smoke`, 8 images,
 2 steps, one corruption.

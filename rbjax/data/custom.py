@@ -111,7 +111,8 @@ def imagenet(
 
     Args:
         path: of n01440764/<image> for each class, or of images ILSVRC2012_val_00000001.JPEG.
-        devkit: what labels the latter, the development kit's folder or archive; None: beside path.
+        devkit: what labels the latter, the development kit's folder or archive; None: one beside
+            path, or TFDS's list.
         image_size: height and width; 8/7 of it is what the shorter side is scaled to.
         mean: of red, green and blue, as the weights want it; of torchvision's Inception-v3 0.5.
         std: likewise.

@@ -1,16 +1,18 @@
 """ImageNet's validation images as they lie on a disk, labelled by WordNet ids.
 
     path/n01440764/<file>                  a folder for each class, named by its WordNet id
-    path/ILSVRC2012_val_00000001.JPEG      flat, labelled by the development kit
+    path/ILSVRC2012_val_00000001.JPEG      flat, labelled by their numbers
 
 A label is the place of the class's WordNet id among all 1,000 in ascending order, as torchvision's
 networks have their outputs, whichever of the classes are there.  The development kit
-(ILSVRC2012_devkit_t12) numbers the classes in another order; its meta.mat says which is which.
+(ILSVRC2012_devkit_t12) has a class for each number, and counts classes in another order; its
+meta.mat says which is which.  TFDS carries the WordNet ids of all 50,000 images by number.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import io
 import re
 import sys
@@ -57,7 +59,8 @@ def scan(path: str | Path, devkit: str | Path | None = None) -> Validation:
         path: of a folder n01440764/<image> for each class, of all or of some, or of images called
             ILSVRC2012_val_00000001.JPEG, of all or of some.
         devkit: the development kit, its folder or its archive; None: ILSVRC2012_devkit_t12 or
-            ILSVRC2012_devkit_t12.tar.gz in or beside `path`.  Not used with class folders.
+            ILSVRC2012_devkit_t12.tar.gz in or beside `path`, and where neither is there TFDS's
+            list.  Not used with class folders.
 
     Returns:
         Files in alphabetical order, by class where they are in class folders.
@@ -189,7 +192,7 @@ def _flat(
     if unnumbered:
         raise ValueError(
             f"{where}: {unnumbered[0].name} has no label: an image is called "
-            "ILSVRC2012_val_00000001.JPEG, whose number the development kit knows, or it is in a "
+            "ILSVRC2012_val_00000001.JPEG, whose number says its class, or it is in a "
             f"folder called by its class's WordNet id, such as {IMAGENET[0]}; of "
             f"{len(numbers) + len(unnumbered):,} images {len(unnumbered):,} are called otherwise"
         )
@@ -200,14 +203,16 @@ def _flat(
         if not 1 <= number <= len(truth):
             raise ValueError(
                 f"{where}: {file.name} has no label: {source} has those of images 1 to "
-                f"{len(truth):,}; the folder and the development kit do not belong together"
+                f"{len(truth):,}; images and labels do not belong together"
             )
     return list(numbers.values()), [int(truth[number - 1]) for number in numbers]
 
 
 def _labels(root: Path, given: str | Path | None) -> tuple[str, np.ndarray]:
-    """Returns which development kit it is, and its labels in WordNet's order."""
+    """Returns where they are from, and the labels of all numbers, in WordNet's order."""
     kit = _found(root, given)
+    if kit is None:
+        return "TFDS", _of_tfds()
     meta, truth = _member(kit, _META), _member(kit, _TRUTH)
     places = _places(meta, f"dataset.devkit = {str(kit)!r}: {_META}")
     where = f"dataset.devkit = {str(kit)!r}: {_TRUTH}"
@@ -244,8 +249,24 @@ def _places(content: bytes, where: str) -> dict[int, int]:
     return places
 
 
-def _found(root: Path, given: str | Path | None) -> Path:
-    """Returns the folder or the archive of the development kit."""
+def _of_tfds() -> np.ndarray:
+    """Returns the labels of TFDS's list, a WordNet id a line."""
+    found = importlib.util.find_spec("tensorflow_datasets")  # its import takes seconds
+    package = Path((found and found.origin) or "").parent
+    known = {wordnet_id: label for label, wordnet_id in enumerate(IMAGENET)}
+    try:
+        ids = (package / "datasets/imagenet2012/validation_labels.txt").read_text().split()
+    except FileNotFoundError:
+        raise ValueError(
+            "dataset.devkit is missing: the images lie beside each other, and this version of TFDS "
+            f"has no labels of them; give {DEVKIT} of image-net.org, its folder or its .tar.gz, or "
+            "put each image into a folder called by its class's WordNet id"
+        ) from None
+    return np.asarray([known[wordnet_id] for wordnet_id in ids], np.int32)
+
+
+def _found(root: Path, given: str | Path | None) -> Path | None:
+    """Returns the folder or the archive of the development kit; None if there is none."""
     if given is not None:
         kit = expanded(given, field="dataset.devkit")
         if not kit.exists():
@@ -256,11 +277,7 @@ def _found(root: Path, given: str | Path | None) -> Path:
         for name in names:
             if (folder / name).exists():
                 return folder / name
-    raise ValueError(
-        f"dataset.devkit is missing: {root} holds images that lie beside each other, whose labels "
-        f"the development kit has; give {DEVKIT} of image-net.org, its folder or its .tar.gz, or "
-        "put each image into a folder called by its class's WordNet id"
-    )
+    return None
 
 
 def _member(kit: Path, name: str) -> bytes:

@@ -74,6 +74,18 @@ def test_flat_images_are_labelled_by_the_development_kit(flat, capsys):
         np.testing.assert_array_equal(load(flat, devkit=str(kit)).labels, test.labels)
 
 
+def test_without_the_development_kit_the_labels_are_those_of_tfds(flat, tmp_path):
+    shutil.copytree(flat, tmp_path / "val")
+    test = load(tmp_path / "val")
+    # Images 1, 2, 3 and 5 of the published set: a sea snake, an alp, a sheepdog, a cradle.
+    classes = ["n01751748", "n09193705", "n02105855", "n03125729"]
+    assert [test.info.class_names[label][:9] for label in test.labels] == classes
+    assert np.bincount(imagenet_folder._of_tfds()).tolist() == [50] * 1000
+    photograph = imagenet_like.photographs()[FLOWER]
+    photograph.save(tmp_path / "val/ILSVRC2012_val_00050001.JPEG")
+    assert "TFDS has those of images 1 to 50,000" in refused(tmp_path / "val")
+
+
 @pytest.mark.parametrize(("resized", "cropped"), [(256, 224), (342, 299)])
 def test_pixels_are_those_of_torchvision(tmp_path, resized, cropped):
     photograph = imagenet_like.photographs()[CHINA]
@@ -134,7 +146,6 @@ def test_what_is_wrong_with_a_folder_is_said(tmp_path):
 def test_what_is_wrong_with_flat_images_is_said(flat, tmp_path):
     shutil.copytree(flat, tmp_path / "val")
     val, kit = tmp_path / "val", flat.parent / "ILSVRC2012_devkit_t12"
-    assert "dataset.devkit is missing" in refused(val)
     assert "no such folder or archive" in refused(val, devkit=str(tmp_path / "kit"))
     assert "holds no data/meta.mat" in refused(val, devkit=str(val))
     photograph = imagenet_like.photographs()[FLOWER]
