@@ -198,7 +198,8 @@ def test_dropout_mask_belongs_to_the_example(name: str):
     logits, _ = apply_train(variables, images, keys)
     order = jnp.array([2, 0, 3, 1])
     shuffled, _ = apply_train(variables, images[order], keys[order])
-    np.testing.assert_allclose(shuffled, logits[order], atol=1e-3)  # batch norm of 4 examples
+    rounding = 1e-3 * np.abs(logits).max()  # which batch norm of 4 examples amplifies
+    np.testing.assert_allclose(shuffled, logits[order], atol=rounding)
     other, _ = apply_train(variables, images, per_example(jax.random.key(4), IDS))
     assert np.abs(other - logits).max() > 1e-2
     if "batch_stats" not in variables:
