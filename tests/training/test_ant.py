@@ -102,7 +102,7 @@ def test_the_generator_climbs_by_the_gradient_of_all_images():
 
 def test_after_an_epoch_a_generator_begins_anew_climbs_and_is_saved():
     """The last two are kept; it finds a loss higher than its initial weights have."""
-    method = methods.ant(distance=1.0, restart_steps=100, restart_learning_rate=0.03, history=2)
+    method = methods.ant(distance=3.0, restart_steps=100, restart_learning_rate=0.03, history=2)
     model, data = training.make_model(), training.make_train_set()
     _, state, _ = training.train(method, num_steps=12, learning_rate=0.3)
     epoch = told([[1]])._replace(train_set=data, model=model)
@@ -123,7 +123,7 @@ def test_after_an_epoch_a_generator_begins_anew_climbs_and_is_saved():
 
     def loss(params):
         logits = model.apply(
-            state.variables, step_in_box(images, NETWORK.apply(params, codes), 1.0)
+            state.variables, step_in_box(images, NETWORK.apply(params, codes), 3.0)
         )
         return jnp.mean(losses.create("cross_entropy")(logits, labels))
 
