@@ -38,11 +38,12 @@ NARROW: dict[str, tuple[type[nn.Module], dict[str, Any], int]] = {
     "wide_resnet": (WideResNet, {"depth": 10, "widen_factor": 1, "dropout": 0.3}, 8),
     "densenet": (DenseNet, {"growth_rate": 4, "blocks": (2, 1)}, 8),
     "googlenet": (GoogLeNet, {"width_multiplier": 0.05, "stem": "triple"}, 16),
-    "inception_v3": (InceptionV3, {"width_multiplier": 0.05}, 10),
+    # Batch norm of 4 values, one an image, would enlarge every rounding of so deep a network.
+    "inception_v3": (InceptionV3, {"width_multiplier": 0.05}, 18),
     "squeezenet": (SqueezeNet, {"width_multiplier": 0.15}, 8),
     "vgg_imagenet": (VGG, {"width": 4, "blocks": (1, 1), "form": "imagenet"}, 8),
     "densenet_imagenet": (DenseNet, {"growth_rate": 4, "blocks": (2, 1), "form": "imagenet"}, 16),
-    "inception_v3_imagenet": (InceptionV3, {"width_multiplier": 0.05, "form": "imagenet"}, 75),
+    "inception_v3_imagenet": (InceptionV3, {"width_multiplier": 0.05, "form": "imagenet"}, 107),
     "squeezenet_imagenet": (SqueezeNet, {"width_multiplier": 0.15, "form": "imagenet"}, 21),
 }
 """A narrow member of each deep family, and its image size."""
@@ -198,8 +199,7 @@ def test_dropout_mask_belongs_to_the_example(name: str):
     logits, _ = apply_train(variables, images, keys)
     order = jnp.array([2, 0, 3, 1])
     shuffled, _ = apply_train(variables, images[order], keys[order])
-    rounding = 1e-3 * np.abs(logits).max()  # which batch norm of 4 examples amplifies
-    np.testing.assert_allclose(shuffled, logits[order], atol=rounding)
+    np.testing.assert_allclose(shuffled, logits[order], atol=1e-3)  # batch norm of 4 examples
     other, _ = apply_train(variables, images, per_example(jax.random.key(4), IDS))
     assert np.abs(other - logits).max() > 1e-2
     if "batch_stats" not in variables:
@@ -242,8 +242,7 @@ def test_batch_statistics_span_the_named_axis(name: str):
     )
     logits, batch_stats = split(variables, images.reshape(2, 2, *SHAPES[name]), keys.reshape(2, 2))
     expected, expected_stats = apply_train(variables, images, keys)
-    # In the last layers of a deep network the batch norm of 4 values enlarges every rounding.
-    np.testing.assert_allclose(logits.reshape(4, -1), expected, atol=1e-3, rtol=1e-3)
+    np.testing.assert_allclose(logits.reshape(4, -1), expected, atol=1e-3)
     for device in range(2):
         shard = jax.tree.map(lambda leaf, device=device: leaf[device], batch_stats)
         chex.assert_trees_all_close(shard, expected_stats, atol=1e-4, rtol=1e-4)
