@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -157,6 +156,7 @@ def test_mistakes_are_said_before_anything_is_written(there, arguments, tmp_path
     line = refused(capsys, *command, f"--config.dataset.path={there}")
     assert f"did you mean {str(there / 'flat')!r}?" in line
     assert not (tmp_path / "run").exists()
-    shutil.copytree(there / "flat", tmp_path / "alone")
-    line = refused(capsys, *command, f"--config.dataset.path={tmp_path / 'alone'}")
-    assert "dataset.devkit is missing" in line
+    flat = f"--config.dataset.path={there / 'flat'}"
+    line = refused(capsys, *command, flat, "--config.dataset.devkit=nowhere")
+    assert "dataset.devkit = 'nowhere': no such folder or archive" in line
+    assert not (tmp_path / "run").exists()
