@@ -27,6 +27,9 @@ _ELSEWHERE = {
     "num_targets": "n_target_classes n_targets target_classes nb_targets topk",
     "confidence": "kappa conf",
     "initial_constant": "c initial_const const",
+    "initial_size": "init_epsilon init_norm",
+    "step_length": "max_stepsize alpha_init",
+    "gamma": "gamma_init",
     "search_steps": "binary_search_steps bin_search_steps",
     "momentum": "decay_factor mu decay",
     "initial_share": "p_init",
@@ -132,7 +135,7 @@ def _meant(name: str) -> list[str]:
     """Returns our names, folded, for what is called so elsewhere, the likeliest first."""
     word = _folded(name)
     stem = re.sub(r"(attack|method)$", "", word)
-    bare = re.sub(r"^(linf|l2|l1|inf)(?=.)|(?<=.)(linf|l2|l1|inf)$", "", stem)
+    bare = re.sub(r"^(linf|l2|l1|l0|inf)(?=.)|(?<=.)(linf|l2|l1|l0|inf)$", "", stem)
     meant = []
     for one in dict.fromkeys((word, stem, bare)):
         theirs = [ours for ours, words in _ELSEWHERE.items() if one in map(_folded, words.split())]

@@ -85,6 +85,8 @@ def test_every_attack_works_on_one(name):
         options.update(num_steps=20, search_steps=3, epsilon=None)
     if "norm" in inspect.signature(attacks.ATTACKS[name]).parameters:
         options["norm"] = "linf"
+    elif name == "ddn":
+        options["epsilon"] = between("l2")
     attack = attacks.create(name, **options)
     result = attack(make(3), KEY, IMAGES, LABELS)
     plain = attack(LOGITS_FN, KEY, IMAGES, LABELS)

@@ -165,6 +165,8 @@ OPTIONS = {
     "carlini_wagner": "kappa:confidence c:initial_constant binary_search_steps:search_steps "
     "lr:learning_rate max_iterations:num_steps",
     "deepfool": "max_iter:num_steps candidates:num_candidates",
+    "ddn": "init_epsilon:initial_size init_norm:initial_size steps:num_steps",
+    "fmn": "max_stepsize:step_length alpha_init:step_length gamma_init:gamma",
     "universal": "xi:epsilon eps:epsilon max_iter:num_epochs eps_step:step_size",
 }
 ATTACKS = {
@@ -179,6 +181,8 @@ ATTACKS = {
     "fab": "FABT",
     "square": "SquareAttack",
     "deepfool": "LinfDeepFoolAttack",
+    "ddn": "DDNAttack",
+    "fmn": "LInfFMNAttack L0FMN",
     "universal_deepfool": "UniversalPerturbation",
 }
 

@@ -17,10 +17,12 @@ from rbjax.attacks.autoattack import (
     run_autoattack,
 )
 from rbjax.attacks.carlini_wagner import carlini_wagner
+from rbjax.attacks.ddn import ddn
 from rbjax.attacks.deepfool import deepfool
 from rbjax.attacks.diagnostics import diagnose, format_findings
 from rbjax.attacks.fab import fab
 from rbjax.attacks.findings import Finding
+from rbjax.attacks.fmn import fmn
 from rbjax.attacks.gradient import fgsm, iterative_gradient_sign, pgd, r_fgsm
 from rbjax.attacks.outcome import Outcome, SuiteResult
 from rbjax.attacks.search import MarginPlan
@@ -75,11 +77,13 @@ __all__ = [
     "craft_universal_classwise",
     "craft_universal_deepfool",
     "create",
+    "ddn",
     "deepfool",
     "diagnose",
     "evaluate_universal",
     "fab",
     "fgsm",
+    "fmn",
     "format_findings",
     "iterative_gradient_sign",
     "pgd",
@@ -104,6 +108,8 @@ ATTACKS: Table[Any] = Table(
         "fab": fab,
         "square": square,
         "deepfool": deepfool,
+        "ddn": ddn,
+        "fmn": fmn,
         "carlini_wagner": carlini_wagner,
         "autoattack": autoattack,
         "universal": crafting(craft_universal),

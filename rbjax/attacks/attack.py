@@ -41,7 +41,7 @@ class Threat:
     """The set an attack's images lie in."""
 
     norm: str
-    """`"linf"`, `"l2"` or `"l1"`."""
+    """`"linf"`, `"l2"`, `"l1"` or `"l0"`, the number of values that change."""
     epsilon: float | None
     """Radius of the ball around the image; None where there is no ball."""
     box: bool

@@ -14,7 +14,7 @@ import numpy as np
 from rbjax import prng
 from rbjax.attacks.attack import CompiledAttack
 from rbjax.attacks.findings import Finding, judge
-from rbjax.attacks.norms import NORMS, check_size
+from rbjax.attacks.norms import check_size
 from rbjax.attacks.probe import Probe, gather
 from rbjax.attacks.square import square
 from rbjax.blocks import Blocks, Placement, block_size, check_examples
@@ -72,7 +72,7 @@ def diagnose(
         arXiv:1802.00420, section 3.1; Croce and Hein 2020, arXiv:2003.01690, whose code warns of
         randomness, probabilities and zero gradients.
     """
-    lookup(NORMS, norm, what="norm")
+    lookup(dict.fromkeys(("linf", "l2", "l1")), norm, what="norm")
     check_size("epsilon", check_real("epsilon", epsilon), norm)
     if epsilon == 0:
         raise ValueError("epsilon is 0; it must be above 0: nothing is attacked without a ball")

@@ -17,15 +17,14 @@ from rbjax.attacks.search import (
     MarginPlan,
     TargetsPlan,
     best_restart,
-    clearly_fooled,
+    keep_smallest,
     nothing_found,
+    within,
 )
 from rbjax.options import MOST, Count, Epsilon, Range, Share, checked
 from rbjax.typing import Array, Key
 
 _LEAST_STEP, _LARGEST_GAP = 1e-8, 1e30
-_UNSURE = 1e4
-"""Added to the size of what rounding may undo, or of what is too large: anything else is better."""
 
 
 @checked
@@ -104,21 +103,11 @@ class FABPlan(MarginPlan):
         return self.find(problem).images
 
     def find(self, problem: Problem) -> Found:
-        """Returns the smallest find over the restarts; its merit is minus its size.
-
-        What is fooled by no more than rounding counts only where nothing else is.
-        """
+        """Returns the smallest find over the restarts; its merit is minus its size."""
         best = best_restart(
             lambda again, number: _walk(self, again, number), problem, self.num_restarts
         )
         return within(best, problem, self.norm)
-
-
-def within(best: Found, problem: Problem, norm: str) -> Found:
-    """Returns a find of the smallest, or the image itself where it is too large."""
-    sizes = jax.vmap(NORMS[norm].size)(best.images - problem.images)
-    counts = best.fooled & (sizes <= problem.epsilon)
-    return Found(select(counts, best.images, problem.images), counts, best.merit)
 
 
 class _State(NamedTuple):
@@ -131,13 +120,10 @@ def _walk(plan: FABPlan, problem: Problem, restart: Array | int) -> Found:
     """Returns the smallest adversarial image of one run."""
     origin, classifier, size = problem.images, problem.classifier, jax.vmap(NORMS[plan.norm].size)
 
-    def keep_smallest(images: Array, keys: Key, best: Found, normal: Array) -> tuple[Array, Found]:
-        logits, sizes = classifier.logits(keys, images), size(images - origin)
-        fooled = problem.fooled(logits)
-        is_sure = clearly_fooled(problem, logits, images=images, gradient=normal)
-        is_sure &= sizes <= problem.epsilon
-        new = Found(images, fooled, -sizes - jnp.where(is_sure, 0.0, _UNSURE))
-        return fooled, select(fooled & (new.merit > best.merit), new, best)
+    def look(images: Array, keys: Key, best: Found, normal: Array) -> tuple[Array, Found]:
+        logits = classifier.logits(keys, images)
+        best = keep_smallest(best, problem, images, logits, gradient=normal, norm=plan.norm)
+        return problem.fooled(logits), best
 
     def step(number: Array, state: _State) -> _State:
         keys = prng.per_draw(problem.keys, 2 * number + 2)
@@ -150,11 +136,11 @@ def _walk(plan: FABPlan, problem: Problem, restart: Array | int) -> Found:
         moved = (1 - alpha) * (state.images + plan.eta * from_here)
         moved = jnp.clip(moved + alpha * (origin + plan.eta * from_origin), 0.0, 1.0)
         keys = prng.per_draw(problem.keys, 2 * number + 3)
-        fooled, best = keep_smallest(moved, keys, state.best, normal)
+        fooled, best = look(moved, keys, state.best, normal)
         return _State(select(fooled, origin + plan.beta * (moved - origin), moved), best)
 
     start = nothing_found(origin)
-    _, best = keep_smallest(origin, prng.per_draw(problem.keys, 1), start, jnp.zeros_like(origin))
+    _, best = look(origin, prng.per_draw(problem.keys, 1), start, jnp.zeros_like(origin))
     first = origin
     if plan.num_restarts > 1:  # a further one begins at half of epsilon, or of the range
         radius = jnp.minimum(problem.epsilon, 1.0) / 2

@@ -1,7 +1,8 @@
 """Balls around one image: their size, projection, random start and steps along a gradient.
 
 `project`, `steepest` and `sample` take a batch and the name of a norm, and treat every image by
-itself; the functions of one norm take one perturbation (H, W, C). Those of l1 are in `l1.py`.
+itself; the functions of one norm take one perturbation (H, W, C). Those of l1 and l0 are in `l1.py`
+and `l0.py`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rbjax import prng
+from rbjax.attacks.l0 import project_l0, project_l0_in_box, sample_l0, size_l0, steepest_l0
 from rbjax.attacks.l1 import (
     Inside,
     project_l1,
@@ -96,7 +98,11 @@ NORMS: dict[str, Norm] = {
     "linf": Norm(size_linf, project_linf, jnp.sign, sample_linf, max_epsilon=1.0),
     "l2": Norm(size_l2, project_l2, steepest_l2, sample_l2, max_epsilon=math.inf),
     "l1": Norm(size_l1, project_l1, steepest_l1, sample_l1, max_epsilon=math.inf),
+    "l0": Norm(size_l0, project_l0, steepest_l0, sample_l0, max_epsilon=math.inf),
 }
+
+_IN_BOX = {"l1": project_l1_in_box, "l0": project_l0_in_box}
+"""Projections on the ball and a box at once, where one after the other wastes some of epsilon."""
 
 Law = Callable[..., Array]
 """(key, epsilon, *, shape, norm) -> where a search starts, as seen from the image."""
@@ -143,23 +149,23 @@ def project(
         epsilon: radius, a number or (B,).
         norm: a name in `NORMS`.
         room: the least and the largest perturbation that the box leaves, each (B, H, W, C) or
-            (H, W, C): in l1 the nearest point of the ball and of it is taken, as what is outside
-            would be spent for nothing. The other norms do not heed it.
+            (H, W, C): in l1 and l0 the nearest point of the ball and of it is taken, as what is
+            outside would be spent for nothing. The other norms do not heed it.
 
     Returns:
         (B, H, W, C) of norm at most epsilon, to float32 rounding.
     """
     radii = jnp.broadcast_to(epsilon, delta.shape[:1])
-    if norm == "l1" and room is not None:
+    if norm in _IN_BOX and room is not None:
         low, high = (jnp.broadcast_to(edge, delta.shape) for edge in room)
-        return jax.vmap(project_l1_in_box)(delta, radii, low, high)
+        return jax.vmap(_IN_BOX[norm])(delta, radii, low, high)
     return jax.vmap(NORMS[norm].project)(delta, radii)
 
 
 def confine(moved: Array, images: Array, epsilon: Array | float, norm: str) -> Array:
     """Returns moved images, each brought back to the ball around its image, and to [0, 1].
 
-    In l-inf and l1 that is the nearest point of both, in l2 a point of both.
+    In l-inf, l1 and l0 that is the nearest point of both, in l2 a point of both.
 
     Args:
         moved: (B, H, W, C).
@@ -245,13 +251,13 @@ def dual_sizes(gradients: Array, norm: str) -> Array:
 
     Args:
         gradients: (B, H, W, C).
-        norm: `"linf"` or `"l2"`, of the step.
+        norm: `"linf"`, `"l2"` or `"l1"`, of the step.
 
     Returns:
         (B,); also of gradients so small or large (1e-30, 1e30) that their squares are none.
     """
-    if norm == "linf":
-        return jax.vmap(size_l1)(gradients)
+    if norm != "l2":
+        return jax.vmap(size_l1 if norm == "linf" else size_linf)(gradients)
     largest = jax.vmap(size_linf)(gradients)
     scaled = gradients / jnp.where(largest > 0, largest, 1.0)[:, None, None, None]
     return largest * jax.vmap(size_l2)(scaled)

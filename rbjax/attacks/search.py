@@ -10,7 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from rbjax import prng
+from rbjax.attacks import norms
 from rbjax.attacks.attack import Problem, clean_keys, select
+from rbjax.attacks.norms import NORMS
 from rbjax.classifier import Classifier, Objective
 from rbjax.losses import adversarial
 from rbjax.typing import Array, Key
@@ -108,6 +110,46 @@ def clearly_fooled(
     return problem.fooled(logits) & ~is_close
 
 
+_UNSURE = 1e20
+"""So many times larger counts what rounding may undo, or is too large: anything else is better."""
+
+
+def keep_smallest(
+    best: Found, problem: Problem, images: Array, logits: Array, *, gradient: Array, norm: str
+) -> Found:
+    """Returns the smallest perturbations that fool: of the best so far and of some images.
+
+    What is fooled by no more than rounding, or lies outside the ball, counts only where there is
+    nothing else.
+
+    Args:
+        best: with minus the sizes of its perturbations as merit, see `nothing_found`.
+        problem: the batch.
+        images: (B, H, W, C).
+        logits: (B, K), at those images.
+        gradient: see `clearly_fooled`.
+        norm: in which size is measured.
+    """
+    sizes = jax.vmap(NORMS[norm].size)(images - problem.images)
+    is_sure = clearly_fooled(problem, logits, images=images, gradient=gradient)
+    is_sure &= sizes <= problem.epsilon
+    fooled = problem.fooled(logits)
+    new = Found(images, fooled, jnp.where(is_sure, -sizes, -_UNSURE * (1 + sizes)))
+    return select(fooled & (new.merit > best.merit), new, best)
+
+
+def within(best: Found, problem: Problem, norm: str) -> Found:
+    """Returns a find of the smallest, or the image itself where it is too large."""
+    sizes = jax.vmap(NORMS[norm].size)(best.images - problem.images)
+    counts = best.fooled & (sizes <= problem.epsilon)
+    return Found(select(counts, best.images, problem.images), counts, best.merit)
+
+
+def annealed(number: Array | int, num_steps: int, first: float, last: float) -> Array:
+    """Returns a size that falls like a cosine from the first step to the last."""
+    return last + 0.5 * (first - last) * (1 + jnp.cos(jnp.pi * number / num_steps))
+
+
 class MarginPlan:
     """What plans have in common that climb the margin, or report their finds by it."""
 
@@ -181,3 +223,62 @@ def ranked_targets(logits: Array, labels: Array, count: int) -> Array:
     is_label = jax.nn.one_hot(labels, logits.shape[1], dtype=bool)
     largest, ranked = jax.lax.top_k(jnp.where(is_label, -jnp.inf, logits), count)
     return jnp.where(largest > -jnp.inf, ranked, ranked[:, :1])
+
+
+def beginning(
+    problem: Problem, restart: Array | int, num_restarts: int
+) -> tuple[Callable[[Array, Array], Array], Array | bool]:
+    """Returns what the steps of a restart climb, and whether the first one goes at random instead.
+
+    The first restart climbs the problem's objective. The first step of the next ones climbs
+    z_t - z_y of the label y and the wrong class t with the second largest logit, the third largest
+    and so on; those after them, or with targets all but the first, begin at random. So they meet
+    other boundaries.
+
+    Args:
+        problem: the batch.
+        restart: its number.
+        num_restarts: how many there are.
+
+    Returns:
+        (step's number, logits (B, K)) -> (B,), and a flag.
+    """
+    if num_restarts == 1:
+        return lambda _, logits: problem.objective(logits), False
+    if problem.targets is not None:
+        return lambda _, logits: problem.objective(logits), restart > 0
+    count = min(num_restarts, problem.classifier.num_classes - 1)
+    rows = jnp.arange(len(problem.labels))
+
+    def climbed(number: Array, logits: Array) -> Array:
+        ranked = ranked_targets(jax.lax.stop_gradient(logits), problem.labels, count)
+        targets = ranked[:, jnp.minimum(restart, count - 1)]
+        lead = logits[rows, targets] - logits[rows, problem.labels]
+        return jnp.where((number == 0) & (restart > 0), lead, problem.objective(logits))
+
+    return climbed, restart >= problem.classifier.num_classes - 1
+
+
+def random_direction(problem: Problem, draw: int) -> Array:
+    """Returns a direction of l2 norm 1 for each image, (B, H, W, C).
+
+    Args:
+        problem: the batch.
+        draw: number of the draw.
+    """
+    keys = prng.per_draw(problem.keys, draw)
+    return norms.start(norms.STARTS["sphere"], keys, problem.images.shape[1:], 1.0, "l2")
+
+
+_FARTHEST, _FLATTEST = 1e30, 1e-37
+
+
+def to_boundary(loss: Array, slope: Array) -> Array:
+    """Returns how far the boundary is to first order, |L| / slope, (B,), at most 1e30.
+
+    Args:
+        loss: (B,), of a loss that is 0 at the boundary.
+        slope: (B,), dual norm of its gradient.
+    """
+    height = jnp.abs(jnp.nan_to_num(loss, posinf=_FARTHEST, neginf=-_FARTHEST))
+    return jnp.minimum(height / jnp.maximum(slope, _FLATTEST), _FARTHEST)

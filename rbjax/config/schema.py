@@ -304,8 +304,8 @@ def _resolve_attack(
 ) -> dict[str, Any]:
     """Resolves an attack, which has the method's norm, and its epsilon where that is the same.
 
-    Without a method's, epsilon is what the attack's maker says, or 8/255 in linf; in l2 and l1
-    there is no usual one.
+    Without a method's, epsilon is what the attack's maker says, or 8/255 in linf; in other
+    norms there is no usual one.
 
     Args:
         where: its place, for the messages.
@@ -327,7 +327,7 @@ def _resolve_attack(
         norm = together.norm_of(options) or theirs or "linf"
     if "epsilon" in options and "epsilon" not in given:
         usual = ball["epsilon"] if ball and norm == theirs else options["epsilon"].default
-        usual = 8 / 255 if usual is None and norm not in ("l2", "l1") else usual
+        usual = 8 / 255 if usual is None and norm == "linf" else usual
         if usual is not None:
             given = {"epsilon": usual, **given}
         elif ball is not None:

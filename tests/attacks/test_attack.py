@@ -262,7 +262,7 @@ def test_a_step_size_that_is_none_is_refused(name, value):
         attacks.create(name, epsilon=0.1, step_size=value)
 
 
-@pytest.mark.parametrize("name", ["carlini_wagner", "deepfool", "fab"])
+@pytest.mark.parametrize("name", ["carlini_wagner", "ddn", "deepfool", "fab", "fmn"])
 def test_images_are_finite_where_gradients_are_nan(name):
     def broken(weights, images):
         logits = linear(weights, images)

@@ -19,8 +19,10 @@ from jax.core import Tracer
 
 from rbjax import attacks, testing
 from rbjax.attacks.carlini_wagner import CarliniWagnerPlan
+from rbjax.attacks.ddn import DDNPlan
 from rbjax.attacks.deepfool import DeepFoolPlan
 from rbjax.attacks.fab import FABPlan
+from rbjax.attacks.fmn import FMNPlan
 from rbjax.attacks.gradient import GradientPlan
 from rbjax.attacks.norms import NORMS
 from rbjax.attacks.square import SquarePlan
@@ -50,6 +52,8 @@ QUICK = {
     "apgd_targeted": {"num_steps": 40, "num_targets": 4},
     "fab": {"num_steps": 20, "num_targets": 4},
     "square": {"num_queries": 3000},
+    "ddn": {"num_steps": 100},
+    "fmn": {"num_steps": 100},
     "carlini_wagner": {"num_steps": 200, "search_steps": 6, "learning_rate": 0.02},
 }
 """Options that an attack needs for five classes, or to be quick on 36 pixels."""
@@ -104,7 +108,7 @@ every_setting = pytest.mark.parametrize(("name", "options"), list(settings()))
 def strength(attack) -> Strength:
     """What an attack of ours claims against a linear model."""
     plan = getattr(attack.plan, "finder", attack.plan)
-    if isinstance(plan, (FABPlan, DeepFoolPlan, CarliniWagnerPlan)):
+    if isinstance(plan, (FABPlan, DeepFoolPlan, DDNPlan, FMNPlan, CarliniWagnerPlan)):
         return Strength(minimum_norm=True)
     if isinstance(plan, SquarePlan):  # whose squares in l2 have three pixels a side
         least = 0.7 if plan.norm == "l2" else 0.97

@@ -279,7 +279,7 @@ def test_a_source_must_fit_the_dataset(job, workdir):
 def test_every_attack_can_be_named(job):
     """The fields of each name are options of its maker."""
     for name in attacks.ATTACKS:
-        epsilon = {"epsilon": 1.0} if name == "carlini_wagner" else {}
+        epsilon = {"epsilon": 1.0} if name in ("carlini_wagner", "ddn") else {}
         assert resolve(job, "unused", {"x": schema.attack(name, **epsilon)}).attacks.x.name == name
 
 
