@@ -83,6 +83,7 @@ _ELSEWHERE = {
     "standard": "erm normal natural vanilla clean",
     "cross_entropy": "ce xent nll softmax_cross_entropy sparse_categorical_crossentropy",
     "margin": "cw carlini_wagner hinge",
+    "probability_margin": "pm pma",
     "class_balanced": "cb cb_loss effective_number",
     "balanced_softmax": "bsl logit_adjustment logit_adjusted",
     "class_aware": "balanced class_balanced weighted",

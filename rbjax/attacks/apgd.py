@@ -15,6 +15,7 @@ from rbjax.attacks.attack import CompiledAttack, Problem, column, select
 from rbjax.attacks.search import Found, TargetsPlan, best_restart, merit
 from rbjax.classifier import Classifier, Objective
 from rbjax.losses import adversarial
+from rbjax.losses.adversarial import OfLabels
 from rbjax.options import Count, Epsilon, Share, checked
 from rbjax.typing import Array, Key, LossFn
 
@@ -29,7 +30,7 @@ def apgd(
     norm: Literal["linf", "l2"] = "linf",
     num_steps: Count = 100,
     num_restarts: Count = 1,
-    loss: Literal["cross_entropy", "margin", "dlr"] | LossFn = "cross_entropy",
+    loss: OfLabels | LossFn = "cross_entropy",
     rho: Share = 0.75,
 ) -> CompiledAttack:
     """Returns Auto-PGD, which needs no step size.
@@ -51,8 +52,8 @@ def apgd(
         norm: `"linf"` or `"l2"`.
         num_steps: steps; there is one gradient more.
         num_restarts: random starts; the best is kept.
-        loss: `"cross_entropy"`, `"dlr"`, `"margin"`, or (logits, labels) -> (B,). With targets
-            "dlr" is the targeted ratio.
+        loss: `"cross_entropy"`, `"dlr"`, `"margin"`, `"probability_margin"`, or (logits, labels)
+            -> (B,). With targets "dlr" is the targeted ratio.
         rho: share of rising steps at or below which eta is halved.
 
     Returns:
@@ -116,7 +117,7 @@ def make_plan(
     """
     loss_fn = adversarial.LOSSES[loss] if isinstance(loss, str) else loss
     if loss_fn is adversarial.kl_divergence:
-        raise ValueError("loss is 'kl'; apgd climbs 'cross_entropy', 'dlr' or 'margin'")
+        raise ValueError("loss is 'kl'; apgd climbs a loss of the labels")
     return APGDPlan(norm, num_steps, num_restarts, loss_fn, rho)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,8 +27,12 @@ from rbjax.attacks.search import (
 )
 from rbjax.classifier import Classifier, Objective
 from rbjax.losses import adversarial
+from rbjax.losses.adversarial import OfLabels
 from rbjax.options import MOST, PIXELS, Count, Epsilon, Positive, Range, checked
 from rbjax.typing import Array, Key, LossFn
+
+_MARGINS = (adversarial.margin, adversarial.dlr, adversarial.probability_margin)
+"""Losses that are 0 at the boundary."""
 
 
 @checked
@@ -40,7 +44,7 @@ def ddn(
     initial_size: Annotated[float, Range(above=0.0, high=MOST, unit=PIXELS)] | None = None,
     gamma: Annotated[float, Range(above=0.0, below=1.0)] = 0.05,
     step_length: Positive = 1.0,
-    loss: Literal["cross_entropy", "margin", "dlr"] | LossFn = "margin",
+    loss: OfLabels | LossFn = "margin",
 ) -> CompiledAttack:
     """Returns the attack that decouples a perturbation's direction from its norm, in l2.
 
@@ -56,13 +60,14 @@ def ddn(
         num_restarts: runs from the image; the first step of the second goes towards the wrong
             class with the second largest logit, and so on, then at random.
         initial_size: r_0, in pixel units; None: where the boundary is to first order, |L| / ||g||
-            at the image of a loss L that is 0 there, "margin" and "dlr", and 1 of any other.
+            at the image of a loss L that is 0 there, "margin", "dlr" and "probability_margin", and
+            1 of any other.
         gamma: by which share the size changes in a step, between 0 and 1.
         step_length: alpha_0, in radii.
-        loss: `"cross_entropy"`, `"margin"`, `"dlr"`, or (logits, labels) -> (B,). Cross-entropy
-            goes for all wrong classes at once: on a linear model of 5 it ends at 1.10 to 1.27 of
-            the exact distance in the median, where the margin ends at 1.001; and its gradient is 0
-            where the gap of the logits is above about 100.
+        loss: `"cross_entropy"`, `"margin"`, `"dlr"`, `"probability_margin"`, or (logits, labels)
+            -> (B,). Cross-entropy goes for all wrong classes at once: on a linear model of 5 it
+            ends at 1.10 to 1.27 of the exact distance in the median, the margin at 1.001; and its
+            gradient is 0 where the gap of the logits is above about 100.
 
     Returns:
         The attack; its set is the l2 ball, if there is one, and the box.
@@ -78,7 +83,7 @@ def ddn(
     """
     norms.check_size("epsilon", epsilon, "l2")
     loss_fn = adversarial.LOSSES[loss] if isinstance(loss, str) else loss
-    if initial_size is None and loss_fn not in (adversarial.margin, adversarial.dlr):
+    if initial_size is None and loss_fn not in _MARGINS:
         initial_size = 1.0
     plan = DDNPlan(
         ball=epsilon is not None,

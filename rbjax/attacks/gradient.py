@@ -20,7 +20,7 @@ from rbjax.attacks.norms import RULES, Inside, Rule
 from rbjax.attacks.search import Found, best_restart, better, merit, nothing_found
 from rbjax.classifier import Classifier, Objective
 from rbjax.losses import adversarial
-from rbjax.losses.adversarial import Climbed, Direction
+from rbjax.losses.adversarial import Climbed, Direction, OfLabels
 from rbjax.options import Count, Epsilon, Norm, NotNegative, StepSize, checked
 from rbjax.typing import Array, Key, LossFn
 
@@ -31,7 +31,7 @@ def fgsm(
     epsilon: Epsilon,
     norm: Norm = "linf",
     direction: Direction | None = None,
-    loss: Literal["cross_entropy", "margin", "dlr"] | LossFn = "cross_entropy",
+    loss: OfLabels | LossFn = "cross_entropy",
 ) -> CompiledAttack:
     """Returns the attack of one gradient step.
 
@@ -44,7 +44,8 @@ def fgsm(
         norm: `"linf"`, `"l2"` or `"l1"`.
         direction: `"ascent"` or `"descent"` of the loss of the label (or target), or None: ascent
             from the label without targets, descent to the target with them.
-        loss: `"cross_entropy"`, `"margin"`, `"dlr"`, or (logits, labels) -> (B,).
+        loss: `"cross_entropy"`, `"margin"`, `"dlr"`, `"probability_margin"`, or (logits, labels)
+            -> (B,).
 
     Returns:
         The attack; its set is the ball and the box.
@@ -79,7 +80,8 @@ def r_fgsm(
         epsilon: radius of the ball, in pixel units; at most 1 in l-inf.
         norm: `"linf"`, `"l2"` or `"l1"`; both steps have the length epsilon / 2 in it. In l1 the
             random one moves 1 % of the values.
-        loss: `"cross_entropy"`, `"margin"`, `"dlr"`, `"kl"`, or (logits, labels) -> (B,).
+        loss: `"cross_entropy"`, `"margin"`, `"dlr"`, `"probability_margin"`, `"kl"`, or (logits,
+            labels) -> (B,).
 
     Returns:
         The attack; its set is the ball and the box.
@@ -106,7 +108,7 @@ def iterative_gradient_sign(
     direction: Direction | None = None,
     projected: bool = True,
     clipped: bool = True,
-    loss: Literal["cross_entropy", "margin", "dlr"] | LossFn = "cross_entropy",
+    loss: OfLabels | LossFn = "cross_entropy",
 ) -> CompiledAttack:
     """Returns the attack of repeated gradient steps from the image itself.
 
@@ -125,7 +127,8 @@ def iterative_gradient_sign(
             them.
         projected: whether every step is projected to the ball.
         clipped: whether every step is clipped to [0, 1].
-        loss: `"cross_entropy"`, `"margin"`, `"dlr"`, or (logits, labels) -> (B,).
+        loss: `"cross_entropy"`, `"margin"`, `"dlr"`, `"probability_margin"`, or (logits, labels)
+            -> (B,).
 
     Returns:
         The attack; its set is the ball if projected and the box if clipped.
@@ -189,8 +192,9 @@ def pgd(
         random_start: whether a restart begins at a random point, not at the image.
         start: the law of that point: `"uniform"` in the ball, `"sphere"`, on its surface,
             `"normal"`, N(0, 0.001²) (TRADES), `"half_signs"` (R+FGSM).
-        loss: `"cross_entropy"`, `"margin"` (Carlini and Wagner), `"dlr"` (Croce and Hein), `"kl"`
-            (TRADES: divergence from the clean prediction), or (logits, labels) -> (B,).
+        loss: `"cross_entropy"`, `"margin"` (Carlini and Wagner), `"dlr"` (Croce and Hein),
+            `"probability_margin"` (PMA: Xie et al.), `"kl"` (TRADES: divergence from the clean
+            prediction), or (logits, labels) -> (B,).
         optimizer: `"steepest"`, or `"adam"`, whose steps are of each value's own size, and so in
             l1 weak: on a linear model all values move alike.
         momentum: decay of the sum of past gradients (MI-FGSM); 0: none.

@@ -84,6 +84,28 @@ def margin(logits: Array, labels: Array) -> Array:
     return jnp.max(jnp.where(is_label, -jnp.inf, logits), axis=1) - true
 
 
+def probability_margin(logits: Array, labels: Array) -> Array:
+    """Returns by how much the probability of the likeliest wrong class exceeds the true one's.
+
+    `max_{j != y} p_j - p_y`, p = softmax(z): in [-1, 1], positive where the example is
+    misclassified. Of all wrong classes the likeliest counts most in its gradient and the others by
+    their probabilities; where one class has nearly all of it the gradient vanishes, as that of
+    cross-entropy does.
+
+    Args:
+        logits: (B, K), K at least 2.
+        labels: (B,) integers in [0, K).
+
+    Returns:
+        (B,) float32.
+
+    Source: Xie et al., "Towards Million-Scale Adversarial Robustness Evaluation With Stronger
+    Individual Attacks", 2024, arXiv:2411.15210, the loss of its attack PMA.
+    """
+    logits, labels = prepare(logits, labels)
+    return margin(jax.nn.softmax(logits), labels)
+
+
 def kl_divergence(logits: Array, clean_logits: Array) -> Array:
     """Returns how far the prediction has moved from the clean image's, what TRADES climbs.
 
@@ -193,12 +215,15 @@ LOSSES: dict[str, LossFn] = {
     "cross_entropy": cross_entropy,
     "margin": margin,
     "dlr": dlr,
+    "probability_margin": probability_margin,
     "kl": kl_divergence,
 }
 """What an attack may climb, by name: all but "kl" are of the labels; it is of the logits of the
 image as it is."""
 
-Climbed = Literal["cross_entropy", "margin", "dlr", "kl"]
+OfLabels = Literal["cross_entropy", "margin", "dlr", "probability_margin"]
+"""A name in `LOSSES` of a loss of the labels."""
+Climbed = Literal["cross_entropy", "margin", "dlr", "probability_margin", "kl"]
 """A name in `LOSSES`."""
 
 Direction = Literal["ascent", "descent"]

@@ -106,7 +106,7 @@ def test_few_classes(num_classes):
     ("options", "message"),
     [
         ({"norm": "l1"}, "norm 'l1' is unknown; allowed: linf, l2"),
-        ({"loss": "kl"}, "loss 'kl' is unknown; allowed: cross_entropy, margin, dlr"),
+        ({"loss": "kl"}, "loss 'kl' is unknown; allowed: cross_entropy, margin, dlr, "),
         ({"num_steps": 0}, "num_steps is 0"),
         ({"rho": 1.5}, "rho is 1.5"),
     ],

@@ -103,7 +103,7 @@ def test_a_step_is_one_pass():
         ({"epsilon": -1}, "epsilon is -1.0; it must be at least 0"),
         ({"gamma": 0.0}, "gamma is 0.0; it must be above 0 and below 1"),
         ({"initial_size": 0.0}, "initial_size is 0.0"),
-        ({"loss": "kl"}, "loss 'kl' is unknown; allowed: cross_entropy, margin, dlr"),
+        ({"loss": "kl"}, "loss 'kl' is unknown; allowed: cross_entropy, margin, dlr, "),
     ],
 )
 def test_wrong_options(options, message):

@@ -78,6 +78,7 @@ def settings():
     yield pytest.param("iterative_gradient_sign", {**sign, "clipped": False}, id="unclipped")
     pgd = {"norm": "linf", "epsilon": 0.1}
     yield pytest.param("pgd", {**pgd, "loss": "margin"}, id="pgd-margin")
+    yield pytest.param("pgd", {**pgd, "loss": "probability_margin"}, id="pgd-probability-margin")
     # In l2: signs of a ratio's gradient turn with the last bit where it is almost 0.
     dlr = {"norm": "l2", "epsilon": 0.5, "loss": "dlr"}
     yield pytest.param("pgd", dlr, id="pgd-dlr")

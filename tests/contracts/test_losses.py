@@ -21,6 +21,7 @@ FUNCTIONS: dict[str, LossFn] = {
     "smoothed": losses.create("cross_entropy", label_smoothing=0.1),
     "adversarial.cross_entropy": adversarial.cross_entropy,
     "adversarial.margin": adversarial.margin,
+    "adversarial.probability_margin": adversarial.probability_margin,
 }
 
 

@@ -77,6 +77,21 @@ def test_dlr_sees_two_equal_logits_once_each():
     assert float(adversarial.dlr(two, jnp.array([3]))[0]) == pytest.approx(2.0)
 
 
+def test_probability_margin_values():
+    """Of p = (0.5, 0.3, 0.2): -0.2, 0.2, 0.3; its gradient as the quotient rule has it."""
+    p = np.array([0.5, 0.3, 0.2])
+    logits = jnp.log(jnp.asarray(np.tile(p, (3, 1)), jnp.float32)) + 4.0
+    labels = jnp.arange(3)
+    found = adversarial.probability_margin(logits, labels)
+    np.testing.assert_allclose(found, [-0.2, 0.2, 0.3], rtol=1e-5)
+    gradient = jax.grad(lambda z: adversarial.probability_margin(z, labels).sum())(logits)
+    for label, (row, value) in enumerate(zip(gradient, (-0.2, 0.2, 0.3), strict=True)):
+        sign = np.zeros(3)
+        sign[label] = -1
+        sign[1 if label == 0 else 0] = 1
+        np.testing.assert_allclose(row, p * (sign - value), rtol=1e-5, atol=1e-7)
+
+
 def test_kl_values():
     """KL((0.9, 0.1) || (0.5, 0.5)) = 0.368064; of a prediction with itself 0, and flat there."""
     clean, other = jnp.log(jnp.array([[0.9, 0.1]])), jnp.zeros((1, 2))
@@ -94,6 +109,7 @@ def test_a_class_that_is_masked_is_in_no_loss():
         "cross_entropy": lambda z: adversarial.cross_entropy(z, zero),
         "margin": lambda z: adversarial.margin(z, zero),
         "dlr": lambda z: adversarial.dlr(z, zero),
+        "probability_margin": lambda z: adversarial.probability_margin(z, zero),
         "targeted_dlr": lambda z: adversarial.targeted_dlr(z, zero, one),
         "kl": lambda z: adversarial.kl_divergence(z, z[:, ::-1][:, ::-1] * 0.5),
     }
