@@ -180,6 +180,8 @@ def _corrupt(
         by_severity = " ".join(f"{value:.1f}" for value in right)
         tqdm.write(f"{name}: {by_severity} % correct at severity {severities}")
 
+    chosen = "" if config.corruptions.profile else f", by images of {test.info.image_shape[:2]}"
+    print(f"corruptions: the constants of {plan.profile}{chosen}")
     with progress_bar() as progress:
         return corruption_setup.run(
             plan,

@@ -122,6 +122,20 @@ _ALL = (
         superclasses=class_names.CIFAR100_SUPERCLASSES,
     ),
     DatasetInfo(
+        name="cifar100_superclasses",
+        image_shape=(32, 32, 3),
+        class_names=class_names.CIFAR100_SUPERCLASSES.names,
+        num_examples={"train": 50000, "test": 10000},
+        mean=(0.5071, 0.4865, 0.4409),
+        std=(0.2673, 0.2564, 0.2762),
+        source="Krizhevsky, 2009, https://www.cs.toronto.edu/~kriz/cifar.html; CIFAR-100's images "
+        "with its 20 superclasses for classes",
+        licence="none stated; the authors ask to be cited",
+        builder="superclasses",
+        class_counts=_each(20, train=2500, test=500),
+        how_to_get="prepare cifar100, whose images they are",
+    ),
+    DatasetInfo(
         name="svhn_cropped",
         image_shape=(32, 32, 3),
         class_names=DIGITS,

@@ -1,6 +1,7 @@
 """Class counts of a long tail, and which examples stay.
 
 A profile gives the number of examples of each class; `select` picks them.  Class 0 is the head.
+Where classes differ by nature it acts on each class's own count, n_i lambda^i as P1 writes it.
 Cui et al. (2019, arXiv:1901.05555), Cao et al. (2019, arXiv:1906.07413) and Buda et al. (2018,
 arXiv:1710.05381) define the exponential, step and linear profiles.
 """
@@ -25,12 +26,15 @@ _SLACK = 1e-6
 
 
 @checked
-def balanced(*, num_max: Count, num_classes: Classes) -> np.ndarray:
+def balanced(
+    *, num_max: Count | None = None, num_classes: Classes, class_counts: np.ndarray | None = None
+) -> np.ndarray:
     """Returns equal class counts.
 
     Args:
         num_max: count of every class; left out, each keeps all it has.
         num_classes: K.
+        class_counts: (K,) the examples there are of each class; without num_max alone.
 
     Returns:
         (K,) int64.
@@ -38,27 +42,30 @@ def balanced(*, num_max: Count, num_classes: Classes) -> np.ndarray:
     Raises:
         ValueError: if an argument is out of range.
     """
-    return np.full(num_classes, num_max, np.int64)
+    return _before(num_max, class_counts, num_classes)
 
 
 @checked
 def exponential(
     *,
-    num_max: Count,
+    num_max: Count | None = None,
     num_classes: Classes,
     imbalance_ratio: Ratio | None = None,
     decay: Annotated[float, Range(above=0.0, high=1.0)] | None = None,
+    class_counts: np.ndarray | None = None,
 ) -> np.ndarray:
     """Returns class counts that fall exponentially.
 
-    n_i = floor(num_max * decay**i + 1e-6) for class i.  `decay` is the lambda of P1; with the
-    ratio given instead, decay = imbalance_ratio**(-1 / (K - 1)).  Both give the same counts.
+    floor(n_i * decay**i + 1e-6) for class i, n_i the count it has before.  `decay` is the lambda of
+    P1; with the ratio given instead, decay = imbalance_ratio**(-1 / (K - 1)).  Both give the same
+    counts.
 
     Args:
-        num_max: count of the largest class, class 0; left out, what there is of the scarcest.
+        num_max: n_i, the same of every class; left out, each class's own.
         num_classes: K.
-        imbalance_ratio: largest class count over the smallest.
-        decay: lambda of P1, n_i = num_max * lambda**i, in place of the ratio.
+        imbalance_ratio: class 0's count over the last one's, if all n_i are equal.
+        decay: lambda of P1, n_i * lambda**i, in place of the ratio.
+        class_counts: (K,) the examples there are of each class; without num_max alone.
 
     Returns:
         (K,) int64.
@@ -75,19 +82,28 @@ def exponential(
         decay = imbalance_ratio ** (-1.0 / (num_classes - 1))
     if decay is None:
         raise ValueError("give imbalance_ratio or decay, one of the two; none given")
-    return _filled(num_max * decay ** np.arange(num_classes) + _SLACK)
+    before = _before(num_max, class_counts, num_classes)
+    return _filled(before * decay ** np.arange(num_classes) + _SLACK)
 
 
 @checked
-def linear(*, num_max: Count, num_classes: Classes, imbalance_ratio: Ratio) -> np.ndarray:
+def linear(
+    *,
+    num_max: Count | None = None,
+    num_classes: Classes,
+    imbalance_ratio: Ratio,
+    class_counts: np.ndarray | None = None,
+) -> np.ndarray:
     """Returns class counts that fall linearly.
 
-    n_i = floor(n_max - (n_max - n_min) i / (K - 1) + 1/2), n_min = n_max / imbalance_ratio.
+    floor(n_i - (n_i - n_i / imbalance_ratio) i / (K - 1) + 1/2) for class i, n_i the count it has
+    before.
 
     Args:
-        num_max: count of the largest class, class 0; left out, what there is of the scarcest.
+        num_max: n_i, the same of every class; left out, each class's own.
         num_classes: K.
-        imbalance_ratio: largest class count over the smallest.
+        imbalance_ratio: class 0's count over the last one's, if all n_i are equal.
+        class_counts: (K,) the examples there are of each class; without num_max alone.
 
     Returns:
         (K,) int64.
@@ -98,25 +114,31 @@ def linear(*, num_max: Count, num_classes: Classes, imbalance_ratio: Ratio) -> n
     Source:
         Buda et al., 2018, arXiv:1710.05381 (linear imbalance).
     """
-    num_min = num_max / imbalance_ratio
+    before = _before(num_max, class_counts, num_classes)
     steps = np.arange(num_classes) / (num_classes - 1)
-    return _filled(num_max - (num_max - num_min) * steps + 0.5 + _SLACK)
+    return _filled(before - (before - before / imbalance_ratio) * steps + 0.5 + _SLACK)
 
 
 @checked
 def step(
-    *, num_max: Count, num_classes: Classes, imbalance_ratio: Ratio, minority_fraction: Share = 0.5
+    *,
+    num_max: Count | None = None,
+    num_classes: Classes,
+    imbalance_ratio: Ratio,
+    minority_fraction: Share = 0.5,
+    class_counts: np.ndarray | None = None,
 ) -> np.ndarray:
     """Returns class counts of two sizes.
 
-    The first floor(K (1 - minority_fraction)) classes have n_max, the others
-    floor(n_max / imbalance_ratio).
+    The first floor(K (1 - minority_fraction)) classes have n_i, the count they have before, the
+    others floor(n_i / imbalance_ratio).
 
     Args:
-        num_max: count of each large class; left out, what there is of the scarcest.
+        num_max: n_i, the same of every class; left out, each class's own.
         num_classes: K.
-        imbalance_ratio: largest class count over the smallest.
+        imbalance_ratio: a large class's count over a small one's, if all n_i are equal.
         minority_fraction: share of the classes that are small.
+        class_counts: (K,) the examples there are of each class; without num_max alone.
 
     Returns:
         (K,) int64.
@@ -130,7 +152,8 @@ def step(
     """
     num_large = math.floor(num_classes * (1.0 - minority_fraction) + _SLACK)
     large = np.arange(num_classes) < num_large
-    return _filled(np.where(large, float(num_max), num_max / imbalance_ratio) + _SLACK)
+    before = _before(num_max, class_counts, num_classes)
+    return _filled(np.where(large, before, before / imbalance_ratio) + _SLACK)
 
 
 @checked
@@ -210,9 +233,9 @@ def create(name: str | np.ndarray, *, class_counts: np.ndarray, **options: Any) 
     Args:
         name: one of PROFILES, or `package.module:maker`; or the counts themselves, (K,).
         class_counts: (K,) the examples there are of each class.
-        **options: the profile's own; one that is None counts as not given.  `num_max` is then the
-            count of the scarcest class, and for "balanced" every class keeps all it has;
-            `target_count` and `other_count` are all there is, and "power" has its own default.
+        **options: the profile's own; one that is None counts as not given.  Without `num_max` a
+            profile acts on what there is of each class; `target_count` and `other_count` are all
+            there is.
 
     Returns:
         (K,) int64, at most `class_counts`.
@@ -240,10 +263,6 @@ def _of_profile(name: str, class_counts: np.ndarray, options: dict[str, Any]) ->
     options = validate(own, options)
     if name == "target":
         return _target_of(class_counts, **options)
-    if name == "balanced" and left_out:
-        return class_counts.copy()
-    if "num_max" in left_out and own["num_max"].required:
-        options["num_max"] = int(class_counts.min())
     supplied = {"num_classes": len(class_counts), "class_counts": class_counts, "seed": seed}
     counts = PROFILES.create(name, options, **supplied)
     shape, kind = np.shape(counts), np.asarray(counts).dtype.kind
@@ -301,7 +320,7 @@ PROFILES: Table[np.ndarray] = Table(
         "target": target,
     },
     supplied=("num_classes", "class_counts", "seed"),
-    derived=("num_max", "target_count", "other_count"),
+    derived=("target_count", "other_count"),
 )
 
 LEVELS: dict[str, tuple[str, dict[str, float]]] = {
@@ -332,6 +351,18 @@ def _target_of(
     if target_count is not None:
         counts[target_class] = target_count
     return counts
+
+
+def _before(num_max: int | None, class_counts: np.ndarray | None, num_classes: int) -> np.ndarray:
+    """Returns what each class has before a profile, (K,) int64."""
+    if num_max is not None:
+        return np.full(num_classes, num_max, np.int64)
+    if class_counts is None or np.shape(class_counts) != (num_classes,):
+        raise ValueError(
+            f"num_max is None; it must be a number, or class_counts the {num_classes} counts that "
+            "there are"
+        )
+    return np.array(class_counts, np.int64)
 
 
 def _check_class(target_class: int, num_classes: int) -> None:

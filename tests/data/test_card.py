@@ -50,6 +50,10 @@ CARDS = {
         "first    download alignmnist.npz, about 4 GB, from the page of its authors",
         "  9  9       5,949   5,949",
     ],
+    "cifar100_superclasses": [
+        "cifar100_superclasses: 20 classes, 32 x 32 x 3, 50,000 train, 10,000 test",
+        "classes  2,500 train, 500 test each: aquatic_mammals, fish, flowers,",
+    ],
     "tiny_imagenet": [
         "tiny_imagenet: 200 classes, 64 x 64 x 3, 100,000 train, 10,000 test",
         "classes  500 train, 50 test each: n01443537, n01629819, n01641577, ..., n12267677",

@@ -29,6 +29,7 @@ def test_number_of_classes():
         "fashion_mnist": 10,
         "cifar10": 10,
         "cifar100": 100,
+        "cifar100_superclasses": 20,
         "svhn_cropped": 10,
         "droughtwatch": 4,
         "alignmnist": 10,
@@ -83,6 +84,23 @@ COARSE = """
     16 19  2  4  6 19  5  5  8 19
     18  1  2 15  6  0 17  8 14 13
 """
+
+
+@pytest.mark.real_data
+def test_superclasses_are_a_dataset_of_the_same_images(require_dataset):
+    require_dataset("cifar100")
+    fine, whole = load("cifar100", "test"), load("cifar100_superclasses", "test")
+    assert whole.class_counts.tolist() == [500] * 20
+    np.testing.assert_array_equal(_stored(whole)[:50], _stored(fine)[:50])
+    groups = info("cifar100").superclasses
+    assert groups is not None
+    of_class = np.array(groups.of_class)
+    labels = fine.labels[np.argsort(fine.index)]
+    np.testing.assert_array_equal(whole.labels[np.argsort(whole.index)], of_class[labels])
+
+
+def _stored(dataset):
+    return dataset.images[np.argsort(dataset.index)]
 
 
 def test_superclasses_of_cifar100():

@@ -75,6 +75,33 @@ COUNTS = {
         "power": (500, 500, 500, 100000),
     },
 }
+# The profiles that fall, of each class's own count n_i: by exact arithmetic, n_i 100^(-i/9),
+# n_i (1 - 0.99 i / 9) and n_i / 100.
+OF_NATURE = {
+    "digits": {
+        "exponential": (142, 87, 1, 351),
+        "linear": (142, 130, 1, 727),
+        "step": (142, 146, 1, 726),
+    },
+    "mnist": {
+        "exponential": (5923, 4041, 59, 15202),
+        "linear": (5923, 6000, 59, 30603),
+        "step": (5923, 6742, 59, 30888),
+    },
+    "svhn_cropped": {
+        "exponential": (4948, 8309, 46, 20936),
+        "linear": (4948, 12336, 47, 42392),
+        "step": (4948, 13861, 46, 45625),
+    },
+}
+COUNTS["cifar100_superclasses"] = {
+    "balanced": (2500, 2500, 2500, 50000),
+    "exponential": (2500, 1961, 25, 11514),
+    "linear": (2500, 2370, 25, 25250),
+    "step": (2500, 2500, 25, 25250),
+    "target": (2500, 100, 2500, 47600),
+    "power": (2500, 2500, 2500, 50000),
+}
 # Whose training images are MNIST's.
 COUNTS |= dict.fromkeys(("mnist_corrupted", "alignmnist", "alignmnist_generated"), COUNTS["mnist"])
 
@@ -90,9 +117,17 @@ def test_every_dataset_of_known_counts_has_golden_ones():
 @pytest.mark.parametrize("profile", OPTIONS)
 def test_class_counts(name, profile):
     available = np.array(DATASETS[name].class_counts["train"])
-    counts = imbalance.create(profile, class_counts=available, **OPTIONS[profile])
+    falls = profile in ("exponential", "linear", "step")
+    # Which all have before; elsewhere each has its own count.
+    equal = {"num_max": int(available.min())} if falls else {}
+    counts = imbalance.create(profile, class_counts=available, **OPTIONS[profile], **equal)
     assert (counts[0], counts[1], counts[-1], counts.sum()) == COUNTS[name][profile]
     assert np.all(counts <= available)
+    own = imbalance.create(profile, class_counts=available, **OPTIONS[profile])
+    assert np.all(own <= available)
+    expected = OF_NATURE.get(name, COUNTS[name]).get(profile, COUNTS[name][profile])
+    if np.ptp(available) == 0 or name in OF_NATURE:
+        assert (own[0], own[1], own[-1], own.sum()) == expected
 
 
 @pytest.mark.parametrize(
@@ -159,10 +194,12 @@ SUBSETS = [
 def test_the_same_images_for_the_same_seed(name, profile, seed, size, digest, require_dataset):
     if name != "digits":
         require_dataset(name)
-    options = {"power": 2.0} if profile == "power" else {"imbalance_ratio": 10}
 
     def counts(available):
-        return imbalance.create(profile, class_counts=available, **options)
+        if profile == "power":
+            return imbalance.create(profile, class_counts=available, power=2.0)
+        size = {"imbalance_ratio": 10, "num_max": int(available.min())}
+        return imbalance.create(profile, class_counts=available, **size)
 
     kept = subsample(load(name, "train"), counts, seed=seed)
     content = kept.labels.astype("<i4").tobytes() + kept.images.tobytes()

@@ -118,8 +118,8 @@ def test_no_track_is_on_both_sides_and_every_selection_keeps_them_whole(resolve,
             imbalance__imbalance_ratio=5.0,
         )
     )
-    # The profile asks for 20, 12 and 4.
-    np.testing.assert_array_equal(tailed.class_counts, [20, 10, 10])
+    # The profile asks for all of 100, 3 / 5 of 50 and a fifth of 20.
+    np.testing.assert_array_equal(tailed.class_counts, [100, 30, 10])
     assert tailed.num_examples == 10 * len(tracks(tailed))
     # Without groups, frames of one track are on both sides: what it is for.
     with config.unlocked():

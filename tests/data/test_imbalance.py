@@ -44,7 +44,7 @@ def test_exponential_counts_of_cifar100():
 
 def test_exponential_without_decay_is_balanced():
     for keywords in ({"decay": 1.0}, {"imbalance_ratio": 1}):
-        counts = imbalance.exponential(num_max=7, num_classes=3, **keywords)
+        counts = imbalance.PROFILES["exponential"](num_max=7, num_classes=3, **keywords)
         assert counts.tolist() == [7, 7, 7]
 
 
@@ -125,6 +125,12 @@ TARGET = {"num_classes": 10, "target_class": 0, "target_count": 5, "other_count"
             {"num_max": 5, "num_classes": 1},
             "num_classes is 1; it must be .* at least 2",
         ),
+        ("linear", {"num_classes": 9, "imbalance_ratio": 2}, "num_max is None; .*the 9 counts"),
+        (
+            "step",
+            {"num_classes": 3, "imbalance_ratio": 2, "class_counts": np.ones(2, int)},
+            "the 3 counts",
+        ),
         ("target", {**TARGET, "target_class": 10}, r"target_class = 10: must be in 0\.\.9"),
         ("target", {**TARGET, "target_class": -1}, "target_class is -1"),
         ("target", {**TARGET, "target_count": 0}, "target_count is 0"),
@@ -136,11 +142,28 @@ def test_wrong_values(profile, keywords, message):
         imbalance.PROFILES[profile](**keywords)
 
 
-def test_create_starts_at_the_scarcest_class():
-    counts = imbalance.create(
-        "exponential", class_counts=np.array([120, 100, 150]), imbalance_ratio=4, decay=None
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("exponential", {"imbalance_ratio": 4, "decay": None}, [120, 50, 37]),
+        ("exponential", {"decay": 0.5}, [120, 50, 37]),
+        ("linear", {"imbalance_ratio": 2}, [120, 75, 75]),
+        ("step", {"imbalance_ratio": 3, "minority_fraction": 0.5}, [120, 33, 50]),
+        ("balanced", {}, [120, 100, 150]),
+    ],
+)
+def test_classes_that_differ_by_nature_keep_a_share_of_their_own_count(name, options, expected):
+    """P1: n_i lambda^i, n_i the original samples in the class."""
+    available = np.array([120, 100, 150])
+    counts = imbalance.create(name, class_counts=available, **options)
+    assert counts.tolist() == expected
+    available[:] = 0  # the counts are no view
+    assert counts.tolist() == expected
+    equal = imbalance.create(name, class_counts=np.array([120, 100, 150]), num_max=100, **options)
+    shares = {"balanced": [1, 1, 1], "linear": [1, 0.75, 0.5], "step": [1, 1 / 3, 1 / 3]}
+    np.testing.assert_array_equal(
+        equal, np.floor(100 * np.array(shares.get(name, [1, 0.5, 0.25])) + 0.01)
     )
-    assert counts.tolist() == [100, 50, 25]
 
 
 def test_create_balanced_leaves_a_dataset_as_it_is():

@@ -36,6 +36,19 @@ def resolve(job, workdir, **changes):
     return command_line.resolve(given, workdir)
 
 
+@pytest.mark.parametrize(
+    ("dataset", "profile"),
+    [
+        ("cifar10", "cifar"),
+        ("tiny_imagenet", "tiny_imagenet"),
+        ("droughtwatch", "tiny_imagenet"),  # 65 pixels: ImageNet's would move things by many
+        ("imagenet2012", "imagenet"),
+    ],
+)
+def test_constants_are_those_of_the_nearest_size(dataset, profile):
+    assert corruption_setup.profile_of(info(dataset), ("fog",)) == profile
+
+
 def test_report(job, workdir, capsys):
     config = resolve(job, workdir, name="fog+impulse_noise", severities=(1, 5))
     evaluate(config, workdir)
@@ -60,6 +73,7 @@ def test_report(job, workdir, capsys):
     assert found["mean_error"] == pytest.approx(1 - np.mean(both))
     assert found["baseline"] is None
     printed = capsys.readouterr().out
+    assert "the constants of mnist, by images of (16, 16)" in printed
     assert "fog: " in printed
     text = " ".join(analysis.report(workdir).split())
     assert "corrupted" in text

@@ -67,6 +67,8 @@ def stored(info: DatasetInfo, data_dir: Path) -> str:
     if info.name == "alignmnist_generated":
         own = storage.own_folder(data_dir) / info.name
         return f"{own}, made on first use" if storage.find("mnist", data_dir) else ""
+    if info.name == "cifar100_superclasses":
+        return str(storage.find("cifar100", data_dir) or "")
     prepared = place(info, "train", data_dir).parent
     placed = [storage.manual_folder(data_dir) / file.name for file in info.files]
     return next((str(path) for path in (prepared, *placed) if path.exists()), "")
