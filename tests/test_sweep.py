@@ -69,6 +69,11 @@ def test_what_is_finished_is_not_run_again(cells, calls, tmp_path):
     assert calls == [0, 1, 2, 3]
 
 
+def test_results_of_cells_that_differ_in_their_seed():
+    results = {"a.0": {"x": 1}, "a.2": {"x": 2}, "a.3": {"x": 3}, "b.1": {"x": 4}}
+    assert sweep.by_seed(results, lambda seed: f"a.{seed}", 3) == {0: {"x": 1}, 2: {"x": 2}}
+
+
 def test_what_fails_is_named_and_the_rest_goes_on(cells, calls, tmp_path):
     lines = []
     fails = {1: RuntimeError("out of luck"), 2: NotFiniteError("loss is not finite")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from experiments.datapoints.plan import Scale
 from experiments.datapoints.readings import READINGS
 from rbjax.metrics import mean_over_seeds
 from rbjax.rpr.class_bias import holm
-from rbjax.sweep import Result
+from rbjax.sweep import Result, by_seed
 
 Results = Mapping[str, Result]
 """{cell's name: result} of what is finished."""
@@ -92,8 +93,7 @@ def rows(results: Results, scale: Scale) -> list[Row]:
     """Returns every reading of model and scheme that a finished cell has."""
     found = []
     for model in plan.MODELS:
-        names = {seed: plan.read_name(model, seed) for seed in range(scale.seeds)}
-        have = {seed: results[name] for seed, name in names.items() if name in results}
+        have = by_seed(results, functools.partial(plan.read_name, model), scale.seeds)
         for scheme in READINGS:
             scored = {seed: result for seed, result in have.items() if scheme in result["test"]}
             if scored:
@@ -139,10 +139,8 @@ def retrained(
     results: Results, scale: Scale, scheme: str, *, unbalanced: bool
 ) -> dict[int, Result]:
     """Returns the finished cells of a retraining test, by seed."""
-    names = {
-        seed: plan.retrain_name(scheme, seed, unbalanced=unbalanced) for seed in range(scale.seeds)
-    }
-    return {seed: results[name] for seed, name in names.items() if name in results}
+    name = functools.partial(plan.retrain_name, scheme, unbalanced=unbalanced)
+    return by_seed(results, name, scale.seeds)
 
 
 def difference(have: Sequence[Result], first: str, second: str, of: str) -> OverSeeds:

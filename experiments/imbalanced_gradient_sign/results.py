@@ -10,7 +10,7 @@ from scipy import stats
 
 from experiments.imbalanced_gradient_sign.plan import Scale, cell_name
 from rbjax.metrics import mean_over_seeds
-from rbjax.sweep import Result
+from rbjax.sweep import Result, by_seed
 
 COLUMNS = {
     "transfer under": ("under", "transfer_"),
@@ -54,8 +54,9 @@ class Grid(NamedTuple):
     def seeds(self, kind: str, target: int | None = None) -> dict[int, Result]:
         """Returns the results of a network by seed."""
         number = max(self.scale.seeds, self.scale.matched_seeds)
-        names = {seed: cell_name(self.variant, kind, target, seed) for seed in range(number)}
-        return {seed: self.results[name] for seed, name in names.items() if name in self.results}
+        return by_seed(
+            self.results, lambda seed: cell_name(self.variant, kind, target, seed), number
+        )
 
     def classes(self) -> list[int]:
         """Returns the classes that have been under- or over-sampled, and are there."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments.methods.plan import ROWS, Scale, cell_name, describe, num_seeds, options
 from rbjax import sweep
-from rbjax.metrics import mean_over_seeds
+from rbjax.metrics import mean_over_seeds, resample_classes
 from rbjax.sweep import Result
 
 RESAMPLES = 2000
@@ -129,7 +129,6 @@ def difference(first: Sequence[Result], second: Sequence[Result], column: Column
             [_corrupted(a) - _corrupted(b) for a, b in zip(first, second, strict=True)]
         )
     else:
-        generator = np.random.default_rng(0)
         labels, counts = sweep.labels(first[0]), np.asarray(first[0]["count"])
         correct = [
             np.stack([sweep.rows(result, column.label) for result in row])
@@ -139,10 +138,8 @@ def difference(first: Sequence[Result], second: Sequence[Result], column: Column
         pairs = one - other
         # (resamples, seeds, 2 rows, classes)
         recall = np.zeros((RESAMPLES, len(first), 2, len(counts)))
-        for label in np.flatnonzero(counts):
-            mine = np.concatenate([rows[:, labels == label] for rows in correct]).T
-            size = len(mine)
-            weights = generator.multinomial(size, np.full(size, 1 / size), RESAMPLES) / size
+        for label, images, weights in resample_classes(labels, num_draws=RESAMPLES):
+            mine = np.concatenate([rows[:, images] for rows in correct]).T
             recall[..., label] = (weights @ mine).reshape(RESAMPLES, 2, -1).transpose(0, 2, 1)
         values = column.measure(recall, counts)
         of_images = np.var((values[..., 0] - values[..., 1]).mean(axis=1))
@@ -188,9 +185,8 @@ def report(results: Mapping[str, Result], scale: Scale) -> str:
 
 def _of(results: Mapping[str, Result], group: str, row: str, scale: Scale) -> dict[int, Result]:
     """Returns the results of a row by seed."""
-    seeds = range(num_seeds(scale, group, row))
-    names = {seed: cell_name(group, row, seed) for seed in seeds}
-    return {seed: results[name] for seed, name in names.items() if name in results}
+    number = num_seeds(scale, group, row)
+    return sweep.by_seed(results, lambda seed: cell_name(group, row, seed), number)
 
 
 def _cell(results: Sequence[Result], column: Column) -> str:

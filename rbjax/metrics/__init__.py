@@ -21,6 +21,7 @@ from rbjax.metrics.intervals import (
     mean_over_seeds,
     wilson_interval,
 )
+from rbjax.metrics.resampling import resample_classes
 
 __all__ = [
     "ALEXNET",
@@ -35,6 +36,7 @@ __all__ = [
     "error_rates",
     "from_confusion",
     "mean_over_seeds",
+    "resample_classes",
     "stack_confusions",
     "summarize",
     "wilson_interval",

@@ -11,12 +11,13 @@ failed is named while the rest goes on, and what another process works on is lef
 """
 
 from rbjax.sweep.command import command, forecast, provenance
-from rbjax.sweep.grid import Cell, Ended, Result, job, labels, read, rows, run
+from rbjax.sweep.grid import Cell, Ended, Result, by_seed, job, labels, read, rows, run
 
 __all__ = [
     "Cell",
     "Ended",
     "Result",
+    "by_seed",
     "command",
     "forecast",
     "job",

@@ -201,6 +201,20 @@ def read(cells: Sequence[Cell], results: str) -> dict[str, Result]:
     return found
 
 
+def by_seed(
+    results: Mapping[str, Result], name: Callable[[int], str], num_seeds: int
+) -> dict[int, Result]:
+    """Returns the results that are there of cells that differ in their seed alone.
+
+    Args:
+        results: of `read`.
+        name: seed -> the cell's name.
+        num_seeds: of the grid; seeds are 0, 1, ...
+    """
+    names = {seed: name(seed) for seed in range(num_seeds)}
+    return {seed: results[cell] for seed, cell in names.items() if cell in results}
+
+
 def _write(cell: Cell, result: Mapping[str, Any], store: Path, seconds: float) -> None:
     store.mkdir(parents=True, exist_ok=True)
     about = {
