@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -18,8 +19,86 @@ from matplotlib.figure import Figure
 from rbjax import console, data
 from rbjax.analysis.plots import COLOURS, save
 from rbjax.data import imbalance
+from rbjax.tables import lookup
 
-TITLES = {"balanced": "Balanced", "linear": "Linear imbalance", "long_tailed": "Long-tailed"}
+TITLES = {
+    "natural": "By nature",
+    "balanced": "Balanced",
+    "linear": "Linear imbalance",
+    "long_tailed": "Long-tailed",
+    "balanced_equal": "Balanced, equal size",
+    "linear_equal": "Linear, equal size",
+    "long_tailed_equal": "Long-tailed, equal size",
+}
+SHAPES: dict[str, dict[str, Any]] = {
+    "balanced": {"name": "power", "power": 0.0},
+    "linear": {"name": "linear"},
+    "long_tailed": {"name": "exponential"},
+}
+"""Profiles of the levels; balanced is the scarcest class's count for all."""
+
+
+def profile(level: str, *, ratio: float, per_class: int | None) -> dict[str, Any]:
+    """Returns the fields of `config.imbalance` that make a level.
+
+    Args:
+        level: of TITLES; "natural" is each class's own count.
+        ratio: largest count over smallest, where classes do not differ by nature.
+        per_class: what each class has before; None: its own count.
+    """
+    before: dict[str, Any] = {} if per_class is None else {"num_max": per_class}
+    if level == "natural":
+        return {"name": "balanced", **before}
+    if level.endswith("_equal"):
+        shape = level.removesuffix("_equal")
+        return {"name": _AS_MANY, "shape": shape, "imbalance_ratio": ratio, **before}
+    by_ratio = {} if level == "balanced" else {"imbalance_ratio": ratio}
+    return {**SHAPES[level], **by_ratio, **before}
+
+
+_AS_MANY = "experiments.rendezvous.levels:as_many"
+
+
+def as_many(
+    *,
+    class_counts: np.ndarray,
+    shape: str = "balanced",
+    imbalance_ratio: float = 100.0,
+    num_max: int | None = None,
+) -> np.ndarray:
+    """Returns a level's class counts, cut so that all three levels have the same sum.
+
+    floor(N n_c / sum n) and one more for the largest fractions, n the level's counts and N the
+    least of the three levels' sums, that of the long-tailed one where classes are alike; a class
+    keeps one image at least.
+
+    Args:
+        class_counts: (K,) the examples there are of each class.
+        shape: the level, of SHAPES.
+        imbalance_ratio: as of `profile`.
+        num_max: what each class has before; None: its own count.
+
+    Returns:
+        (K,) int64.
+
+    Raises:
+        ValueError: if a level would leave a class empty.
+    """
+    made = {}
+    for level in SHAPES:
+        fields = profile(level, ratio=imbalance_ratio, per_class=num_max)
+        name = fields.pop("name")
+        made[level] = imbalance.create(name, class_counts=class_counts, **fields)
+    own, total = (
+        lookup(made, shape, what="shape"),
+        min(int(counts.sum()) for counts in made.values()),
+    )
+    wanted = own * (total / own.sum())
+    counts = np.maximum(np.floor(wanted + 1e-6), 1).astype(np.int64)
+    most = np.argsort(counts - wanted, kind="stable")
+    counts[most[: max(total - int(counts.sum()), 0)]] += 1
+    counts[np.argmax(counts)] -= counts.sum() - total  # where a class was to have less than one
+    return counts
 
 
 def levels(class_counts: np.ndarray, *, imbalance_ratio: float = 100.0) -> dict[str, np.ndarray]:
