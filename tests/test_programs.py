@@ -14,6 +14,16 @@ import pytest
 from rbjax.captures import Compiled
 from rbjax.programs import PlainFunction
 
+
+@pytest.fixture(autouse=True, scope="module")
+def _look_at_new_objects_alone():
+    """Collecting what a whole session has left takes a second each time."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 X = jnp.linspace(-1.0, 1.0, 8).reshape(2, 4)
 
 
@@ -231,7 +241,7 @@ def test_what_a_function_keeps_of_its_trace_is_refused():
 @pytest.mark.parametrize("compile", [jax.jit, lambda run: jax.pmap(run, in_axes=(None, 0))])
 def test_an_equal_function_serves_another_shape_after_the_first_is_gone(compile):
     run = Compiled(compile(lambda fn, x: fn(X) + x.sum()))
-    for factor, size in ((2.0, 3), (3.0, 5), (5.0, 3), (7.0, 4)):
+    for factor, size in ((2.0, 3), (3.0, 5), (5.0, 3)):
         weights = factor * jnp.ones(())
         fn = lambda x, weights=weights: x * weights
         found = run(PlainFunction(fn), jnp.ones((1, size)))

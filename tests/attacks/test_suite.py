@@ -12,7 +12,7 @@ from jax.tree_util import Partial
 
 from rbjax import attacks, prng
 from rbjax.attack_setup import Known
-from rbjax.attacks import suite
+from rbjax.attacks import passes, suite
 from rbjax.metrics import wilson_interval
 from rbjax.progress import Progress
 from rbjax.typing import AttackResult
@@ -75,8 +75,7 @@ def test_each_attack_is_what_it_is_by_itself(expected):
     np.testing.assert_array_equal(expected.clean, clean)
 
 
-@pytest.mark.parametrize("batch_size", [7, 64, None])
-@pytest.mark.parametrize("num_devices", [1, 8])
+@pytest.mark.parametrize(("batch_size", "num_devices"), [(7, 1), (None, 1), (64, 8), (None, 8)])
 def test_neither_blocks_nor_devices_matter(expected, batch_size, num_devices):
     devices = jax.local_devices()[:num_devices]
     assert_same(expected, run(batch_size=batch_size, devices=devices))
@@ -226,8 +225,9 @@ def test_randomised_models(expected):
         return linear(weights, images) + 0.2 * noise
 
     model = attacks.randomized(Partial(noisy, WEIGHTS), num_samples=4)
-    result = run(logits_fn=model, batch_size=16)
-    assert_same(result, run(logits_fn=model, batch_size=N))
+    given = {"logits_fn": model, "attacks": {"l2": ATTACKS["l2"]}}
+    result = run(**given, batch_size=16)
+    assert_same(result, run(**given, batch_size=N))
     assert np.mean(result.clean == expected.clean) > 0.9
 
 
@@ -324,7 +324,8 @@ def test_another_call_is_refused(tmp_path):
         run(batch_size=16, journal=tmp_path, images=changed)
 
 
-def test_autoattack_is_a_driver():
+def test_autoattack_is_a_driver(monkeypatch):
+    monkeypatch.setattr(passes, "VERSIONS", {"standard": ("apgd-ce", "square")})
     result = run(
         images=IMAGES[:8],
         labels=LABELS[:8],
@@ -333,13 +334,7 @@ def test_autoattack_is_a_driver():
     )
     outcome = result.outcomes["aa"]
     assert not np.any(outcome.correct & ~result.outcomes["pgd"].correct & result.clean_correct)
-    assert set(outcome.details["accuracy_after"]) == {
-        "clean",
-        "apgd-ce",
-        "apgd-t",
-        "fab-t",
-        "square",
-    }
+    assert set(outcome.details["accuracy_after"]) == {"clean", "apgd-ce", "square"}
 
 
 def test_an_attack_of_ones_own_is_judged_by_the_model():

@@ -22,7 +22,8 @@ def test_a_deferred_sampler_balances_what_training_sees(job, tmp_path, monkeypat
         dataset__cutout_size=4,
         dataset__jitter_brightness=0.2,
         dataset__fill="mean",
-        model__widths=(4, 4),
+        model__name="mlp",
+        model__widths=(4,),
     )
     seen = {}
     create = setup.create_sampler

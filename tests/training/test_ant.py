@@ -121,6 +121,7 @@ def test_after_an_epoch_a_generator_begins_anew_climbs_and_is_saved():
     images, labels = jnp.tile(images, (20, 1, 1, 1)), jnp.tile(jnp.asarray(data.labels), 20)
     codes = NETWORK.codes(prng.split(prng.key(9), len(labels)))
 
+    @jax.jit
     def loss(params):
         logits = model.apply(
             state.variables, step_in_box(images, NETWORK.apply(params, codes), 3.0)

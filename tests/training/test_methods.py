@@ -1,5 +1,7 @@
 """Methods of every kind train through one step: by hand, on eight devices, and in special cases."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,7 +33,7 @@ def trained_by_hand(recipe, split, loss, params=None):
     """Returns the weights after one step of gradient descent on a loss of (params, images)."""
     before = initial(recipe).variables["params"]
     images = jnp.asarray(split[0] / np.float32(255))
-    gradient = jax.grad(loss)(before if params is None else params, images)
+    gradient = jax.jit(jax.grad(loss))(before if params is None else params, images)
     return jax.tree.map(lambda p, g: p - RATE * g, before, gradient)
 
 
@@ -49,7 +51,6 @@ SMOOTH = {
     # Attacks in l2, since a sign would turn rounding into whole steps.
     "trades": methods.trades(epsilon=1.0, step_size=0.3, num_steps=2, norm="l2"),
     "weight_perturbation": methods.pgd(epsilon=0.0, num_steps=1, weight_perturbation=0.05),
-    "mart": methods.mart(epsilon=1.0, step_size=0.3, num_steps=2, norm="l2"),
     "noise_generator": toys.noise_generator()._replace(after_epoch=None),
     "validation_weights": toys.validation_weights(),
     "frozen": methods.Method(trains=lambda path: path.startswith("head/")),
@@ -114,9 +115,8 @@ def test_trades_by_hand(split):
     images = jnp.asarray(split[0] / np.float32(255))
     method_keys = prng.per_draw(prng.per_example(prng.named(KEY, "method"), split[2]), 0)
     logits_fn = jax.tree_util.Partial(recipe.model.apply, state.variables)
-    _, perturbed, _ = method.inputs(
-        logits_fn, method_keys, state.method_state, images, jnp.asarray(split[1])
-    )
+    craft = jax.jit(functools.partial(method.inputs, logits_fn))
+    _, perturbed, _ = craft(method_keys, state.method_state, images, jnp.asarray(split[1]))
     assert 0.04 < np.abs(perturbed - images).max() <= 0.1 + 1e-6
 
     def loss(params):
@@ -130,7 +130,8 @@ def test_trades_by_hand(split):
         value = jnp.mean(-clean[jnp.arange(BATCH), split[1]] + 6.0 * divergence)
         return value, variables["batch_stats"]
 
-    (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(state.variables["params"])
+    grad = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    (value, stats), gradient = grad(state.variables["params"])
     after, metrics = run(recipe, split)
     np.testing.assert_allclose(metrics.loss[0], value, rtol=1e-5)
     expected = jax.tree.map(lambda p, g: p - RATE * g, state.variables["params"], gradient)
@@ -152,7 +153,7 @@ def test_the_gradient_is_taken_at_the_perturbed_weights_and_moves_the_others(spl
 
     images = jnp.asarray(split[0] / np.float32(255))
     before = initial(recipe).variables["params"]
-    worst = jax.tree.map(lambda p, g: p + 0.5 * g, before, jax.grad(loss)(before, images))
+    worst = jax.tree.map(lambda p, g: p + 0.5 * g, before, jax.jit(jax.grad(loss))(before, images))
     after, _ = run(recipe, split)
     assert_close(after.variables["params"], trained_by_hand(recipe, split, loss, worst))
 
@@ -187,7 +188,7 @@ def test_a_generator_climbs_by_the_gradient_in_its_own_weights(split):
         logits, _ = outputs_of(recipe, state.variables["params"], seen)
         return jnp.mean(recipe.loss_fn(logits, split[1]))
 
-    expected = jax.grad(loss)(jnp.asarray(state.method_state.replicated[0]))
+    expected = jax.jit(jax.grad(loss))(jnp.asarray(state.method_state.replicated[0]))
     after, _ = run(recipe, split)
     np.testing.assert_allclose(after.method_state.replicated[0], expected, rtol=1e-4, atol=1e-7)
     assert np.abs(expected).max() > 1e-4

@@ -20,13 +20,12 @@ IDS = np.array([9, 4, 4, 7, 30, 31, 32, 33, 4, 50, 51, 52, 9, 53, 54, 55], np.in
 def make_recipe(**fields) -> Recipe:
     defaults = {
         "model": models.create(
-            "simple_cnn",
+            "mlp",
             num_classes=3,
             image_shape=SHAPE,
             mean=(0.5,),
             std=(0.25,),
-            axis_name=AXIS,
-            widths=(2, 2),
+            widths=(4,),
         ),
         "method": methods.standard(),
         "loss_fn": losses.create("cross_entropy", label_smoothing=0.1),

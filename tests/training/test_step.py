@@ -1,5 +1,6 @@
 """The compiled step: what it differentiates, and that devices and dispatches do not matter."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,12 +8,15 @@ import optax
 import pytest
 
 from rbjax import losses, methods, models
+from rbjax.blocks import AXIS
 from rbjax.data import augment
+from rbjax.models.dropout import Dropout
+from rbjax.models.model import Classifier, Model, from_module
 from rbjax.training.state import create_state, on_host, place
 from rbjax.training.step import Recipe, make_train_step
 
 NUM_EXAMPLES, BATCH = 32, 16
-SHAPE = (26, 26, 1)
+SHAPE = (10, 10, 1)
 
 
 @pytest.fixture(scope="module")
@@ -24,18 +28,27 @@ def split():
     return images, labels, ids
 
 
-def make_recipe(model_name: str = "lenet_modern", shape=SHAPE, method=None, **fields) -> Recipe:
+class Net(nn.Module):
+    """A convolution, batch norm and dropout."""
+
+    @nn.compact
+    def __call__(self, x, keys=None, *, train=False):
+        axis_name = None if self.is_initializing() else AXIS
+        x = nn.relu(nn.Conv(4, (3, 3), strides=(2, 2))(x))
+        x = nn.BatchNorm(not train, momentum=0.9, axis_name=axis_name)(x)
+        return Dropout(0.4, layer=0)(x.reshape(x.shape[0], -1), keys)
+
+
+def small_cnn(shape=SHAPE) -> Model:
+    about = {"num_classes": 3, "image_shape": shape, "mean": (0.5,), "std": (0.25,)}
+    return models.create("simple_cnn", widths=(2, 2), **about)
+
+
+def make_recipe(model: Model | None = None, method=None) -> Recipe:
     """Batch norm, dropout and augmentation: everything that could see the batch or the device."""
+    net = Classifier(Net(), 3, (0.5,), (0.25,), jnp.dtype("float32"))
     return Recipe(
-        model=models.create(
-            model_name,
-            num_classes=3,
-            image_shape=shape,
-            mean=(0.5,),
-            std=(0.25,),
-            axis_name="data",
-            **fields,
-        ),
+        model=model or from_module("net", net, SHAPE),
         # In l2, since a sign would turn rounding into whole steps.
         method=method or methods.universal(epsilon=1.0, step_size=0.3, norm="l2"),
         loss_fn=losses.create("cross_entropy"),
@@ -118,7 +131,7 @@ def test_perturbation_stays_in_its_ball_and_moves(one_device):
 
 
 def test_an_example_is_augmented_anew_in_each_epoch(split):
-    recipe = make_recipe("simple_cnn", (26, 26, 1), methods.standard(), widths=(2, 2))
+    recipe = make_recipe(small_cnn(), methods.standard())
     images, labels, ids = split
     state = create_state(
         jax.random.key(0), recipe.model, recipe.method, recipe.optimizer, num_rows=BATCH, ema=True
@@ -140,7 +153,7 @@ def test_state_per_row_is_dealt_over_devices_and_comes_back():
             per_row=jnp.arange(setting.num_rows * 2.0).reshape(setting.num_rows, 2)
         )
     )
-    recipe = make_recipe("simple_cnn", (8, 8, 1), method, widths=(2, 2))
+    recipe = make_recipe(small_cnn((8, 8, 1)), method)
     state = create_state(jax.random.key(0), recipe.model, method, recipe.optimizer, num_rows=BATCH)
     placed = place(jax.device_get(state), jax.devices()[:8])
     assert placed.method_state.per_row.shape == (8, 2, 2)
