@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.answers import packed
 from rbjax import atomic, corruption_setup, corruptions, data, prng
 from rbjax.config import Config
 from rbjax.data import Dataset
@@ -87,22 +88,26 @@ def classify(logits_fn: LogitsFn, corrupted: Corrupted) -> Result:
 
     Returns:
         "labels" (N,) and "right" (N,), of how many of "total" corruptions and severities each image
-        is correctly classified, as hexadecimal bytes; "accuracy" by corruption, at each severity;
-        "profile", whose constants.
+        is correctly classified, as `packed`; "accuracy" by corruption, at each severity, and
+        "class_accuracy", (K,) over its severities; "profile", whose constants.
     """
     right = np.zeros(corrupted.images.num_examples, np.int64)
-    accuracy, total = {}, 0
+    labels, counts = corrupted.images.labels, corrupted.images.class_counts
+    accuracy, class_accuracy, total = {}, {}, 0
     for name in corrupted.plan.names:
-        accuracy[name] = []
+        accuracy[name], before = [], right
         for images in corrupted.under(name):
             moved = dataclasses.replace(corrupted.images, images=np.asarray(images))
             is_right = predict(logits_fn, moved, batch_size=_AT_ONCE) == moved.labels
             right, total = right + is_right, total + 1
             accuracy[name].append(float(np.mean(is_right)))
+        mine = np.bincount(labels, right - before, minlength=len(counts))
+        class_accuracy[name] = np.round(mine / np.maximum(counts, 1) / len(accuracy[name]), 4)
     return {
-        "labels": corrupted.images.labels.astype(np.uint8).tobytes().hex(),
-        "right": right.astype(np.uint8).tobytes().hex(),
+        "labels": packed(labels),
+        "right": packed(right),
         "total": total,
         "accuracy": accuracy,
+        "class_accuracy": class_accuracy,
         "profile": corrupted.plan.profile,
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,14 +12,13 @@ import numpy as np
 
 from experiments.imbalanced_gradient_sign import stored
 from rbjax import atomic, attacks, data, metrics, prng
-from rbjax import config as schema
 from rbjax.attacks.suite import Entry
 from rbjax.command_line import resolve
 from rbjax.config import Config
 from rbjax.data import Dataset, imbalance
 from rbjax.losses import adversarial
 from rbjax.losses.adversarial import Direction
-from rbjax.sweep import Result
+from rbjax.sweep import Result, config_of
 from rbjax.train import train
 from rbjax.training import setup
 from rbjax.training.predict import predict
@@ -173,16 +171,6 @@ def write_subset(config: Config, workdir: str, select: Select) -> str:
         file.parent.mkdir(parents=True, exist_ok=True)
         atomic.write_npz(file, example_ids=whole.example_ids[rows])
     return str(file)
-
-
-def config_of(said: Mapping[str, Any]) -> Config:
-    """Returns the config that says so much, by dotted names, as `sweep.said` has it."""
-    config = schema.default()
-    for name, value in said.items():
-        *groups, field = name.split(".")
-        node = functools.reduce(lambda node, group: node[group], groups, config)
-        node[field] = value
-    return config
 
 
 def _entries(

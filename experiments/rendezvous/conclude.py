@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from experiments.answers import Estimate
 from experiments.rendezvous.plan import PLAIN
-from experiments.rendezvous.results import Cohort, Estimate, Place
+from experiments.rendezvous.results import Cohort, Place
 
 TITLES = {
     "none": "no method",

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from experiments import corrupted as corrupted_images
+from experiments.answers import packed
 from rbjax import attacks, command_line, data, prng
 from rbjax.config import Config
 from rbjax.sweep import Result
@@ -40,7 +39,7 @@ def measure(
 
     Returns:
         "train_count" (K,), "count" (K,) of the test images; their "labels" and the class that each
-        is given, "clean" and under "universal", as `stored`; "fooling_rate" of the perturbation;
+        is given, "clean" and under "universal", as `packed`; "fooling_rate" of the perturbation;
         "corruptions", of `corrupted.classify`.
     """
     resolved = command_line.resolve(config, workdir)
@@ -66,19 +65,9 @@ def measure(
         "train_count": setup.load_train(resolved)[0].class_counts,
         "count": test.class_counts,
         "class_names": list(test.info.class_names),
-        "labels": _packed(test.labels),
-        "clean": _packed(clean),
-        "universal": _packed(found.predictions),
+        "labels": packed(test.labels),
+        "clean": packed(clean),
+        "universal": packed(found.predictions),
         "fooling_rate": found.fooling_rate,
         "corruptions": corrupted_images.classify(logits_fn, some),
     }
-
-
-def stored(result: Mapping[str, Any], name: str) -> np.ndarray:
-    """Returns "labels", or the classes "clean" or under "universal", (N,) int64; -1: of none."""
-    classes = np.frombuffer(bytes.fromhex(result[name]), np.uint8).astype(np.int64)
-    return np.where(classes == 255, -1, classes)
-
-
-def _packed(classes: np.ndarray) -> str:
-    return np.asarray(classes).astype(np.int16).astype(np.uint8).tobytes().hex()

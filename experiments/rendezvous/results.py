@@ -7,12 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.rendezvous.measure import stored
+from experiments.answers import NUM_DRAWS, Estimate, class_means, over_seeds, recall, stored
 from experiments.rendezvous.plan import PLAIN, Key, Scale, keys, levels_of
-from rbjax.metrics import mean_over_seeds, resample_classes
+from rbjax.metrics import resample_classes
 from rbjax.sweep import Result
 
-NUM_DRAWS = 1000
 COLLAPSED = 1.5
 """Times the accuracy of a guess, at which a network has learnt nothing."""
 MEASURES = {
@@ -28,25 +27,6 @@ MEASURES = {
 }
 """In per cent. Many, medium and few are means over thirds of the classes by their training images;
 spread is the best class less the worst; corrupted and universal are means over classes."""
-
-
-class Estimate(NamedTuple):
-    """A mean over seeds in per cent or points, with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-    seeds: int
-    """Whose mean it is."""
-    wanted: int
-    """Of the scale."""
-
-    def __str__(self) -> str:
-        return f"{self.value:+.1f} ({self.low:+.1f} to {self.high:+.1f})"
-
-    def plain(self) -> str:
-        """Returns the same without signs."""
-        return f"{self.value:.1f} ({self.low:.1f} to {self.high:.1f})"
 
 
 class Place(NamedTuple):
@@ -97,10 +77,7 @@ class Cohort(NamedTuple):
                 values.append(sum(weight * row[measure] for weight, row in pairs if row))
         if not values:
             return None
-        drawn = np.stack(values)
-        variance = float(np.var(drawn[:, 1:].mean(axis=0)))
-        found = mean_over_seeds(drawn[:, 0], variance=variance)
-        return Estimate(found.value, found.low, found.high, len(values), self.num_seeds)
+        return over_seeds(np.stack(values), self.num_seeds)
 
     def counts(self, level: str) -> np.ndarray | None:
         """Returns the training images of each class at a level, (K,); None where no cell is."""
@@ -174,18 +151,7 @@ def _apart(
 
 
 def _balanced_accuracy(result: Result) -> float:
-    labels, classes = stored(result, "labels"), stored(result, "clean")
-    counts = np.asarray(result["count"])
-    right = np.bincount(labels[classes == labels], minlength=len(counts))
-    return float(np.mean((right / np.maximum(counts, 1))[counts > 0]))
-
-
-def recall(result: Result, name: str = "clean") -> np.ndarray:
-    """Returns the share of each class that is correct, (K,): "clean" or under "universal"."""
-    labels, classes = stored(result, "labels"), stored(result, name)
-    counts = np.asarray(result["count"])
-    right = np.bincount(labels[classes == labels], minlength=len(counts))
-    return right / np.maximum(counts, 1)
+    return float(np.mean(recall(result)[np.asarray(result["count"]) > 0]))
 
 
 def thirds(counts: np.ndarray) -> np.ndarray:
@@ -209,10 +175,10 @@ def _measure(
     labels = stored(every[0], "labels")
     clean, universal = (np.stack([stored(r, name) for r in every]) for name in _ANSWERS)
     is_right = [(clean == labels).astype(np.float32), (universal == labels).astype(np.float32)]
-    recalls, attacked = (_class_means(right, labels, len(counts)) for right in is_right)
+    recalls, attacked = (class_means(right, labels, len(counts)) for right in is_right)
     noisy = [r["corruptions"] for r in every]
     rightly = [stored(one, "right") / max(one["total"], 1) for one in noisy]
-    corrupted = _class_means(np.stack(rightly), stored(noisy[0], "labels"), len(counts))
+    corrupted = class_means(np.stack(rightly), stored(noisy[0], "labels"), len(counts))
     there = counts > 0
     named = {
         "balanced_accuracy": recalls[..., there].mean(-1),
@@ -240,21 +206,6 @@ def _measure(
 
 
 _ANSWERS = ("clean", "universal")
-
-
-def _class_means(values: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Returns means over each class, of all images and of each draw, (1 + D, M, K).
-
-    Args:
-        values: (M, N), a number an image of each model.
-        labels: (N,).
-        num_classes: K.
-    """
-    means = np.zeros((1 + NUM_DRAWS, len(values), num_classes), np.float32)
-    for label, rows, weights in resample_classes(labels, num_draws=NUM_DRAWS):
-        means[0, :, label] = values[:, rows].mean(axis=1)
-        means[1:, :, label] = weights.astype(np.float32) @ values[:, rows].T.astype(np.float32)
-    return means
 
 
 def _f1(

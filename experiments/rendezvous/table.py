@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 
+from experiments.answers import Estimate
 from experiments.rendezvous import conclude, levels, results
 from experiments.rendezvous.conclude import TITLES
 from experiments.rendezvous.plan import PAPER, PLAIN, SCALES, Scale
-from experiments.rendezvous.results import MEASURES, Cohort, Estimate, Place
+from experiments.rendezvous.results import MEASURES, Cohort, Place
 from rbjax.sweep import Result
 
 

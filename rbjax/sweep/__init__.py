@@ -11,7 +11,7 @@ failed is named while the rest goes on, and what another process works on is lef
 """
 
 from rbjax.sweep.command import command, forecast, provenance
-from rbjax.sweep.grid import Cell, Ended, Result, by_seed, job, labels, read, rows, run
+from rbjax.sweep.grid import Cell, Ended, Result, by_seed, config_of, job, labels, read, rows, run
 
 __all__ = [
     "Cell",
@@ -19,6 +19,7 @@ __all__ = [
     "Result",
     "by_seed",
     "command",
+    "config_of",
     "forecast",
     "job",
     "labels",

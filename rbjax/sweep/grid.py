@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import re
 import time
 import traceback
@@ -241,6 +242,16 @@ def said(cell: Cell) -> dict[str, Any]:
         for name, value in schema.flat(cell.config.to_dict())
         if value is not None and value != usual.get(name) and name not in ("workdir", "data_dir")
     }
+
+
+def config_of(said: Mapping[str, Any]) -> Config:
+    """Returns the config that says so much, by dotted names, as `said` has it."""
+    config = schema.default()
+    for name, value in said.items():
+        *groups, field = name.split(".")
+        node = functools.reduce(lambda node, group: node[group], groups, config)
+        node[field] = value
+    return config
 
 
 def _check_same(cell: Cell, stored: Any, path: Path) -> None:

@@ -19,6 +19,7 @@ from experiments.imbalanced_gradient_sign import (
     stored,
     table,
 )
+from rbjax import sweep
 from rbjax.command_line import resolve
 from rbjax.training import setup
 
@@ -125,7 +126,7 @@ def test_networks_get_the_images_that_are_selected(as_published, tmp_path):
             assert every[1:].sum() == (540 if kind == "under" else 108)
         if "source" in cell.options:
             said = cell.options["source"]["config"]
-            again = resolve(measure.config_of(json.loads(json.dumps(said))), workdir)
+            again = resolve(sweep.config_of(json.loads(json.dumps(said))), workdir)
             assert again.num_epochs == resolved.num_epochs
             assert again.model.to_dict() == resolved.model.to_dict()
 
