@@ -18,16 +18,17 @@ from rbjax.training import checkpoint, hooks, run_directory, setup
 from rbjax.training.writers import read_metrics
 from tests.training import toy_methods as toys
 
-STEPS = 20
+STEPS = 16
 
 
 @pytest.fixture
 def small(job):
-    """Returns a function that makes the config of 20 steps of a tiny network, in two epochs."""
+    """Returns a function that makes the config of 16 steps of a tiny network, in two epochs."""
 
     def make(**changes):
         fields = {"model__name": "mlp", "model__widths": (4,), "num_epochs": 2}
         fields |= {"optimizer__ema_decay": None, "method__name": "standard"}
+        fields |= {"dataset__max_train_examples": 512}  # two whole dispatches: one program
         return job(**{**fields, "method__epsilon": None, **changes})
 
     return make
@@ -95,15 +96,16 @@ KINDS = {
 @pytest.mark.parametrize("name", KINDS)
 def test_a_stopped_run_resumes_bit_for_bit(small, tmp_path, name):
     """Stopped inside the second epoch, after what was done between the two."""
-    run(small(), tmp_path / "unbroken", KINDS[name]())
-    run_with_a_stop(small(), tmp_path / "stopped", KINDS[name](), after=4)
+    config = small(schedule__name="cosine")
+    run(config, tmp_path / "unbroken", KINDS[name]())
+    run_with_a_stop(config, tmp_path / "stopped", KINDS[name](), after=3)
     assert_same_run(tmp_path / "unbroken", tmp_path / "stopped")
     assert stored(tmp_path / "unbroken")["step"] == STEPS
 
 
 def collapsing() -> Method:
     """Fast adversarial training whose second epoch climbs the loss."""
-    method = methods.fast(epsilon=0.0)  # 20 steps are too few for more
+    method = methods.fast(epsilon=0.0)  # 16 steps are too few for more
 
     def loss(seen):
         is_good = seen.state.replicated.number == 0
@@ -122,7 +124,7 @@ def test_a_collapse_is_undone_also_in_a_run_that_was_stopped(small, tmp_path, ca
     assert {"validation/loss", "validation/plain/loss", "validation/best_epoch"} <= {*of_weights}
     for name in of_weights:  # of the weights that are back, not of those that are lost
         assert undone[name] == before[name], name
-    run_with_a_stop(config, tmp_path / "stopped", collapsing(), after=4)
+    run_with_a_stop(config, tmp_path / "stopped", collapsing(), after=3)
     assert_same_run(tmp_path / "unbroken", tmp_path / "stopped")
     arrays = stored(tmp_path / "unbroken")
     assert arrays["method_state.replicated.number"] == 1
@@ -136,7 +138,7 @@ def test_a_collapse_is_undone_also_in_a_run_that_was_stopped(small, tmp_path, ca
 def test_trades_trains_from_its_config_and_resumes_bit_for_bit(small, tmp_path):
     config = small(method__name="trades", method__epsilon=0.1, method__num_steps=2)
     run(config, tmp_path / "unbroken")
-    run_with_a_stop(config, tmp_path / "stopped", after=4)
+    run_with_a_stop(config, tmp_path / "stopped", after=3)
     assert_same_run(tmp_path / "unbroken", tmp_path / "stopped")
     log = records(tmp_path / "unbroken")
     assert log[1]["train/loss"] < log[0]["train/loss"]
@@ -149,9 +151,9 @@ def test_an_average_of_epochs_is_kept_judged_and_resumed_bit_for_bit(small, tmp_
     changes = {f"method__{name}": value for name, value in options.items()}
     config = small(method__name="cfa", optimizer__ema_decay=0.85, **changes)
     run(config, tmp_path / "unbroken")
-    run_with_a_stop(config, tmp_path / "stopped", after=4)
+    run_with_a_stop(config, tmp_path / "stopped", after=3)
     assert_same_run(tmp_path / "unbroken", tmp_path / "stopped")
-    first, last = (stored(tmp_path / "unbroken", step) for step in (10, 20))
+    first, last = (stored(tmp_path / "unbroken", step) for step in (8, 16))
     config = command_line.resolve(config, str(tmp_path / "unbroken"))
     model = setup.create_model(config, setup.load_test(config).info)
     _, judged = setup.trained_variables(config, str(tmp_path / "unbroken"), model)
@@ -173,14 +175,14 @@ def test_class_weights_follow_the_validation_that_was_logged(small, tmp_path):
         seen.append(epoch)
         return weigh(key, state, epoch)
 
-    run_with_a_stop(small(), tmp_path / "run", method._replace(after_epoch=recorded), after=2)
+    run_with_a_stop(small(), tmp_path / "run", method._replace(after_epoch=recorded), after=1)
     errors = 1.01 - np.array(records(tmp_path / "run")[-1]["validation/recall"])
     weights = stored(tmp_path / "run")["method_state.replicated"]
     np.testing.assert_allclose(weights, errors / errors.mean(), rtol=1e-6)
     assert [epoch.number for epoch in seen] == [1, 2]
     for epoch, record in zip(seen, records(tmp_path / "run"), strict=True):
-        assert epoch.train.count.sum() == 640
-        accuracy = epoch.train.correct.sum() / 640
+        assert epoch.train.count.sum() == 512
+        accuracy = epoch.train.correct.sum() / 512
         np.testing.assert_allclose(accuracy, record["train/accuracy"], rtol=1e-12)
         assert epoch.train.loss.sum() > 0
         assert epoch.num_epochs == 2
@@ -193,7 +195,7 @@ def test_a_new_head_on_a_backbone_that_was_trained_before(small, tmp_path):
     _, variables = setup.trained_variables(config, str(tmp_path / "first"), model)
     method = toys.new_head(variables)
     run(small(seed=1), tmp_path / "unbroken", method)
-    run_with_a_stop(small(seed=1), tmp_path / "stopped", method, after=2)
+    run_with_a_stop(small(seed=1), tmp_path / "stopped", method, after=1)
     assert_same_run(tmp_path / "unbroken", tmp_path / "stopped")
     _, after = setup.trained_variables(config, str(tmp_path / "unbroken"), model)
     backbones = (variables["params"]["backbone"], after["params"]["backbone"])
@@ -229,12 +231,12 @@ def test_a_data_set_is_prepared_once_and_kept(small, tmp_path, monkeypatch):
         return prepared
 
     monkeypatch.setattr(hooks, "prepare", recorded)
-    config = small(batch_size=32)  # of 640 examples 320 are left: 10 steps an epoch
-    run_with_a_stop(config, tmp_path / "stopped", toys.half_the_data(calls), after=2)
+    config = small(batch_size=32)  # of 512 examples 256 are left: 8 steps an epoch
+    run_with_a_stop(config, tmp_path / "stopped", toys.half_the_data(calls), after=1)
     assert len(calls) == 1
     first, second = sizes
     assert isinstance(first, Dataset)
-    assert first.num_examples == 320
+    assert first.num_examples == 256
     for field in ("images", "labels", "index", "example_ids"):
         np.testing.assert_array_equal(getattr(first, field), getattr(second, field))
     run(config, tmp_path / "unbroken", toys.half_the_data([]))
@@ -261,14 +263,14 @@ def test_the_report_and_universal_attacks_are_of_the_prepared_data_set(
     )
     resolved = command_line.resolve(config, str(tmp_path / "run"))
     report = evaluate(resolved, str(tmp_path / "run"))
-    assert report["train_class_counts"].sum() == 320
-    assert crafted_on[0].num_examples == 320
+    assert report["train_class_counts"].sum() == 256
+    assert crafted_on[0].num_examples == 256
     original, _ = setup.load_train(resolved)
-    np.testing.assert_array_equal(crafted_on[0].images, 255 - original.images[:320])
+    np.testing.assert_array_equal(crafted_on[0].images, 255 - original.images[:256])
 
 
 def test_too_small_a_prepared_data_set_is_said_to_be_the_methods(small, tmp_path):
-    with pytest.raises(ValueError, match=r"at most 320, .* that the method standard prepared"):
+    with pytest.raises(ValueError, match=r"at most 256, .* that the method standard prepared"):
         run(small(batch_size=400), tmp_path / "run", toys.half_the_data([]))
 
     assert not (tmp_path / "run").exists()
@@ -307,9 +309,9 @@ def test_mixed_images_are_refused_before_training(small, tmp_path):
 
 def test_checkpoints_of_methods_that_remember_the_weights_hold_them(small, tmp_path):
     run(small(num_epochs=1), tmp_path / "run", toys.guard())
-    names = stored(tmp_path / "run", 10)
+    names = stored(tmp_path / "run", 8)
     assert any(name.startswith("method_state.replicated.variables.params") for name in names)
-    assert checkpoint.Checkpoints(tmp_path / "run" / "checkpoints").steps() == [10]
+    assert checkpoint.Checkpoints(tmp_path / "run" / "checkpoints").steps() == [8]
 
 
 def test_heaps_that_would_lie_on_two_devices_are_refused_before_training(small, tmp_path):
