@@ -63,14 +63,14 @@ SMOKE = Scale(
 )
 CPU = Scale(
     seeds=3,
-    epochs=6,
-    train=15_000,
+    epochs=8,
+    train=20_000,
     test=10_000,
     corrupted=1_000,
     corruptions=corruptions.MNIST_C,
     scored=300,
     draws=100,
-    stable=4_000,
+    stable=2_000,
     shown=2_000,
     floor=0.98,
 )
