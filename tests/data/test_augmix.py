@@ -38,7 +38,8 @@ def test_equals_pillow_chain_by_chain():
     keys = prng.per_example(prng.key(3), jnp.arange(len(images)))
     run = jax.jit(augmix)
     mixed = run(keys, jnp.asarray(UNIT_INTERVAL[images]))
-    weights, calls = jax.vmap(lambda key: draw(key, num_operations=len(NAMES), **OPTIONS))(keys)
+    drawing = jax.vmap(lambda key: draw(key, num_operations=len(NAMES), **OPTIONS))
+    weights, calls = jax.device_get(jax.jit(drawing)(keys))
     for row, image in enumerate(images):
         own = [values[row] for values in calls]
         np.testing.assert_allclose(mixed[row], by_pillow(image, weights[row], own), atol=2e-6)
@@ -54,7 +55,8 @@ def test_identity_operations_return_the_image_bit_for_bit(monkeypatch):
     monkeypatch.setattr(module, "OPERATIONS", {"same": Operation(lambda image: image)})
     monkeypatch.setattr(module, "apply", lambda name, image, level, sign: image)
     images = prng.uniform(prng.key(0), (4, 5, 6, 2))
-    np.testing.assert_array_equal(augmix(prng.split(prng.key(1), 4), images), images)
+    mixed = jax.jit(lambda *batch: augmix(*batch))(prng.split(prng.key(1), 4), images)
+    np.testing.assert_array_equal(mixed, images)
 
 
 def test_any_size_and_number_of_channels():
@@ -73,7 +75,8 @@ def test_any_size_and_number_of_channels():
 def test_draws_are_augmixs():
     """20,000 images of key 5; bounds are five standard errors."""
     keys = prng.split(prng.key(5), 20_000)
-    weights, calls = jax.vmap(lambda key: draw(key, num_operations=9, **OPTIONS))(keys)
+    drawing = jax.vmap(lambda key: draw(key, num_operations=9, **OPTIONS))
+    weights, calls = jax.device_get(jax.jit(drawing)(keys))
     share = weights.sum(axis=1)  # uniform, as Beta(1, 1)
     np.testing.assert_allclose([share.mean(), share.var()], [1 / 2, 1 / 12], atol=0.0102)
     own = weights / share[:, None]  # Dirichlet(1, 1, 1)

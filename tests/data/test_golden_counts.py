@@ -1,11 +1,11 @@
-"""Class counts and subsets that must never change: results of one machine hold on another."""
+"""Class counts, subsets and statistics that must never change: all that reads real images."""
 
 import hashlib
 
 import numpy as np
 import pytest
 
-from rbjax.data import DATASETS, imbalance, load, subsample
+from rbjax.data import DATASETS, imbalance, info, load, subsample
 
 OPTIONS = {
     "balanced": {},
@@ -205,3 +205,24 @@ def test_the_same_images_for_the_same_seed(name, profile, seed, size, digest, re
     content = kept.labels.astype("<i4").tobytes() + kept.images.tobytes()
     assert kept.num_examples == size
     assert hashlib.sha256(content).hexdigest()[:16] == digest
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(("name", "std_too"), [("mnist", True), ("cifar10", False)])
+def test_statistics_are_those_of_train(name, std_too, require_dataset):
+    require_dataset(name)
+    train = load(name, "train")
+    dataset_info = info(name)
+    mean = train.images.mean((0, 1, 2), dtype=np.float64) / 255
+    np.testing.assert_allclose(mean, dataset_info.mean, atol=6e-5)
+    if std_too:
+        std = train.images.std((0, 1, 2), dtype=np.float64) / 255
+        np.testing.assert_allclose(std, dataset_info.std, atol=6e-5)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["mnist", "cifar10", "cifar100", "fashion_mnist", "svhn_cropped"])
+def test_published_counts_are_those_of_the_files(name, require_dataset):
+    require_dataset(name)
+    for split, counts in info(name).class_counts.items():
+        assert load(name, split).class_counts.tolist() == list(counts)
