@@ -7,6 +7,7 @@ import pytest
 
 from rbjax import perturbations
 from rbjax.perturbations import weather
+from rbjax.variants import variants
 
 KEYS = jax.random.split(jax.random.key(0), 64)
 IMAGE = jax.random.uniform(jax.random.key(1), (28, 28, 3), maxval=0.6)
@@ -18,7 +19,18 @@ DRY = {
 
 
 def drawn(perturbation, image=IMAGE):
-    return np.asarray(jax.jit(jax.vmap(perturbation, (0, None)))(KEYS, image))
+    return drawn_of_each([perturbation], image)[0]
+
+
+def drawn_of_each(several, image=IMAGE):
+    """Returns images of perturbations, by one program if they differ in numbers alone."""
+    made = variants(several, KEYS[0], image)
+    return [np.asarray(run(one.bind(list(one.traces)), image)) for one in made]
+
+
+@jax.jit
+def run(perturbation, image):
+    return jax.vmap(perturbation, (0, None))(KEYS, image)
 
 
 def grown(grid, noise, amplitude):
@@ -46,15 +58,16 @@ def test_plasma_is_diamond_square():
         grid = grown(grid, noise[used : used + 3 * n * n], 1.7 ** (-2 * level))
         used += 3 * n * n
     expected = (grid - grid.min()) / (grid.max() - grid.min())
-    np.testing.assert_allclose(weather.plasma(KEYS[0], 16, decay=1.7), expected, atol=1e-5)
+    ours = jax.jit(lambda key: weather.plasma(key, 16, decay=1.7))(KEYS[0])
+    np.testing.assert_allclose(ours, expected, atol=1e-5)
 
 
 def test_a_larger_decay_is_smoother():
     """Mean step between neighbours, in units of the cloud's own deviation."""
-    steps = []
+    steps, plasma = [], jax.vmap(lambda key, decay: weather.plasma(key, 16, decay=decay), (0, None))
     for decay in (1.25, 2.5):
-        clouds = jax.jit(jax.vmap(lambda key, d=decay: weather.plasma(key, 16, decay=d)))(KEYS)
-        steps.append(float(jnp.mean(jnp.abs(jnp.diff(clouds, axis=1))) / clouds.std()))
+        clouds = np.asarray(jax.jit(plasma)(KEYS, decay))
+        steps.append(np.mean(np.abs(np.diff(clouds, axis=1))) / clouds.std())
     assert steps[0] > 1.5 * steps[1]
 
 
@@ -67,8 +80,8 @@ def test_fog_on_white(thickness):
 
 
 def test_fog_on_black_is_black():
-    assert not drawn(perturbations.fog(thickness=1.0), jnp.zeros((6, 6, 1))).any()
-    assert not drawn(perturbations.fog(thickness=0.0), jnp.zeros((6, 6, 1))).any()
+    several = [perturbations.fog(thickness=1.0), perturbations.fog(thickness=0.0)]
+    assert not np.any(drawn_of_each(several, jnp.zeros((6, 6, 1))))
 
 
 def test_snow_layer_without_smear_is_thresholded_noise():
@@ -121,7 +134,8 @@ def test_rain_has_so_many_streaks_so_long():
 
 def test_where_streaks_cross_the_brighter_one_counts():
     """75 streaks reach each pixel; the brightest of so many is above 0.6 but once in 5e6."""
-    layer = weather.rain_layer(KEYS[0], (6, 4), num_drops=300, length=3, max_slant=0.0)
+    options = {"num_drops": 300, "length": 3, "max_slant": 0.0}
+    layer = jax.jit(lambda key: weather.rain_layer(key, (6, 4), **options))(KEYS[0])
     assert float(layer.min()) > 0.6
     assert float(layer.max()) <= 1.0
 
@@ -137,7 +151,7 @@ def test_slant():
 @pytest.mark.parametrize("name", DRY)
 def test_no_weather_is_the_image(name):
     perturbation = perturbations.create(name, **DRY[name])
-    np.testing.assert_allclose(perturbation(KEYS[0], IMAGE), IMAGE, atol=1e-6)
+    np.testing.assert_allclose(jax.jit(perturbation)(KEYS[0], IMAGE), IMAGE, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["snow", "rain"])
@@ -165,10 +179,8 @@ def test_snow_and_rain_darken_nothing(name):
     ],
 )
 def test_distortion_grows_with_every_severity(name, option, values):
-    distortion = [
-        np.mean(np.abs(drawn(perturbations.create(name, **{option: value})) - np.asarray(IMAGE)))
-        for value in values
-    ]
+    several = [perturbations.create(name, **{option: value}) for value in values]
+    distortion = [np.mean(np.abs(of - np.asarray(IMAGE))) for of in drawn_of_each(several)]
     assert distortion[0] < 0.95 * distortion[1] < 0.95 * 0.95 * distortion[2]
 
 
