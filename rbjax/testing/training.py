@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from typing import Any
 
@@ -26,7 +27,7 @@ from rbjax.training.state import (
     on_host,
     place,
 )
-from rbjax.training.step import Recipe, StepMetrics, make_train_step
+from rbjax.training.step import Recipe, StepMetrics, TrainStep, make_train_step
 
 BATCH = 8
 NUM_EXAMPLES = 24
@@ -95,7 +96,9 @@ def check_model(model: Model) -> None:
     assert not np.allclose(other, logits), "check_model: other weights give the same logits"
 
 
-def check_method(method: Method, *, num_steps: int = 4, num_devices: int | None = None) -> None:
+def check_method(
+    method: Method, *, num_steps: int = 4, num_devices: int | None = None
+) -> list[StepMetrics]:
     """Puts a training method to what rbjax's own are held to.
 
     It trains a small CNN: weights stay finite and move; the state keeps its form; a run that is
@@ -109,6 +112,9 @@ def check_method(method: Method, *, num_steps: int = 4, num_devices: int | None 
         num_devices: how many local devices are compared with one: 1, 2, 4 or 8; None: as many as
             there are.  With 1 nothing is compared, of which None warns.
 
+    Returns:
+        Each step's metrics, on one device.
+
     Raises:
         AssertionError: for whatever it does not do, beginning with `check_method`.
         ValueError: if there are not as many devices.
@@ -120,13 +126,11 @@ def check_method(method: Method, *, num_steps: int = 4, num_devices: int | None 
         )
     num_devices = choose_num_devices(num_devices, "check_method")
     prepared = check_prepare(method)
-    data, variables = prepared.train_set, prepared.variables
-
-    def run(steps: int, **options: Any) -> tuple[TrainState, TrainState, list[StepMetrics]]:
-        return train(method, num_steps=steps, train_set=data, variables=variables, **options)
-
-    first, last, history = run(num_steps)
+    data, train_step = prepared.train_set, make_step(method)
+    run = functools.partial(train, method, train_set=data, variables=prepared.variables)
+    first, last, history = run(num_steps=num_steps, train_step=train_step)
     _check_form(first, last)
+    assert last.step == num_steps, "check_method: the state does not count its steps"
     assert all(np.isfinite(step.loss[0]) for step in history), "check_method: loss not finite"
     moved = any(
         not np.array_equal(before, after)
@@ -135,20 +139,22 @@ def check_method(method: Method, *, num_steps: int = 4, num_devices: int | None 
         )
     )
     assert moved, "check_method: the weights do not move"
-    half = run(2)[1]
-    resumed = run(num_steps - 2, state=half)[1]
+    half = run(num_steps=2, train_step=train_step)[1]
+    resumed = run(num_steps=num_steps - 2, state=half)[1]  # traced again, as after an interruption
     assert _equal(last, resumed), "check_method: a resumed run ends elsewhere"
     if any((method.average, method.guard, method.after_epoch)):
-        _, after, history = run(1, state=check_after_epoch(method, last, history, data))
+        state = check_after_epoch(method, last, history, data)
+        _, after, further = run(num_steps=1, state=state, train_step=train_step)
         _check_form(first, after)
-        finite = np.isfinite(history[0].loss[0])
+        finite = np.isfinite(further[0].loss[0])
         assert finite, "check_method: loss not finite after after_epoch"
     if num_devices == 1:
-        return
-    several = run(num_steps, num_devices=num_devices)[1]
+        return history
+    several = run(num_steps=num_steps, state=first, num_devices=num_devices)[1]
     for own, other in zip(jax.tree.leaves(last), jax.tree.leaves(several), strict=True):
         close = np.allclose(own, other, rtol=1e-3, atol=1e-4)
         assert close, f"check_method: {num_devices} devices give other numbers than one"
+    return history
 
 
 def check_prepare(method: Method) -> Prepared:
@@ -260,12 +266,26 @@ def make_train_set() -> Dataset:
     )
 
 
+def make_step(method: Method, *, num_devices: int = 1, learning_rate: float = 0.1) -> TrainStep:
+    """Returns a step by plain gradient descent on the small CNN; it is compiled once."""
+    recipe = Recipe(
+        model=make_model(),
+        method=method,
+        loss_fn=losses.create("cross_entropy"),
+        optimizer=optax.sgd(learning_rate),
+        augment=lambda key, image: image,
+        steps_per_epoch=100,
+    )
+    return make_train_step(recipe, prng.key(1), devices=jax.local_devices()[:num_devices])
+
+
 def train(
     method: Method,
     *,
     num_steps: int = 1,
     num_devices: int = 1,
     learning_rate: float = 0.1,
+    train_step: TrainStep | None = None,
     state: TrainState | None = None,
     train_set: Dataset | None = None,
     variables: Any = None,
@@ -277,6 +297,8 @@ def train(
         num_steps: steps.
         num_devices: local devices, which divide 8.
         learning_rate: of plain gradient descent.
+        train_step: of `make_step` by the same method, devices and rate, which several runs share;
+            None: one of this run's own.
         state: to continue from; None: the initial one.
         train_set: of which the first eight images are trained on; None: `make_train_set()`.
         variables: the initial weights; None: the model's own.
@@ -284,15 +306,7 @@ def train(
     Returns:
         The first state and the last, on the host, and each step's metrics.
     """
-    model, train_set = make_model(), train_set or make_train_set()
-    recipe = Recipe(
-        model=model,
-        method=method,
-        loss_fn=losses.create("cross_entropy"),
-        optimizer=optax.sgd(learning_rate),
-        augment=lambda key, image: image,
-        steps_per_epoch=100,
-    )
+    train_set = train_set or make_train_set()
     rows = np.arange(BATCH) % train_set.num_examples  # fewer than eight come again
     images, labels = np.asarray(train_set.images[rows]), train_set.labels[rows]
     ids = np.arange(BATCH, dtype=np.int32)
@@ -301,16 +315,17 @@ def train(
     if first is None:
         first = create_state(
             prng.key(0),
-            model,
+            make_model(),
             method,
-            recipe.optimizer,
+            optax.sgd(learning_rate),
             num_rows=BATCH,
             ema=method.average is not None,
             variables=variables,
             class_counts=train_set.class_counts,
         )
         first = jax.device_get(first)
-    train_step = make_train_step(recipe, prng.key(1), devices=devices)
+    if train_step is None:
+        train_step = make_step(method, num_devices=num_devices, learning_rate=learning_rate)
     placed, history, rows = place(first, devices), [], ids.reshape(num_devices, 1, -1)
     for _ in range(num_steps):
         placed, step_metrics = train_step(placed, images, labels, ids, rows)
