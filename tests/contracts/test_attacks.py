@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.core import Tracer
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rbjax import attacks, testing
 from rbjax.attacks.carlini_wagner import CarliniWagnerPlan
@@ -33,8 +34,8 @@ from rbjax.testing.attacks import (
     KEYS,
     LABELS,
     TARGETS,
+    check_batch,
     check_budget,
-    check_devices,
     check_epsilon_zero,
     check_finite,
     check_jit,
@@ -71,18 +72,20 @@ def settings():
             continue
         for norm in NORMS:
             options = {"norm": norm, "epsilon": EPSILON[norm], **quick}
+            if "num_steps" in inspect.signature(maker).parameters:
+                options.setdefault("num_steps", 60 if norm == "l2" else 10)
             if knows(name, options):
                 yield pytest.param(name, options, id=f"{name}-{norm}")
-    sign = {"norm": "linf", "epsilon": 0.02, "projected": False}
+    sign = {"norm": "linf", "epsilon": 0.02, "projected": False, "num_steps": 3}
     yield pytest.param("iterative_gradient_sign", sign, id="unprojected")
     yield pytest.param("iterative_gradient_sign", {**sign, "clipped": False}, id="unclipped")
-    pgd = {"norm": "linf", "epsilon": 0.1}
+    pgd = {"norm": "linf", "epsilon": 0.1, "num_steps": 10}
     yield pytest.param("pgd", {**pgd, "loss": "margin"}, id="pgd-margin")
     yield pytest.param("pgd", {**pgd, "loss": "probability_margin"}, id="pgd-probability-margin")
     # In l2: signs of a ratio's gradient turn with the last bit where it is almost 0.
-    dlr = {"norm": "l2", "epsilon": 0.5, "loss": "dlr"}
+    dlr = {"norm": "l2", "epsilon": 0.5, "num_steps": 60, "loss": "dlr"}
     yield pytest.param("pgd", dlr, id="pgd-dlr")
-    restarts = {"norm": "l2", "epsilon": 0.5, "num_restarts": 3, "loss": "margin"}
+    restarts = {**dlr, "num_restarts": 3, "loss": "margin"}
     yield pytest.param("pgd", restarts, id="restarts")
     for start in ("sphere", "normal", "half_signs"):
         yield pytest.param("pgd", {**pgd, "start": start, "use_best": True}, id=start)
@@ -103,7 +106,20 @@ def knows(name: str, options: dict[str, Any]) -> bool:
     return True
 
 
-every_setting = pytest.mark.parametrize(("name", "options"), list(settings()))
+SETTINGS = list(settings())
+every_setting = pytest.mark.parametrize(("name", "options"), SETTINGS)
+
+
+def one_of_each_kind():
+    """Yields the first setting of every plan and norm, which the others differ from in options."""
+    seen = set()
+    for setting in SETTINGS:
+        values: Any = setting.values
+        plan: Any = attacks.create(values[0], **values[1]).plan
+        kind = type(plan), type(getattr(plan, "finder", None)), plan.norm
+        if kind not in seen:
+            yield setting
+        seen.add(kind)
 
 
 def strength(attack) -> Strength:
@@ -120,6 +136,22 @@ def strength(attack) -> Strength:
     return Strength(least=0.998, mean=0.998, reach=reach)
 
 
+def check_half_on_four_devices(attack):
+    """Checks that half of the images, on four devices, are what they are among all, on one.
+
+    What `check_batch` and `check_devices` ask, of one more program.
+    """
+    mesh = Mesh(np.asarray(jax.local_devices()[:4]), ("data",))
+    images, sharding = make_images(), NamedSharding(mesh, PartitionSpec("data"))
+    one = attack(model(), KEYS, images, LABELS)
+    several = attack(model(), *jax.device_put((KEYS[:4], images[:4], LABELS[:4]), sharding))
+    assert len(several.images.sharding.device_set) == 4
+    close = np.allclose(several.images, one.images[:4], rtol=0, atol=1e-5)
+    assert close, "check_half_on_four_devices: another image"
+    same = np.array_equal(several.fooled, one.fooled[:4])
+    assert same, "check_half_on_four_devices: others are fooled"
+
+
 CHECKS = (
     check_set,
     check_epsilon_zero,
@@ -127,8 +159,7 @@ CHECKS = (
     check_budget,
     check_targets,
     check_order,
-    check_jit,
-    check_devices,
+    check_half_on_four_devices,
     check_finite,
 )
 
@@ -136,14 +167,14 @@ CHECKS = (
 @every_setting
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_contract(name, options, check):
-    steps = inspect.signature(attacks.ATTACKS[name]).parameters.get("num_steps")
-    if check is check_margin and steps is not None and name not in QUICK:
-        options = {**options, "num_steps": 60 if options.get("norm") == "l2" else 10}
-    if options.get("projected") is False and check is check_margin:
-        options = {**options, "num_steps": 3}
     attack = attacks.create(name, **options)
     takes_strength = "strength" in inspect.signature(check).parameters
     check(attack, **({"strength": strength(attack)} if takes_strength else {}))
+
+
+@pytest.mark.parametrize(("name", "options"), list(one_of_each_kind()))
+def test_contract_inside_jit(name, options):
+    check_jit(attacks.create(name, **options))
 
 
 @every_setting
@@ -187,11 +218,14 @@ def test_answers_that_are_none_and_classes_that_are_masked(name, options):
 
 
 def test_suite_runs_every_check(monkeypatch):
+    checks = [name for name in dir(suite) if name.startswith("check_")]
+    checks.remove("check_attack")
+    checks.remove("check_fall")  # of attacks without epsilon
     ran = []
-    for check in CHECKS:
-        monkeypatch.setattr(suite, check.__name__, lambda *_, n=check.__name__, **__: ran.append(n))
+    for check in checks:
+        monkeypatch.setattr(suite, check, lambda *_, n=check, **__: ran.append(n))
     testing.check_attack(attacks.fgsm(epsilon=0.1))
-    assert ran == [check.__name__ for check in CHECKS]
+    assert sorted(ran) == checks
 
 
 @dataclasses.dataclass
@@ -223,7 +257,11 @@ MUTANTS = {
         lambda images, moved: moved * jnp.linspace(0.9, 1, 8)[:, None, None, None],
         check_order,
     ),
-    "by batch": (lambda images, moved: moved if len(moved) == 8 else 0.9 * moved, check_order),
+    "by batch": (lambda images, moved: moved if len(moved) == 8 else 0.9 * moved, check_batch),
+    "by half": (
+        lambda images, moved: moved if len(moved) == 8 else 0.999 * moved,
+        check_half_on_four_devices,
+    ),
     "by trace": (
         lambda images, moved: 0.9 * moved if isinstance(moved, Tracer) else moved,
         check_jit,
