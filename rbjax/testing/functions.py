@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,10 +49,12 @@ def check_perturbation(
             "check_perturbation: cannot be called as perturbation(key, image); a maker has to be "
             f"called first: {error}"
         ) from error
-    check_range(perturbation, shapes=shapes)
-    check_pure(perturbation, shape=shapes[-1])
+    # One function, so that the checks share what is compiled of it.
+    batched = jax.jit(jax.vmap(perturbation))
+    check_range(perturbation, shapes=shapes, batched=batched)
+    check_pure(perturbation, shape=shapes[-1], batched=batched)
     if random:
-        check_random(perturbation, shape=shapes[-1])
+        check_random(perturbation, shape=shapes[-1], batched=batched)
 
 
 def make_images(shape: tuple[int, int, int]) -> Array:
@@ -60,12 +64,16 @@ def make_images(shape: tuple[int, int, int]) -> Array:
 
 
 def check_range(
-    perturbation: Perturbation, *, shapes: tuple[tuple[int, int, int], ...] = SHAPES
+    perturbation: Perturbation,
+    *,
+    shapes: tuple[tuple[int, int, int], ...] = SHAPES,
+    batched: Callable[..., Array] | None = None,
 ) -> None:
     """Checks that shape and dtype are kept, values stay in [0, 1], and something changes."""
+    batched = batched or jax.jit(jax.vmap(perturbation))
     for shape in shapes:
         images = make_images(shape)
-        perturbed = jax.jit(jax.vmap(perturbation))(KEYS, images)
+        perturbed = batched(KEYS, images)
         kept = (perturbed.shape, perturbed.dtype) == (images.shape, images.dtype)
         assert kept, f"check_range: {images.shape} became {perturbed.dtype} {perturbed.shape}"
         assert np.all((perturbed >= 0) & (perturbed <= 1)), "check_range: leaves [0, 1]"
@@ -74,20 +82,31 @@ def check_range(
     assert (half.shape, half.dtype) == (shapes[-1], jnp.bfloat16), "check_range: not in bfloat16"
 
 
-def check_pure(perturbation: Perturbation, *, shape: tuple[int, int, int] = SHAPES[1]) -> None:
+def check_pure(
+    perturbation: Perturbation,
+    *,
+    shape: tuple[int, int, int] = SHAPES[1],
+    batched: Callable[..., Array] | None = None,
+) -> None:
     """Checks that a key gives one result: at any row, alone or in a batch, under jit or not."""
     images, order = make_images(shape), jnp.arange(16)[::-1]
-    compiled = jax.jit(jax.vmap(perturbation))
-    perturbed, moved = compiled(KEYS, images), compiled(KEYS[order], images[order])
+    batched = batched or jax.jit(jax.vmap(perturbation))
+    perturbed, moved = batched(KEYS, images), batched(KEYS[order], images[order])
     assert np.allclose(moved[order], perturbed, rtol=0, atol=1e-6), "check_pure: by the row"
     alone = perturbation(KEYS[4], images[4])
     assert np.allclose(alone, perturbed[4], rtol=0, atol=1e-6), "check_pure: alone it is another"
 
 
-def check_random(perturbation: Perturbation, *, shape: tuple[int, int, int] = SHAPES[1]) -> None:
+def check_random(
+    perturbation: Perturbation,
+    *,
+    shape: tuple[int, int, int] = SHAPES[1],
+    batched: Callable[..., Array] | None = None,
+) -> None:
     """Checks that every key gives another image."""
     images = jnp.tile(make_images(shape)[:1], (16, 1, 1, 1))
-    perturbed = np.asarray(jax.jit(jax.vmap(perturbation))(KEYS, images)).reshape(16, -1)
+    batched = batched or jax.jit(jax.vmap(perturbation))
+    perturbed = np.asarray(batched(KEYS, images)).reshape(16, -1)
     assert len(np.unique(perturbed, axis=0)) == 16, "check_random: two keys give one image"
 
 

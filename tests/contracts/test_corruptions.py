@@ -5,6 +5,9 @@ checks read its results, and are functions, so that mutants can be fed to them a
 """
 
 import functools
+import itertools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import hypothesis
 import hypothesis.strategies as st
@@ -77,76 +80,109 @@ def corrupt(corruption, keys, images):  # it compiles in half the time
     return jax.vmap(corruption)(keys, images)
 
 
-def program(corruptions_of_all_severities, images):
-    """(keys, images) -> (severities, B, H, W, C), as `run_corruptions` makes its programs."""
-    made = variants(corruptions_of_all_severities, KEYS[0], images[0])
-    return lambda keys, images: jnp.stack(
-        [corrupt(one.bind(list(one.traces)), keys, images) for one in made]
-    )
+class Corrupted(NamedTuple):
+    """A corruption at all its severities, as the checks ask for it."""
+
+    run: Callable[..., np.ndarray]
+    """(keys, images) -> (severities, B, H, W, C)"""
+    images: jax.Array
+    plain: np.ndarray
+    """What it makes of them with `KEYS`."""
 
 
-def check_range(run, images, _):
+def corrupted(made, images):
+    """Returns what the checks read, of functions that `variants` traced."""
+
+    def run(keys, images):
+        return np.stack([corrupt(one.bind(list(one.traces)), keys, images) for one in made])
+
+    return Corrupted(run, images, run(KEYS, images))
+
+
+def check_range(made, _):
     """Shape and dtype are kept, values are finite and in [0, 1], and something changes."""
-    corrupted = run(KEYS, images)
-    assert corrupted.shape[1:] == images.shape
-    assert corrupted.dtype == images.dtype
-    assert np.all((corrupted >= 0) & (corrupted <= 1))  # not of NaN either
-    assert all(np.any(one != images) for one in corrupted)
+    assert made.plain.shape[1:] == made.images.shape
+    assert made.plain.dtype == made.images.dtype
+    assert np.all((made.plain >= 0) & (made.plain <= 1))  # not of NaN either
+    images = np.asarray(made.images)
+    assert all(np.any(one != images) for one in made.plain)
 
 
-def check_black_and_white(run, images, _):
+def check_black_and_white(made, _):
     """Nothing is divided by an image's range or largest value."""
-    plain = jnp.zeros_like(images).at[: len(images) // 2].set(1.0)
-    corrupted = run(KEYS, plain)
-    assert np.all((corrupted >= 0) & (corrupted <= 1))
+    plain = jnp.zeros_like(made.images).at[: len(made.images) // 2].set(1.0)
+    extreme = made.run(KEYS, plain)
+    assert np.all((extreme >= 0) & (extreme <= 1))
 
 
-def check_random(run, images, name):
+def check_random(made, name):
     """Another key gives another image, or no key changes anything; a row's place never does."""
-    first = jnp.broadcast_to(images[:1], images.shape)
-    corrupted = np.asarray(run(KEYS, first)).reshape(-1, 16, images[0].size)
-    different = [len(np.unique(one, axis=0)) for one in corrupted]
+    first = jnp.broadcast_to(made.images[:1], made.images.shape)
+    drawn = made.run(KEYS, first).reshape(-1, 16, made.images[0].size)
+    different = [len(np.unique(one, axis=0)) for one in drawn]
     if name in UNCHANGING:
         assert set(different) == {1}
     else:
         # Some have few outcomes: two signs of a shear, four of a shift, the paths of a short blur.
         few = {"shear": 2, "rotate": 2, "translate": 2, "motion_blur": 6}
         assert min(different) >= few.get(name, 12)
-    turned = run(KEYS[::-1], images[::-1])[:, ::-1]
-    np.testing.assert_allclose(turned, run(KEYS, images), atol=1e-6)
+    turned = made.run(KEYS[::-1], made.images[::-1])[:, ::-1]
+    np.testing.assert_allclose(turned, made.plain, atol=1e-6)
 
 
-def check_monotone(run, images, *, falls=False):
+def check_monotone(made, _, *, falls=False):
     """A higher severity changes images more, to 1%; where it is known not to, it does not."""
-    change = np.abs(run(KEYS, images) - images).mean((1, 2, 3, 4))
+    change = np.abs(made.plain - np.asarray(made.images)).mean((1, 2, 3, 4))
     assert change[0] != change[-1]  # they are not all the first one
     assert np.any(change[1:] < 0.99 * change[:-1]) == falls
 
 
-def entries(profile):
-    names = corruptions.names(profile)
-    marks = () if profile in ("cifar", "mnist") else (pytest.mark.slow,)
-    return [pytest.param(profile, name, marks=marks) for name in names]
+def of_all_severities(name, profile):
+    return [
+        corruptions.create(name, severity=severity, profile=profile)
+        for severity in corruptions.severities(name, profile)
+    ]
 
 
-@pytest.mark.parametrize(
-    ("profile", "name"), [entry for profile in corruptions.PROFILES for entry in entries(profile)]
-)
+@functools.cache
+def traced(name, profiles):
+    """Returns a corruption in several profiles, whose programs `variants` shares among them all."""
+    made = [of_all_severities(name, profile) for profile in profiles]
+    images = make_images(profiles[0])
+    functions = iter(variants(list(itertools.chain(*made)), KEYS[0], images[0]))
+    return {
+        profile: [next(functions) for _ in own] for profile, own in zip(profiles, made, strict=True)
+    }
+
+
+def entries():
+    """Yields each corruption in each profile, one after the other where they share programs."""
+    for name in corruptions.CORRUPTIONS:
+        for profile in corruptions.PROFILES:
+            marks = () if profile in ("cifar", "mnist") else (pytest.mark.slow,)
+            if name in corruptions.names(profile):
+                yield pytest.param(profile, name, marks=marks)
+
+
+@pytest.mark.parametrize(("profile", "name"), list(entries()))
 def test_contract(profile, name):
-    severities = corruptions.severities(name, profile)
-    made = [corruptions.create(name, severity=s, profile=profile) for s in severities]
-    again = [corruptions.create(name, severity=s, profile=profile) for s in severities]
-    assert made == again  # so that a compiled program of one serves the other
-    assert [hash(one) for one in made] == [hash(one) for one in again]
-    assert len(set(made)) == len(severities)
-    images = make_images(profile)
-    run = program(made, images)
+    functions, again = of_all_severities(name, profile), of_all_severities(name, profile)
+    assert functions == again  # so that a compiled program of one serves the other
+    assert [hash(one) for one in functions] == [hash(one) for one in again]
+    assert len(set(functions)) == len(functions)
+    coloured = tuple(
+        other
+        for other in corruptions.PROFILES
+        if other != "mnist" and name in corruptions.names(other)
+    )
+    profiles = (profile,) if profile == "mnist" else coloured
+    made = corrupted(traced(name, profiles)[profile], make_images(profile))
     for check in (check_range, check_black_and_white, check_random):
-        check(run, images, name)
-    if len(severities) > 1:
+        check(made, name)
+    if len(functions) > 1:
         if (profile, name) in OF_IMAGES:
-            run = program((made[0], made[-1]), images)
-        check_monotone(run, images, falls=(profile, name) in NOT_MONOTONE)
+            made = made._replace(plain=made.plain[[0, -1]])
+        check_monotone(made, name, falls=(profile, name) in NOT_MONOTONE)
 
 
 @pytest.mark.parametrize("name", corruptions.CORRUPTIONS)
@@ -183,10 +219,10 @@ def test_any_image(name, height, width, channels, seed, levels):
     rng = np.random.default_rng(seed)
     image = rng.integers(0, levels, (height, width, channels)) / (levels - 1)
     corrupt = corruptions.create(name, severity=5, profile="imagenet", quantize=True)
-    corrupted = np.asarray(corrupt(KEYS[0], jnp.asarray(image, jnp.float32)))
-    assert corrupted.shape == image.shape
-    assert np.all((corrupted >= 0) & (corrupted <= 1))
-    np.testing.assert_allclose(255 * corrupted, np.round(255 * corrupted), atol=1e-4)
+    made = np.asarray(jax.jit(corrupt)(KEYS[0], jnp.asarray(image, jnp.float32)))
+    assert made.shape == image.shape
+    assert np.all((made >= 0) & (made <= 1))
+    np.testing.assert_allclose(255 * made, np.round(255 * made), atol=1e-4)
 
 
 def noise(key, image, amount=0.1):
@@ -204,15 +240,15 @@ MUTANTS = {
     "one key": ([lambda key, image: noise(jax.random.key(0), image)], check_random),
     "draws when it should not": (
         [noise],
-        lambda run, images, _: check_random(run, images, "contrast"),
+        lambda made, _: check_random(made, "contrast"),
     ),
     "falls": (
         [noise, functools.partial(noise, amount=0.05)],
-        lambda run, images, _: check_monotone(run, images),
+        check_monotone,
     ),
     "rises where it is said to fall": (
         [noise, functools.partial(noise, amount=0.2)],
-        lambda run, images, _: check_monotone(run, images, falls=True),
+        functools.partial(check_monotone, falls=True),
     ),
 }
 
@@ -221,6 +257,6 @@ MUTANTS = {
 def test_wrong_corruption_fails(mutant):
     changes, check = MUTANTS[mutant]
     images = make_images("cifar")
-    run = program(changes, images)
+    made = corrupted(variants(changes, KEYS[0], images[0]), images)
     with pytest.raises(AssertionError):
-        check(run, images, "gaussian_noise")
+        check(made, "gaussian_noise")
