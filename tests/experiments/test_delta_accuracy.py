@@ -252,7 +252,7 @@ def test_every_cell_is_a_config_and_the_code_differs_where_it_should():
         resolve(cell.config, cell.name)
     assert written["no_step.1"].config.schedule.name == "constant"
     assert written["original.0"].config.schedule.epochs_per_step == 1.0
-    assert plan.cells(plan.CPU, as_published=False)[0].config.schedule.epochs_per_step == 0.3
+    assert plan.cells(plan.CPU, as_published=False)[0].config.schedule.epochs_per_step == 8 / 20
     assert written["no_dropout.0"].config.model.name == "lenet_no_dropout"
     assert published["no_dropout.0"].config.model.pool_dropout is False
     assert published["original.0"].config.loss.name.endswith("softmax_twice")
