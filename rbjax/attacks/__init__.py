@@ -8,6 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from rbjax.attacks.adaptive import (
+    AdaptiveAutoAttack,
+    AdaptiveResult,
+    adaptive_autoattack,
+    run_adaptive_autoattack,
+)
 from rbjax.attacks.apgd import apgd, apgd_targeted
 from rbjax.attacks.attack import CompiledAttack, Threat
 from rbjax.attacks.autoattack import (
@@ -49,6 +55,8 @@ from rbjax.tables import Table, made_by
 
 __all__ = [
     "ATTACKS",
+    "AdaptiveAutoAttack",
+    "AdaptiveResult",
     "AutoAttack",
     "AutoAttackResult",
     "Classifier",
@@ -66,6 +74,7 @@ __all__ = [
     "UniversalDeepFoolResult",
     "UniversalEvaluation",
     "UniversalResult",
+    "adaptive_autoattack",
     "apgd",
     "apgd_targeted",
     "apply_classwise",
@@ -90,6 +99,7 @@ __all__ = [
     "progress_bar",
     "r_fgsm",
     "randomized",
+    "run_adaptive_autoattack",
     "run_attacks",
     "run_autoattack",
     "square",
@@ -112,6 +122,7 @@ ATTACKS: Table[Any] = Table(
         "fmn": fmn,
         "carlini_wagner": carlini_wagner,
         "autoattack": autoattack,
+        "adaptive_autoattack": adaptive_autoattack,
         "universal": crafting(craft_universal),
         "universal_classwise": crafting(craft_universal_classwise),
         "universal_deepfool": crafting(craft_universal_deepfool),
@@ -125,7 +136,7 @@ ATTACKS: Table[Any] = Table(
         "a function (logits_fn, keys, images, labels)",
     ),
 )
-"""Attacks by name: compiled ones, AutoAttack, and what crafts a perturbation for a dataset."""
+"""Attacks by name: compiled ones, AutoAttack, A3, and what crafts a perturbation for a dataset."""
 
 
 def compiled() -> dict[str, Callable[..., CompiledAttack]]:
@@ -143,12 +154,15 @@ def create(name: str | Callable[..., Any], **options: Any) -> Any:
         **options: its maker's keywords.
 
     Returns:
-        The attack: a `CompiledAttack`, an `AutoAttack`, or the `Crafting` of a perturbation.
+        The attack: a `CompiledAttack`, an `AutoAttack` or an `AdaptiveAutoAttack`, or the
+        `Crafting` of a perturbation.
 
     Raises:
         ValueError: for an unknown name or option, or one out of range.
     """
-    if isinstance(name, CompiledAttack | AutoAttack | TransferAttack | Crafting):
+    if isinstance(
+        name, CompiledAttack | AutoAttack | AdaptiveAutoAttack | TransferAttack | Crafting
+    ):
         if options:
             raise ValueError(f"an attack that is made already has no options; got {options}")
         return name

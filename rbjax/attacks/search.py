@@ -145,7 +145,9 @@ def within(best: Found, problem: Problem, norm: str) -> Found:
     return Found(select(counts, best.images, problem.images), counts, best.merit)
 
 
-def annealed(number: Array | int, num_steps: int, first: float, last: float) -> Array:
+def annealed(
+    number: Array | int, num_steps: Array | int, first: float, last: Array | float
+) -> Array:
     """Returns a size that falls like a cosine from the first step to the last."""
     return last + 0.5 * (first - last) * (1 + jnp.cos(jnp.pi * number / num_steps))
 
