@@ -32,6 +32,8 @@ LABELS = np.argmax(linear(WEIGHTS, IMAGES / np.float32(255)), axis=1).astype(np.
 
 def run(folder: Path | None) -> dict[str, np.ndarray]:
     """Returns the results of every loop over a dataset that processes share."""
+    from tests.rpr import known  # makes arrays, and processes must have found each other before
+
     options: dict[str, Any] = {"batch_size": 16, "devices": jax.local_devices()[:1]}
     key, told = jax.random.key(0), []
     suite = attacks.run_attacks(
@@ -60,6 +62,7 @@ def run(folder: Path | None) -> dict[str, np.ndarray]:
     universal = attacks.evaluate_universal(
         LOGITS_FN, IMAGES, LABELS, np.full(SHAPE, 0.3), **options
     )
+    scores = known.score(known.MIXED, block_size=32, journal=folder and folder / "scores")
     # Of one block: the other process has none of its own. Numbers and every dtype come through.
     single = map_blocks(
         lambda block, _: {
@@ -77,6 +80,7 @@ def run(folder: Path | None) -> dict[str, np.ndarray]:
         "robust": whole.robust,
         "universal": universal.predictions,
         "told": np.asarray([state.of for state in told if state.task == "pgd"]),
+        **{f"scores.{field}": np.asarray(value) for field, value in scores._asdict().items()},
         **single,
     }
 

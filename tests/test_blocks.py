@@ -18,6 +18,7 @@ from rbjax.attacks import passes
 from rbjax.blocks import Block, Blocks, Examples, Placement, cut, map_blocks
 from rbjax.journal import Journal
 from tests import shared_blocks
+from tests.rpr import known
 
 N = 60
 IMAGES = np.random.default_rng(0).integers(0, 256, (N, 4, 4, 1), np.uint8)
@@ -163,6 +164,7 @@ def test_two_processes_share_the_blocks(tmp_path):
         expected = shared_blocks.run(None)
     assert len(list((tmp_path / "attacks").glob("*-block-*.npz"))) == 2 * 4
     assert len(list((tmp_path / "corruptions").glob("*-block-*.npz"))) == 2 * 4
+    assert len(list((tmp_path / "scores").glob("*-block-*.npz"))) == 7
     assert 0 < expected["robust"].sum() < shared_blocks.NUM
     for number, own in enumerate([32, 28]):
         with np.load(tmp_path / f"{number}.npz") as results:
@@ -170,3 +172,6 @@ def test_two_processes_share_the_blocks(tmp_path):
             for name in expected.keys() - {"told"}:
                 np.testing.assert_array_equal(results[name], expected[name], err_msg=name)
                 assert results[name].dtype == expected[name].dtype
+    # The journal of two processes serves one.
+    again = known.score(known.MIXED, block_size=32, journal=tmp_path / "scores")
+    np.testing.assert_array_equal(again.first_failure, expected["scores.first_failure"])

@@ -31,7 +31,7 @@ class Images(NamedTuple):
 
 @pytest.fixture(scope="module", autouse=True)
 def _a_lane_an_image():
-    """So that the images fill a batch of 4,096."""
+    """So that the images fill the largest batch."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scoring, "_IMAGES_PER_LANE", 1)
         yield
@@ -66,15 +66,23 @@ def trained():
         variables, state = step(
             variables, state, np.float32(train.images[rows]) / 255, train.labels[rows]
         )
-    images = np.tile(np.concatenate([train.images, test.images]), (COPIES, 1, 1, 1))
-    labels = np.tile(np.concatenate([train.labels, test.labels]), COPIES)
-    return Partial(model.apply, variables), Images(images, labels, 7 * np.arange(len(labels)))
+    images = np.concatenate([train.images, test.images])
+    labels = np.concatenate([train.labels, test.labels])
+    return Partial(model.apply, variables), copies(Images(images, labels, np.zeros(0)), 1)
+
+
+def copies(test: Images, number: int) -> Images:
+    labels = np.tile(test.labels, number)
+    return Images(np.tile(test.images, (number, 1, 1, 1)), labels, 7 * np.arange(len(labels)))
 
 
 @pytest.fixture(scope="module")
 def reference(trained):
+    return in_batches_of_64(*trained)
+
+
+def in_batches_of_64(logits_fn, test):
     """Returns the scores with batches of 64, and which draws tie, (N, MAX_STEPS)."""
-    logits_fn, test = trained
     images = jnp.float32(test.images) / 255
 
     @jax.jit
@@ -105,11 +113,11 @@ def score(logits_fn, test, rows: Any = slice(None), **options):
 
 
 WAYS = {
-    "batches of 4,096": lambda logits_fn, test: score(
-        logits_fn, test, batch_size=4096, block_size=8192
+    "batches of 1,024": lambda logits_fn, test: score(
+        logits_fn, test, batch_size=1024, block_size=2048
     ),
     "8 devices": lambda logits_fn, test: score(logits_fn, test, devices=jax.devices()[:8]),
-    "blocks of 1,000": lambda logits_fn, test: score(logits_fn, test, block_size=1000),
+    "blocks of 500": lambda logits_fn, test: score(logits_fn, test, block_size=500),
     "a black box": lambda logits_fn, test: score(
         rpr.black_box(lambda images: np.argmax(_LOGITS(logits_fn, images), -1)), test
     ),
@@ -132,8 +140,17 @@ def test_same_scores_in_another_order(trained, reference):
     check(first_failure, *reference)
 
 
-def test_the_largest_batch_is_one():
-    assert scoring._num_lanes(COPIES * 1797, 4096, "cpu", scoring._IMAGES_PER_LANE) == 4096
+@pytest.mark.full_size
+def test_same_scores_in_batches_of_4096(trained):
+    logits_fn, test = trained[0], copies(trained[1], COPIES)
+    scores = score(logits_fn, test, batch_size=4096, block_size=8192)
+    check(scores.first_failure, *in_batches_of_64(logits_fn, test))
+
+
+@pytest.mark.parametrize(("number", "largest"), [(1, 1024), (COPIES, 4096)])
+def test_the_largest_batch_is_one(number, largest):
+    lanes = scoring._num_lanes(number * 1797, largest, "cpu", scoring._IMAGES_PER_LANE)
+    assert lanes == largest
 
 
 def check(first_failure, scores, ties):
