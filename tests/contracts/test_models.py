@@ -95,16 +95,17 @@ def drawn(shapes: Any) -> Any:
     """Returns weights by NumPy: to compile a deep network's own takes longer than all its tests."""
     generator = np.random.default_rng(0)
 
-    def draw(path: Any, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+    def draw(path: Any, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
         normal = generator.standard_normal(leaf.shape)
         if path[-1].key == "kernel":
             values = normal * np.sqrt(2 / np.prod(leaf.shape[:-1]))
         else:
             centre = 1.0 if path[-1].key in ("scale", "var") else 0.0
             values = centre + 0.1 * np.clip(normal, -3, 3)
-        return jnp.asarray(values, leaf.dtype)
+        return values.astype(leaf.dtype)
 
-    return jax.tree_util.tree_map_with_path(draw, shapes)
+    # Not by `jnp.asarray`, of which each shape is a program.
+    return jax.device_put(jax.tree_util.tree_map_with_path(draw, shapes))
 
 
 @functools.cache
