@@ -12,6 +12,7 @@ failed is named while the rest goes on, and what another process works on is lef
 
 from rbjax.sweep.command import command, forecast, provenance
 from rbjax.sweep.grid import Cell, Ended, Result, by_seed, config_of, job, labels, read, rows, run
+from rbjax.sweep.on_ray import run_on_ray
 
 __all__ = [
     "Cell",
@@ -27,4 +28,5 @@ __all__ = [
     "read",
     "rows",
     "run",
+    "run_on_ray",
 ]

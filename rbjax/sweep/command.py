@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
@@ -11,8 +12,9 @@ from rbjax.command_line import resolve
 from rbjax.cost import Cost, estimate
 from rbjax.errors import TrainingStoppedError
 from rbjax.paths import expanded
-from rbjax.sweep.grid import Cell, job, read, run, said
-from rbjax.tables import nearest
+from rbjax.sweep.grid import Cell, Ended, job, read, run, said
+from rbjax.sweep.on_ray import run_on_ray
+from rbjax.tables import lookup, nearest
 
 
 def command(
@@ -59,7 +61,7 @@ def command(
             if arguments.dry_run:
                 print(forecast(chosen, results))
                 return 0
-            ended = run(chosen, workdir, results=results)
+            ended = _engine(arguments)(chosen, workdir, results=results)
         except (ValueError, OSError) as error:
             print(f"{name}: {error}", file=sys.stderr)
             return 2
@@ -102,11 +104,32 @@ def _parser(
     parser.add_argument("--results", help="the folder of results; results in the workdir")
     parser.add_argument("--only", default="", help="run only cells whose name has this in it")
     parser.add_argument("--dry_run", action="store_true", help="say what it takes, and stop")
+    parser.add_argument("--engine", default="process", help="process: cells in sequence; ray: many")
+    parser.add_argument("--cpus", type=int, help="of a cell, on Ray; 1")
+    parser.add_argument("--gpus", type=float, help="of a cell, on Ray; none")
+    parser.add_argument("--memory", type=float, help="of a cell, on Ray, in GiB; not counted")
     for switch, about in switches.items():
         parser.add_argument(f"--{switch}", action="store_true", help=about)
     for setting, about in settings.items():
         parser.add_argument(f"--{setting}", help=about)
     return parser
+
+
+def _engine(arguments: argparse.Namespace) -> Callable[..., Ended]:
+    """Returns what runs the cells.
+
+    Raises:
+        ValueError: for an unknown engine, or resources that only Ray counts.
+    """
+    fields = ("cpus", "gpus", "memory")
+    given = {field: value for field in fields if (value := getattr(arguments, field)) is not None}
+    lookup(_ENGINES, arguments.engine, what="engine")
+    if given and arguments.engine != "ray":
+        raise ValueError(f"--{next(iter(given))}: only with --engine=ray")
+    return functools.partial(_ENGINES[arguments.engine], **given)
+
+
+_ENGINES: dict[str, Callable[..., Ended]] = {"process": run, "ray": run_on_ray}
 
 
 def _chosen(

@@ -143,31 +143,59 @@ def run(
     done = read(cells, str(store))
     ended = Ended(list(done), [], [])
     for number, cell in enumerate(cells, start=1):
-        title = f"[{number}/{len(cells)}] {cell.name}"
-        failure = folder / "failures" / f"{cell.name}.txt"
-        if cell.name in done:
-            continue
-        started = time.perf_counter()
-        try:
-            with run_directory.hold(folder / cell.name):
-                if not read([cell], str(store)):  # unless another process finished it meanwhile
-                    tell(f"{title}: begins")
-                    result = cell.run(cell.config, str(folder / cell.name), **cell.options)
-                    _write(cell, result, store, time.perf_counter() - started)
-        except InUseError as error:
-            ended.elsewhere.append(cell.name)
-            tell(f"{title}: left to another process ({error})")
-        except Exception as error:  # whatever it is, it must not cost the other cells
-            if isinstance(error, TrainingStoppedError) and not isinstance(error, NotFiniteError):
-                raise  # asked to stop
-            failure.parent.mkdir(parents=True, exist_ok=True)
-            failure.write_text(traceback.format_exc(), encoding="utf-8")
-            ended.failed.append(cell.name)
-            tell(f"{title}: failed: {type(error).__name__}: {error}")
-        else:
-            failure.unlink(missing_ok=True)
-            ended.finished.append(cell.name)
-            tell(f"{title}: finished in {time.perf_counter() - started:.0f} s")
+        if cell.name not in done:
+            title = f"[{number}/{len(cells)}] {cell.name}"
+            getattr(ended, attempt(cell, folder, store, title=title, tell=tell)).append(cell.name)
+    return settled(cells, ended, store)
+
+
+def attempt(
+    cell: Cell, folder: Path, store: Path, *, title: str, tell: Callable[[str], object]
+) -> str:
+    """Runs one cell, unless its result is there or another process works on it.
+
+    Args:
+        cell: the cell.
+        folder: of run directories.
+        store: of results.
+        title: of the lines of progress.
+        tell: is called with them.
+
+    Returns:
+        How it ended, a field of `Ended`.
+
+    Raises:
+        TrainingStoppedError: if it was stopped by SIGTERM.
+    """
+    failure, started = failure_of(cell, folder), time.perf_counter()
+    try:
+        with run_directory.hold(folder / cell.name):
+            if not read([cell], str(store)):  # unless another process finished it meanwhile
+                tell(f"{title}: begins")
+                result = cell.run(cell.config, str(folder / cell.name), **cell.options)
+                _write(cell, result, store, time.perf_counter() - started)
+    except InUseError as error:
+        tell(f"{title}: left to another process ({error})")
+        return "elsewhere"
+    except Exception as error:  # whatever it is, it must not cost the other cells
+        if isinstance(error, TrainingStoppedError) and not isinstance(error, NotFiniteError):
+            raise  # asked to stop
+        failure.parent.mkdir(parents=True, exist_ok=True)
+        failure.write_text(traceback.format_exc(), encoding="utf-8")
+        tell(f"{title}: failed: {type(error).__name__}: {error}")
+        return "failed"
+    failure.unlink(missing_ok=True)
+    tell(f"{title}: finished in {time.perf_counter() - started:.0f} s")
+    return "finished"
+
+
+def failure_of(cell: Cell, folder: Path) -> Path:
+    """Returns the file that a cell's traceback is written to."""
+    return folder / "failures" / f"{cell.name}.txt"
+
+
+def settled(cells: Sequence[Cell], ended: Ended, store: Path) -> Ended:
+    """Returns how cells stand once those of other processes are looked at again."""
     late = read([cell for cell in cells if cell.name in ended.elsewhere], str(store))
     busy = [name for name in ended.elsewhere if name not in late]
     return Ended([*ended.finished, *late], ended.failed, busy)
