@@ -2,10 +2,12 @@
 
 import pytest
 
+from rbjax import command_line
 from rbjax import config as schema
+from rbjax.train import train
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def job():
     """Returns a function that makes the config given to `command_line.resolve`."""
 
@@ -13,7 +15,7 @@ def job():
         config = schema.default()
         config.batch_size = 64
         config.num_epochs = 3
-        config.dataset.max_train_examples = 640
+        config.dataset.max_train_examples = 512  # whole dispatches: one program
         config.dataset.max_test_examples = 40
         config.dataset.validation_fraction = 0.1
         config.dataset.rotation_degrees = 5.0
@@ -33,3 +35,11 @@ def job():
         return config
 
     return make
+
+
+@pytest.fixture(scope="session")
+def finished(job, tmp_path_factory):
+    """The folder of the job of two epochs, trained once: to be read or copied, not written to."""
+    workdir = tmp_path_factory.mktemp("finished") / "run"
+    train(command_line.resolve(job(num_epochs=2), str(workdir)), str(workdir))
+    return workdir

@@ -12,20 +12,17 @@ from rbjax import analysis, command_line, data, journal, models, rpr
 from rbjax import config as schema
 from rbjax.evaluate import evaluate
 from rbjax.score import score
-from rbjax.train import train
 from rbjax.training import setup
 
 
 @pytest.fixture(scope="module")
-def workdir(tmp_path_factory):
-    return str(tmp_path_factory.mktemp("runs") / "run")
+def workdir(finished, tmp_path_factory):
+    return str(shutil.copytree(finished, tmp_path_factory.mktemp("runs") / "run"))
 
 
 @pytest.fixture
 def config(job, workdir):
-    config = command_line.resolve(job(num_epochs=2), workdir)
-    train(config, workdir)  # at once where it is trained already
-    return config
+    return command_line.resolve(job(num_epochs=2), workdir)
 
 
 def test_evaluate_counts_every_test_image_under_every_attack(config, workdir):

@@ -31,7 +31,6 @@ def refused(capsys, *arguments: str) -> str:
     return lines[0]
 
 
-SMALL = ["--config.attacks.iterative.num_steps=2", "--config.dataset.max_test_examples=16"]
 DIGITS = "--config=configs/uat_digits.py"
 
 
@@ -189,7 +188,8 @@ def test_the_whole_job_then_another_config_then_an_evaluation(capsys, tmp_path):
     # What is typed counts though it is the default; the same as the run's is no contradiction.
     line = refused(capsys, *evaluation, "--config.method.name=standard")
     assert "method.name = 'standard': the run in" in line
-    assert main(["rbjax", *evaluation[:2], "--config.dataset.name=digits", *SMALL]) == 0
+    again = ["--config.dataset.name=digits", "--config.diagnostics=0"]
+    assert main(["rbjax", *evaluation, *again]) == 0
     line = refused(capsys, *evaluation, "--config.dataset.name=mnist")
     assert "dataset.name = 'mnist': the run in" in line
 
@@ -206,6 +206,7 @@ def test_a_score_job_trains_to_the_end_first_and_refuses_another_config(
         "--config.dataset.max_train_examples=256",
         "--config.dataset.max_test_examples=16",
         "--config.score.max_steps=2",
+        "--config.validation.attack=none",
     ]
     calls, dispatch = [], training._Dispatch.__call__
 

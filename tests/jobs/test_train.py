@@ -1,5 +1,6 @@
 """Training as a job: killed, stopped, diverged, resumed."""
 
+import functools
 import json
 import os
 import shutil
@@ -21,6 +22,13 @@ from rbjax.train import _Dispatch, train
 from rbjax.training import setup
 from rbjax.training.run_directory import read_config
 from rbjax.training.writers import read_metrics
+
+
+@pytest.fixture
+def job(job):
+    """Epochs of 10 steps, so that the last dispatch of each is of fewer than the others."""
+    return functools.partial(job, dataset__max_train_examples=640)
+
 
 PROGRAM = """
 import json, sys
