@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,27 +11,29 @@ import numpy as np
 
 from rbjax import prng
 from rbjax.attacks import norms
+from rbjax.attacks.apgd_l1 import APGDL1Plan
 from rbjax.attacks.attack import CompiledAttack, Problem, column, select
 from rbjax.attacks.search import Found, TargetsPlan, best_restart, merit
 from rbjax.classifier import Classifier, Objective
 from rbjax.losses import adversarial
 from rbjax.losses.adversarial import OfLabels
-from rbjax.options import Count, Epsilon, Share, checked
+from rbjax.options import Count, Epsilon, Norm, Share, checked
 from rbjax.typing import Array, Key, LossFn
 
 _MOMENTUM = 0.75
 """Weight of the new step against the last one (alpha in the paper)."""
+_RHO = 0.75
 
 
 @checked
 def apgd(
     *,
     epsilon: Epsilon,
-    norm: Literal["linf", "l2"] = "linf",
+    norm: Norm = "linf",
     num_steps: Count = 100,
     num_restarts: Count = 1,
     loss: OfLabels | LossFn = "cross_entropy",
-    rho: Share = 0.75,
+    rho: Share = _RHO,
 ) -> CompiledAttack:
     """Returns Auto-PGD, which needs no step size.
 
@@ -41,6 +43,13 @@ def apgd(
     since the last one, or neither eta nor the best loss has changed since. The last misclassified
     point is returned, or else the one of highest loss.
 
+    In l1 each step moves few values alike, and there are three balls, of 3, 2 and 1 epsilon, for
+    30, 30 and 40 % of the steps, each begun at the best point of the one before. A step of length
+    epsilon moves two thirds as many of the largest values of the gradient as the best point has
+    changed; at checkpoints, after each step of 100, it does so anew, from that point and with the
+    length epsilon where this has become 5 % fewer, or else is 1.5 times shorter, a tenth at least.
+    As nowhere in the code, values that would leave [0, 1] are not among those that move.
+
     Differs from the official code, which follows the same paper: the first checkpoint compares the
     first point with the start (the code with a row of zeros), and may halve for want of a better
     point (the code may not); after a halving the loss compared with is that of the point taken up
@@ -49,12 +58,12 @@ def apgd(
 
     Args:
         epsilon: radius of the ball, in pixel units; at most 1 in l-inf.
-        norm: `"linf"` or `"l2"`.
-        num_steps: steps; there is one gradient more.
+        norm: `"linf"`, `"l2"` or `"l1"`.
+        num_steps: steps; there is one gradient more, in l1 three.
         num_restarts: random starts; the best is kept.
         loss: `"cross_entropy"`, `"dlr"`, `"margin"`, `"probability_margin"`, or (logits, labels)
             -> (B,). With targets "dlr" is the targeted ratio.
-        rho: share of rising steps at or below which eta is halved.
+        rho: share of rising steps at or below which eta is halved; not in l1.
 
     Returns:
         The attack; its set is the ball and the box.
@@ -63,7 +72,8 @@ def apgd(
         ValueError: for an option out of range.
 
     Source:
-        Croce and Hein 2020, arXiv:2003.01690, algorithm 1.
+        Croce and Hein 2020, arXiv:2003.01690, algorithm 1; in l1 Croce and Hein 2021,
+        arXiv:2103.01208, algorithm 1 and section 3.3, and their code, fra31/auto-attack at a392200.
     """
     norms.check_size("epsilon", epsilon, norm)
     return CompiledAttack(make_plan(norm, num_steps, num_restarts, loss, rho), epsilon)
@@ -73,11 +83,11 @@ def apgd(
 def apgd_targeted(
     *,
     epsilon: Epsilon,
-    norm: Literal["linf", "l2"] = "linf",
+    norm: Norm = "linf",
     num_targets: Count = 9,
     num_steps: Count = 100,
     num_restarts: Count = 1,
-    rho: Share = 0.75,
+    rho: Share = _RHO,
 ) -> CompiledAttack:
     """Returns Auto-PGD on the targeted difference of logits ratio, one run a target.
 
@@ -87,11 +97,11 @@ def apgd_targeted(
 
     Args:
         epsilon: radius of the ball, in pixel units; at most 1 in l-inf.
-        norm: `"linf"` or `"l2"`.
+        norm: `"linf"`, `"l2"` or `"l1"`.
         num_targets: targets; every wrong class where there are fewer.
         num_steps: steps of each run.
         num_restarts: random starts of each run.
-        rho: share of rising steps at or below which eta is halved.
+        rho: share of rising steps at or below which eta is halved; not in l1.
 
     Returns:
         The attack; its set is the ball and the box.
@@ -100,7 +110,7 @@ def apgd_targeted(
         ValueError: for an option out of range.
 
     Source:
-        Croce and Hein 2020, arXiv:2003.01690, algorithm 1 and equation 7.
+        Croce and Hein 2020, arXiv:2003.01690, algorithm 1 and equation 7; in l1 see `apgd`.
     """
     norms.check_size("epsilon", epsilon, norm)
     finder = make_plan(norm, num_steps, num_restarts, "dlr", rho)
@@ -108,8 +118,8 @@ def apgd_targeted(
 
 
 def make_plan(
-    norm: str, num_steps: int, num_restarts: int, loss: str | LossFn, rho: float
-) -> APGDPlan:
+    norm: str, num_steps: int, num_restarts: int, loss: str | LossFn, rho: float = _RHO
+) -> APGDPlan | APGDL1Plan:
     """Returns the plan of Auto-PGD, its options checked.
 
     Raises:
@@ -118,6 +128,10 @@ def make_plan(
     loss_fn = adversarial.LOSSES[loss] if isinstance(loss, str) else loss
     if loss_fn is adversarial.kl_divergence:
         raise ValueError("loss is 'kl'; apgd climbs a loss of the labels")
+    if norm == "l1":
+        if rho != _RHO:
+            raise ValueError(f"rho is {rho:g} with norm 'l1', which halves no steps; leave it out")
+        return APGDL1Plan(num_steps, num_restarts, loss_fn)
     return APGDPlan(norm, num_steps, num_restarts, loss_fn, rho)
 
 

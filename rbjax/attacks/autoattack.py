@@ -29,7 +29,7 @@ from rbjax.blocks import (
 )
 from rbjax.classifier import Model, as_classifier
 from rbjax.inputs import check_real, to_float
-from rbjax.options import Epsilon, checked, named
+from rbjax.options import Epsilon, Norm, checked, named
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key
 
@@ -91,14 +91,14 @@ class AutoAttack:
 def autoattack(
     *,
     epsilon: Epsilon,
-    norm: Literal["linf", "l2"] = "linf",
+    norm: Norm = "linf",
     version: Literal["standard", "plus", "rand"] = "standard",
 ) -> AutoAttack:
     """Returns AutoAttack, to be run on a whole dataset.
 
     Args:
         epsilon: radius of the ball, in pixel units; at most 1 in l-inf.
-        norm: `"linf"` or `"l2"`.
+        norm: `"linf"`, `"l2"` or `"l1"`.
         version: which attacks, with which parameters, a name in `VERSIONS`; "rand" is for
             randomised classifiers.
 
@@ -132,6 +132,7 @@ def run_autoattack(
 
     "standard" is the version of the official code since August 2020, with its parameters: APGD-CE
     (100 steps), APGD-T and FAB-T (100 steps for each of 9 targets) and Square (5,000 queries).
+    In l1 APGD-CE has 5 restarts and APGD-T 5 targets, and their balls shrink to the one asked for.
     "plus" adds restarts, APGD-DLR and FAB; "rand" is for randomised classifiers, as
     `attacks.randomized` makes them: APGD-CE and APGD-DLR on averaged gradients.
 
@@ -149,7 +150,7 @@ def run_autoattack(
             indexed by slices and row numbers. They are read block by block.
         labels: (N,) integers, the true classes.
         epsilon: radius of the ball, in pixel units; at most 1 in l-inf.
-        norm: `"linf"` or `"l2"`.
+        norm: `"linf"`, `"l2"` or `"l1"`.
         version: a name in `VERSIONS`.
         example_ids: (N,) integers; None: the row numbers.
         batch_size: images attacked at once, over all devices; None: 128 on CPU, 1,024 elsewhere.
@@ -234,11 +235,11 @@ def _run(
         if progress is not None:
             robust = int(run.robust.sum())
             progress(Progress(part.attack, number + 1, len(parts), {"robust": robust}))
-    run.notes = passes.notes(version, examples.num_classes)
+    run.notes = passes.notes(version, norm, examples.num_classes)
     return run
 
 
 def _check_options(epsilon: float, norm: str, version: str) -> None:
-    lookup(dict.fromkeys(("linf", "l2")), norm, what="norm")
+    lookup(dict.fromkeys(("linf", "l2", "l1")), norm, what="norm")
     check_size("epsilon", check_real("epsilon", epsilon, low=float("-inf")), norm)
     lookup(passes.VERSIONS, version, what="version")

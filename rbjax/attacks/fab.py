@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from rbjax import prng
 from rbjax.attacks import norms
 from rbjax.attacks.attack import CompiledAttack, Problem, column, select
+from rbjax.attacks.l1 import spend
 from rbjax.attacks.norms import NORMS
 from rbjax.attacks.search import (
     Found,
@@ -21,7 +22,8 @@ from rbjax.attacks.search import (
     nothing_found,
     within,
 )
-from rbjax.options import MOST, Count, Epsilon, Range, Share, checked
+from rbjax.classifier import Objective
+from rbjax.options import MOST, Count, Epsilon, Norm, Range, Share, checked
 from rbjax.typing import Array, Key
 
 _LEAST_STEP, _LARGEST_GAP = 1e-8, 1e30
@@ -31,7 +33,7 @@ _LEAST_STEP, _LARGEST_GAP = 1e-8, 1e30
 def fab(
     *,
     epsilon: Epsilon | None = None,
-    norm: Literal["linf", "l2"] = "linf",
+    norm: Norm = "linf",
     num_targets: Annotated[int, Range(low=0, high=MOST)] = 9,
     num_steps: Count = 100,
     num_restarts: Count = 1,
@@ -52,7 +54,7 @@ def fab(
     Args:
         epsilon: only perturbations of at most this size count, in pixel units: an image with none
             is returned as it is. None: whatever is found.
-        norm: `"linf"` or `"l2"`.
+        norm: `"linf"`, `"l2"` or `"l1"`.
         num_targets: runs, each towards the boundary to one of the classes with the largest logits
             at the image as it is (FAB-T), or to every one where there are fewer; 0: one run,
             each step to the nearest of all boundaries, which costs a gradient a class.
@@ -153,16 +155,18 @@ def _walk(plan: FABPlan, problem: Problem, restart: Array | int) -> Found:
 def _boundary(problem: Problem, keys: Key, images: Array, norm: str) -> tuple[Array, Array]:
     """Returns the gap z_t - z_y to the nearest boundary, or the target's, and its gradient."""
 
-    def towards(targets: Array) -> tuple[Array, Array]:
-        def gap(logits: Array) -> Array:
-            rows = jnp.arange(logits.shape[0])
-            return logits[rows, targets] - logits[rows, problem.labels]
-
+    def climb(gap: Objective) -> tuple[Array, Array]:
         ascent = problem.classifier.value_and_grad(gap, keys, images)
         return ascent.loss, ascent.gradient
 
+    def towards(targets: Array) -> tuple[Array, Array]:
+        rows = jnp.arange(images.shape[0])
+        return climb(lambda logits: logits[rows, targets] - logits[rows, problem.labels])
+
     if problem.targets is not None:
-        gap, gradient = towards(problem.targets)
+        # Where it counts alone the target has to exceed all others, not only the label.
+        reached = towards(problem.targets) if problem.any_wrong else climb(problem.objective)
+        gap, gradient = reached
         # Nowhere, where it is a NaN.
         gap = jnp.where(jnp.isnan(gap), 0.0, gap)
         return jnp.clip(gap, -_LARGEST_GAP, _LARGEST_GAP), gradient
@@ -182,19 +186,20 @@ def nearest_step(points: Array, normals: Array, offsets: Array, norm: str) -> Ar
     """Returns the smallest step to a hyperplane that stays in [0, 1].
 
     min ||d|| so that <w, d> = c and 0 <= x + d <= 1. Every value moves towards the plane, by t in
-    l-inf and by t |w_i| in l2 unless the box stops it, with t so that the plane is reached.
+    l-inf and by t |w_i| in l2 unless the box stops it, with t so that the plane is reached; in l1
+    one after the other, in the order of |w_i|, up to the box.
 
     Args:
         points: (B, H, W, C) in [0, 1], x.
         normals: (B, H, W, C), w.
         offsets: (B,), c.
-        norm: `"linf"` or `"l2"`.
+        norm: `"linf"`, `"l2"` or `"l1"`.
 
     Returns:
         (B, H, W, C) d; where the box ends before the plane, as far as it goes; 0 where w is 0.
 
     Source:
-        Croce and Hein 2020, arXiv:1907.02044, equations 4 and 5.
+        Croce and Hein 2020, arXiv:1907.02044, equations 4 to 6.
     """
     # Exact and without sorting: the distance to go solves a concave, piecewise linear equation of
     # one unknown, on which Newton's steps from zero arrive in a few turns.
@@ -205,6 +210,9 @@ def nearest_step(points: Array, normals: Array, offsets: Array, norm: str) -> Ar
     directions = jnp.sign(c) * jnp.sign(w)
     room = jnp.maximum(jnp.where(directions > 0, 1.0 - points, points), 0.0)
     weights, distance = jnp.abs(w), jnp.abs(c)
+    if norm == "l1":
+        gained = jax.vmap(spend)(distance[:, 0, 0, 0], weights * room, -weights)
+        return directions * jnp.minimum(gained / jnp.where(weights > 0, weights, 1.0), room)
     pace = weights if norm == "l2" else jnp.where(weights > 0, 1.0, 0.0)
 
     def total(values: Array) -> Array:

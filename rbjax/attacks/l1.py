@@ -143,14 +143,14 @@ def steepest_inside(
     rises, delta = gradient > 0, inside.delta
     room = jnp.where(rises, inside.high - delta, delta - inside.low)
     room = jnp.where(gradient == 0, 0.0, jnp.maximum(room, 0.0))
-    moved = delta + jnp.sign(gradient) * _spend(length, room, -jnp.abs(gradient))
+    moved = delta + jnp.sign(gradient) * spend(length, room, -jnp.abs(gradient))
     excess = jnp.maximum(size_l1(moved) - inside.epsilon, 0.0)
     lost = (gradient if back is None else back) * jnp.sign(moved)
-    taken = _spend(excess, jnp.abs(moved), lost)
+    taken = spend(excess, jnp.abs(moved), lost)
     return moved - jnp.sign(moved) * taken - delta
 
 
-def _spend(amount: Array, room: Array, cost: Array) -> Array:
+def spend(amount: Array, room: Array, cost: Array) -> Array:
     """Returns an amount spread over values that have room for it, from the least cost on."""
     order = jnp.argsort(cost.ravel())
     ordered = room.ravel()[order]

@@ -23,7 +23,7 @@ from rbjax.classifier import Classifier, answer, classify, keys_of, predicted
 from rbjax.inputs import to_float
 from rbjax.typing import Array, Key
 
-NUM_STEPS, NUM_QUERIES, MOST_TARGETS, RHO = 100, 5000, 9, 0.75
+NUM_STEPS, NUM_QUERIES, MOST_TARGETS = 100, 5000, 9
 
 STRETCHES = (50, 200, 500, 1000, 2000, 3000, 4000)
 """Queries after which Square's batches are put together anew."""
@@ -41,6 +41,8 @@ VERSIONS: dict[str, tuple[str, ...]] = {
 
 _RESTARTS = {"standard": 1, "plus": 5, "rand": 1}
 """Of the attacks without targets, but for Square, which is run once."""
+_L1_RESTARTS, _L1_TARGETS = 5, 5
+"""Of APGD-CE, and of APGD-T, in the standard version in l1."""
 
 
 class Pass(NamedTuple):
@@ -57,19 +59,20 @@ def passes(version: str, norm: str, num_classes: int) -> list[Pass]:
 
     Args:
         version: a name in `VERSIONS`.
-        norm: `"linf"` or `"l2"`.
+        norm: `"linf"`, `"l2"` or `"l1"`.
         num_classes: K, at least 2; with fewer than 10 there are K - 1 targets.
     """
-    restarts = _RESTARTS[version]
+    in_l1 = norm == "l1" and version == "standard"
+    restarts, targets = _L1_RESTARTS if in_l1 else _RESTARTS[version], num_targets(version, norm)
     ratio = "dlr" if num_classes > 2 else "margin"
 
     def fab(num_restarts: int) -> FABPlan:
         return FABPlan(norm, True, NUM_STEPS, num_restarts, alpha_max=0.1, eta=1.05, beta=0.9)
 
     plans: dict[str, Plan] = {
-        "apgd-ce": make_apgd(norm, NUM_STEPS, restarts, "cross_entropy", RHO),
-        "apgd-dlr": make_apgd(norm, NUM_STEPS, restarts, ratio, RHO),
-        "apgd-t": AimedPlan(make_apgd(norm, NUM_STEPS, 1, "dlr", RHO)),
+        "apgd-ce": make_apgd(norm, NUM_STEPS, restarts, "cross_entropy"),
+        "apgd-dlr": make_apgd(norm, NUM_STEPS, restarts, ratio),
+        "apgd-t": AimedPlan(make_apgd(norm, NUM_STEPS, 1, "dlr")),
         "fab": fab(restarts),
         "fab-t": AimedPlan(fab(1)),
         "square": SquarePlan(norm, NUM_QUERIES, 1, 0.8, rescale_schedule=False),
@@ -77,18 +80,28 @@ def passes(version: str, norm: str, num_classes: int) -> list[Pass]:
     run = []
     for name in VERSIONS[version]:
         aimed = isinstance(plans[name], AimedPlan)
-        ranks = range(min(MOST_TARGETS, num_classes - 1)) if aimed else [None]
+        ranks = range(min(targets[name], num_classes - 1)) if aimed else [None]
         run += [Pass(name, plans[name], rank) for rank in ranks]
     return run
 
 
-def notes(version: str, num_classes: int) -> tuple[str, ...]:
+def num_targets(version: str, norm: str) -> dict[str, int]:
+    """Returns how many targets APGD-T and FAB-T have, where there are as many wrong classes."""
+    in_l1 = norm == "l1" and version == "standard"
+    return {"apgd-t": _L1_TARGETS if in_l1 else MOST_TARGETS, "fab-t": MOST_TARGETS}
+
+
+def notes(version: str, norm: str, num_classes: int) -> tuple[str, ...]:
     """Returns what is done otherwise where there are few classes, a sentence each."""
     said, run = [], VERSIONS[version]
-    if "apgd-t" in run and num_classes - 1 < MOST_TARGETS:
+    fewer: dict[int, list[str]] = {}
+    for name, most in num_targets(version, norm).items():
+        if name in run and num_classes - 1 < most:
+            fewer.setdefault(most, []).append(name)
+    for most, names in fewer.items():
         said.append(
-            f"{num_classes} classes: apgd-t and fab-t aim at {num_classes - 1} targets, not "
-            f"{MOST_TARGETS}"
+            f"{num_classes} classes: {' and '.join(names)} aim{'s' * (len(names) == 1)} at "
+            f"{num_classes - 1} targets, not {most}"
         )
     if "apgd-t" in run and num_classes < 4:
         said.append(

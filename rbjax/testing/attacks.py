@@ -325,7 +325,8 @@ def check_targets(attack: Any, *, strength: Strength | None = None) -> None:
     """Checks that targets are approached, and that `fooled` says which are reached."""
     images, logits_fn = make_images(), model()
     # The smallest perturbation to a target may be large.
-    epsilon = 1.0 if strength is not None and strength.minimum_norm else None
+    large = 4.0 if attack.threat is not None and attack.threat.norm in ("l1", "l0") else 1.0
+    epsilon = large if strength is not None and strength.minimum_norm else None
     at = {"epsilon": epsilon} if _takes(attack, "epsilon") else {}
     try:
         result = attack(logits_fn, KEYS, images, LABELS, targets=TARGETS, **at)

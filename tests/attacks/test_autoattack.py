@@ -10,10 +10,12 @@ from jax.tree_util import Partial
 
 from rbjax import attacks, prng
 from rbjax.attacks import passes
+from rbjax.attacks.apgd_l1 import APGDL1Plan
 from rbjax.attacks.passes import Run
-from tests.attacks.linear import DUAL, IMAGES, LABELS, LOGITS_FN, between, distances, linear, sizes
+from tests.attacks.linear import IMAGES, LABELS, LOGITS_FN, between, exact, linear, sizes
 
 KEY = jax.random.key(0)
+NORMS = ("linf", "l2", "l1")
 ONE = jax.local_devices()[:1]
 HALVES = passes.halves
 
@@ -30,14 +32,14 @@ def short(monkeypatch):
 def run(norm="linf", images: Any = IMAGES, labels: Any = LABELS, model: Any = LOGITS_FN, **options):
     # On one device; that several give the same is a test of its own.
     options = {"norm": norm, "devices": ONE, **options}
-    options.setdefault("epsilon", between("linf") if norm not in DUAL else between(norm))
+    options.setdefault("epsilon", between(norm if norm in NORMS else "linf"))
     return attacks.run_autoattack(model, KEY, images, labels, **options)
 
 
-@pytest.mark.parametrize("norm", DUAL)
+@pytest.mark.parametrize("norm", NORMS)
 def test_it_leaves_what_cannot_be_fooled(norm):
     result = run(norm)
-    np.testing.assert_array_equal(result.robust, distances(norm) >= between(norm))
+    np.testing.assert_array_equal(result.robust, exact(norm) >= between(norm))
     # What is returned is what is said of it.
     np.testing.assert_array_equal(result.robust, result.predictions == np.asarray(LABELS))
     predictions = np.argmax(LOGITS_FN(result.images), axis=1)
@@ -184,6 +186,16 @@ def test_few_classes_are_said(num_classes, num_notes):
     assert f"{num_classes} classes" in result.notes[0]
 
 
+def test_the_standard_version_in_l1():
+    """As the official code sets it: 5 restarts of APGD-CE, 5 targets of APGD-T, 9 of FAB-T."""
+    parts = passes.passes("standard", "l1", 10)
+    assert [part.attack for part in parts] == ["apgd-ce", *["apgd-t"] * 5, *["fab-t"] * 9, "square"]
+    assert isinstance(parts[0].plan, APGDL1Plan)
+    assert parts[0].plan.num_restarts == 5
+    assert passes.notes("standard", "l1", 10) == ()
+    assert passes.notes("standard", "l1", 6) == ("6 classes: fab-t aims at 5 targets, not 9",)
+
+
 def test_plus_and_rand():
     plus = run(version="plus")
     assert list(plus.accuracy_after)[1:] == list(passes.VERSIONS["plus"])
@@ -205,7 +217,7 @@ def test_plus_and_rand():
     [
         ({"epsilon": 8}, "epsilon is 8.0; with norm 'linf'"),
         ({"epsilon": None}, "epsilon is None; it must be a number"),
-        ({"norm": "l1", "epsilon": 1.0}, "norm 'l1' is unknown; allowed: linf, l2"),
+        ({"norm": "l0", "epsilon": 1.0}, "norm 'l0' is unknown; allowed: linf, l2, l1"),
         ({"version": "standart"}, "did you mean 'standard'"),
         ({"version": "rand"}, "version 'rand' is for randomised classifiers"),
         ({"images": IMAGES[:3]}, "labels has shape"),

@@ -39,6 +39,11 @@ def test_a_bump_is_two_opposite_ones_of_norm_one():
         assert np.all(both[: side // 2] >= 0)
         assert np.all(both[side // 2 :] <= 0)
     # Rings of 1 + 1/4 + ...: the middle of a half of 2 x 4 has 1 + 1/4 + 1/9, its corner 1/4 + 1/9.
+    for side in (3, 8):
+        assert np.abs(bump(side, "l1")).sum() == pytest.approx(1.0, rel=1e-5)
+    half = bump(4, "l1")[:2]
+    ratio = (1 + 1 / 2**4 + 1 / 3**4) / (1 / 3**4)
+    assert half.max() / half[0, 0] == pytest.approx(ratio, rel=1e-4)
     half = bump(4)[:2]
     assert half.max() / half[0, 0] == pytest.approx((1 + 1 / 4 + 1 / 9) / (1 / 9), rel=1e-4)
 
@@ -62,7 +67,7 @@ def test_it_asks_for_no_gradient():
     assert plain.fooled.sum() > 0
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_more_queries_are_never_worse(norm):
     epsilon = between(norm)
 
@@ -98,7 +103,7 @@ def test_every_place_is_drawn_and_only_inside():
         ({"num_queries": 0}, "num_queries is 0"),
         ({"initial_share": 0.0}, "initial_share is 0"),
         ({"initial_share": 1.5}, "initial_share is 1.5"),
-        ({"norm": "l1"}, "norm 'l1' is unknown; allowed: linf, l2"),
+        ({"norm": "l0"}, "norm 'l0' is unknown; allowed: linf, l2, l1"),
     ],
 )
 def test_wrong_options(options, message):

@@ -244,11 +244,15 @@ def test_diagnostics_are_reported(job, workdir, capsys):
         ("pgd", {"target_class": 2, "only_class": 2}, r"are the same: no image is left"),
         ("pgd", {"target_class": 2, "loss": "kl"}, r"attacks\.x: loss 'kl' has no targets"),
         ("pgd", {"source": "runs/nowhere"}, r"attacks\.x: source: workdir = 'runs/nowhere'"),
-        ("square", {"norm": "l1", "epsilon": 1.0}, r"attacks\.x\.norm = 'l1': allowed: linf, l2"),
+        (
+            "square",
+            {"norm": "l0", "epsilon": 1.0},
+            r"attacks\.x\.norm = 'l0': allowed: linf, l2, l1",
+        ),
         (
             "autoattack",
-            {"norm": "l1", "epsilon": 1.0},
-            r"attacks\.x\.norm = 'l1': allowed: linf, l2",
+            {"norm": "l0", "epsilon": 1.0},
+            r"attacks\.x\.norm = 'l0': allowed: linf, l2, l1",
         ),
         ("universal_deepfool", {"norm": "l3"}, r"attacks\.x\.norm = 'l3': allowed: linf, l2, l1"),
         ("universal", {"max_examples": 9}, r"attacks\.x: max_examples is 9, .*must be at least 10"),
