@@ -12,7 +12,7 @@ import pytest
 from experiments.datapoints import __main__ as program
 from experiments.datapoints import cells, conclusions, measures, plan, records, table
 from experiments.datapoints.readings import READINGS
-from rbjax import data, models, rpr
+from rbjax import data, models, rpr, train
 from rbjax.command_line import resolve
 
 SCHEME, OTHER = "exactly-distinct-inverted", "at_most-distinct-uniform"
@@ -224,7 +224,8 @@ def test_every_cell_of_every_scale_is_a_config(name):
     own = {cell.name for cell in plan.grid(plan.SCALES[name], unbalanced=True)} - names
     assert all(other.startswith("unbalanced") for other in own)
     for cell in made:
-        resolve(cell.config, cell.name)
+        if cell.name.endswith(".0"):  # others differ in their seeds
+            resolve(cell.config, cell.name)
         for scheme in cell.options.get("schemes", []):
             READINGS[scheme].perturbation()
     assert plan.CPU.max_steps == plan.PAPER.max_steps == 250
@@ -293,6 +294,7 @@ def finished(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(plan.SCALES, "tiny", scale)
         patch.setattr(jax, "local_devices", lambda: jax.devices()[:1])  # quicker to compile
+        patch.setattr(train, "STEPS_PER_DISPATCH", 1)  # one program of a training, not two
         patch.setattr(rpr, "score", scoring)
         codes = [program.main(["--scale=tiny", f"--workdir={workdir}"]) for _ in range(2)]
     return workdir, scale, codes

@@ -204,7 +204,7 @@ def arguments(lab: str, *more: str) -> list[str]:
         "schedule.rate": "0.2",
         "attacks.mine.name": f"{lab}:one_step",
         "attacks.mine.times": "2",
-        "corruptions.name": f"fog+{lab}:greyer",
+        "corruptions.name": f"brightness+{lab}:greyer",
         "corruptions.strength": "0.3",
         "score.perturbation": f"{lab}:darker+gaussian_noise",
         "score.most": "0.9",
@@ -229,7 +229,7 @@ def test_a_thing_of_every_kind_in_one_run(lab, capsys, tmp_path):
     assert report["class_names"] == ["dark", "bright"]
     assert report["train_class_counts"] == [70, 70]
     assert report["results"]["clean"]["summary"]["accuracy"] > 0.9
-    assert set(report["corruptions"]["accuracy"]) == {"fog", f"{lab}:greyer"}
+    assert set(report["corruptions"]["accuracy"]) == {"brightness", f"{lab}:greyer"}
     scores = np.load(tmp_path / "run/rpr.npz")
     assert scores["robust"].shape == (32,)
 
