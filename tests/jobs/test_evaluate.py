@@ -148,11 +148,13 @@ def test_images_crafted_on_another_run(job, workdir):
     assert accuracy["own"] < accuracy["transfer"] < accuracy["clean"]
     # The same by the pieces, on the same keys.
     test, train_set = setup.load_test(config), setup.load_train(config)[0]
-    attack = attack_setup.create(config, train_set, test).attacks["transfer"]
+    own: Any = attack_setup.create(config, train_set, test).attacks["own"]
+    attack = attacks.transfer(own, setup.trained_logits_fn(config, other))
     ids = jnp.asarray(test.example_ids)
     keys = prng.per_example(prng.named(jax.random.key(0), "transfer"), ids)
     logits_fn = setup.trained_logits_fn(config, workdir)
-    result = attack(logits_fn, keys, test.images / np.float32(255), test.labels)  # type: ignore[operator]
+    images, labels = jnp.asarray(test.images / np.float32(255)), jnp.asarray(test.labels)
+    result = attack(logits_fn, keys, images, labels)
     np.testing.assert_array_equal(result.predictions, examples["transfer"])
 
 
