@@ -41,6 +41,7 @@ def make_config(ratio: float, epsilon: float, num_epochs: int) -> schema.Config:
     config.dataset.validation_fraction = 0.1
     config.imbalance.name = "exponential"
     config.imbalance.imbalance_ratio = ratio
+    config.imbalance.num_max = 124  # what the scarcest class has: classes differ by nature
     for choice in CHOICES:
         config.attacks[choice] = schema.attack(
             "universal", epsilon=epsilon, num_epochs=num_epochs, craft_on=choice
