@@ -61,7 +61,8 @@ def sentences(grid: Grid) -> list[str]:
         ("And a class that matters most?", critical(grid)),
         ("Are the classes that attacks fool those that corruptions fool?", corruptions(grid)),
     ):
-        lines += ["", f"**{title}**", "", *(f"- {claim}" for claim in claims)]
+        found = [f"- {claim}" for claim in claims]
+        lines += ["", f"**{title}**", "", *(found or ["- missing."])]
     return lines[1:]
 
 

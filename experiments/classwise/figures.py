@@ -69,7 +69,8 @@ def _bars(grid: Grid, key: Key, label: str, title: str) -> Figure:
             axes.set_title(words if column == 0 else f"less the mean, {mean[0, 0]:.1f} %")
             if len(names) <= _NAMED:
                 name_ticks(axes.xaxis, names, size=8, rotation=60)
-    figure.suptitle(literal(f"{title}, {key.dataset}, {len(grid.seeds(key))} seeds"))
+    number = len(grid.seeds(key))
+    figure.suptitle(literal(f"{title}, {key.dataset}, {number} seed{'s' if number > 1 else ''}"))
     return figure
 
 
