@@ -10,7 +10,15 @@ import numpy as np
 from experiments.answers import Estimate
 from experiments.classwise import explain, results
 from experiments.classwise.explain import Rank
-from experiments.classwise.plan import AFTER_TRAINING, CRITICAL, ROBUST, STANDARD, TAUGHT, Key
+from experiments.classwise.plan import (
+    AFTER_TRAINING,
+    CRITICAL,
+    ROBUST,
+    STANDARD,
+    TAUGHT,
+    Key,
+    remedies,
+)
 from experiments.classwise.results import Grid, Network
 from rbjax.data.class_names import CIFAR100_SUPERCLASSES
 
@@ -251,7 +259,7 @@ def critical(grid: Grid) -> Iterator[Claim]:
 def _treated(grid: Grid, *, critical: bool) -> Iterator[tuple[Key, Key]]:
     """Yields each remedy that is there with plain PGD training, of seed 0."""
     scale = grid.scale
-    for name in scale.remedies:
+    for name in remedies(scale):
         key = Key("remedies", scale.base, scale.network, scale.optimizer, name, 0)
         plain = key._replace(group="datasets", method=ROBUST)
         if name.startswith("critical") == critical and set(grid.seeds(key)) & set(

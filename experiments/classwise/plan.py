@@ -21,15 +21,9 @@ SHARES = {"pgd_8": 1 / 8, "pgd_4": 1 / 4, "pgd_2": 1 / 2, "pgd": 1.0}
 AFTER_TRAINING = "pgd"
 """The attack of the radius that is trained against."""
 L2_RADII = {"l2_0.25": 0.25, "l2_0.5": 0.5}
-"""Of the attacks on what robust and non-robust features teach, by label; the last is trained
-against."""
+"""Of the attacks on what features teach, by label; the last is trained against."""
 L2_ROBUST = "pgd_l2"
-TAUGHT = {
-    "d_robust": L2_ROBUST,
-    "d_non_robust": STANDARD,
-    "d_rand": STANDARD,
-    "d_det": STANDARD,
-}
+TAUGHT = {"d_robust": L2_ROBUST, "d_non_robust": STANDARD, "d_rand": STANDARD, "d_det": STANDARD}
 """Datasets of robust and non-robust features, each with the network that makes it."""
 CRITICAL = 3
 """The class that matters most in P2's second scenario: cat, which it calls vulnerable."""
@@ -72,10 +66,6 @@ class Scale(NamedTuple):
     """By dataset, or "others"; the base dataset's are the remedies' too."""
     more_seeds: int
     """Of other architectures and optimizers."""
-    optimizers: tuple[str, ...]
-    """That are compared, of OPTIMIZERS."""
-    remedies: tuple[str, ...]
-    """Of `remedies`."""
     train: int | None
     """Training images; None: all. Of CIFAR-100's 100 classes always all."""
     epochs: int
@@ -103,14 +93,12 @@ class Scale(NamedTuple):
     """CFA's lambda_1: 1 less the mean accuracy under attack, which the paper takes for a half."""
     floors: Mapping[str, float]
     """Least balanced accuracy of a standard network, by dataset."""
+    optimizers: tuple[str, ...] | None = None
+    """That are compared, of OPTIMIZERS; None: all."""
+    remedies: tuple[str, ...] | None = None
+    """Of `remedies`; None: all."""
 
 
-_OPTIMIZERS = ("adam", "sgd_step", "sgd_cyclic", "sgd_no_decay", "sgd_more_decay")
-_REMEDIES = (
-    *("weighted", "similarity", "targeted"),
-    *("critical_2", "critical_4", "critical_8", "critical_epsilon", "critical_targeted"),
-    *("frl", "cfa", "dafa", "cfol"),
-)
 SMOKE = Scale(
     datasets=("digits",),
     base="digits",
@@ -143,8 +131,6 @@ CPU = Scale(
     networks={"simple_cnn": {"widths": (16, 32)}, "lenet5": {}, "resnet18": {"width": 4}},
     seeds={"cifar10": 3, "mnist": 3, "cifar100_superclasses": 3, "cifar100": 1},
     more_seeds=1,
-    optimizers=_OPTIMIZERS,
-    remedies=_REMEDIES,
     train=10_000,
     epochs=8,
     optimizer="adam",
@@ -171,20 +157,14 @@ PAPER = Scale(
     base=BASE,
     network="resnet18",
     networks={
-        "resnet18": {},
-        "lenet5": {},
-        "vgg16_bn": {},
-        "vgg19_bn": {},
-        "resnet50": {},
-        "densenet121": {},
-        "densenet169": {},
-        "googlenet": {},
-        "inception_v3": {},
+        name: {}
+        for name in (
+            *("resnet18", "lenet5", "vgg16_bn", "vgg19_bn", "resnet50"),
+            *("densenet121", "densenet169", "googlenet", "inception_v3"),
+        )
     },
     seeds={"others": 3},
     more_seeds=1,
-    optimizers=_OPTIMIZERS,
-    remedies=_REMEDIES,
     train=None,
     epochs=100,
     optimizer="sgd_step",
@@ -304,14 +284,14 @@ def keys(scale: Scale) -> list[Key]:
     made += [
         Key("optimizers", scale.base, scale.network, optimizer, how, seed)
         for seed in range(scale.more_seeds)
-        for optimizer in scale.optimizers
+        for optimizer in scale.optimizers or OPTIMIZERS
         for how in both
         if optimizer != scale.optimizer
     ]
     made += [
         Key("remedies", scale.base, scale.network, scale.optimizer, how, seed)
         for seed in range(seeds(scale, scale.base))
-        for how in scale.remedies
+        for how in scale.remedies or remedies(scale)
     ]
     robust = (L2_ROBUST,) if L2_ROBUST in map(TAUGHT.get, scale.taught) else ()
     return made + [
