@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from experiments.answers import packed, stored
+from experiments.answers import Estimate, packed, stored
 from experiments.classwise import __main__ as program
 from experiments.classwise import conclude, explain, features, plan, results, table
 from experiments.classwise.measure import mean_logit_cosines
@@ -245,6 +245,18 @@ def test_orders_agree_are_reversed_or_are_open():
     assert verdicts["same"] == ["holds"] * 3
     assert verdicts["reverse"] == ["is reversed", "is reversed", "holds"]
     assert verdicts["other"][:2] == ["is open"] * 2
+
+
+def test_a_claim_is_open_where_chance_or_a_missing_seed_may_turn_it():
+    found = {
+        "holds": (explain.Rank(0.8, 0.6, 0.9, 0.01, 10), Estimate(2.0, 0.5, 3.5, 3, 3)),
+        "is open": (explain.Rank(0.4, 0.1, 0.6, 0.2, 10), Estimate(2.0, 0.5, 3.5, 2, 3)),
+        "is missing": (None,),
+    }
+    for verdict, numbers in found.items():
+        assert [conclude.Claim("it is so", number).verdict for number in numbers] == [
+            verdict
+        ] * len(numbers)
 
 
 def test_remedies_are_judged_by_what_they_move():
