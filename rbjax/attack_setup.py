@@ -219,6 +219,10 @@ class Perturbed(NamedTuple):
     """What it was crafted on, such as "1,240 balanced training images"."""
     num_crafted: int
     """How many these were."""
+    forwards: int | None
+    """Passes of one image forwards, those that craft and those that evaluate; None: not known."""
+    backwards: int | None
+    """And backwards."""
     kept: dict[str, np.ndarray]
 
 
@@ -260,7 +264,8 @@ class Universal:
         known = (some.labels,) if "labels" in cached_options(self.craft) else ()
         ids = some.example_ids
         given |= {"devices": devices, "progress": tell}
-        delta = self.craft(logits_fn, key, some.images, *known, example_ids=ids, **given).delta
+        crafted = self.craft(logits_fn, key, some.images, *known, example_ids=ids, **given)
+        delta, made = crafted.delta, getattr(crafted, "forwards", None)
         evaluation = attacks.evaluate_universal(
             logits_fn, images, labels, delta, batch_size=batch_size or 256, devices=devices
         )
@@ -272,5 +277,7 @@ class Universal:
             entropy=evaluation.entropy,
             crafted_on=f"{some.num_examples:,} {self.words}",
             num_crafted=some.num_examples,
+            forwards=None if made is None else made + 2 * len(images),
+            backwards=getattr(crafted, "backwards", None),
             kept={"perturbation": np.asarray(delta)},
         )

@@ -16,8 +16,9 @@ import rbjax
 from rbjax import attack_setup, attacks, corruption_setup, journal, metrics, prng
 from rbjax.analysis.evaluation import read_json, write_report
 from rbjax.analysis.report import SCORES, weights_of
+from rbjax.attacks.counting import Passes
 from rbjax.attacks.diagnostics import diagnose, format_findings
-from rbjax.attacks.outcome import SuiteResult
+from rbjax.attacks.outcome import Outcome, SuiteResult
 from rbjax.classifier import changed
 from rbjax.config import Config, affecting
 from rbjax.console import printable
@@ -228,6 +229,7 @@ def _result(spec: dict[str, Any], label: str, results: SuiteResult) -> dict[str,
         result["interval"]["attack_success_rate"] = [success.low, success.high]
         result["class_success_rate"] = results.class_success_rate(label).value
         result["seconds"], result["details"] = outcome.seconds, outcome.details
+        result["passes"] = None if outcome.passes is None else outcome.passes._asdict()
     return result
 
 
@@ -299,6 +301,14 @@ def _diagnose(
     }
 
 
+def _passes(outcome: Outcome) -> str:
+    """Returns the passes that an attack made for each image that it was run on."""
+    forwards, backwards, at_most = outcome.passes or Passes(0, 0)
+    count = int(np.sum(outcome.counted))
+    each = f"{forwards / count:,.0f} forward and {backwards / count:,.0f} backward passes an image"
+    return f"at most {each}" if at_most else each
+
+
 def _line(label: str, results: SuiteResult, test: Dataset) -> str:
     """Returns the line that is printed when an attack has ended."""
     classes = results.class_accuracy(label).value
@@ -311,5 +321,7 @@ def _line(label: str, results: SuiteResult, test: Dataset) -> str:
     if label in results.outcomes:
         crafted_on = results.outcomes[label].details.get("crafted_on")
         parts += [f"crafted on {crafted_on}"] if crafted_on else []
+        if results.outcomes[label].passes is not None:
+            parts.append(_passes(results.outcomes[label]))
         parts.append(f"{results.outcomes[label].seconds:.1f} s")
     return ", ".join(parts)

@@ -23,6 +23,7 @@ from rbjax.attacks.autoattack import (
     run_autoattack,
 )
 from rbjax.attacks.carlini_wagner import carlini_wagner
+from rbjax.attacks.counting import Passes, count_passes
 from rbjax.attacks.ddn import ddn
 from rbjax.attacks.deepfool import deepfool
 from rbjax.attacks.diagnostics import diagnose, format_findings
@@ -67,6 +68,7 @@ __all__ = [
     "Finding",
     "MarginPlan",
     "Outcome",
+    "Passes",
     "Progress",
     "SuiteResult",
     "Threat",
@@ -82,6 +84,7 @@ __all__ = [
     "autoattack",
     "carlini_wagner",
     "compiled",
+    "count_passes",
     "craft_universal",
     "craft_universal_classwise",
     "craft_universal_deepfool",

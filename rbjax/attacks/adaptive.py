@@ -249,8 +249,8 @@ def _verdict(run: Rounds) -> AdaptiveVerdict:
         run.clean_predictions,
         run.accuracy_after,
         run.num_attacked,
-        run.forwards,
-        run.backwards,
+        run.made.forwards,
+        run.made.backwards,
     )
 
 

@@ -42,6 +42,8 @@ class AutoAttackResult(NamedTuple):
     clean_predictions: np.ndarray
     accuracy_after: dict[str, float]
     num_attacked: dict[str, int]
+    forwards: int
+    backwards: int
     notes: tuple[str, ...]
     originals: Any
     """(N, H, W, C), the images as they were given."""
@@ -160,7 +162,7 @@ def run_autoattack(
         progress: called after each pass: one attack, or one target of it.
 
     Returns:
-        Adversarial images, which images are robust, and the accuracy after each attack.
+        Adversarial images, which images are robust, the accuracy after each attack and the passes.
 
     Raises:
         ValueError: for wrong shapes or values, for "rand" with a classifier that is not

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from rbjax.attacks.counting import Passes
 from rbjax.metrics import wilson_interval
 from rbjax.tables import lookup
 
@@ -55,6 +56,8 @@ class Outcome(NamedTuple):
     """(N,) int32, the classes to be taken for; None: any wrong one."""
     seconds: float
     """That it took in this call, compilation included."""
+    passes: Passes | None
+    """Through the model, of one image at a time, over all images attacked; None: not counted."""
     details: dict[str, Any]
     """What else a driver says: its numbers and words."""
     kept: dict[str, np.ndarray]

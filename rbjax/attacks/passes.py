@@ -14,6 +14,7 @@ from rbjax import prng
 from rbjax.attacks import attack
 from rbjax.attacks.apgd import make_plan as make_apgd
 from rbjax.attacks.attack import Plan, Problem
+from rbjax.attacks.counting import Passes, of_plan
 from rbjax.attacks.fab import FABPlan
 from rbjax.attacks.search import AimedPlan, Found, ranked_targets
 from rbjax.attacks.square import SquarePlan, advance, init
@@ -135,6 +136,10 @@ class Verdict(NamedTuple):
     """Share of all images that is still robust: "clean", then after each attack, in order."""
     num_attacked: dict[str, int]
     """Images that each attack was run on."""
+    forwards: int
+    """Passes of one image forwards, over the whole run."""
+    backwards: int
+    """And backwards."""
     notes: tuple[str, ...]
     """What was done otherwise than in the version asked for, and why."""
 
@@ -153,6 +158,7 @@ class Run:
         self.predictions = self.clean_predictions.copy()
         self.accuracy_after = {"clean": float(self.robust.mean())}
         self.num_attacked: dict[str, int] = {}
+        self.made = Passes(len(self.predictions), 0).times(model.num_samples)
         self.notes: tuple[str, ...] = ()
 
     @property
@@ -168,6 +174,8 @@ class Run:
             self.clean_predictions,
             self.accuracy_after,
             self.num_attacked,
+            self.made.forwards,
+            self.made.backwards,
             self.notes,
         )
 
@@ -178,7 +186,7 @@ class Run:
         size, name = self._blocks.size, f"{name}-{part.rank or 0}"
         options: dict[str, Any] = {
             "journal": self._blocks.journal,
-            "fields": ("predictions",),
+            "fields": ("predictions", "forwards", "backwards"),
             "finished": self._collect,
         }
         if isinstance(part.plan, SquarePlan):
@@ -188,7 +196,9 @@ class Run:
             blocks = cut(left, size, name=name, smaller=self._smaller)
             function, options["read"] = self._attacker(part, key), self._blocks.read
         if blocks:
-            self.predictions[left] = map_blocks(function, blocks, **options)["predictions"]
+            found = map_blocks(function, blocks, **options)
+            self.predictions[left] = found["predictions"]
+            self._count(found)
         self.accuracy_after[part.attack] = float(self.robust.mean())
 
     def _all_logits(self) -> np.ndarray:
@@ -210,13 +220,17 @@ class Run:
             key = prng.fold_in(key, part.rank)
             logits, labels = jnp.asarray(self._clean_logits), jnp.asarray(self.examples.labels)
             targets = np.asarray(ranked_targets(logits, labels, part.rank + 1))[:, part.rank]
+        shape, num_classes = self.examples.images.shape[1:], self.examples.num_classes
+        each = of_plan(part.plan, shape, num_classes, targets is not None)
+        assert each is not None  # none of their loops ends early
+        made = {"forwards": each.forwards, "backwards": each.backwards}
 
         def run(block: Block, images: Array) -> dict[str, np.ndarray]:
             keys, labels = self._place(key, block.padded)
             aimed = None if targets is None else self._blocks.placement.split(targets[block.padded])
             task, epsilon = attack.Task(keys, images, labels, aimed), self._epsilons(block.size)
             result = attack.run_compiled(part.plan, self._model, task, epsilon, 0 * epsilon)
-            return self._results(block, result.images, result.predictions)
+            return self._results(block, result.images, result.predictions, **made)
 
         return run
 
@@ -226,6 +240,7 @@ class Run:
         images = np.array(to_float(self.examples.read(block.rows)))
         current, predictions = images.copy(), labels.copy()
         merit = np.full(len(labels), -np.inf, np.float32)
+        num_asked = np.zeros(len(labels), np.int32)
         stretches = (None, *STRETCHES), (*STRETCHES, plan.num_queries)
         for first, last in zip(*stretches, strict=True):
             pending = []
@@ -238,6 +253,7 @@ class Run:
                 start, epsilon = first or 0, self._epsilons(len(places))
                 square = _square_queries(plan, self._model, *batch, epsilon, state, start, last)
                 pending.append((part.rows, square))
+            num_asked[left] += last - (first or -1)  # the start is asked about, too
             fooled = [left[:0]]
             for places, square in pending:
                 current[places] = np.asarray(square.images)[: len(places)]
@@ -249,16 +265,33 @@ class Run:
                 keys, _ = self._place(prng.fold_in(key, 1), block.rows[part.padded])
                 classes = np.asarray(classify(self._model, keys, split(current[part.padded])))
                 predictions[part.rows] = classes[: len(part.rows)]
-        return self._results(block, current, predictions)
+                num_asked[part.rows] += 1
+        return self._results(block, current, predictions, forwards=num_asked, backwards=0)
 
-    def _results(self, block: Block, images: Any, predictions: Any) -> dict[str, np.ndarray]:
-        """Returns a block's classes and, if they are wanted, the images that fool."""
-        predictions = np.asarray(predictions)[: len(block.rows)].astype(np.int32)
+    def _count(self, found: Mapping[str, np.ndarray]) -> None:
+        """Takes in the passes that were made, each for an image of its own."""
+        made = Passes(int(found["forwards"].sum()), int(found["backwards"].sum()))
+        self.made = self.made.plus(made.times(self._model.num_samples))
+
+    def _results(
+        self,
+        block: Block,
+        images: Any,
+        predictions: Any,
+        *,
+        forwards: int | np.ndarray,
+        backwards: int | np.ndarray,
+    ) -> dict[str, np.ndarray]:
+        """Returns a block's classes, its passes and, if they are wanted, the images that fool."""
+        count = len(block.rows)
+        predictions = np.asarray(predictions)[:count].astype(np.int32)
+        results = {"predictions": predictions}
+        for name, each in (("forwards", forwards), ("backwards", backwards)):
+            results[name] = np.broadcast_to(np.asarray(each, np.int32), predictions.shape)
         if not self._keep:
-            return {"predictions": predictions}
+            return results
         fooled = predictions != self.examples.labels[block.rows]
-        images = np.asarray(images)[: len(block.rows)][fooled]
-        return {"predictions": predictions, "images": images}
+        return {**results, "images": np.asarray(images)[:count][fooled]}
 
     def _collect(self, block: Block, results: Mapping[str, np.ndarray]) -> None:
         if self._keep:

@@ -135,7 +135,6 @@ class Rounds(Run):
         self._ranked = np.asarray(ranked_targets(logits, labels, num_ranks(self._num_classes)))
         self._margins = np.array(merit(adversarial.margin(logits, labels)))
         """(N,) the largest that was met of each image."""
-        self.forwards, self.backwards = len(labels), 0
         self._num_repeats, self._num_early, self._num_then = 0, 0, 0
         self._wrong, self._right = 0.0, 0.0
 
@@ -198,7 +197,14 @@ class Rounds(Run):
             )
             # What counts is a forward pass of its own.
             classes = classify(self._model, attack.verdict_keys(keys), search.images)
-            results = self._results(block, search.images, classes)
+            made = int(search.num_passes)
+            results = self._results(
+                block,
+                search.images,
+                classes,
+                forwards=made + 2,  # the last look, and the verdict
+                backwards=made,
+            )
             count = len(block.rows)
             places = np.arange(count)
             weights = np.asarray(search.weights)[:count]
@@ -208,8 +214,6 @@ class Rounds(Run):
                 "early": np.asarray(search.early)[:count],
                 "wrong": weights[places, results["predictions"]],
                 "right": weights[places, self.examples.labels[block.rows]],
-                "passes": np.asarray(block.size * int(search.num_passes)),
-                "looks": np.asarray(2 * block.size),
             }
 
         blocks = cut(rows, self._blocks.size, name=name, smaller=self._smaller)
@@ -218,7 +222,7 @@ class Rounds(Run):
             blocks,
             read=self._blocks.read,
             journal=self._blocks.journal,
-            fields=("predictions", "margins", "early", "wrong", "right", "passes", "looks"),
+            fields=("predictions", "margins", "early", "wrong", "right", "forwards", "backwards"),
             finished=self._collect,
         )
 
@@ -231,8 +235,7 @@ class Rounds(Run):
         if number == 1:
             self._wrong += float(np.sum(found["wrong"][fooled]))
             self._right += float(np.sum(found["right"][fooled]))
-        self.forwards += int(np.sum(found["passes"]) + np.sum(found["looks"]))
-        self.backwards += int(np.sum(found["passes"]))
+        self._count(found)
 
 
 class _Climbed(NamedTuple):

@@ -21,6 +21,7 @@ import numpy as np
 from rbjax import atomic, prng
 from rbjax import journal as journals
 from rbjax.attacks.attack import CompiledAttack, clean_keys, verdict_keys
+from rbjax.attacks.counting import Passes, count_passes
 from rbjax.attacks.outcome import Outcome, SuiteResult
 from rbjax.attacks.transfer import TransferAttack
 from rbjax.blocks import (
@@ -201,14 +202,23 @@ def _run(work: _Work, label: str, job: _Job, key: Key, clean: np.ndarray) -> Out
     predictions, details, kept = clean.copy(), {}, {}
     if isinstance(job.entry, Driver):
         predictions[job.rows], details, kept = _drive(work, label, name, job, key)
+        passes = Passes.said(details)
     else:
         attack = work.blocks.map(_attacker(work, job, key), job.rows, task=label, name=name)
         predictions[job.rows] = attack["predictions"]
+        passes = count_passes(
+            job.entry,
+            image_shape=work.blocks.examples.images.shape[1:],
+            num_classes=work.blocks.examples.num_classes,
+            num_images=len(job.rows),
+            num_samples=work.model.num_samples,
+            targeted=job.targets is not None,
+        )
     counted = np.zeros(len(clean), bool)
     counted[job.rows] = True
     seconds = time.perf_counter() - began
     correct = predictions == work.blocks.examples.labels
-    return Outcome(predictions, correct, counted, job.targets, seconds, details, kept)
+    return Outcome(predictions, correct, counted, job.targets, seconds, passes, details, kept)
 
 
 def _identity(examples: Examples, job: _Job) -> str:

@@ -115,9 +115,9 @@ def test_it_goes_on_where_it_was(tmp_path, monkeypatch):
     assert len(list(tmp_path.glob("*-block-*.npz"))) == 3
     attacked, collect = [], Run._results
 
-    def count(self, block, images, predictions):
+    def count(self, block, *results, **made):
         attacked.append(block.name.split("-block")[0])
-        return collect(self, block, images, predictions)
+        return collect(self, block, *results, **made)
 
     monkeypatch.setattr(Run, "_results", count)
     again = run(journal=tmp_path)
@@ -167,6 +167,22 @@ def test_eight_bit_images_are_read_block_by_block(monkeypatch):
     np.testing.assert_allclose(result.images, expected.images, atol=1e-5)
     assert isinstance(result.originals, Source)
     assert len(result.adversarial) == len(LABELS) - result.robust.sum()
+
+
+def test_passes_are_counted(monkeypatch):
+    """Those of Square by what drops out between its stretches; one image a block: no padding."""
+    monkeypatch.setattr(passes, "VERSIONS", {"standard": ("apgd-ce", "square")})
+    looked = []
+
+    def watched(weights, images):
+        jax.debug.callback(lambda x: looked.append(len(x)), images)
+        return linear(weights, images)
+
+    model = Partial(watched, LOGITS_FN.args[0])
+    result = run(images=IMAGES[:6], labels=LABELS[:6], batch_size=1, model=model)
+    jax.effects_barrier()
+    assert result.forwards == sum(looked)
+    assert result.backwards == 31 * 6  # a start and 30 steps of APGD
 
 
 def test_nothing_left_to_attack():

@@ -40,6 +40,10 @@ class UniversalDeepFoolResult(NamedTuple):
     """(P,) share of the images that are fooled after each of the passes that were made."""
     num_moves: np.ndarray
     """(P,) int64, images of each pass that moved the perturbation."""
+    forwards: int
+    """Passes of one image forwards through the model, those that measure among them."""
+    backwards: int
+    """And backwards."""
 
 
 @checked
@@ -117,7 +121,7 @@ def craft_universal_deepfool(
     delta = best = np.zeros(examples.images.shape[1:], np.float32)
     room = room_of(examples, np.arange(num_examples)) if norm == "l1" else None
     clean = classify(blocks, model, delta, key)
-    rates, moves = [], []
+    rates, moves, num_steps = [], [], 0
     for number in range(max_passes):
         counts = []
         order = epoch_order(key, examples.example_ids, number)
@@ -126,9 +130,11 @@ def craft_universal_deepfool(
             references = clean[block.padded]
             references = np.where(is_padding | (references == NO_CLASS), _FOOLED, references)
             batch = block.fill(examples.read(block.rows)), references
-            delta, count = _visit(plan, norm, model_of_first, delta, *batch, epsilon, room)
+            delta, *count = _visit(plan, norm, model_of_first, delta, *batch, epsilon, room)
             counts.append(count)
-        moves.append(int(np.sum(jax.device_get(counts))))
+        moved, stepped = np.sum(jax.device_get(counts), axis=0)
+        moves.append(int(moved))
+        num_steps += int(stepped)
         delta = jax.device_get(delta)
         perturbed = classify(blocks, model, delta, key)
         rates.append(float(np.mean(changed(perturbed, clean))))
@@ -137,7 +143,15 @@ def craft_universal_deepfool(
             progress(Progress("", number + 1, max_passes, {"fooled": rates[-1]}))
         if rates[-1] >= fooling_rate or moves[-1] == 0:
             break
-    return UniversalDeepFoolResult(jnp.asarray(best), np.asarray(rates), np.asarray(moves))
+    # A visit looks once, and a step at where it is and at where it leads; with v = 0 and after each
+    # pass all images are classified.
+    return UniversalDeepFoolResult(
+        delta=jnp.asarray(best),
+        fooling_rate=np.asarray(rates),
+        num_moves=np.asarray(moves),
+        forwards=(2 * len(rates) + 1) * num_examples + 2 * num_steps,
+        backwards=num_steps * (min(num_candidates, examples.num_classes) - 1),
+    )
 
 
 def _visit_block(
@@ -149,8 +163,8 @@ def _visit_block(
     references: Array,
     epsilon: Array,
     room: tuple[Array, Array] | None,
-) -> tuple[Array, Array]:
-    """Returns the perturbation after a block of images, and how many of them moved it.
+) -> tuple[Array, Array, Array]:
+    """Returns the perturbation after a block of images, how many of them moved it, and the steps.
 
     Args:
         plan: of the walk.
@@ -166,7 +180,7 @@ def _visit_block(
     # Each image is met with the same draws, and a walk reads neither sizes nor an objective.
     keys, unused = prng.split(prng.key(0), 1), jnp.zeros(1, jnp.float32)
 
-    def visit(delta: Array, row: tuple[Array, Array]) -> tuple[Array, Array]:
+    def visit(delta: Array, row: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
         image, reference = row
         start, label = apply_universal(image, delta)[None], reference[None]
         logits = classifier.logits(keys, start)
@@ -176,10 +190,10 @@ def _visit_block(
         walked = walk(plan, problem, logits, planes)
         moved = project(delta[None] + walked.images - start, epsilon, norm, room=room)[0]
         moved = jnp.where(walked.fooled[0] & (walked.number > 0), moved, delta)
-        return moved, jnp.any(moved != delta)
+        return moved, (jnp.any(moved != delta), walked.number)
 
-    delta, moves = jax.lax.scan(visit, delta, (images, references))
-    return delta, jnp.sum(moves)
+    delta, (moves, steps) = jax.lax.scan(visit, delta, (images, references))
+    return delta, jnp.sum(moves), jnp.sum(steps)
 
 
 _visit = Compiled(jax.jit(_visit_block, static_argnums=(0, 1)))

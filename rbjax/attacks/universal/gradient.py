@@ -34,6 +34,10 @@ class UniversalResult(NamedTuple):
     """(H, W, C) float32, the perturbation."""
     loss: np.ndarray
     """(num_epochs,) the mean (clipped) loss that was climbed, over each epoch's steps."""
+    forwards: int
+    """Passes of one image forwards through the model."""
+    backwards: int
+    """And backwards."""
 
 
 class ClasswiseResult(NamedTuple):
@@ -43,6 +47,10 @@ class ClasswiseResult(NamedTuple):
     """(K, H, W, C) float32, each class's perturbation; 0 for a class without images."""
     loss: np.ndarray
     """(K, num_epochs) as for one perturbation; NaN for a class without images."""
+    forwards: int
+    """Passes of one image forwards through the model, over all classes."""
+    backwards: int
+    """And backwards."""
 
 
 @checked
@@ -185,8 +193,10 @@ def craft_universal_classwise(
                 progress(state._replace(done=done, of=of))
 
         own_key = prng.fold_in(key, label)
-        deltas[label], losses[label] = _climb(ascent, placement, model, own_key, data, rows, tell)
-    return ClasswiseResult(jnp.asarray(deltas), losses)
+        climbed = _climb(ascent, placement, model, own_key, data, rows, tell)
+        deltas[label], losses[label] = climbed.delta, climbed.loss
+    passes = num_epochs * len(data.examples.labels)
+    return ClasswiseResult(jnp.asarray(deltas), losses, forwards=passes, backwards=passes)
 
 
 class _Ascent(NamedTuple):
@@ -246,7 +256,10 @@ def _climb(
             totals.append(total)
         losses.append(float(np.sum(jax.device_get(totals))) / len(rows))
         progress(Progress("", epoch + 1, ascent.num_epochs, {"loss": losses[-1]}))
-    return UniversalResult(jnp.asarray(jax.device_get(delta)), np.asarray(losses))
+    passes = ascent.num_epochs * len(rows)
+    return UniversalResult(
+        jnp.asarray(jax.device_get(delta)), np.asarray(losses), forwards=passes, backwards=passes
+    )
 
 
 @jax.jit
