@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from rbjax import weights
-from rbjax.classifier import Model
-from rbjax.typing import Array
+from rbjax.typing import Array, LogitsFn
 
 
 class Convolution(NamedTuple):
@@ -93,7 +92,7 @@ NETS = {
 }
 
 
-def load(name: str, folder: Path) -> Model:
+def load(name: str, folder: Path) -> LogitsFn:
     """Returns a network as logits_fn, its weights read without PyTorch.
 
     Args:

@@ -28,8 +28,8 @@ import numpy as np
 from experiments.benchmarks import machine
 from experiments.parity import nets
 from rbjax import atomic, attacks, console, data, prng
-from rbjax.classifier import Model
 from rbjax.metrics import wilson_interval
+from rbjax.typing import LogitsFn
 
 HERE = Path(__file__).resolve().parent
 BATCH_SIZE = 250
@@ -93,13 +93,15 @@ ROWS: dict[str, dict[str, Row]] = {
 }
 
 
-def clean_accuracy(logits_fn: Model, images: np.ndarray, labels: np.ndarray) -> float:
+def clean_accuracy(logits_fn: LogitsFn, images: np.ndarray, labels: np.ndarray) -> float:
     """Returns the share of images that a network is right about."""
-    logits = [np.asarray(logits_fn(part)) for part in np.array_split(images, 40)]
+    logits = [np.asarray(logits_fn(jnp.asarray(part))) for part in np.array_split(images, 40)]
     return float(np.mean(np.argmax(np.concatenate(logits), axis=1) == labels))
 
 
-def measure(row: Row, logits_fn: Model, images: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+def measure(
+    row: Row, logits_fn: LogitsFn, images: np.ndarray, labels: np.ndarray
+) -> dict[str, Any]:
     """Attacks images and returns what came out, with its 95 % interval.
 
     Args:
@@ -136,7 +138,7 @@ def measure(row: Row, logits_fn: Model, images: np.ndarray, labels: np.ndarray) 
 
 
 def _distances(
-    attack: Any, logits_fn: Model, key: Any, images: np.ndarray, labels: np.ndarray
+    attack: Any, logits_fn: LogitsFn, key: Any, images: np.ndarray, labels: np.ndarray
 ) -> tuple[np.ndarray, int]:
     """Returns the sizes of what fools images that were right, and how many those were."""
     norm, sizes, correct = attack.threat.norm, [], 0
@@ -190,7 +192,7 @@ def run(folder: Path, names: Sequence[str], chosen: Sequence[str], most: int) ->
     kept: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     models = {name: nets.load(name, folder) for name in names}
     test = data.load("mnist", "test")
-    images, labels = np.float32(test.images) / 255, test.labels
+    images, labels = np.asarray(test.images, np.float32) / 255, test.labels
     for name, logits_fn in models.items():
         right = clean_accuracy(logits_fn, images, labels)
         low, high = wilson_interval(np.asarray(round(right * len(labels))), np.asarray(len(labels)))

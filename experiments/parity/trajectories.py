@@ -31,8 +31,7 @@ from experiments.parity import nets
 from experiments.parity.recorder import MOST, PASSES, Recorder, describe
 from rbjax import atomic, attacks, console, data, prng
 from rbjax.analysis.figures import plain, save
-from rbjax.classifier import Model
-from rbjax.typing import Array
+from rbjax.typing import Array, LogitsFn
 
 HERE = Path(__file__).resolve().parent
 NET = "wong_kolter"
@@ -65,7 +64,7 @@ _NO_RADIUS = ("fab", "fmn", "ddn", "deepfool", "carlini_wagner")
 """They look for the smallest perturbation, whatever the radius."""
 
 
-def recorded(logits_fn: Model, recorder: Recorder) -> Model:
+def recorded(logits_fn: LogitsFn, recorder: Recorder) -> LogitsFn:
     """Returns a model that tells a recorder what it is asked."""
 
     @jax.custom_vjp
@@ -82,7 +81,7 @@ def recorded(logits_fn: Model, recorder: Recorder) -> Model:
     return watched
 
 
-def ours(logits_fn: Model, images: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+def ours(logits_fn: LogitsFn, images: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """Runs our attacks on a batch and returns what they met, by norm and attack."""
     found: dict[str, Any] = {norm: {} for norm in RADII}
     keys = prng.per_example(prng.key(0), jnp.arange(len(labels)))
@@ -171,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     test, path = data.load("mnist", "test"), HERE / "trajectories.json"
-    images, labels = np.float32(test.images[: arguments.images]) / 255, test.labels
+    images, labels = np.asarray(test.images[: arguments.images], np.float32) / 255, test.labels
     labels = labels[: arguments.images]
     kept: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     if arguments.torch_python:

@@ -33,8 +33,11 @@ def create(name):
     return attacks.create(name, **options)
 
 
-def said(name, **options):
-    return count_passes(create(name), image_shape=SHAPE, num_classes=NUM_CLASSES, **options)
+def said(name, **options) -> Passes:
+    shape = {"image_shape": SHAPE, "num_classes": NUM_CLASSES}
+    passes = count_passes(create(name), **shape, **options)
+    assert passes is not None
+    return passes
 
 
 def watched(seen, name):
