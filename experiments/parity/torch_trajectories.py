@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     arguments = parser.parse_args()
     inner = network().eval()
-    inner.load_state_dict(torch.load(arguments.weights, weights_only=True))
+    inner.load_state_dict(torch.load(arguments.weights, map_location="cpu", weights_only=True))
     for parameter in inner.parameters():
         parameter.requires_grad_(False)
     given = np.load(arguments.images)
@@ -134,17 +134,17 @@ def main() -> None:
     images = torch.from_numpy(given["images"].transpose(0, 3, 1, 2).copy())
     labels = torch.from_numpy(given["labels"].astype(np.int64))
     flat = given["images"].reshape(len(labels), -1)
+    names = ("torch", "foolbox", "torchattacks")
+    versions = {name: importlib.metadata.version(name) for name in names}
     found: dict[str, Any] = {norm: {} for norm in radii}
     for norm, epsilon in radii.items():
         for name, run in ATTACKS[norm].items():
             torch.manual_seed(0)
             recorder, began = Recorder(flat, given["labels"], norm), time.perf_counter()
-            run(Recorded(inner, recorder), images, labels, epsilon)
+            run(Recorded(inner, recorder).eval(), images, labels, epsilon)
             found[norm][name] = describe(recorder, epsilon, time.perf_counter() - began)
+            arguments.output.write_text(json.dumps({"versions": versions, "found": found}))
             print(f"{norm}, {name}: {found[norm][name]['seconds']:.0f} s", flush=True)
-    names = ("torch", "foolbox", "torchattacks")
-    versions = {name: importlib.metadata.version(name) for name in names}
-    arguments.output.write_text(json.dumps({"versions": versions, "found": found}))
 
 
 if __name__ == "__main__":
