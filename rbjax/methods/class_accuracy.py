@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -85,4 +86,5 @@ def measuring_set(epoch: Epoch, num_examples: int) -> Dataset:
         num_examples: at most so many, the first of a random order, each time the same.
     """
     whole = epoch.train_set if epoch.validation_set is None else epoch.validation_set
-    return setup.first(whole, num_examples)
+    # Groups have done their work: whole ones would leave fewer images, or none.
+    return setup.first(dataclasses.replace(whole, groups=None), num_examples)

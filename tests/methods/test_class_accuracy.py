@@ -48,6 +48,9 @@ def test_what_is_measured_on_is_held_out_where_something_is():
     np.testing.assert_array_equal(measuring_set(epoch, 5).example_ids, held_out.example_ids[:5])
     none = epoch._replace(validation_set=None)
     np.testing.assert_array_equal(measuring_set(none, 5).example_ids, train_set.example_ids[:5])
+    one_group = dataclasses.replace(held_out, groups=np.zeros(held_out.num_examples, np.int32))
+    some = measuring_set(epoch._replace(validation_set=one_group), 5)
+    np.testing.assert_array_equal(some.example_ids, held_out.example_ids[:5])
     with pytest.raises(ValueError, match="measures on a validation set, and there is none"):
         validation_set(none)
     model = make_model()
