@@ -61,6 +61,7 @@ def train(config: Config, workdir: str) -> None:
     validate = _validation(config, recipe, validation_set)
     plan = _plan(config, train_set, devices)
     trial.sampler(config, train_set, recipe.steps_per_epoch)
+    trial.adjustment(config, model, train_set)
     trial.step(config, recipe, state, train_set)
 
     # ------------------------------------------------------------------ the run directory

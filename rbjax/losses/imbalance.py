@@ -282,8 +282,8 @@ def _checked(class_counts: Counts) -> np.ndarray:
     wrong = np.flatnonzero(~(np.isfinite(counts) & (counts >= 1)))
     if wrong.size:
         raise ValueError(
-            f"class_counts is {counts[wrong[0]]:g} for class {wrong[0]}; this loss needs at least "
-            "1 example of every class"
+            f"class_counts is {counts[wrong[0]]:g} for class {wrong[0]}; at least 1 example of "
+            "every class is needed"
         )
     return counts
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,8 +14,9 @@ from rbjax import losses, prng
 from rbjax.config import Config
 from rbjax.data import Dataset, DatasetInfo
 from rbjax.inputs import check_memory
+from rbjax.models import Model
 from rbjax.tables import is_path, reason
-from rbjax.training import given, optimizers, setup
+from rbjax.training import given, optimizers, posthoc, setup
 from rbjax.training.state import TrainState, place
 from rbjax.training.step import Recipe, make_train_step
 from rbjax.typing import Array
@@ -74,7 +76,8 @@ def model(config: Config, info: DatasetInfo) -> None:
     """Refuses a model that is none, whose weights this machine cannot hold, or given ones misfit.
 
     Raises:
-        ValueError: for one that cannot be made, is too large, or is not that of the weights' file.
+        ValueError: for one that cannot be made, is too large, or is not that of the weights' file;
+            or for a tau_norm where there is no linear head.
     """
     made = setup.create_model(config, info)
     images = jax.ShapeDtypeStruct((1, *info.image_shape), jnp.float32)
@@ -83,6 +86,9 @@ def model(config: Config, info: DatasetInfo) -> None:
     # Of each weight there is a gradient at least.
     size = 2 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(weights))
     check_memory("name", config.model.name, size)
+    tau = config.model.get("tau_norm")
+    if tau is not None:  # or it would be refused when training is over
+        _traced(what, functools.partial(posthoc.normalize_head, tau=tau), weights)
     if given.are_given(config):
         given.read(config, made)
 
@@ -169,6 +175,21 @@ def sampler(config: Config, train_set: Dataset, num_steps: int) -> None:
             f"{what} returns rows from {np.min(rows)} to {np.max(rows)}; there are "
             f"{train_set.num_examples}, numbered from 0"
         )
+
+
+def adjustment(config: Config, model: Model, train_set: Dataset) -> None:
+    """Refuses a training set from which the logits could not be adjusted once it is trained on.
+
+    Raises:
+        ValueError: if a class has no example.
+    """
+    tau = config.model.get("logit_adjustment")
+    if not tau:
+        return
+    try:
+        posthoc.adjust_logits(model, train_set.class_counts, tau=tau)
+    except ValueError as error:
+        raise ValueError(f"model.logit_adjustment = {tau:g}: {error}") from None
 
 
 def step(config: Config, recipe: Recipe, state: TrainState, train_set: Dataset) -> None:

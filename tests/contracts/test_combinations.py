@@ -11,6 +11,7 @@ import pytest
 from rbjax import command_line, losses, methods
 from rbjax import config as schema
 from rbjax.testing.training import make_model
+from rbjax.train import train
 from rbjax.training import trial
 from rbjax.training.state import create_state, place
 from rbjax.training.step import Recipe, make_train_step
@@ -91,6 +92,10 @@ REFUSED = {
         {"model__head_scale": 10.0},
         r"model: head_scale is 10: belongs to a cosine head",
     ),
+    "a cosine head has no lengths": (
+        {"model__head": "cosine", "model__tau_norm": 1.0},
+        r"model: tau_norm = 1: needs a linear head, .* a cosine head",
+    ),
 }
 
 
@@ -99,6 +104,16 @@ def test_what_does_not_go_together_is_refused_before_training(tmp_path, reason):
     fields, message = REFUSED[reason]
     with pytest.raises(ValueError, match=message):
         command_line.resolve(config_of(**fields), str(tmp_path / "run"))
+
+
+def test_counts_that_adjust_no_logits_are_refused_before_training(tmp_path):
+    """Eight images have not ten classes."""
+    fields = {"model__logit_adjustment": 1.0, "dataset__max_train_examples": 8}
+    config = config_of(**fields)
+    config.batch_size, workdir = 8, tmp_path / "run"
+    with pytest.raises(ValueError, match=r"model.logit_adjustment = 1: class_counts is 0 for cl"):
+        train(command_line.resolve(config, str(workdir)), str(workdir))
+    assert not workdir.exists()
 
 
 def test_a_method_that_does_not_use_the_configs_loss_is_named(tmp_path):

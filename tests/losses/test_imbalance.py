@@ -63,7 +63,7 @@ MAKERS = [
 
 @pytest.mark.parametrize("maker", MAKERS)
 def test_empty_class_is_refused(maker):
-    with pytest.raises(ValueError, match="0 for class 1; this loss needs at least 1"):
+    with pytest.raises(ValueError, match="0 for class 1; at least 1 example"):
         maker([10, 0, 5])
 
 
