@@ -63,6 +63,7 @@ OF_SIGMOIDS = ("sigmoid_focal",)
 
 CLASS_WEIGHTS = ("none", "inverse_frequency", "effective_number")
 """What `class_weights` may be."""
+_BETA = 0.9999
 
 
 def create(
@@ -71,7 +72,7 @@ def create(
     class_counts: Counts | None = None,
     logit_scale: float | None = None,
     class_weights: str = "none",
-    weights_beta: float = 0.9999,
+    weights_beta: float = _BETA,
     start_epoch: int = 0,
     **options: Any,
 ) -> LossFn:
@@ -105,6 +106,11 @@ def create(
         scale = {} if logit_scale is None else {"logit_scale": logit_scale}
         made = LOSSES.create(name, options, class_counts=class_counts, **scale)
     lookup(dict.fromkeys(CLASS_WEIGHTS), class_weights, what="class_weights")
+    if class_weights != "effective_number" and weights_beta != _BETA:
+        raise ValueError(
+            f"weights_beta = {weights_beta:g}: is that of class_weights = 'effective_number', and "
+            f"class_weights is {class_weights!r}; leave it at {_BETA}"
+        )
     if class_weights == "none":
         if start_epoch:
             raise ValueError(

@@ -160,6 +160,11 @@ def test_deferred_weights_begin_in_their_epoch():
         ({"start_epoch": 2}, "start_epoch = 2: is that of class_weights, and there are none"),
         ({"class_weights": "inverse"}, "class_weights 'inverse' is unknown; .*'inverse_frequency'"),
         ({"class_weights": "inverse_frequency", "start_epoch": -1}, "start_epoch"),
+        ({"weights_beta": 0.9}, "weights_beta = 0.9: .*, and class_weights is 'none'; leave it at"),
+        (
+            {"class_weights": "inverse_frequency", "weights_beta": 1.0},
+            "weights_beta = 1: is that of .*, and class_weights is 'inverse_frequency'",
+        ),
     ],
 )
 def test_class_weights_are_named(fields, message):
