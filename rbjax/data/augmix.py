@@ -57,11 +57,7 @@ def augmix(
         Hendrycks et al. 2020, arXiv:1912.02781, algorithm 1; levels as in the authors' code.
     """
     channels = images.shape[-1]
-    if all_ops and channels not in (1, 3):
-        raise ValueError(
-            f"all_ops is True and an image has {channels} channels; color and contrast are known "
-            "of 1 or 3: leave it at False"
-        )
+    check_channels(channels, all_ops=all_ops)
     names = tuple(name for name, own in OPERATIONS.items() if all_ops or not own.corrupts)
     weights, calls = jax.vmap(
         lambda key: draw(
@@ -88,6 +84,23 @@ def augmix(
         return images[..., channel].astype(jnp.float32) + change
 
     return jnp.clip(jnp.stack([mixed(i) for i in range(channels)], axis=-1), 0.0, 1.0)
+
+
+def check_channels(channels: int, *, all_ops: bool) -> None:
+    """Refuses operations on colors of images that have none.
+
+    Args:
+        channels: of an image.
+        all_ops: as `augmix`.
+
+    Raises:
+        ValueError: for all operations of other than 1 or 3 channels.
+    """
+    if all_ops and channels not in (1, 3):
+        raise ValueError(
+            f"all_ops is True and an image has {channels} channels; color and contrast are known "
+            "of 1 or 3: leave it at False"
+        )
 
 
 class Calls(NamedTuple):

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 
 from rbjax import prng
 from rbjax.data.augmix import augmix as views_of
+from rbjax.data.augmix import check_channels
 from rbjax.losses import consistency
 from rbjax.methods.idle import refuse_idle
 from rbjax.options import Count, NotNegative, Positive, Range, checked
-from rbjax.training.method import Method, MethodState, Seen
+from rbjax.training.method import Method, MethodState, Seen, Setting
 from rbjax.typing import Array, Key, LogitsFn
 
 
@@ -47,7 +48,8 @@ def augmix(
         The method; it remembers nothing between steps.
 
     Raises:
-        ValueError: for a weight without the divergence.
+        ValueError: for a weight without the divergence; by `init`, for all operations on images of
+            other than 1 or 3 channels.
 
     Source:
         Hendrycks et al. 2020, arXiv:1912.02781, section 3 and algorithm 1.
@@ -56,6 +58,11 @@ def augmix(
         refuse_idle(augmix, "jensen_shannon = true", divergence_weight=divergence_weight)
     options = {"severity": severity, "width": width, "depth": depth}
     options |= {"alpha": alpha, "all_ops": all_ops}
+
+    def init(key: Key, setting: Setting) -> MethodState:
+        del key
+        check_channels(setting.model.image_shape[-1], all_ops=all_ops)  # before anything is run
+        return MethodState((), ())
 
     def inputs(
         logits_fn: LogitsFn, keys: Key, state: MethodState, images: Array, labels: Array
@@ -73,4 +80,4 @@ def augmix(
         return seen.task_loss(logits[0]) + divergence_weight * divergence
 
     own = loss if jensen_shannon else None
-    return Method(inputs=inputs, loss=own, softmax=jensen_shannon, together=True)
+    return Method(init=init, inputs=inputs, loss=own, softmax=jensen_shannon, together=True)

@@ -5,8 +5,9 @@ import importlib
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from rbjax import losses, methods, prng
+from rbjax import losses, methods, models, prng
 from rbjax.data.augmix import augmix
 from rbjax.losses.consistency import jensen_shannon
 from rbjax.methods import MethodState
@@ -62,3 +63,12 @@ def test_without_the_divergence_the_network_sees_one_view(monkeypatch):
     np.testing.assert_array_equal(seen, 1 - images)
     assert given == options
     assert method.loss is None
+
+
+def test_operations_on_colors_are_refused_before_anything_is_run():
+    bands = {"image_shape": (4, 4, 11), "mean": (0.5,) * 11, "std": (0.25,) * 11}
+    model = models.create("mlp", num_classes=3, widths=(2,), **bands)
+    setting = methods.Setting(model, None, None, 8, None)
+    with pytest.raises(ValueError, match="all_ops is True and an image has 11 channels"):
+        methods.augmix(all_ops=True).init(KEY, setting)
+    assert methods.augmix().init(KEY, setting) == ((), ())
