@@ -97,29 +97,66 @@ def ant(
     if not replay_share:
         refuse_idle(ant, "replay_share above 0", history=history)
 
-    def init(key: Key, setting: Setting) -> MethodState:
-        adversary = _adversary(setting.model.image_shape, generator, distance)
-        return _initial(key, adversary, history)
+    game = _Game(
+        generator=generator,
+        distance=distance,
+        clean_share=clean_share,
+        replay_share=replay_share,
+        learning_rate=generator_learning_rate,
+        restart_learning_rate=restart_learning_rate,
+        restart_steps=restart_steps,
+        history=history,
+    )
+    return Method(
+        game.init,
+        game.inputs,
+        gradient=game.gradient,
+        update=game.update,
+        after_epoch=game.after_epoch,
+    )
+
+
+class _Game(NamedTuple):
+    """How a generator plays against the classifier; see `ant` for the options."""
+
+    generator: str
+    distance: float | None
+    clean_share: float
+    replay_share: float
+    learning_rate: float
+    """The generator's."""
+    restart_learning_rate: float
+    restart_steps: int
+    history: int
+
+    def adversary(self, image_shape: Sequence[int]) -> _Adversary:
+        """Returns generator and distance for images of a shape."""
+        return _adversary(image_shape, self.generator, self.distance)
+
+    def init(self, key: Key, setting: Setting) -> MethodState:
+        """Is the method's `init`."""
+        return _initial(key, self.adversary(setting.model.image_shape), self.history)
 
     def inputs(
-        logits_fn: LogitsFn, keys: Key, state: MethodState, images: Array, labels: Array
+        self, logits_fn: LogitsFn, keys: Key, state: MethodState, images: Array, labels: Array
     ) -> Array:
+        """Is the method's `inputs`."""
         del logits_fn, labels
-        adversary, own = _adversary(images.shape[1:], generator, distance), state.replicated
+        adversary, own = self.adversary(images.shape[1:]), state.replicated
         codes = adversary.network.codes(prng.per_draw(keys, 0))
         number = jax.vmap(prng.uniform)(prng.per_draw(keys, 1))
         noise = adversary.network.apply(own["generator"], codes)
         for part, params in zip((1.0, 0.5), _two_saved(own), strict=True):
-            is_replayed = (number >= 1 - part * replay_share) & (own["saved"] > 0)
+            is_replayed = (number >= 1 - part * self.replay_share) & (own["saved"] > 0)
             other = adversary.network.apply(params, codes)
             noise = jnp.where(is_replayed[:, None, None, None], other, noise)
         noisy = step_in_box(images, noise, adversary.distance)
-        return jnp.where((number < clean_share)[:, None, None, None], images, noisy)
+        return jnp.where((number < self.clean_share)[:, None, None, None], images, noisy)
 
-    def gradient(seen: Seen, input_gradients: Array) -> tuple[Any, Array]:
+    def gradient(self, seen: Seen, input_gradients: Array) -> tuple[Any, Array]:
+        """Is the method's `gradient`: the generator's ascent, and of how many images."""
         del input_gradients
-        adversary = _adversary(seen.images.shape[1:], generator, distance)
-        ascent = jax.grad(adversary.climbed)(
+        ascent = jax.grad(self.adversary(seen.images.shape[1:]).climbed)(
             seen.state.replicated["generator"],
             prng.per_draw(seen.keys, 2),
             seen.logits_fn,
@@ -128,26 +165,24 @@ def ant(
         )
         return ascent, jnp.float32(len(seen.labels))
 
-    def update(seen: Seen, input_gradients: Array, shared: tuple[Any, Array]) -> MethodState:
+    def update(self, seen: Seen, input_gradients: Array, shared: tuple[Any, Array]) -> MethodState:
+        """Is the method's `update`."""
         del input_gradients
         own = seen.state.replicated
-        params, opt_state = _ascend(
-            own["generator"], own["opt_state"], *shared, generator_learning_rate
-        )
+        params, opt_state = _ascend(own["generator"], own["opt_state"], *shared, self.learning_rate)
         return seen.state._replace(replicated=own | {"generator": params, "opt_state": opt_state})
 
-    def after_epoch(key: Key, state: TrainState, epoch: Epoch) -> TrainState:
+    def after_epoch(self, key: Key, state: TrainState, epoch: Epoch) -> TrainState:
+        """Is the method's `after_epoch`."""
         own = state.method_state.replicated
-        if restart_steps:
-            adversary = _adversary(epoch.model.image_shape, generator, distance)
+        if self.restart_steps:
+            adversary = self.adversary(epoch.model.image_shape)
             logits_fn = jax.tree_util.Partial(epoch.model.apply, state.variables)
-            sizes = restart_steps, restart_learning_rate
+            sizes = self.restart_steps, self.restart_learning_rate
             params = _trained_anew(adversary, key, logits_fn, epoch.train_set, *sizes)
             own = own | {"generator": params, "opt_state": _ADAM.init(params)}
         own = jax.device_get(_saved(own))
         return state._replace(method_state=MethodState(own, ()))
-
-    return Method(init, inputs, gradient=gradient, update=update, after_epoch=after_epoch)
 
 
 class _Adversary(NamedTuple):

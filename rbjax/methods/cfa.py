@@ -114,15 +114,6 @@ def cfa(
         own = beta * calibrated(seen.state.replicated, lambda_2)[seen.labels]
         return trained.loss(seen, 1 / (1 + own), own / (1 + own))
 
-    def after_epoch(key: Key, state: TrainState, epoch: Epoch) -> TrainState:
-        del key
-        if epoch.number < warmup_epochs:
-            return state
-        right = epoch.train.correct[1 if is_trades else 0] / np.maximum(epoch.train.count, 1)
-        known: Calibration = state.method_state.replicated
-        known = known._replace(accuracy=np.asarray(right, np.float32), is_calibrated=np.bool_(True))
-        return state._replace(method_state=state.method_state._replace(replicated=known))
-
     return Method(
         init=init,
         inputs=inputs,
@@ -130,11 +121,33 @@ def cfa(
         average=fair_average(
             attacks.pgd(epsilon=epsilon, num_steps=10, norm=norm), average_from, average_threshold
         ),
-        after_epoch=after_epoch,
+        after_epoch=calibrated_after(warmup_epochs, row=1 if is_trades else 0),
         attack_batch_norm=attack_batch_norm,
         descend_at=worst_weights(weight_perturbation),
         softmax=is_trades,
     )
+
+
+def calibrated_after(
+    warmup_epochs: int, *, row: int
+) -> Callable[[Key, TrainState, Epoch], TrainState]:
+    """Returns a method's `after_epoch` that remembers what each class's accuracy was.
+
+    Args:
+        warmup_epochs: number of the first epoch after which it does.
+        row: of the inputs, that of the perturbed images.
+    """
+
+    def after_epoch(key: Key, state: TrainState, epoch: Epoch) -> TrainState:
+        del key
+        if epoch.number < warmup_epochs:
+            return state
+        right = epoch.train.correct[row] / np.maximum(epoch.train.count, 1)
+        known: Calibration = state.method_state.replicated
+        known = known._replace(accuracy=np.asarray(right, np.float32), is_calibrated=np.bool_(True))
+        return state._replace(method_state=state.method_state._replace(replicated=known))
+
+    return after_epoch
 
 
 def calibrated(known: Calibration, base: float) -> Array:

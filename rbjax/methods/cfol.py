@@ -82,14 +82,6 @@ def cfol(
         refuse_idle(cfol, "rate above 0", uniform_share=uniform_share)
     attack = attacks.pgd(epsilon=epsilon, step_size=step_size, num_steps=num_steps, norm=norm)
 
-    def init(key: Key, setting: Setting) -> MethodState:
-        del key
-        num_classes = setting.model.num_classes
-        counts = jnp.ones(num_classes) if setting.class_counts is None else setting.class_counts
-        counts = jnp.asarray(counts, jnp.float32)
-        zeros = jnp.zeros(num_classes, jnp.float32)
-        return MethodState(Classes(zeros, counts / jnp.sum(counts)), ())
-
     def inputs(
         logits_fn: LogitsFn, keys: Key, state: MethodState, images: Array, labels: Array
     ) -> Array:
@@ -114,7 +106,7 @@ def cfol(
         return seen.state._replace(replicated=known._replace(log_weights=raised))
 
     return Method(
-        init=init,
+        init=equal_weights,
         inputs=inputs,
         weights=weights,
         sums=sums,
@@ -123,6 +115,16 @@ def cfol(
         attack_batch_norm=attack_batch_norm,
         descend_at=worst_weights(weight_perturbation),
     )
+
+
+def equal_weights(key: Key, setting: Setting) -> MethodState:
+    """Is the method's `init`."""
+    del key
+    num_classes = setting.model.num_classes
+    counts = jnp.ones(num_classes) if setting.class_counts is None else setting.class_counts
+    counts = jnp.asarray(counts, jnp.float32)
+    zeros = jnp.zeros(num_classes, jnp.float32)
+    return MethodState(Classes(zeros, counts / jnp.sum(counts)), ())
 
 
 def class_distribution(log_weights: Array, uniform_share: float) -> Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
 import jax
@@ -87,6 +89,9 @@ def classwise_pgd(
     norms.check_size("class_epsilons", np.asarray(class_epsilons), norm)
     if critical_class is None:
         refuse_idle(classwise_pgd, "a critical_class", critical_weight=critical_weight)
+    given = functools.partial(
+        given_weights, class_weights, critical_class=critical_class, critical_weight=critical_weight
+    )
 
     def init(key: Key, setting: Setting) -> MethodState:
         del key
@@ -94,7 +99,7 @@ def classwise_pgd(
         check_one_a_class("class_weights", class_weights, num_classes)
         check_one_a_class("class_epsilons", class_epsilons, num_classes)
         check_class("critical_class", critical_class, num_classes)
-        return MethodState(jnp.asarray(given_weights(num_classes)), ())
+        return MethodState(jnp.asarray(given(num_classes)), ())
 
     def inputs(
         logits_fn: LogitsFn, keys: Key, state: MethodState, images: Array, labels: Array
@@ -109,28 +114,48 @@ def classwise_pgd(
             return weighted
         return weighted + similarity_weight * mean_similarity(*seen.sums)
 
-    def given_weights(num_classes: int) -> np.ndarray:
-        weights = np.asarray(class_weights or np.ones(num_classes), np.float32)
-        if critical_class is not None:
-            weights[critical_class] *= critical_weight
-        return weights
-
-    def after_epoch(key: Key, state: TrainState, epoch: Epoch) -> TrainState:
-        del key
-        measured = measured_weights(epoch.train, reweighting)
-        weights = given_weights(len(measured)) * measured
-        method_state = state.method_state._replace(replicated=weights)
-        return state._replace(method_state=method_state)
-
     return Method(
         init=init,
         inputs=inputs,
         sums=logits_of_classes if similarity_weight else None,
         loss=loss,
-        after_epoch=after_epoch if reweighting else None,
+        after_epoch=reweighted_after(given, reweighting) if reweighting else None,
         attack_batch_norm=attack_batch_norm,
         descend_at=worst_weights(weight_perturbation),
     )
+
+
+def given_weights(
+    class_weights: Sequence[float],
+    num_classes: int,
+    *,
+    critical_class: int | None,
+    critical_weight: float,
+) -> np.ndarray:
+    """Returns the given weights of classes, (K,) float32; see `classwise_pgd` for the options."""
+    weights = np.asarray(class_weights or np.ones(num_classes), np.float32)
+    if critical_class is not None:
+        weights[critical_class] *= critical_weight
+    return weights
+
+
+def reweighted_after(
+    given: Callable[[int], np.ndarray], power: float
+) -> Callable[[Key, TrainState, Epoch], TrainState]:
+    """Returns a method's `after_epoch` that multiplies given weights by measured ones.
+
+    Args:
+        given: K -> (K,).
+        power: as for `measured_weights`.
+    """
+
+    def after_epoch(key: Key, state: TrainState, epoch: Epoch) -> TrainState:
+        del key
+        measured = measured_weights(epoch.train, power)
+        weights = given(len(measured)) * measured
+        return state._replace(method_state=state.method_state._replace(replicated=weights))
+
+    return after_epoch
 
 
 def measured_weights(train: ClassSums, power: float) -> np.ndarray:

@@ -114,7 +114,39 @@ def deepaugment(
         of_networks |= {"edsr_width": edsr_width, "cae_width": cae_width}
         of_networks |= {"min_edsr_psnr": min_edsr_psnr, "min_cae_psnr": min_cae_psnr}
         refuse_idle(deepaugment, "source = 'networks' or 'both'", **of_networks)
-    base = augmix_method(severity=augmix_severity) if augmix else Method()
+    method = augmix_method(severity=augmix_severity) if augmix else Method()
+    if source != "networks":
+        method = _with_noise(method, epsilon=noise_epsilon, share=noise_share, clipped=augmix)
+    if source == "noise2net":
+        return method
+
+    def prepare(key: Key, train_set: Dataset, model: Model) -> Prepared:
+        del model
+        channels, mean = train_set.info.image_shape[-1], tuple(map(float, train_set.info.mean))
+        networks = {
+            "edsr": edsr.create(
+                channels=channels, mean=mean, num_blocks=edsr_blocks, width=edsr_width
+            ),
+            "cae": cae.create(channels=channels, width=cae_width),
+        }
+        least = {"edsr": min_edsr_psnr, "cae": min_cae_psnr}
+        return Prepared(_threefold(key, train_set, networks, network_steps, least))
+
+    return method._replace(prepare=prepare)
+
+
+def _with_noise(base: Method, *, epsilon: float, share: float, clipped: bool) -> Method:
+    """Returns a method some of whose images pass through a Noise2Net before all else.
+
+    Args:
+        base: a method that remembers nothing.
+        epsilon: the option `noise_epsilon`.
+        share: likewise.
+        clipped: whether what the networks give is.
+
+    Returns:
+        The method; its state is the model's normalisation.
+    """
 
     def init(key: Key, setting: Setting) -> MethodState:
         del key
@@ -132,31 +164,18 @@ def deepaugment(
         mean, std = state.replicated
 
         def noisy(size: Key, own: Key, image: Array) -> Array:
-            epsilon = prng.uniform(size, minval=noise_epsilon / 2, maxval=noise_epsilon)
-            return noise2net(own, image, mean=mean, std=std, epsilon=epsilon)
+            drawn = prng.uniform(size, minval=epsilon / 2, maxval=epsilon)
+            return noise2net(own, image, mean=mean, std=std, epsilon=drawn)
 
         split = jax.vmap(lambda key: prng.split(prng.named(key, "noise2net"), 3), out_axes=1)
         which, size, own = split(keys)
-        is_noisy = jax.vmap(partial(prng.bernoulli, p=noise_share))(which)
+        is_noisy = jax.vmap(partial(prng.bernoulli, p=share))(which)
         images = _changed(jax.vmap(noisy), is_noisy, size, own, images)
-        if augmix:
+        if clipped:
             images = jnp.clip(images, 0, 1)
         return base.inputs(logits_fn, keys, state, images, labels)
 
-    def prepare(key: Key, train_set: Dataset, model: Model) -> Prepared:
-        del model
-        channels, mean = train_set.info.image_shape[-1], tuple(map(float, train_set.info.mean))
-        networks = {
-            "edsr": edsr.create(
-                channels=channels, mean=mean, num_blocks=edsr_blocks, width=edsr_width
-            ),
-            "cae": cae.create(channels=channels, width=cae_width),
-        }
-        least = {"edsr": min_edsr_psnr, "cae": min_cae_psnr}
-        return Prepared(_threefold(key, train_set, networks, network_steps, least))
-
-    method = base if source == "networks" else base._replace(init=init, inputs=inputs)
-    return method if source == "noise2net" else method._replace(prepare=prepare)
+    return base._replace(init=init, inputs=inputs)
 
 
 def _changed(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Annotated, Literal, NamedTuple
 
@@ -36,6 +35,33 @@ class Multipliers(NamedTuple):
     """Of the constraint on its boundary error."""
     margin: Array | np.ndarray
     """The same errors added up, which make the radius."""
+
+
+class Rule(NamedTuple):
+    """How a measurement changes the multipliers; see `frl` for the options."""
+
+    reweight_rate: float
+    remargin_rate: float
+    tolerance: float
+    most_weight: float
+
+    def updated(self, known: Multipliers, measured: Accuracy) -> Multipliers:
+        """Returns the multipliers after a measurement."""
+        clean_error = 1 - measured.clean
+        boundary_error = measured.clean - measured.robust
+        too_much = clean_error - (1 - measured.clean_of_all) - self.tolerance
+        boundary_of_all = measured.clean_of_all - measured.robust_of_all
+        boundary_too_much = boundary_error - boundary_of_all - self.tolerance
+
+        def bounded(multipliers: Array | np.ndarray) -> np.ndarray:
+            kept = np.maximum(multipliers, 0)
+            return (kept * min(1.0, self.most_weight / max(kept.sum(), 1e-12))).astype(np.float32)
+
+        return Multipliers(
+            bounded(known.clean + self.reweight_rate * too_much),
+            bounded(known.boundary + 2 * self.reweight_rate * boundary_too_much),
+            np.asarray(known.margin + self.remargin_rate * boundary_too_much, np.float32),
+        )
 
 
 @checked
@@ -108,18 +134,7 @@ def frl(
         needed = "reweight_rate or remargin_rate above 0"
         refuse_idle(frl, needed, tolerance=tolerance, warmup_epochs=warmup_epochs)
     trained = make_form("trades", epsilon=epsilon, step_size=None, num_steps=num_steps, norm=norm)
-    update = functools.partial(
-        updated,
-        reweight_rate=reweight_rate,
-        remargin_rate=remargin_rate,
-        tolerance=tolerance,
-        most_weight=most_weight,
-    )
-
-    def init(key: Key, setting: Setting) -> MethodState:
-        del key
-        zeros = np.zeros(setting.model.num_classes, np.float32)
-        return MethodState(Multipliers(zeros, zeros, zeros), ())
+    rule = Rule(reweight_rate, remargin_rate, tolerance, most_weight)
 
     def inputs(
         logits_fn: LogitsFn, keys: Key, state: MethodState, images: Array, labels: Array
@@ -137,19 +152,26 @@ def frl(
         return trained.loss(seen, task_weight, beta * divergence_weight)
 
     return Method(
-        init=init,
+        init=without_multipliers,
         inputs=inputs,
         loss=loss,
         softmax=True,
         sums=sums_of_weights,
         prepare=None if start_from is None else fine_tuned(start_from),
         after_epoch=measured_after(
-            warmup_epochs, attacks.pgd(epsilon=epsilon, num_steps=20, norm=norm), update
+            warmup_epochs, attacks.pgd(epsilon=epsilon, num_steps=20, norm=norm), rule
         ),
         attack_batch_norm=attack_batch_norm,
         descend_at=worst_weights(weight_perturbation),
         validation=True,
     )
+
+
+def without_multipliers(key: Key, setting: Setting) -> MethodState:
+    """Is the method's `init`: all multipliers are 0."""
+    del key
+    zeros = np.zeros(setting.model.num_classes, np.float32)
+    return MethodState(Multipliers(zeros, zeros, zeros), ())
 
 
 def fine_tuned(start_from: str) -> Callable[[Key, Dataset, Model], Prepared]:
@@ -163,16 +185,14 @@ def fine_tuned(start_from: str) -> Callable[[Key, Dataset, Model], Prepared]:
 
 
 def measured_after(
-    warmup_epochs: int,
-    attack: CompiledAttack,
-    update: Callable[[Multipliers, Accuracy], Multipliers],
+    warmup_epochs: int, attack: CompiledAttack, rule: Rule
 ) -> Callable[[Key, TrainState, Epoch], TrainState]:
     """Returns a method's `after_epoch` that updates multipliers by what is measured.
 
     Args:
         warmup_epochs: number of the first epoch after which it does.
         attack: what the validation set is attacked with.
-        update: (multipliers, measured) -> the next multipliers.
+        rule: what the multipliers are updated by.
     """
 
     def after_epoch(key: Key, state: TrainState, epoch: Epoch) -> TrainState:
@@ -180,7 +200,7 @@ def measured_after(
             return state
         dataset = validation_set(epoch)
         measured = class_accuracy(key, epoch.model, state.variables, dataset, attack)
-        multipliers = update(state.method_state.replicated, measured)
+        multipliers = rule.updated(state.method_state.replicated, measured)
         return state._replace(method_state=state.method_state._replace(replicated=multipliers))
 
     return after_epoch
@@ -206,30 +226,3 @@ def radius_scales(margin: Array | np.ndarray) -> Array:
 def class_weights(multipliers: Array | np.ndarray) -> Array:
     """Returns K times the paper's weights, 1 + K l_c - sum l, (K,): exactly 1 where l is 0."""
     return 1.0 + len(multipliers) * jnp.asarray(multipliers) - jnp.sum(multipliers)
-
-
-def updated(
-    known: Multipliers,
-    measured: Accuracy,
-    *,
-    reweight_rate: float,
-    remargin_rate: float,
-    tolerance: float,
-    most_weight: float,
-) -> Multipliers:
-    """Returns the multipliers after a measurement; see `frl` for the options."""
-    clean_error = 1 - measured.clean
-    boundary_error = measured.clean - measured.robust
-    too_much = clean_error - (1 - measured.clean_of_all) - tolerance
-    boundary_of_all = measured.clean_of_all - measured.robust_of_all
-    boundary_too_much = boundary_error - boundary_of_all - tolerance
-
-    def bounded(multipliers: Array | np.ndarray) -> np.ndarray:
-        kept = np.maximum(multipliers, 0)
-        return (kept * min(1.0, most_weight / max(kept.sum(), 1e-12))).astype(np.float32)
-
-    return Multipliers(
-        bounded(known.clean + reweight_rate * too_much),
-        bounded(known.boundary + 2 * reweight_rate * boundary_too_much),
-        np.asarray(known.margin + remargin_rate * boundary_too_much, np.float32),
-    )

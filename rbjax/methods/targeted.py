@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
 
 from rbjax import attacks
+from rbjax.attacks import CompiledAttack
 from rbjax.losses.adversarial import cross_entropy
 from rbjax.methods.by_class import ClassNumber, check_class
 from rbjax.methods.class_accuracy import measuring_set, robust_accuracy
@@ -92,19 +94,29 @@ def targeted(
 
         return attacks.pgd(**options, loss=climbed)(logits_fn, keys, images, labels).images
 
+    return Method(
+        init=init,
+        inputs=inputs,
+        attack_batch_norm=attack_batch_norm,
+        descend_at=worst_weights(weight_perturbation),
+        after_epoch=measured_after(untargeted) if target_class is None else None,
+    )
+
+
+def measured_after(attack: CompiledAttack) -> Callable[[Key, TrainState, Epoch], TrainState]:
+    """Returns a method's `after_epoch` that makes the most vulnerable class the target.
+
+    Args:
+        attack: what measures that, without target.
+    """
+
     def after_epoch(key: Key, state: TrainState, epoch: Epoch) -> TrainState:
         dataset = measuring_set(epoch, MEASURED)
-        accuracy, _ = robust_accuracy(key, epoch.model, state.variables, dataset, untargeted)
+        accuracy, _ = robust_accuracy(key, epoch.model, state.variables, dataset, attack)
         most_vulnerable = np.int32(np.argmin(accuracy))
         name = dataset.info.class_names[most_vulnerable]
         lowest = accuracy[most_vulnerable]
         print(f"epoch {epoch.number}: the target is {name}, {lowest:.1%} correct under attack")
         return state._replace(method_state=MethodState(most_vulnerable, ()))
 
-    return Method(
-        init=init,
-        inputs=inputs,
-        attack_batch_norm=attack_batch_norm,
-        descend_at=worst_weights(weight_perturbation),
-        after_epoch=after_epoch if target_class is None else None,
-    )
+    return after_epoch

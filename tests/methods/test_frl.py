@@ -11,7 +11,7 @@ import pytest
 from rbjax import command_line, losses, methods
 from rbjax import config as schema
 from rbjax.methods.class_accuracy import Accuracy
-from rbjax.methods.frl import Multipliers, class_weights, radius_scales, updated
+from rbjax.methods.frl import Multipliers, Rule, class_weights, radius_scales
 from rbjax.testing.training import make_model, make_train_set
 from rbjax.training import hooks, run_directory, setup
 from rbjax.training.method import MethodState, Output, Seen
@@ -42,15 +42,15 @@ def split():
 
 def test_multipliers_by_hand():
     known = Multipliers(*np.array([[0.1, 0, 0.01], [0, 0.3, 0], [0.5, 0, -0.5]]))
-    after = updated(known, MEASURED, **RATES)
+    after = Rule(**RATES).updated(known, MEASURED)
     # Too much is -0.25, 0.05, -0.1 of the errors and -0.3, 0.1, -0.1 of the boundary errors.
     np.testing.assert_allclose(after.clean, [0.1 - 0.0125, 0.0025, 0.005], rtol=1e-6)
     np.testing.assert_allclose(after.boundary, [0, 0.31, 0], rtol=1e-6)
     np.testing.assert_allclose(after.margin, [0.44, 0.02, -0.52], rtol=1e-5)
-    many = updated(known, MEASURED, **{**RATES, "reweight_rate": 10.0})
+    many = Rule(**{**RATES, "reweight_rate": 10.0}).updated(known, MEASURED)
     np.testing.assert_allclose(many.clean, [0, 0.5, 0], rtol=1e-6)
     np.testing.assert_allclose(many.boundary, [0, 0.5, 0], rtol=1e-6)
-    few = updated(known, MEASURED, **{**RATES, "most_weight": 0.05})
+    few = Rule(**{**RATES, "most_weight": 0.05}).updated(known, MEASURED)
     expected = 0.05 * np.array([0.0875, 0.0025, 0.005]) / 0.095
     np.testing.assert_allclose(few.clean, expected, rtol=1e-6)
 
@@ -69,11 +69,8 @@ def test_with_rates_of_0_it_is_trades(split):
     recipe = make_recipe(methods.frl(**attack, reweight_rate=0.0, remargin_rate=0.0))
     expected, _ = run(plain, split, num_steps=2)
     first, _ = run(recipe, split)
-    known = updated(
-        first.method_state.replicated,
-        MEASURED,
-        **{**RATES, "reweight_rate": 0.0, "remargin_rate": 0.0},
-    )
+    rule = Rule(**{**RATES, "reweight_rate": 0.0, "remargin_rate": 0.0})
+    known = rule.updated(first.method_state.replicated, MEASURED)
     first = first._replace(method_state=first.method_state._replace(replicated=known))
     second, _ = run(recipe, split, state=first)
     assert_equal(second.variables, expected.variables)
