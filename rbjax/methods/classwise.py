@@ -50,7 +50,8 @@ def classwise_pgd(
 
     min_w E u_y max_{|d| <= epsilon_y} loss(f_w(x + d), y) + similarity_weight S, where u_c is the
     weight of a class, epsilon_c its radius, and S the mean cosine similarity between the mean
-    logits of two classes, over the pairs of classes in the batch.
+    logits of two classes, over the pairs of classes in the batch.  As in `pgd`, the attack climbs
+    the cross-entropy.
 
     u_c = given_c v_c.  v_c is 1 in the first epoch and then follows the class's error under attack
     in the epoch before, e_c = (wrong_c + 1) / (n_c + 2): v_c = e_c**reweighting over its mean in

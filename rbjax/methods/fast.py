@@ -30,10 +30,10 @@ def fast(
 
     x_0 = clip(x + noise epsilon u, 0, 1), u uniform in [-1, 1), and
 
-    x' = clip(P(x_0 + step_size sign(grad loss(f_w(x_0), y))), 0, 1), which the weights are trained
-    on.  In FGSM-RS P projects to the ball of radius epsilon around x.  In N-FGSM there is no
-    projection: the noise augments the image as well, x' may lie (noise + 1) epsilon from x, and
-    the robustness aimed at is still that of epsilon.
+    x' = clip(P(x_0 + step_size sign(grad L(f_w(x_0), y))), 0, 1), L the cross-entropy, which the
+    weights are trained on by the config's loss.  In FGSM-RS P projects to the ball of radius
+    epsilon around x.  In N-FGSM there is no projection: the noise augments the image as well, x'
+    may lie (noise + 1) epsilon from x, and the robustness aimed at is still that of epsilon.
 
     One-step training may overfit to its attack at once: images found by several steps are all
     misclassified from one epoch to the next.  The guard attacks held-out images, or training images

@@ -24,7 +24,8 @@ def pgd(
 ) -> Method:
     """Returns PGD adversarial training.
 
-    min_w E max_{|d| <= epsilon} loss(f_w(x + d), y), the maximum by projected gradient ascent.
+    min_w E max_{|d| <= epsilon} loss(f_w(x + d), y), the maximum by projected gradient ascent of
+    the cross-entropy, also where the config's loss is another.
 
     Args:
         epsilon: radius of the ball; at most 1 in linf, any positive size in l2.

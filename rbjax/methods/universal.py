@@ -29,7 +29,8 @@ def universal(
     over the whole batch before its direction is taken.  delta lives through all of training.
 
     The network sees clip(x + delta, 0, 1), and the gradient is taken at that clipped image: a
-    pixel at the edge of the box still moves delta.
+    pixel at the edge of the box still moves delta.  Nothing is crafted apart, so that there is no
+    batch norm of crafting, nor weight perturbation, whose passes would double the cost.
 
     Args:
         epsilon: radius of the ball; at most 1 in linf, any positive size in l2.
