@@ -106,16 +106,22 @@ _ELSEWHERE = {
 Robustness Toolbox, CleverHans, AutoAttack, RobustBench, optax, PyTorch."""
 
 
-class TrainingStoppedError(RuntimeError):
-    """Training ended early: the loss is not finite, or the run was asked to stop."""
+class StoppedError(RuntimeError):
+    """A job was asked to stop, by Ctrl-C or SIGTERM; the same call goes on from there."""
 
 
-class NotFiniteError(TrainingStoppedError):
+class NotFiniteError(RuntimeError):
     """A number that a job needs is not finite: a loss, a gradient, a weight, or a logit."""
 
 
 class InUseError(ValueError):
     """Another process works in a run directory."""
+
+
+def exit_code(error: Exception) -> int | None:
+    """Returns what a command ends with, as docs/stops.md has it; None: with a traceback."""
+    kinds = {StoppedError: 75, NotFiniteError: 1, ValueError: 2, OSError: 2}
+    return next((code for kind, code in kinds.items() if isinstance(error, kind)), None)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from rbjax import atomic, captures, programs
+from rbjax import atomic, captures, programs, stops
 from rbjax.errors import spelled
 from rbjax.paths import expanded
 
@@ -147,8 +147,12 @@ class Journal:
         return stored if str(stored.pop("of", "")) == self._of(rows) else None
 
     def write_unfinished(self, name: str, rows: np.ndarray | None = None, **arrays: Any) -> None:
-        """Writes where a block stands, if that was not done in the last few seconds."""
-        if time.monotonic() - self._last_save >= _SECONDS_BETWEEN_SAVES:
+        """Writes where a block stands, if that was not done in the last few seconds.
+
+        Or at once where the job was asked to stop.
+        """
+        is_due = time.monotonic() - self._last_save >= _SECONDS_BETWEEN_SAVES
+        if is_due or stops.requested():
             atomic.write_npz(self._under_way, block=name, of=self._of(rows), **arrays)
             self._last_save = time.monotonic()
 

@@ -15,40 +15,58 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from absl import flags
+# The rest is imported inside, where a stop is heeded; JAX last: a typo should not wait for it.
+from rbjax import console, stops
+from rbjax.errors import NotFiniteError, exit_code
 
-from rbjax import allocation, command_line, console
-from rbjax.config import Config, describe, format_config
-from rbjax.errors import NotFiniteError, TrainingStoppedError
-from rbjax.paths import expanded
+if TYPE_CHECKING:
+    from rbjax.config import Config
 
 
 @console.steady()
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command line, the process's own or `argv`, and returns the exit code.
+    """Runs a command line, the process's own or `argv`, and returns the exit code (docs/stops.md).
 
-    0: done; 1: training stopped early, or a number is not finite; 2: what was typed is wrong, or
-    another job works in the run directory.
+    0: done; 1: a number is not finite; 2: what was typed is wrong, or another job works in the run
+    directory; 75: stopped, the same command goes on.
     """
     argv = list(sys.argv if argv is None else argv)
-    if {"--help", "-h", "-help"} & set(argv[1:]):
-        print(f"{__doc__}\nFields of a config, their types and what they are when left out:\n")
-        print(describe())
-        return 0
     try:
-        if any(argument.startswith("--list") for argument in argv[1:]):
-            print(command_line.listing(argv[1:]))
-            return 0
-        command = command_line.parse(argv)
-        run(command.config, command.workdir, typed=command.typed)
-    except (ValueError, OSError, flags.Error) as error:
-        return _complain(error, 2)
-    except TrainingStoppedError as error:
-        return _complain(error, 1)
+        with stops.heeded():
+            _run(argv)
+    except Exception as error:
+        if (status := exit_code(error)) is None:
+            raise
+        for line in str(error).splitlines():
+            print(f"rbjax: {line}", file=sys.stderr)
+        return status
     return 0
 
 
+def _run(argv: Sequence[str]) -> None:
+    if {"--help", "-h", "-help"} & set(argv[1:]):
+        from rbjax.config import describe
+
+        print(f"{__doc__}\nFields of a config, their types and what they are when left out:\n")
+        print(describe())
+        return
+    from absl import flags
+
+    from rbjax import command_line
+
+    if any(argument.startswith("--list") for argument in argv[1:]):
+        print(command_line.listing(argv[1:]))
+        return
+    try:
+        command = command_line.parse(argv)
+    except flags.Error as error:
+        raise ValueError(f"{error}") from None
+    run(command.config, command.workdir, typed=command.typed)
+
+
+@stops.heeded()
 def run(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> None:
     """Runs a config's task, the way the command line does; for notebooks and scripts.
 
@@ -61,13 +79,16 @@ def run(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> None:
     Raises:
         ValueError: listing whatever is wrong with the config, or naming what is with the directory,
             such as another job that works in it.
-        TrainingStoppedError: if training ended early.
-        NotFiniteError: at the end, if answers of the model are NaN.
+        StoppedError: after Ctrl-C or SIGTERM.
+        NotFiniteError: if a loss or a weight is; at the end, if answers of the model are NaN.
     """
+    from rbjax import allocation, command_line
+    from rbjax.config import format_config
+    from rbjax.paths import expanded
+
     workdir = str(expanded(workdir, field="workdir"))
     config = command_line.resolve(config, workdir, typed=typed)
     allocation.keep_freed()
-    # Imported here, so that --help and a typo are answered without waiting for JAX.
     from rbjax import analysis
     from rbjax.evaluate import evaluate
     from rbjax.score import score
@@ -94,11 +115,5 @@ def run(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> None:
         )
 
 
-def _complain(error: Exception, status: int) -> int:
-    for line in str(error).splitlines():
-        print(f"rbjax: {line}", file=sys.stderr)
-    return status
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    stops.leave(main())

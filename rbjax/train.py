@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -16,11 +15,11 @@ from tqdm import tqdm
 
 import rbjax
 from rbjax import config as schema
-from rbjax import methods, prng, validation
+from rbjax import methods, prng, stops, validation
 from rbjax.config import Config
 from rbjax.data import Dataset, streaming
 from rbjax.data.pipeline import Block
-from rbjax.errors import TrainingStoppedError
+from rbjax.errors import StoppedError
 from rbjax.training import beginning, finite, hooks, optimizers, run_directory, setup, trial
 from rbjax.training.checkpoint import Checkpoints
 from rbjax.training.method import Epoch
@@ -49,7 +48,7 @@ def train(config: Config, workdir: str) -> None:
             devices or the dataset.
         NotFiniteError: if the loss, the weights or the logits stop being finite; the last good
             checkpoint is kept.
-        TrainingStoppedError: after SIGTERM (once the state is saved).
+        StoppedError: after Ctrl-C or SIGTERM, once the state is saved.
     """
     # ------------------------------------------------------------------ data and recipe
     devices = jax.local_devices()
@@ -88,12 +87,14 @@ def train(config: Config, workdir: str) -> None:
             checkpoints.save(0, state, extra={"epoch_sums": EpochSums()._asdict()})
     restored = checkpoints.restore_latest(state)
     step, sums, selection, steps_per_epoch = 0, EpochSums(), Selection(), recipe.steps_per_epoch
+    is_open = False  # whether what follows an epoch's last step is still to be done
     if restored is not None:
         step, state, sums = restored.step, restored.state, EpochSums(**restored.extra["epoch_sums"])
         selection = _stored_selection(restored.extra, best)
+        is_open = restored.extra.get("is_open", False)
         finite.check_stored(state, step, workdir)
     num_steps, patience = steps_per_epoch * config.num_epochs, config.schedule.early_stop_patience
-    if step == num_steps or selection.waited >= patience:
+    if (step == num_steps or selection.waited >= patience) and not is_open:
         print(f"{workdir}: trained already, {step} steps")
         if not (Path(workdir) / CSV_FILE).exists():  # killed just before it was written
             write_csv(workdir)
@@ -107,54 +108,35 @@ def train(config: Config, workdir: str) -> None:
     schedule = setup.batches(config, train_set, plan.steps_per_block, start=step)
     feed = streaming.feed(train_set, schedule, plan, devices=devices)
     dispatch = _Dispatch(recipe, prng.named(key, "train"), devices, streamed=plan.streamed)
-    with MetricsWriter(workdir, step=step) as writer, _stop_requests() as stop_requested, feed:
-        while step < num_steps and selection.waited < patience:
-            epoch, position = divmod(step, steps_per_epoch)
+    told = {"model": model, "train_set": train_set, "validation_set": validation_set}
+    finish = functools.partial(_finish_epoch, config, method, key, validate, devices, told)
+    with MetricsWriter(workdir, step=step - is_open) as writer, stops.deferred(), feed:
+        while (step < num_steps and selection.waited < patience) or is_open:
+            epoch, position = divmod(step - is_open, steps_per_epoch)
             title, clock = f"epoch {epoch + 1}/{config.num_epochs}", _Clock(dispatch, feed)
             state, sums, made = _steps(
-                dispatch, feed, state, sums, range(position, steps_per_epoch), title, stop_requested
+                dispatch, feed, state, sums, range(position + is_open, steps_per_epoch), title
             )
-            position += made
+            position += made + is_open
             step = epoch * steps_per_epoch + position
             finite.check_losses(sums.finite, step, checkpoints)
-            if position == steps_per_epoch:
-                record = {"epoch": epoch + 1, **sums.means()}
-                record["learning_rate"] = float(optimizers.learning_rate(state.opt_state))
-                record |= clock.figures(images=made * config.batch_size, streamed=plan.streamed)
-                about = functools.partial(
-                    Epoch,
-                    number=epoch + 1,
-                    num_epochs=config.num_epochs,
-                    train=sums.by_class(),
-                    train_set=train_set,
-                    validation_set=validation_set,
-                    model=model,
-                )
-                if method.average is not None and state.ema is not None:
-                    told, decay = about(confusion=None), config.optimizer.ema_decay
-                    averaged = hooks.average(method, key, on_host(state), told, decay=decay)
-                    state = place(averaged, devices)
-                if method.guard is not None:
-                    told = about(confusion=None)
-                    state = place(hooks.guard(method, key, on_host(state), told), devices)
-                matrices = None, None
-                if validate is not None:
-                    figures, *matrices = validate(model, state)
-                    record |= figures
-                    selection = _select(config, selection, record, step)
-                    record["validation/best_epoch"] = selection.epoch
-                    if selection.step == step:
-                        judged = evaluation_variables(state, config.checkpoint.weights)
-                        unsaved_best = (step, {"variables": _copied(judged)})
-                writer.write(step, record)
-                print(_line(title, record))
-                if method.after_epoch is not None:
-                    told = about(confusion=matrices[0], robust_confusion=matrices[1])
-                    state = place(hooks.after_epoch(method, key, on_host(state), told), devices)
-                sums = EpochSums()
-            is_over = step == num_steps or selection.waited >= patience
+            is_open = position == steps_per_epoch
+            if is_open:
+                clocked = clock.figures(images=made * config.batch_size, streamed=plan.streamed)
+                with contextlib.suppress(stops.Stop), stops.at_once():
+                    ended = finish(state, epoch + 1, step, sums, clocked, selection)
+                    is_open = False
+            if position == steps_per_epoch and not is_open:
+                state, selection, sums = ended.state, ended.selection, EpochSums()
+                unsaved_best = ended.best or unsaved_best
+                writer.write(step, ended.record)
+                print(_line(title, ended.record))
+            is_over = not is_open and (step == num_steps or selection.waited >= patience)
             due = is_over or (epoch + 1) % config.checkpoint.every_epochs == 0
-            if step > saved and (due or stop_requested()):
+            if is_over and step == saved:  # a stop left it before the epoch's end: that goes first
+                checkpoints.delete_after(step - 1)
+                saved = step - 1
+            if step > saved and (due or stops.requested()):
                 saved, host_state = step, on_host(state)
                 finite.check_state(host_state, step, checkpoints)
                 finite.check_logits(host_state, step, checkpoints, model, shown)
@@ -162,9 +144,9 @@ def train(config: Config, workdir: str) -> None:
                     best.save(*unsaved_best)
                     unsaved_best = None
                 extra = {"epoch_sums": sums._asdict(), "selection": selection._asdict()}
-                checkpoints.save(step, host_state, extra=extra)
-            if stop_requested() and not is_over:
-                raise TrainingStoppedError(
+                checkpoints.save(step, host_state, extra={**extra, "is_open": is_open})
+            if stops.requested() and not is_over:
+                raise StoppedError(
                     f"stopped at step {step} of {num_steps} and saved; "
                     "rerun the same command to resume"
                 )
@@ -179,12 +161,11 @@ def _steps(
     sums: EpochSums,
     steps: range,
     title: str,
-    stop_requested: Callable[[], bool],
 ) -> tuple[Any, EpochSums, int]:
     """Makes the steps of an epoch that are left, or fewer where a stop is requested."""
     position, pending = steps.start, None
     with tqdm(None, title, steps.stop, False, initial=position, unit="step", disable=None) as bar:
-        while position < steps.stop and not stop_requested():
+        while position < steps.stop and not stops.requested():
             state, step_metrics = dispatch(state, next(feed))
             # Read one dispatch late: the device is never waited for.
             sums = sums.plus(pending)
@@ -192,6 +173,58 @@ def _steps(
             position += len(step_metrics.loss)
             bar.update(len(step_metrics.loss))
     return state, sums.plus(pending), position - steps.start
+
+
+class _Ended(NamedTuple):
+    """What an epoch leaves."""
+
+    state: Any
+    selection: Selection
+    record: dict[str, Any]
+    """Of the log."""
+    best: tuple[int, Any] | None
+    """Step and weights to keep, where this epoch is the best so far."""
+
+
+def _finish_epoch(
+    config: Config,
+    method: methods.Method,
+    key: Key,
+    validate: validation.Validation | None,
+    devices: list[Device],
+    about: Mapping[str, Any],
+    state: Any,
+    number: int,
+    step: int,
+    sums: EpochSums,
+    clocked: Mapping[str, float],
+    selection: Selection,
+) -> _Ended:
+    """Does what follows an epoch's last step: validates, selects, and what the method wants."""
+    record = {"epoch": number, **sums.means()}
+    record["learning_rate"] = float(optimizers.learning_rate(state.opt_state))
+    record |= clocked
+    about = {**about, "number": number, "num_epochs": config.num_epochs, "train": sums.by_class()}
+    if method.average is not None and state.ema is not None:
+        told, decay = Epoch(**about, confusion=None), config.optimizer.ema_decay
+        averaged = hooks.average(method, key, on_host(state), told, decay=decay)
+        state = place(averaged, devices)
+    if method.guard is not None:
+        told = Epoch(**about, confusion=None)
+        state = place(hooks.guard(method, key, on_host(state), told), devices)
+    matrices, best = (None, None), None
+    if validate is not None:
+        figures, *matrices = validate(about["model"], state)
+        record |= figures
+        selection = _select(config, selection, record, step)
+        record["validation/best_epoch"] = selection.epoch
+        if selection.step == step:
+            judged = evaluation_variables(state, config.checkpoint.weights)
+            best = step, {"variables": _copied(judged)}
+    if method.after_epoch is not None:
+        told = Epoch(**about, confusion=matrices[0], robust_confusion=matrices[1])
+        state = place(hooks.after_epoch(method, key, on_host(state), told), devices)
+    return _Ended(state, selection, record, best)
 
 
 def _validation(
@@ -329,18 +362,3 @@ def _line(title: str, record: dict[str, Any]) -> str:
     if "data_wait" in record:
         parts.append(f"waited {record['data_wait']:.1%} for data")
     return "  ".join(parts)
-
-
-@contextlib.contextmanager
-def _stop_requests() -> Iterator[Callable[[], bool]]:
-    """Yields a function that says whether SIGTERM has come (a scheduler wants the machine)."""
-    requested: list[int] = []
-    try:
-        previous = signal.signal(signal.SIGTERM, lambda number, frame: requested.append(number))
-    except ValueError:  # not the main thread: signals are somebody else's there
-        yield lambda: False
-        return
-    try:
-        yield lambda: bool(requested)
-    finally:
-        signal.signal(signal.SIGTERM, previous)

@@ -11,7 +11,7 @@ from rbjax import config as schema
 from rbjax import sweep
 from rbjax.analysis.evaluation import read_report
 from rbjax.command_line import resolve
-from rbjax.errors import NotFiniteError, TrainingStoppedError
+from rbjax.errors import NotFiniteError, StoppedError
 from rbjax.train import train
 from rbjax.training import run_directory
 
@@ -98,8 +98,8 @@ def test_names_with_points_fail_apart(cells, calls, tmp_path):
 
 
 def test_a_stop_ends_the_grid_and_the_next_call_goes_on(cells, calls, tmp_path):
-    stops = failing(cells, calls, {2: TrainingStoppedError("stopped")})
-    with pytest.raises(TrainingStoppedError):
+    stops = failing(cells, calls, {2: StoppedError("stopped")})
+    with pytest.raises(StoppedError):
         sweep.run(stops, str(tmp_path))
     assert list(sweep.read(cells, str(tmp_path / "results"))) == ["cell-0", "cell-1"]
     sweep.run(cells, str(tmp_path))
@@ -244,8 +244,8 @@ def test_the_command_line(cells, calls, tmp_path, capsys):
     assert command("--only=nothing") == 2
     assert command("--scale=cpu") == 2  # names given twice
     capsys.readouterr()
-    stops = failing([sweep.Cell("stops", config(6))], calls, {6: TrainingStoppedError("stopped")})
-    assert command(cells=[*cells, *stops]) == 1
+    stops = failing([sweep.Cell("stops", config(6))], calls, {6: StoppedError("stopped")})
+    assert command(cells=[*cells, *stops]) == 75
     printed = capsys.readouterr()
     assert '"cell-3": 9' in printed.out  # what is there is shown
     assert "python -m experiments.squares --scale=smoke`, 4 of 5 cells, rbjax" in printed.out
@@ -266,7 +266,8 @@ def test_the_command_line(cells, calls, tmp_path, capsys):
 
 def test_a_grid_without_any_result_has_a_table_too(cells, calls, tmp_path, capsys):
     """Stopped or failed in its first cell, which leaves no folder of results."""
-    for error, words in ((TrainingStoppedError("stopped"), ""), (RuntimeError("no"), "failed")):
+    ends = ((StoppedError("stopped"), "", 75), (RuntimeError("no"), "failed", 1))
+    for error, words, status in ends:
         folder = tmp_path / (words or "stopped")
         code = sweep.command(
             {"smoke": lambda error=error: failing(cells[:1], calls, {0: error})},
@@ -275,7 +276,7 @@ def test_a_grid_without_any_result_has_a_table_too(cells, calls, tmp_path, capsy
             doc="Squares.",
             argv=[f"--workdir={folder}"],
         )
-        assert code == 1
+        assert code == status
         assert words in capsys.readouterr().out
         assert "0 of 1 cells" in (folder / "results" / "table.md").read_text()
 

@@ -6,10 +6,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from rbjax import console
+from rbjax import console, stops
 from rbjax.data.card import card, one_line
 from rbjax.data.datasets import DATASETS, info
 from rbjax.data.loading import load
+from rbjax.errors import StoppedError, exit_code
 
 
 @console.steady()
@@ -20,7 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the command line's; None: `sys.argv[1:]`.
 
     Returns:
-        The exit code: 0, or 2 for a wrong value or a dataset that cannot be prepared.
+        The exit code (docs/stops.md): 0; 2 for a wrong value or a dataset that cannot be prepared;
+        75 stopped, the same command goes on.
     """
     parser = argparse.ArgumentParser(prog="python -m rbjax.data", description="A dataset's card.")
     parser.add_argument(
@@ -39,21 +41,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        if options.name is None:
-            print("\n".join(one_line(dataset_info) for dataset_info in DATASETS.values()))
-            return 0
-        dataset_info = info(options.name)
-        if options.source is not None and not options.prepare:
-            raise ValueError(f"from = {options.source!r}: only with --prepare")
-        if options.prepare:
-            for split in [s for s in ("train", "test") if s in dataset_info.num_examples]:
-                load(options.name, split, data_dir=options.data_dir, source=options.source)
-        print(card(dataset_info, options.data_dir))
-    except (ValueError, OSError) as error:  # OSError: a full disk, for example
+        with stops.heeded():
+            _show(options)
+    except (ValueError, OSError, StoppedError) as error:  # OSError: a full disk, for example
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return exit_code(error) or 2
     return 0
 
 
+def _show(options: argparse.Namespace) -> None:
+    """Prints what was asked for, once it is prepared.
+
+    Raises:
+        ValueError: for a wrong value, or a dataset that cannot be prepared.
+    """
+    if options.name is None:
+        print("\n".join(one_line(dataset_info) for dataset_info in DATASETS.values()))
+        return
+    dataset_info = info(options.name)
+    if options.source is not None and not options.prepare:
+        raise ValueError(f"from = {options.source!r}: only with --prepare")
+    if options.prepare:
+        for split in [s for s in ("train", "test") if s in dataset_info.num_examples]:
+            load(options.name, split, data_dir=options.data_dir, source=options.source)
+    print(card(dataset_info, options.data_dir))
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    stops.leave(main())

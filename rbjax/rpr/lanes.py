@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rbjax import prng
+from rbjax import prng, stops
 from rbjax.blocks import AXIS, Block, Examples, Placement
 from rbjax.captures import Compiled, static_first
 from rbjax.classifier import Classifier
@@ -366,14 +366,15 @@ def score_block(
         if num_lanes < lanes.row.shape[1]:
             lanes = compact(lanes, num_lanes)
         began = time.monotonic()
-        lanes = runner.advance(key, dataset, lanes, draws, num_iterations, fewer)
+        with stops.deferred():  # until the journal says where the lanes stand
+            lanes = runner.advance(key, dataset, lanes, draws, num_iterations, fewer)
+            num_passes += int(np.sum(lanes.iterations, dtype=np.int64)) * num_lanes
+            if journal is not None:
+                standing = {"passes": num_passes, **lanes._asdict()}
+                journal.write_unfinished(block.name, block.rows, **standing)
         # Long enough that looking costs nothing, short enough to be seen; the first one compiles.
         per_iteration = (time.monotonic() - began) / num_iterations
         num_iterations = max(1, min(2 * num_iterations, int(_SECONDS_PER_DISPATCH / per_iteration)))
-        num_passes += int(np.sum(lanes.iterations, dtype=np.int64)) * num_lanes
-        if journal is not None:
-            standing = {"passes": num_passes, **lanes._asdict()}
-            journal.write_unfinished(block.name, block.rows, **standing)
         if so_far is not None:
             so_far(_collect(lanes.first_failure, num_images), num_passes)
     last = _collect(lanes.first_failure, num_images)

@@ -7,10 +7,10 @@ import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from rbjax import atomic, console
+from rbjax import atomic, console, stops
 from rbjax.command_line import resolve
 from rbjax.cost import Cost, estimate
-from rbjax.errors import TrainingStoppedError
+from rbjax.errors import StoppedError, exit_code
 from rbjax.paths import expanded
 from rbjax.sweep.grid import Cell, Ended, job, read, run, said
 from rbjax.sweep.on_ray import run_on_ray
@@ -45,8 +45,8 @@ def command(
         argv: the arguments; None: the process's own.
 
     Returns:
-        The exit code: 0 done; 1 a cell failed, was stopped, or is another process's; 2 for a
-        mistake in what was typed.
+        The exit code: 0 done; 1 a cell failed, or is another process's; 2 for a mistake in what
+        was typed; 75 stopped, the same command goes on.
     """
     parser = _parser(name, doc, scales, switches or {}, settings or {})
     arguments = parser.parse_args(argv)
@@ -58,15 +58,15 @@ def command(
             cells, chosen = _chosen(scales, arguments.scale, arguments.only, given)
             workdir = arguments.workdir or f"runs/{'_'.join([name, *typed]).replace('/', '-')}"
             results = arguments.results or f"{workdir}/results"
-            if arguments.dry_run:
-                print(forecast(chosen, results))
-                return 0
-            ended = _engine(arguments)(chosen, workdir, results=results)
-        except (ValueError, OSError) as error:
+            with stops.heeded():
+                if arguments.dry_run:
+                    print(forecast(chosen, results))
+                    return 0
+                ended = _engine(arguments)(chosen, workdir, results=results)
+        except (ValueError, OSError, StoppedError) as error:
             print(f"{name}: {error}", file=sys.stderr)
-            return 2
-        except TrainingStoppedError as error:
-            print(f"{name}: {error}", file=sys.stderr)
+            if not isinstance(error, StoppedError):
+                return exit_code(error) or 2
             ended = None
         done, folder = read(cells, results), expanded(results, field="results")
         text = f"{provenance(cells, results, parser.prog, ' --'.join(typed))}\n\n"
@@ -74,11 +74,11 @@ def command(
         folder.mkdir(parents=True, exist_ok=True)  # no cell may have ended
         with atomic.replace(folder / "table.md") as file:
             file.write(f"{text}\n".encode())
-        if figures is not None:
+        if figures is not None and ended is not None:
             figures[arguments.scale](done, folder, **given)
         print(f"\n{text}")
         if ended is None:
-            return 1
+            return exit_code(StoppedError()) or 1
         left = [c.name for c in cells if c.name not in {*done, *ended.failed, *ended.elsewhere}]
         for words, names in (
             ("failed (see failures/)", ended.failed),

@@ -15,11 +15,11 @@ import jax
 import numpy as np
 
 import rbjax
-from rbjax import atomic, main
+from rbjax import atomic, main, stops
 from rbjax import config as schema
 from rbjax.analysis.evaluation import read_arrays, read_report
 from rbjax.config import Config
-from rbjax.errors import InUseError, NotFiniteError, TrainingStoppedError
+from rbjax.errors import InUseError, StoppedError
 from rbjax.paths import expanded
 from rbjax.training import run_directory
 
@@ -114,6 +114,7 @@ class Ended(NamedTuple):
     """Those that another process works on."""
 
 
+@stops.heeded()
 def run(
     cells: Sequence[Cell],
     workdir: str,
@@ -136,7 +137,7 @@ def run(
     Raises:
         ValueError: before anything is run, if a name is wrong or given twice, a config is, or a
             result is of another config.
-        TrainingStoppedError: if a cell was stopped by SIGTERM; the same call resumes it.
+        StoppedError: after Ctrl-C or SIGTERM; the same call goes on.
     """
     folder = expanded(workdir, field="workdir")
     store = expanded(results, field="results") if results else folder / "results"
@@ -165,7 +166,7 @@ def attempt(
         How it ended, a field of `Ended`.
 
     Raises:
-        TrainingStoppedError: if it was stopped by SIGTERM.
+        StoppedError: after Ctrl-C or SIGTERM.
     """
     failure, started = failure_of(cell, folder), time.perf_counter()
     try:
@@ -177,9 +178,9 @@ def attempt(
     except InUseError as error:
         tell(f"{title}: left to another process ({error})")
         return "elsewhere"
+    except StoppedError:
+        raise
     except Exception as error:  # whatever it is, it must not cost the other cells
-        if isinstance(error, TrainingStoppedError) and not isinstance(error, NotFiniteError):
-            raise  # asked to stop
         failure.parent.mkdir(parents=True, exist_ok=True)
         failure.write_text(traceback.format_exc(), encoding="utf-8")
         tell(f"{title}: failed: {type(error).__name__}: {error}")

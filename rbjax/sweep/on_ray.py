@@ -56,7 +56,7 @@ def run_on_ray(
 
     Raises:
         ValueError: as `run`; or if Ray is not installed.
-        TrainingStoppedError: as `run`.
+        StoppedError: as `run`.
     """
     ray = _ray()
     folder = expanded(workdir, field="workdir").absolute()

@@ -30,7 +30,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from rbjax import atomic, console
+from rbjax import atomic, console, stops
 from rbjax.errors import InUseError
 from rbjax.paths import expanded
 
@@ -100,13 +100,14 @@ def job[Settings, Result](
 ) -> Callable[[Settings, str], Result]:
     """Makes a function of a config and a run directory hold the directory while it runs.
 
-    `~` in the directory's path is the home folder, and what the function prints cannot fail.
+    `~` in the directory's path is the home folder, what the function prints cannot fail, and
+    Ctrl-C and SIGTERM stop it (`StoppedError`).
     """
 
     @functools.wraps(function)
     def alone(config: Settings, workdir: str) -> Result:
         workdir = str(expanded(workdir, field="workdir"))
-        with console.steady(), hold(workdir):
+        with console.steady(), stops.heeded(), hold(workdir):
             return function(config, workdir)
 
     return alone

@@ -218,7 +218,7 @@ def test_a_score_job_trains_to_the_end_first_and_refuses_another_config(
 
     with monkeypatch.context() as patch:
         patch.setattr(training._Dispatch, "__call__", stopping)
-        assert main(["rbjax", *arguments]) == 1
+        assert main(["rbjax", *arguments]) == 75
     assert "stopped at step 4 of 8 and saved" in capsys.readouterr().err
     assert not (tmp_path / "run/rpr.json").exists()
     assert main(["rbjax", *arguments]) == 0

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rbjax import command_line
-from rbjax.errors import TrainingStoppedError
+from rbjax.errors import StoppedError
 from rbjax.train import _Dispatch, train
 from rbjax.training import setup
 from rbjax.training.writers import read_metrics
@@ -99,7 +99,7 @@ def test_a_run_that_ended_inside_an_epoch_goes_on_with_the_same_batches(
         return dispatch(self, *args)
 
     monkeypatch.setattr(_Dispatch, "__call__", ending)
-    expected = TrainingStoppedError if end == "SIGTERM" else RuntimeError
+    expected = StoppedError if end == "SIGTERM" else RuntimeError
     message = r"stopped at step 18 of 20" if end == "SIGTERM" else end
     with pytest.raises(expected, match=message):
         run(small("always"), tmp_path / "run")

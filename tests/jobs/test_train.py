@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 
 from rbjax import command_line
-from rbjax.errors import NotFiniteError, TrainingStoppedError
+from rbjax import train as training
+from rbjax.errors import NotFiniteError, StoppedError
 from rbjax.evaluate import evaluate
 from rbjax.score import score
 from rbjax.train import _Dispatch, train
 from rbjax.training import setup
+from rbjax.training.checkpoint import Checkpoints
 from rbjax.training.run_directory import read_config
 from rbjax.training.writers import read_metrics
 
@@ -134,10 +136,39 @@ def test_sigterm_inside_an_epoch_saves_and_the_run_goes_on_bit_for_bit(
 
     workdir = tmp_path / "stopped"
     monkeypatch.setattr(_Dispatch, "__call__", stopping)
-    with pytest.raises(TrainingStoppedError, match=r"stopped at step 18 of 30 and saved"):
+    with pytest.raises(StoppedError, match=r"stopped at step 18 of 30 and saved"):
         run(job(), workdir)
     monkeypatch.undo()
     run(job(), workdir)
+    assert_same_run(job(), unbroken, workdir)
+
+
+def test_a_stop_after_an_epochs_last_step_or_while_the_last_is_saved_is_not_forgotten(
+    job, unbroken, tmp_path, monkeypatch, capsys
+):
+    """In the validation of the second epoch and of the last, then in the checkpoint after that."""
+    ensure(job(), unbroken)
+    workdir, save, select = tmp_path / "stopped", Checkpoints.save, training._select
+
+    def stopping(config, before, record, step):
+        if step == stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return select(config, before, record, step)
+
+    def saving(self, *args, **options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        save(self, *args, **options)
+
+    for stop_at in (20, 30, None):
+        with monkeypatch.context() as patch:
+            patch.setattr(training, "_select", stopping)
+            if stop_at is None:
+                patch.setattr(Checkpoints, "save", saving)
+            with pytest.raises(StoppedError):
+                run(job(), workdir)
+        assert setup.checkpoints(str(workdir)).steps()[0] == (stop_at or 30)
+    run(job(), workdir)
+    assert "trained already" in capsys.readouterr().out
     assert_same_run(job(), unbroken, workdir)
 
 
@@ -154,7 +185,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
         return state, metrics
 
     monkeypatch.setattr(_Dispatch, "__call__", diverging)
-    with pytest.raises(TrainingStoppedError, match=r"the checkpoint of step 10 is kept"):
+    with pytest.raises(NotFiniteError, match=r"the checkpoint of step 10 is kept"):
         run(job(), tmp_path / "run")
     assert setup.checkpoints(str(tmp_path / "run")).steps() == [10]
 

@@ -10,7 +10,7 @@ import pytest
 
 from rbjax import attack_setup, command_line, methods
 from rbjax.data import Dataset
-from rbjax.errors import TrainingStoppedError
+from rbjax.errors import StoppedError
 from rbjax.evaluate import evaluate
 from rbjax.methods import Method
 from rbjax.train import _Dispatch, train
@@ -55,7 +55,7 @@ def run_with_a_stop(config, workdir, method: Method | None = None, *, after: int
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_Dispatch, "__call__", stopping)
-        with pytest.raises(TrainingStoppedError, match="rerun the same command to resume"):
+        with pytest.raises(StoppedError, match="rerun the same command to resume"):
             run(config, workdir, method)
     run(config, workdir, method)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rbjax.errors import NotFiniteError, TrainingStoppedError
+from rbjax.errors import NotFiniteError
 from rbjax.training import finite
 from rbjax.training.checkpoint import Checkpoints
 from rbjax.training.method import MethodState
@@ -52,5 +52,5 @@ def test_what_is_finite_passes_and_an_optimizer_may_remember_infinity(tmp_path):
     finite.check_state(state(), 7, checkpoints)
     finite.check_state(state(variables=with_bias(3e38)), 7, checkpoints)
     finite.check_losses(True, 7, checkpoints)
-    with pytest.raises(TrainingStoppedError, match="the loss or its gradient stopped being finite"):
+    with pytest.raises(NotFiniteError, match="the loss or its gradient stopped being finite"):
         finite.check_losses(False, 7, checkpoints)

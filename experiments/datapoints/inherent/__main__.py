@@ -21,8 +21,8 @@ from collections.abc import Sequence
 from experiments.datapoints.inherent import figure, findings, plan
 from experiments.datapoints.inherent.models import Lab, Scheme, measure, open_lab
 from experiments.datapoints.inherent.plan import FAMILIES
-from rbjax import atomic, console, data
-from rbjax.errors import TrainingStoppedError
+from rbjax import atomic, console, data, stops
+from rbjax.errors import NotFiniteError, StoppedError, exit_code
 from rbjax.paths import expanded
 from rbjax.perturbations.pixels import VALUES
 from rbjax.training import run_directory
@@ -30,7 +30,7 @@ from rbjax.training import run_directory
 
 @console.steady()
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the experiment; returns 0, or 1 if a training stopped early, or 2 for a mistake."""
+    """Runs the experiment; returns the exit code (docs/stops.md)."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--scale", default="smoke", help="smoke (the default), cpu or paper")
     parser.add_argument("--workdir", help="the experiment's folder; runs/inherent_SCALE")
@@ -45,14 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         scheme = Scheme(arguments.values, arguments.pixels)
         workdir = arguments.workdir or f"runs/inherent_{arguments.scale}"
         workdir = str(expanded(workdir, field="workdir"))
-        with run_directory.hold(workdir):
+        with stops.heeded(), run_directory.hold(workdir):
             run(open_lab(workdir, plan.scale(arguments.scale), scheme))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, StoppedError, NotFiniteError) as error:
         print(f"inherent: {error}", file=sys.stderr)
-        return 2
-    except TrainingStoppedError as error:
-        print(f"inherent: {error}", file=sys.stderr)
-        return 1
+        return exit_code(error) or 2
     return 0
 
 
