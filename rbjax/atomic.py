@@ -14,10 +14,32 @@ from typing import IO, Any
 
 import numpy as np
 
+from rbjax.errors import FullDiskError, is_full
 from rbjax.paths import expanded
 
 TEMPORARY = ".partial"
 """Suffix of an unfinished file."""
+
+
+@contextlib.contextmanager
+def room(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Names the file or folder that there is no room for, where its body finds that out.
+
+    Raises:
+        FullDiskError: in one line, for whatever a library raises of a full disk.
+    """
+    try:
+        yield
+    except FullDiskError:
+        raise
+    except Exception as error:
+        if not is_full(error):
+            raise
+        where = getattr(error, "filename", None) or path
+        raise FullDiskError(
+            f"{where}: no room is left there (full disk or quota); what was finished is kept: make "
+            "room, then give the same command again"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -29,11 +51,14 @@ def replace(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
     Yields:
         A binary file; if the body raises, `path` stays as it was.
+
+    Raises:
+        FullDiskError: naming the file.
     """
     path = expanded(path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{TEMPORARY}")
     try:
-        with temporary.open("wb") as file:
+        with room(path), temporary.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

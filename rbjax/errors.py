@@ -6,6 +6,8 @@ What a person gave wrong is a plain `ValueError`.
 from __future__ import annotations
 
 import difflib
+import errno
+import os
 import re
 from collections.abc import Iterable
 
@@ -114,14 +116,30 @@ class NotFiniteError(RuntimeError):
     """A number that a job needs is not finite: a loss, a gradient, a weight, or a logit."""
 
 
+class FullDiskError(OSError):
+    """There is no room for a file: the disk is full, or a quota is used up."""
+
+
 class InUseError(ValueError):
     """Another process works in a run directory."""
 
 
 def exit_code(error: Exception) -> int | None:
     """Returns what a command ends with, as docs/stops.md has it; None: with a traceback."""
+    if is_full(error):
+        return 74
     kinds = {StoppedError: 75, NotFiniteError: 1, ValueError: 2, OSError: 2}
     return next((code for kind, code in kinds.items() if isinstance(error, kind)), None)
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def is_full(error: BaseException) -> bool:
+    """Returns whether an error is one of no room: the system's, or a library's words of it."""
+    if isinstance(error, FullDiskError) or (isinstance(error, OSError) and error.errno in _FULL):
+        return True
+    return any(os.strerror(code) in str(error) for code in _FULL)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -2,8 +2,8 @@
 
 Each finished block is a file, written under a temporary name and renamed; a block that takes long
 is written every few seconds as far as it is. A damaged file counts as missing: its block is done
-again. A header says what the folder belongs to, and each block whose images it is of: another call
-is refused.
+again. A header says what the folder belongs to, and each block what call and images it is of:
+another call is refused, and a damaged header is written anew.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import dataclasses
 import fnmatch
 import functools
 import hashlib
+import json
 import os
 import sys
 import time
@@ -23,6 +24,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from jax.tree_util import Partial
 
 from rbjax import atomic, captures, programs, stops
@@ -35,6 +37,8 @@ BLOCKS = "*-block-*"
 _UNDER_WAY = "under_way-"
 _SECONDS_BETWEEN_SAVES = 5.0
 _ROWS_AT_ONCE = 256
+_CHECKSUM = "sha256"
+"""Of all else in a header, which says so itself."""
 FORMAT = 2
 """Of the folder. Blocks of format 1, of which headers do not speak, do not say what they are of."""
 
@@ -93,6 +97,7 @@ class Journal:
             raise ValueError(f"journal is {spelled(folder)}; it must be a folder")
         asked = atomic.plain({"format": FORMAT, **about})
         self.folder, self._contents = expanded(folder, field="journal"), contents
+        self._call = _checksum(asked)[:16]
         self._last_save = time.monotonic()
         self._under_way = self.folder / f"{_UNDER_WAY}{jax.process_index()}.npz"
         if self.folder.exists() and not self.folder.is_dir():
@@ -109,8 +114,17 @@ class Journal:
                         f"journal = {str(folder)!r}: holds other files ({file.name}); give an "
                         "empty folder"
                     )
-            atomic.write_json(self.folder / HEADER, asked)
-        _check_header(self.folder, asked)
+            self._write_header(asked)
+        if not _is_of(self.folder, asked):
+            logging.warning("%s is damaged and written anew", self.folder / HEADER)
+            for block in (*self.folder.glob(f"{BLOCKS}.npz"), *self.folder.glob(f"{_UNDER_WAY}*")):
+                # What it is of only the header said, in folders of earlier versions.
+                if str((atomic.read_npz(block) or {}).get("call")) != self._call:
+                    block.unlink(missing_ok=True)
+            self._write_header(asked)
+
+    def _write_header(self, asked: Mapping[str, Any]) -> None:
+        atomic.write_json(self.folder / HEADER, {**asked, _CHECKSUM: _checksum(asked)})
 
     def read_block(self, name: str, rows: np.ndarray | None = None) -> dict[str, Any] | None:
         """Returns the arrays of a finished block, or None.
@@ -125,6 +139,7 @@ class Journal:
         stored = atomic.read_npz(self.folder / f"{name}.npz")
         if stored is None:
             return None
+        stored.pop("call", None)
         if str(stored.pop("of", "")) != self._of(rows):
             raise ValueError(
                 f"journal = {str(self.folder)!r}: {name} is of other images than this call's"
@@ -134,7 +149,8 @@ class Journal:
 
     def write_block(self, name: str, rows: np.ndarray | None = None, **arrays: Any) -> None:
         """Writes a finished block; where it stood while under way is forgotten."""
-        atomic.write_npz(self.folder / f"{name}.npz", of=self._of(rows), **arrays)
+        about = {"call": self._call, "of": self._of(rows)}
+        atomic.write_npz(self.folder / f"{name}.npz", **about, **arrays)
         self._under_way.unlink(missing_ok=True)
 
     def read_unfinished(
@@ -144,6 +160,7 @@ class Journal:
         stored = atomic.read_npz(self._under_way)
         if stored is None or str(stored.pop("block", "")) != name:
             return None
+        stored.pop("call", None)
         return stored if str(stored.pop("of", "")) == self._of(rows) else None
 
     def write_unfinished(self, name: str, rows: np.ndarray | None = None, **arrays: Any) -> None:
@@ -153,32 +170,45 @@ class Journal:
         """
         is_due = time.monotonic() - self._last_save >= _SECONDS_BETWEEN_SAVES
         if is_due or stops.requested():
-            atomic.write_npz(self._under_way, block=name, of=self._of(rows), **arrays)
+            about = {"call": self._call, "of": self._of(rows), "block": name}
+            atomic.write_npz(self._under_way, **about, **arrays)
             self._last_save = time.monotonic()
 
     def _of(self, rows: np.ndarray | None) -> str:
         return "" if rows is None or self._contents is None else self._contents.of(rows)
 
 
-def _check_header(folder: Path, asked: Mapping[str, Any]) -> None:
-    where = f"journal = {str(folder)!r}"
+def _is_of(folder: Path, asked: Mapping[str, Any]) -> bool:
+    """Returns whether a folder's header is that of a call; False where it is damaged.
+
+    Raises:
+        ValueError: if it is another call's.
+    """
     try:
         header = atomic.read_json(folder / HEADER)
     except (ValueError, OSError):
-        header = None
+        return False
     if not isinstance(header, dict):
-        raise ValueError(f"{where}: {HEADER} is damaged; remove the folder") from None
+        return False
+    where, checksum = f"journal = {str(folder)!r}", header.pop(_CHECKSUM, None)
+    if all(header.get(name) == value for name, value in asked.items()):
+        return checksum in (None, _checksum(header))
+    if checksum is not None and checksum != _checksum(header):
+        return False
     if header.get("format") != FORMAT:
         raise ValueError(
             f"{where}: is of another version of rbjax, whose blocks do not say what images they "
             "are of; give another folder"
         )
-    for name in asked:
-        if header.get(name) != asked[name]:
-            raise ValueError(
-                f"{where}: belongs to a run with {name} = {header.get(name)}, this one has "
-                f"{asked[name]}; give another folder"
-            )
+    name = next(name for name, value in asked.items() if header.get(name) != value)
+    raise ValueError(
+        f"{where}: belongs to a run with {name} = {header.get(name)}, this one has "
+        f"{asked[name]}; give another folder"
+    )
+
+
+def _checksum(header: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
 
 
 def digest(*arrays: Any) -> str:

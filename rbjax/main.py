@@ -80,9 +80,10 @@ def run(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> None:
         ValueError: listing whatever is wrong with the config, or naming what is with the directory,
             such as another job that works in it.
         StoppedError: after Ctrl-C or SIGTERM.
+        FullDiskError: naming the file or folder that there is no room for.
         NotFiniteError: if a loss or a weight is; at the end, if answers of the model are NaN.
     """
-    from rbjax import allocation, command_line
+    from rbjax import allocation, atomic, command_line
     from rbjax.config import format_config
     from rbjax.paths import expanded
 
@@ -95,7 +96,7 @@ def run(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> None:
     from rbjax.train import train
     from rbjax.training import given, run_directory, setup
 
-    with console.steady(), run_directory.hold(workdir):
+    with console.steady(), atomic.room(workdir), run_directory.hold(workdir):
         print(format_config(config), end="\n\n")
         analysis.rehearse(setup.info(config).class_names, ("clean", *config.attacks))
         if config.task in ("train", "score") and not given.are_given(config):

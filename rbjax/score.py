@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+import rbjax
 from rbjax import atomic, prng, rpr
 from rbjax import journal as journals
 from rbjax.analysis import robustness
@@ -131,6 +132,7 @@ def _journal(config: Config, workdir: str, step: int, logits_fn: Any) -> Path:
     images = jax.ShapeDtypeStruct((2, *setup.info(config).image_shape), np.float32)
     about = {"step": step, "score": config.score.to_dict(), "format": journals.FORMAT}
     about["model"] = journals.identity(logits_fn, images)
+    about["rbjax"] = rbjax.__version__  # or a journal of an earlier one would be in the way
     if ":" in config.score.perturbation:
         perturbation, image = setup.create_perturbation(config), setup.info(config).image_shape
         about["perturbation"] = journals.function_identity(

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from rbjax import attacks, journal, perturbations
+from rbjax import atomic, attacks, journal, perturbations
 from rbjax.attacks.transfer import transfer
 
 
@@ -81,7 +81,9 @@ def test_a_folder_belongs_to_one_call(tmp_path):
     folder = tmp_path / "deep" / "journal"
     kept = journal.Journal(folder, {"a": 1, "b": np.arange(2)})
     header = {"a": 1, "b": [0, 1], "format": journal.FORMAT}
-    assert json.loads((folder / journal.HEADER).read_text()) == header
+    stored = json.loads((folder / journal.HEADER).read_text())
+    assert len(stored.pop("sha256")) == 64
+    assert stored == header
     kept.write_block("x-block-0", values=np.arange(3))
     again = journal.Journal(folder, {"a": 1, "b": np.arange(2)})
     stored = again.read_block("x-block-0")
@@ -246,7 +248,32 @@ def test_folders_of_earlier_versions_are_refused(tmp_path):
     (tmp_path / journal.HEADER).write_text('{"num_images": 3}')
     with pytest.raises(ValueError, match="is of another version of rbjax, whose blocks do not say"):
         journal.Journal(tmp_path, {"call": "corruptions", "num_images": 3})
-    for damaged in ("[1]", "nonsense", ""):
-        (tmp_path / journal.HEADER).write_text(damaged)
-        with pytest.raises(ValueError, match=r"journal.json is damaged; remove the folder"):
-            journal.Journal(tmp_path, {})
+
+
+def test_a_damaged_header_is_named_and_written_anew(tmp_path, caplog):
+    """Whatever its bits: a job chooses its folder itself, and could not give another one."""
+    about, rows = {"call": "score", "num_images": 3, "key": [1, 2]}, np.arange(2)
+    kept = journal.Journal(tmp_path, about)
+    kept.write_block("x-block-0", values=rows)
+    atomic.write_npz(tmp_path / "old-block-0.npz", of="", values=rows)  # of an earlier version
+    header = (tmp_path / journal.HEADER).read_bytes()
+    flips = [
+        bytes([*header[:i], header[i] ^ (1 << bit), *header[i + 1 :]])
+        for i in range(len(header) - 1)
+        for bit in range(8)
+    ]
+    for number, damaged in enumerate((b"[1]", b"nonsense", b"", header[:-9], *flips[::7])):
+        (tmp_path / journal.HEADER).write_bytes(damaged)
+        caplog.clear()
+        again = journal.Journal(tmp_path, about)
+        assert (tmp_path / journal.HEADER).read_bytes() in (header, damaged)
+        if number < 4:
+            assert f"{tmp_path / journal.HEADER} is damaged" in caplog.text
+        stored = again.read_block("x-block-0")
+        assert stored is not None
+        assert list(stored) == ["values"]
+    assert again.read_block("old-block-0") is None  # only its header said what it was of
+    with pytest.raises(ValueError, match="belongs to a run with num_images = 3, this one has 4"):
+        journal.Journal(tmp_path, {**about, "num_images": 4})
+    (tmp_path / journal.HEADER).write_bytes(header.replace(b'"num_images": 3', b'"num_images": 2'))
+    assert journal.Journal(tmp_path, {**about, "num_images": 4}).read_block("x-block-0") is None

@@ -74,6 +74,7 @@ class Checkpoints:
 
         Raises:
             ValueError: if the step is not newer, or a leaf is a typed key.
+            FullDiskError: if there is no room for it; older steps stay.
         """
         _quiet_orbax()
         path = self.directory / str(int(step))
@@ -92,13 +93,24 @@ class Checkpoints:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._clear_the_way(int(step))
         _wait_for_all_processes("checkpoint cleared")
+        try:
+            with atomic.room(self.directory):
+                self._write(path, arrays, extra or {})
+        except BaseException:
+            if jax.process_index() == 0:  # half a checkpoint helps nobody, and takes room
+                shutil.rmtree(path, ignore_errors=True)
+                self._delete_temporary()
+            raise
+        _wait_for_all_processes("checkpoint written")
+
+    def _write(self, path: Path, arrays: Mapping[str, Any], extra: Mapping[str, Any]) -> None:
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
             checkpointer.save(
                 path,
                 args=ocp.args.Composite(
                     # Orbax refuses arrays of no elements; the template says all about them.
                     state=ocp.args.StandardSave({k: v for k, v in arrays.items() if v.size}),
-                    extra=ocp.args.JsonSave(atomic.plain(extra or {})),
+                    extra=ocp.args.JsonSave(atomic.plain(extra)),
                 ),
             )
         if jax.process_index() == 0:
@@ -109,7 +121,6 @@ class Checkpoints:
             atomic.write_json(path / MANIFEST, digests)
             atomic.sync(path.parent)
             self._delete_old()
-        _wait_for_all_processes("checkpoint written")
 
     def restore_latest(self, template: PyTree, *, partial: bool = False) -> Restored | None:
         """Reads the newest intact checkpoint, with a warning for every newer one that is damaged.
@@ -190,8 +201,11 @@ class Checkpoints:
                     f"step {newer}"
                 )
             _delete(self.directory / str(newer))
+        self._delete_temporary()
+
+    def _delete_temporary(self) -> None:
         for leftover in self.directory.glob("*.orbax-checkpoint-tmp*"):
-            shutil.rmtree(leftover)
+            shutil.rmtree(leftover, ignore_errors=True)
 
     def _delete_old(self) -> None:
         """Keeps only the newest finished steps."""
@@ -296,9 +310,13 @@ def _wait_for_all_processes(what: str) -> None:
 
 
 def _quiet_orbax() -> None:
-    """Keeps Orbax's progress out of the log: some forty lines a checkpoint."""
+    """Keeps Orbax's progress out of the log: some forty lines a checkpoint.
+
+    Its threads log the traceback of what they raise, too, which `save` raises again.
+    """
     python_logging.getLogger("absl").addFilter(_is_not_orbax_chatter)
 
 
 def _is_not_orbax_chatter(record: python_logging.LogRecord) -> bool:
-    return record.levelno >= python_logging.WARNING or "orbax" not in Path(record.pathname).parts
+    is_told = record.levelno >= python_logging.WARNING and not record.exc_info
+    return is_told or "orbax" not in Path(record.pathname).parts

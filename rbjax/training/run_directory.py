@@ -107,7 +107,7 @@ def job[Settings, Result](
     @functools.wraps(function)
     def alone(config: Settings, workdir: str) -> Result:
         workdir = str(expanded(workdir, field="workdir"))
-        with console.steady(), stops.heeded(), hold(workdir):
+        with console.steady(), stops.heeded(), atomic.room(workdir), hold(workdir):
             return function(config, workdir)
 
     return alone

@@ -6,10 +6,13 @@ killed and resumed equals that of an uninterrupted one.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import os
+import socket
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -47,7 +50,7 @@ class MetricsWriter:
         self, workdir: str | os.PathLike[str], *, step: int | None, tensorboard: bool = True
     ) -> None:
         self._file: io.TextIOWrapper | None = None
-        self._events: Any = None
+        self._events: _Events | None = None
         if jax.process_index() != 0:
             return
         workdir = expanded(workdir, field="workdir")
@@ -60,10 +63,7 @@ class MetricsWriter:
                 file.write("".join(lines).encode())
         self._file = (workdir / METRICS_FILE).open("a", encoding="utf-8")
         if tensorboard:
-            from tensorboardX import SummaryWriter
-
-            # TensorBoard hides what an earlier process wrote from `purge_step` on.
-            self._events = SummaryWriter(str(workdir / TENSORBOARD_FOLDER), purge_step=first)
+            self._events = _Events(workdir / TENSORBOARD_FOLDER, first)
 
     def write(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Appends one record.
@@ -75,27 +75,26 @@ class MetricsWriter:
 
         Raises:
             ValueError: if a metric is called "step".
+            FullDiskError: if there is no room for it.
         """
         if "step" in metrics:
             raise ValueError("a metric is called 'step'; that name is the record's own")
         if self._file is None:
             return
         record = {"step": int(step), **atomic.plain(metrics)}
-        self._file.write(json.dumps(record, allow_nan=False) + "\n")
-        self._file.flush()
-        if self._events is not None:
-            for name, value in _columns(record):
-                if name != "step" and isinstance(value, int | float):
-                    self._events.add_scalar(name, value, int(step))
+        with atomic.room(self._file.name):
+            self._file.write(json.dumps(record, allow_nan=False) + "\n")
+            self._file.flush()
+            if self._events is not None:
+                self._events.write(record)
 
     def close(self) -> None:
         """Finishes the files; a closed writer writes no more."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-        if self._events is not None:
-            self._events.close()
-            self._events = None
+        with contextlib.ExitStack() as stack:
+            for file in (self._file, self._events):
+                if file is not None:
+                    stack.callback(file.close)
+            self._file = self._events = None
 
     def __enter__(self) -> MetricsWriter:
         return self
@@ -106,7 +105,39 @@ class MetricsWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        # What there is no room for is in its buffers still.
+        with contextlib.suppress(OSError) if error is not None else contextlib.nullcontext():
+            self.close()
+
+
+class _Events:
+    """TensorBoard's events, written here and now: on a full disk tensorboardX's thread is lost."""
+
+    def __init__(self, folder: Path, first: int) -> None:
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+        from tensorboardX.record_writer import RecordWriter
+        from tensorboardX.summary import scalar
+
+        self._event, self._scalar = Event, scalar
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}"
+        self._writer = RecordWriter(str(folder / name))
+        self._add(file_version="brain.Event:2")
+        # TensorBoard hides what an earlier process wrote from this step on.
+        self._add(step=first, session_log=SessionLog(status=SessionLog.START))
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        for name, value in _columns(record):
+            if name != "step" and isinstance(value, int | float):
+                self._add(step=record["step"], summary=self._scalar(name, value))
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def _add(self, **fields: Any) -> None:
+        event = self._event(wall_time=time.time(), **fields)
+        self._writer.write(event.SerializeToString())
 
 
 def read_metrics(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """The command line: the job itself, and what a mistake looks like."""
 
+import errno
 import fcntl
 import json
 import os
@@ -227,6 +228,16 @@ def test_a_score_job_trains_to_the_end_first_and_refuses_another_config(
     line = refused(capsys, *arguments, "--config.optimizer.name=sgd")
     assert "belongs to another config" in line
     assert json.loads((tmp_path / "run/rpr.json").read_text()) == scores
+
+
+def test_a_full_disk_is_one_line_with_a_code_of_its_own(capsys, tmp_path, monkeypatch):
+    def full(config, workdir):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("rbjax.train.train", full)
+    assert main(["rbjax", DIGITS + ":smoke", f"--workdir={tmp_path / 'run'}"]) == 74
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"rbjax: {tmp_path / 'run'}: no room is left there")
 
 
 def test_help_is_quick_and_imports_neither_jax_nor_numpy():

@@ -18,8 +18,10 @@ import pytest
 from absl import logging
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
+from rbjax.errors import FullDiskError
 from rbjax.training import checkpoint, optimizers, schedules
 from rbjax.training.checkpoint import Checkpoints
+from tests.limits import files_of_at_most
 
 ROOT = Path(__file__).parents[2]
 
@@ -354,3 +356,17 @@ def test_orbax_is_quiet(tmp_path, caplog):
         logging.get_absl_logger().removeHandler(caplog.handler)
         logging.set_verbosity(verbosity)
     assert {record.getMessage() for record in caplog.records} == {"ours"}
+
+
+def test_a_full_disk_is_one_line_and_the_last_good_step_stays(tmp_path, caplog, capfd):
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    state = {"weights": np.random.default_rng(0).random(20_000)}
+    checkpoints.save(1, state)
+    with files_of_at_most(50_000), pytest.raises(FullDiskError) as error:
+        checkpoints.save(2, state)
+    assert str(error.value).startswith(f"{tmp_path / 'checkpoints'}: no room is left there")
+    assert "\n" not in str(error.value)
+    assert "Traceback" not in caplog.text + "".join(capfd.readouterr())
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["1"]
+    checkpoints.save(2, state)
+    assert checkpoints.steps() == [2, 1]

@@ -11,8 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rbjax.errors import FullDiskError
 from rbjax.training import writers
 from rbjax.training.writers import MetricsWriter, read_metrics, write_csv
+from tests.limits import files_of_at_most
 
 Event = importlib.import_module("tensorboardX.proto.event_pb2").Event
 
@@ -156,3 +158,19 @@ def test_a_cut_that_fails_leaves_the_log(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no space"):
         MetricsWriter(tmp_path, step=1)
     assert log(tmp_path) == before
+
+
+@pytest.mark.parametrize(("num_metrics", "more", "tensorboard"), [(50, 99, False), (20, 699, True)])
+def test_no_room_for_a_record_names_the_file_and_leaves_the_others(
+    tmp_path, num_metrics, more, tensorboard
+):
+    """In the log itself, and in TensorBoard's events: a thread of their own would be lost."""
+    write_steps(tmp_path, range(2))
+    before = log(tmp_path)
+    record = {f"loss/{number}": 0.5 for number in range(num_metrics)}
+    with files_of_at_most(len(before) + more):
+        writer = MetricsWriter(tmp_path, step=1, tensorboard=tensorboard)
+        with pytest.raises(FullDiskError, match=r"metrics.jsonl: no room is left"), writer:
+            writer.write(2, record)
+    write_steps(tmp_path, range(2, 3), resumed_at=1)
+    assert [record["step"] for record in read_metrics(tmp_path)] == [0, 1, 2]
