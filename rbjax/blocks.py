@@ -282,7 +282,7 @@ class Blocks(NamedTuple):
     examples: Examples
     placement: Placement
     size: int
-    """Of a block; a multiple of the number of devices."""
+    """Rows of a block, the same for any number of devices; they are padded to a multiple of it."""
     journal: Journal | None = None
     tell: Tell | None = None
 
@@ -329,7 +329,7 @@ class Blocks(NamedTuple):
             Arrays (M, ...) by name.
         """
         rows = np.arange(len(self.examples.labels)) if rows is None else rows
-        blocks = cut(rows, self.size, name=name)
+        blocks = self.cut(rows, name=name)
         own = blocks[jax.process_index() :: jax.process_count()]
         of, done, num_robust = sum([len(block.rows) for block in own]), 0, 0
 
@@ -353,6 +353,11 @@ class Blocks(NamedTuple):
             finished=None if self.tell is None else finished,
         )
 
+    def cut(self, rows: np.ndarray, *, name: str = "", smaller: Sequence[int] = ()) -> list[Block]:
+        """Returns rows in blocks that the devices can share; see `cut`."""
+        num_devices = len(self.placement.devices)
+        return cut(rows, self.size, name=name, smaller=smaller, multiple_of=num_devices)
+
     def read(self, block: Block) -> Array:
         """Returns the images of a padded block on the devices, float32 in [0, 1]."""
         images = self.examples.read(block.rows)
@@ -361,20 +366,42 @@ class Blocks(NamedTuple):
         return self.placement.split(block.fill(images))
 
 
-def block_size(num_rows: int, batch_size: int | None, placement: Placement) -> int:
-    """Returns the size of blocks, a multiple of the number of devices.
+def block_size(
+    num_rows: int,
+    batch_size: int | None,
+    placement: Placement,
+    journal: str | Path | None = None,
+) -> int:
+    """Returns the size of blocks.
 
     Args:
-        num_rows: rows there are; a block has no more, up to that multiple.
-        batch_size: rows at once, over all devices; None: by the platform.
+        num_rows: rows there are; a block has no more.
+        batch_size: rows at once, over all devices; None: as the journal has it, or by the platform.
         placement: the devices.
+        journal: the folder that finished blocks are kept in, if any.
 
     Raises:
         ValueError: for a size below 1.
     """
-    num_devices = len(placement.devices)
     if batch_size is None:
-        platform = placement.devices[0].platform
+        platform, num_devices = placement.devices[0].platform, len(placement.devices)
         batch_size = _BATCH_SIZES.get(platform, _LARGER_BATCH * num_devices)
-    most = min(check_integer("batch_size", batch_size, low=1), num_rows)
-    return -(-most // num_devices) * num_devices
+        batch_size = settled(journal, "batch_size", batch_size)
+    return min(check_integer("batch_size", batch_size, low=1), num_rows)
+
+
+def settled(journal: str | Path | None, field: str, usual: int) -> int:
+    """Returns a size that nobody asked for: what a journal's blocks have, whatever made them.
+
+    Args:
+        journal: the folder, if there is one; of several processes that of the first counts.
+        field: of its header.
+        usual: the size where there is none.
+    """
+    found = journals.header(journal).get(field) if journal is not None else None
+    size = found if isinstance(found, int) and found > 0 else usual
+    if jax.process_count() == 1:
+        return size
+    from jax.experimental import multihost_utils
+
+    return int(multihost_utils.broadcast_one_to_all(np.int32(size)))

@@ -149,17 +149,17 @@ def _count_no_class(
 
 
 def _check_step(config: Config, workdir: str, step: int) -> None:
-    """Refuses to put an evaluation beside scores of the same weights at another step.
+    """Refuses to put an evaluation beside scores of the same weights at a later step.
 
     Raises:
-        ValueError: if the run was scored at another step: its newest checkpoint is damaged.
+        ValueError: if the run was scored at a later step: its newest checkpoint is damaged.
     """
     file = Path(workdir) / SCORES
     scored = read_json(file)
     if scored is None:
         return
     there, here = weights_of(scored), weights_of({"config": config.to_dict(), "step": step})
-    if {name for name in here if here[name] != there[name]} == {"step"}:
+    if {name for name in here if here[name] != there[name]} == {"step"} and there["step"] > step:
         raise ValueError(
             f"{file}: is of step {there['step']}, and the newest intact checkpoint of step "
             f"{step}; train the run to its end again (--config.task=train), or remove the file"
@@ -202,7 +202,6 @@ def _folder(config: Config, workdir: str, model: str) -> Path:
     about: dict[str, Any] = {"model": model, "batch_size": config.batch_size}
     about["format"] = journal.FORMAT
     about["test"] = affecting("evaluation", "dataset", config.dataset)
-    about["devices"] = jax.local_device_count()
     about["versions"] = (rbjax.__version__, jax.__version__)
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
     return Path(workdir) / "evaluation" / digest[:12]

@@ -178,6 +178,17 @@ class Journal:
         return "" if rows is None or self._contents is None else self._contents.of(rows)
 
 
+def header(folder: str | Path) -> dict[str, Any]:
+    """Returns what a folder's header says; nothing where there is none, or it is damaged."""
+    try:
+        said = atomic.read_json(expanded(folder, field="journal") / HEADER)
+    except (ValueError, OSError):
+        return {}
+    said = said if isinstance(said, dict) else {}
+    checksum = said.pop(_CHECKSUM, None)
+    return said if checksum in (None, _checksum(said)) else {}
+
+
 def _is_of(folder: Path, asked: Mapping[str, Any]) -> bool:
     """Returns whether a folder's header is that of a call; False where it is damaged.
 

@@ -65,14 +65,20 @@ def train(config: Config, workdir: str) -> None:
 
     # ------------------------------------------------------------------ the run directory
     # Only now, when everything could be made: a refused config leaves no directory behind.
+    checkpoints = setup.checkpoints(workdir, keep=config.checkpoint.keep)
+    stamped = schema.stamped(config.to_dict(), rbjax.__version__)
+    goes_on = beginning.goes_on_longer(
+        config, method, recipe, workdir, max(checkpoints.steps(), default=0)
+    )
     has_config = run_directory.prepare(
         workdir,
-        schema.stamped(config.to_dict(), rbjax.__version__),
-        ignored=schema.unaffecting_weights(),
+        stamped,
+        ignored=(*schema.unaffecting_weights(), *(["num_epochs"] if goes_on else [])),
         usual=schema.usual(config.to_dict()),
     )
+    if goes_on:
+        run_directory.replace_config(workdir, stamped)
     key = prng.key(config.seed)
-    checkpoints = setup.checkpoints(workdir, keep=config.checkpoint.keep)
     best = setup.best_checkpoints(workdir, keep=config.checkpoint.keep)
     if method.prepare is not None:
         has_begun = bool(checkpoints.steps())
@@ -104,7 +110,7 @@ def train(config: Config, workdir: str) -> None:
 
     # ------------------------------------------------------------------ the loop
     saved, unsaved_best, state = step, None, place(state, devices)
-    shown = train_set.take(np.arange(config.batch_size))
+    shown, pace = train_set.take(np.arange(config.batch_size)), config.checkpoint.every_steps
     schedule = setup.batches(config, train_set, plan.steps_per_block, start=step)
     feed = streaming.feed(train_set, schedule, plan, devices=devices)
     dispatch = _Dispatch(recipe, prng.named(key, "train"), devices, streamed=plan.streamed)
@@ -114,10 +120,11 @@ def train(config: Config, workdir: str) -> None:
         while (step < num_steps and selection.waited < patience) or is_open:
             epoch, position = divmod(step - is_open, steps_per_epoch)
             title, clock = f"epoch {epoch + 1}/{config.num_epochs}", _Clock(dispatch, feed)
-            state, sums, made = _steps(
-                dispatch, feed, state, sums, range(position + is_open, steps_per_epoch), title
-            )
-            position += made + is_open
+            position += is_open
+            until = steps_per_epoch if pace is None else position + pace - (step - saved)
+            left = range(position, steps_per_epoch)
+            state, sums, made = _steps(dispatch, feed, state, sums, left, until, title)
+            position += made
             step = epoch * steps_per_epoch + position
             finite.check_losses(sums.finite, step, checkpoints)
             is_open = position == steps_per_epoch
@@ -133,6 +140,7 @@ def train(config: Config, workdir: str) -> None:
                 print(_line(title, ended.record))
             is_over = not is_open and (step == num_steps or selection.waited >= patience)
             due = is_over or (epoch + 1) % config.checkpoint.every_epochs == 0
+            due |= pace is not None and step - saved >= pace
             if is_over and step == saved:  # a stop left it before the epoch's end: that goes first
                 checkpoints.delete_after(step - 1)
                 saved = step - 1
@@ -160,12 +168,13 @@ def _steps(
     state: Any,
     sums: EpochSums,
     steps: range,
+    until: int,
     title: str,
 ) -> tuple[Any, EpochSums, int]:
-    """Makes the steps of an epoch that are left, or fewer where a stop is requested."""
+    """Makes the steps of an epoch that are left, fewer where a checkpoint is due or a stop is."""
     position, pending = steps.start, None
     with tqdm(None, title, steps.stop, False, initial=position, unit="step", disable=None) as bar:
-        while position < steps.stop and not stops.requested():
+        while position < min(steps.stop, until) and not stops.requested():
             state, step_metrics = dispatch(state, next(feed))
             # Read one dispatch late: the device is never waited for.
             sums = sums.plus(pending)

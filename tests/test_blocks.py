@@ -16,7 +16,7 @@ import pytest
 from rbjax import blocks
 from rbjax.attacks import passes
 from rbjax.blocks import Block, Blocks, Examples, Placement, cut, map_blocks
-from rbjax.journal import Journal
+from rbjax.journal import HEADER, Journal
 from tests import shared_blocks
 from tests.rpr import known
 
@@ -46,9 +46,9 @@ def test_each_row_once(size):
 
 def test_small_blocks_at_the_end():
     """Every row once, in few sizes, none of them filled less than three quarters if avoidable."""
-    placement = Placement(jax.local_devices()[:2])
-    size = blocks.block_size(1000, 64, placement)
-    assert passes.halves(size, 2) == [32, 16, 8]
+    size = blocks.block_size(1000, 64, Placement(jax.local_devices()[:2]))
+    assert passes.halves(size) == [32, 16, 8]
+    assert passes.halves(6) == [3]
     for count in (0, 1, 5, 47, 63, 64, 65, 200, 1000):
         parts = cut(np.arange(count), size, smaller=[32, 16, 8])
         np.testing.assert_array_equal(
@@ -57,7 +57,29 @@ def test_small_blocks_at_the_end():
         assert {part.size for part in parts} <= {64, 32, 16, 8}
         assert sum(part.size for part in parts) <= count * 4 / 3 + 8
         assert all(np.array_equal(np.arange(count)[part.places], part.rows) for part in parts)
-    assert blocks.block_size(5, None, Placement(jax.local_devices()[:4])) == 8
+
+
+def test_any_number_of_devices_has_the_same_blocks():
+    """So that what a journal keeps of them can be gone on with on another machine."""
+    cuts = []
+    for num_devices in (1, 3, 8):
+        placement = Placement(jax.local_devices()[:num_devices])
+        size = blocks.block_size(N, 10, placement)
+        work = blocks.Blocks(EXAMPLES, placement, size)
+        cuts.append(work.cut(np.arange(N), name="a", smaller=passes.halves(size)))
+        assert all(block.size % num_devices == 0 for block in cuts[-1])
+    for other in cuts[1:]:
+        assert [(b.name, b.places) for b in other] == [(b.name, b.places) for b in cuts[0]]
+
+
+def test_a_size_that_nobody_asked_for_is_the_journals(tmp_path):
+    placement = Placement(jax.local_devices()[:2])
+    assert blocks.block_size(1000, None, placement, tmp_path) == 128
+    Journal(tmp_path, {"batch_size": 24})
+    assert blocks.block_size(1000, None, placement, tmp_path) == 24
+    assert blocks.block_size(1000, 64, placement, tmp_path) == 64
+    (tmp_path / HEADER).write_text("{")
+    assert blocks.block_size(1000, None, placement, tmp_path) == 128
 
 
 @pytest.mark.parametrize("num_devices", [1, 8])

@@ -226,7 +226,7 @@ def _run(
             "one in attacks.randomized, or take version 'standard'"
         )
     placement = Placement(devices)
-    size = block_size(len(examples.labels), batch_size, placement)
+    size = block_size(len(examples.labels), batch_size, placement, journal)
     blocks = Blocks(examples, placement, size).kept_in(
         journal, key, call="autoattack", model=logits_fn, attack=[epsilon, norm, version], keep=keep
     )

@@ -114,10 +114,10 @@ def notes(version: str, norm: str, num_classes: int) -> tuple[str, ...]:
     return tuple(said)
 
 
-def halves(size: int, num_devices: int) -> list[int]:
-    """Returns a size halved and halved again while the devices divide it, to an eighth at most."""
-    sizes, least = [], max(size // _MOST_SIZES, num_devices)
-    while size // 2 >= least and size // 2 % num_devices == 0:
+def halves(size: int) -> list[int]:
+    """Returns a size halved and halved again while it is even, to an eighth at most."""
+    sizes, least = [], size / _MOST_SIZES
+    while size % 2 == 0 and size // 2 >= least:
         size //= 2
         sizes.append(size)
     return sizes
@@ -149,7 +149,7 @@ class Run:
 
     def __init__(self, model: Any, blocks: Blocks, epsilon: float, keep: bool) -> None:
         self._model, self._blocks, self._epsilon, self._keep = model, blocks, epsilon, keep
-        self._smaller = halves(blocks.size, len(blocks.placement.devices))
+        self._smaller = halves(blocks.size)
         self.examples = blocks.examples
         self.adversarial: list[tuple[np.ndarray, np.ndarray]] = []
         """Rows and images of each block of this process."""
@@ -193,7 +193,7 @@ class Run:
             blocks = cut(left, _SQUARE_BLOCKS * size, name=name)
             function = functools.partial(self._query, part.plan, key)
         else:
-            blocks = cut(left, size, name=name, smaller=self._smaller)
+            blocks = self._blocks.cut(left, name=name, smaller=self._smaller)
             function, options["read"] = self._attacker(part, key), self._blocks.read
         if blocks:
             found = map_blocks(function, blocks, **options)
@@ -210,7 +210,7 @@ class Run:
             return {"logits": answer(self._model, keys, images)}
 
         rows = np.arange(len(self.examples.labels))
-        blocks = cut(rows, self._blocks.size, smaller=self._smaller)
+        blocks = self._blocks.cut(rows, smaller=self._smaller)
         return map_blocks(ask, blocks, read=self._blocks.read)["logits"]
 
     def _attacker(self, part: Pass, key: Key) -> Callable[[Block, Array], Any]:
@@ -245,7 +245,7 @@ class Run:
         for first, last in zip(*stretches, strict=True):
             pending = []
             left = np.flatnonzero(predictions == labels)
-            for part in cut(left, self._blocks.size, smaller=self._smaller):
+            for part in self._blocks.cut(left, smaller=self._smaller):
                 places = part.padded
                 keys, own = self._place(key, block.rows[places])
                 batch = (keys, split(images[places]), own)
@@ -260,7 +260,7 @@ class Run:
                 merit[places] = np.asarray(square.merit)[: len(places)]
                 fooled.append(places[np.asarray(square.fooled)[: len(places)]])
             # What counts is a forward pass of its own.
-            judged = cut(np.concatenate(fooled), self._blocks.size, smaller=self._smaller)
+            judged = self._blocks.cut(np.concatenate(fooled), smaller=self._smaller)
             for part in judged:
                 keys, _ = self._place(prng.fold_in(key, 1), block.rows[part.padded])
                 classes = np.asarray(classify(self._model, keys, split(current[part.padded])))

@@ -177,7 +177,7 @@ class Probe(NamedTuple):
 
         def ask(block: Block, images: Array) -> dict[str, Array]:
             if beside:
-                is_second = (np.arange(size) % 2 == 1)[:, None, None, None]
+                is_second = (np.arange(block.size) % 2 == 1)[:, None, None, None]
                 images = jnp.where(is_second, 1.0 - images, images)
             return {"logits": answer(model, self.keys(stream, block), images)}
 

@@ -22,7 +22,7 @@ from rbjax.attacks.search import (
     nothing_found,
     ranked_targets,
 )
-from rbjax.blocks import Block, Blocks, cut, map_blocks
+from rbjax.blocks import Block, Blocks, map_blocks
 from rbjax.captures import Compiled
 from rbjax.classifier import Classifier, classify
 from rbjax.losses import adversarial
@@ -216,7 +216,7 @@ class Rounds(Run):
                 "right": weights[places, self.examples.labels[block.rows]],
             }
 
-        blocks = cut(rows, self._blocks.size, name=name, smaller=self._smaller)
+        blocks = self._blocks.cut(rows, name=name, smaller=self._smaller)
         return map_blocks(
             run,
             blocks,

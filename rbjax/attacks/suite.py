@@ -151,7 +151,7 @@ def run_attacks(
     )
     jobs = _jobs(attacks, targets or {}, counted or {}, examples.labels, examples.num_classes)
     placement = Placement(devices)
-    size = block_size(len(examples.labels), batch_size, placement)
+    size = block_size(len(examples.labels), batch_size, placement, journal)
     blocks = Blocks(examples, placement, size, tell=progress)
     work = _Work(
         logits_fn=logits_fn,

@@ -278,6 +278,15 @@ VALIDATION: dict[str, Field] = {
 
 CHECKPOINT: dict[str, Field] = {
     "every_epochs": Field(int, 1, "save every so many epochs", low=1, high=MOST, affects="nothing"),
+    "every_steps": Field(
+        int,
+        None,
+        "save inside an epoch too, after so many steps; none: between epochs",
+        low=1,
+        high=MOST,
+        optional=True,
+        affects="nothing",
+    ),
     "keep": Field(int, 2, "newest checkpoints kept", low=1, high=MOST, affects="nothing"),
     "best": Field(
         str,

@@ -129,7 +129,7 @@ def run_corruptions(
         images, labels, count_classes=model.count_classes, example_ids=example_ids
     )
     placement = Placement(devices)
-    size = block_size(len(examples.labels), batch_size, placement)
+    size = block_size(len(examples.labels), batch_size, placement, journal)
     blocks = Blocks(examples, placement, size, tell=progress)
     blocks = blocks.kept_in(journal, key, call="corruptions", model=logits_fn)
     model = model.placed(placement.whole)

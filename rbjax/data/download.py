@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote, urlsplit
 
+from rbjax import atomic
 from rbjax.data.description import File
+from rbjax.errors import is_full
 from rbjax.paths import expanded
 
 PART = ".part"
@@ -116,7 +118,7 @@ def _check(path: Path, name: str, file: File) -> None:
 
 def _download(url: str, target: Path, file: File, timeout: float) -> None:
     part = target.with_name(target.name + PART)
-    with _alone(part) as out:
+    with atomic.room(part), _alone(part) as out:
         if target.exists():  # another process finished it while this one waited
             return
         try:
@@ -129,6 +131,8 @@ def _download(url: str, target: Path, file: File, timeout: float) -> None:
                 f"{url}: the host answers {error.code} ({error.reason}); {_other_ways(file)}"
             ) from None
         except (OSError, http.client.HTTPException) as error:
+            if is_full(error):
+                raise
             reason = str(getattr(error, "reason", error)) or type(error).__name__
             raise DatasetNotFoundError(
                 f"{url}: stopped after {_size(out):,} bytes ({reason}); rerun to resume from "
@@ -207,7 +211,11 @@ def _open(request: urllib.request.Request, timeout: float) -> Any:
 
 
 def _receive(answer: Any, out: IO[bytes], file: File) -> None:
-    """Appends what the host sends; starts the file over if the host sends all of it."""
+    """Appends what the host sends; starts the file over if the host sends all of it.
+
+    Raises:
+        ValueError: as soon as it is more than the published file has; nothing of it is kept.
+    """
     import tqdm
 
     if answer.status != 206:
@@ -216,10 +224,18 @@ def _receive(answer: Any, out: IO[bytes], file: File) -> None:
         raise OSError("the host sent another part than requested")
     have, length = _size(out), answer.headers["Content-Length"]
     total = have + int(length) if length else file.num_bytes
+    most = total if file.num_bytes is None else file.num_bytes
+    if total is not None and most is not None and total > most:
+        out.truncate(0)
+        raise ValueError(f"{answer.url}: has {total:,} bytes; {file.name} has {most:,}")
     with tqdm.tqdm(
         desc=file.name, initial=have, total=total, unit="B", unit_scale=True, leave=False
     ) as bar:
         while block := answer.read(_BLOCK):
+            have += len(block)
+            if most is not None and have > most:
+                out.truncate(0)
+                raise ValueError(f"{answer.url}: sends more than the {most:,} bytes of {file.name}")
             out.write(block)
             bar.update(len(block))
     if total is not None and _size(out) < total:

@@ -13,7 +13,7 @@ import numpy as np
 from rbjax import journal as journals
 from rbjax import prng
 from rbjax.black_box import BlackBox
-from rbjax.blocks import Block, Placement, check_examples, cut, map_blocks
+from rbjax.blocks import Block, Placement, check_examples, cut, map_blocks, settled
 from rbjax.classifier import Model, as_classifier
 from rbjax.inputs import ANY_NUMBER, check_integer
 from rbjax.options import named
@@ -348,7 +348,10 @@ def prepare(
             check_integer(field, size, low=1)
     placement = Placement(Placement(devices).devices[: 1 if box else len(examples.labels)])
     num_devices, platform = len(placement.devices), placement.devices[0].platform
-    block_size = _block_size(examples.images, block_size, num_devices, platform)
+    if block_size is None:
+        usual = _block_size(examples.images, num_devices, platform)
+        block_size = settled(journal, "block_size", usual)
+    block_size = min(block_size, len(examples.labels))
     work = Work(
         runner=(OnHost if box else OnDevices)(placement, model, perturbation),
         examples=examples,
@@ -381,12 +384,9 @@ def _num_lanes(num_rows: int, batch_size: int | None, platform: str, images_per_
     return min(max(power, FEWEST_LANES), most, num_rows)
 
 
-def _block_size(images: Any, block_size: int | None, num_devices: int, platform: str) -> int:
+def _block_size(images: Any, num_devices: int, platform: str) -> int:
     """Returns the images of a block, the same for all blocks up to the last one's filling."""
-    if block_size is None:
-        bytes_per_image = int(np.prod(images.shape[1:])) * images.dtype.itemsize
-        most = min(_BLOCK_SIZES.get(platform, _LARGER_BLOCK), _BYTES_PER_BLOCK // bytes_per_image)
-        block_size = max(most, 1) * num_devices
-        num_blocks = -(-len(images) // block_size)
-        block_size = -(-len(images) // num_blocks)
-    return min(block_size, len(images))
+    bytes_per_image = int(np.prod(images.shape[1:])) * images.dtype.itemsize
+    most = min(_BLOCK_SIZES.get(platform, _LARGER_BLOCK), _BYTES_PER_BLOCK // bytes_per_image)
+    num_blocks = -(-len(images) // (max(most, 1) * num_devices))
+    return -(-len(images) // num_blocks)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from rbjax import prng
 from rbjax.config import Config
 from rbjax.data import Dataset
 from rbjax.models import Model
-from rbjax.training import setup
+from rbjax.training import run_directory, setup
 from rbjax.training.method import Method
 from rbjax.training.state import TrainState, create_state
 from rbjax.training.step import Recipe
@@ -72,6 +74,37 @@ def begin(
         class_counts=train_set.class_counts,
     )
     return recipe, jax.device_get(state)
+
+
+def goes_on_longer(
+    config: Config, method: Method, recipe: Recipe, workdir: str, num_steps: int
+) -> bool:
+    """Returns whether a run is asked for more epochs, and has done nothing otherwise than these.
+
+    That is so where the learning rate of every update so far is the same, which a constant one and
+    one of steps is, and a cosine is not.
+
+    Args:
+        config: a resolved config.
+        method: its method; one from outside may read how many epochs there are.
+        recipe: its recipe.
+        workdir: the run directory, which may be none yet.
+        num_steps: that the run has made.
+    """
+    if not run_directory.is_run(workdir) or ":" in config.method.name:
+        return False
+    num_epochs = run_directory.read_config(workdir).get("num_epochs")
+    if not isinstance(num_epochs, int) or num_epochs >= config.num_epochs:
+        return False
+    before = config.copy_and_resolve_references()
+    with before.unlocked():
+        before.num_epochs = num_epochs
+    updates, size = jnp.arange(num_steps * method.replays), recipe.steps_per_epoch * method.replays
+    rates = [
+        np.asarray(jax.vmap(setup.create_schedule(each, steps_per_epoch=size))(updates))
+        for each in (before, config)
+    ]
+    return np.array_equal(*rates)
 
 
 def _steps_per_epoch(config: Config, num_examples: int, num_devices: int, origin: str) -> int:

@@ -296,7 +296,10 @@ def _damage(path: Path) -> str | None:
             return f"{name} is missing"
         if _digest(path / name) != digest:
             return f"{name} is damaged"
-    return None
+    files = (file for file in path.rglob("*") if file.is_file())
+    names = {file.relative_to(path).as_posix() for file in files} - {MANIFEST}
+    names = {name for name in names - digests.keys() if not name.endswith(atomic.TEMPORARY)}
+    return f"{MANIFEST} does not list {min(names)}" if names else None
 
 
 def _digest(path: Path) -> str:

@@ -21,6 +21,7 @@ import functools
 import itertools
 import json
 import os
+import shutil
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -84,6 +85,11 @@ def prepare(
     return False
 
 
+def replace_config(workdir: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
+    """Writes what a run is asked for from now on, once `prepare` has let it."""
+    atomic.write_json(expanded(workdir, field="workdir") / CONFIG_FILE, config)
+
+
 def clear(workdir: str | os.PathLike[str], *names: str) -> None:
     """Removes the config of a run that could not begin, and files that were written with it.
 
@@ -145,6 +151,7 @@ def hold(workdir: str | os.PathLike[str]) -> Iterator[None]:
     if jax.process_index() == 0:
         try:
             lock = _Lock(workdir)
+            _delete_leftovers(workdir)
         except (ValueError, OSError) as error:
             refusal = error
     if jax.process_count() > 1:
@@ -158,6 +165,15 @@ def hold(workdir: str | os.PathLike[str]) -> Iterator[None]:
         _HELD.reset(token)
         if lock is not None:
             lock.release()
+
+
+def _delete_leftovers(workdir: Path) -> None:
+    """Deletes what a killed job had not finished; nobody else writes there now."""
+    if is_run(workdir):
+        for file in workdir.rglob(f".*{atomic.TEMPORARY}"):
+            file.unlink(missing_ok=True)
+        for folder in workdir.rglob("*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_run(workdir: str | os.PathLike[str]) -> bool:

@@ -22,7 +22,7 @@ class _Server(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Host)
         self.asked: list[tuple[str, str | None]] = []
         self.content = CONTENT
-        self.ranges = True
+        self.ranges, self.without_length = True, False
         self.begin: int | None = None
         self.most: int | None = None
         self.stall: threading.Event | None = None
@@ -48,7 +48,8 @@ class _Host(http.server.BaseHTTPRequestHandler):
         if start:
             first = start if server.begin is None else server.begin
             self.send_header("Content-Range", f"bytes {first}-{len(body) - 1}/{len(body)}")
-        self.send_header("Content-Length", str(len(body) - start))
+        if not server.without_length:
+            self.send_header("Content-Length", str(len(body) - start))
         self.end_headers()
         self.wfile.write(body[start:][: server.most])
         self.wfile.flush()
@@ -125,6 +126,15 @@ def test_another_size_is_refused_where_no_checksum_is_known(host, tmp_path):
     host.content = CONTENT + b"x"
     with pytest.raises(ValueError, match=r"has 10,241 bytes; data.bin has 10,240"):
         fetch(FILE._replace(sha256=None), tmp_path, source=host.url)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_host_that_sends_more_than_was_promised_is_left(host, tmp_path, monkeypatch):
+    """Without a length, as chunks have none; what is read at once is all that is taken."""
+    monkeypatch.setattr("rbjax.data.download._BLOCK", 1000)
+    host.content, host.without_length = CONTENT * 50, True
+    with pytest.raises(ValueError, match=r"sends more than the 10,240 bytes of data.bin"):
+        fetch(FILE, tmp_path, source=host.url)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from rbjax import analysis, command_line, data, journal, models, rpr
 from rbjax import config as schema
 from rbjax.evaluate import evaluate
+from rbjax.rpr import scoring
 from rbjax.score import score
 from rbjax.training import setup
 
@@ -43,6 +44,25 @@ def test_evaluate_counts_every_test_image_under_every_attack(config, workdir):
     assert 0 < np.abs(examples["universal/perturbation"]).max() <= 0.1 + 1e-7
     accuracy = {k: v["summary"]["accuracy"] for k, v in report["results"].items()}
     assert accuracy["fgsm"] < accuracy["clean"]
+
+
+def test_what_eight_devices_have_done_is_not_done_again_by_one(config, workdir, monkeypatch):
+    def fail(self, name, rows=None, **arrays):
+        raise AssertionError(name)
+
+    monkeypatch.setattr(scoring, "_BLOCK_SIZES", {"cpu": 2})  # a device
+    evaluate(config, workdir)
+    score(config, workdir)
+    assert len(list(Path(workdir).glob("scoring/*/*-block-*.npz"))) == 3
+    files = ["report.json", "report.npz", "rpr.json", "rpr.npz"]
+    before = [Path(workdir, name).read_bytes() for name in files]
+    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
+    monkeypatch.setattr(journal.Journal, "write_block", fail)
+    evaluate(config, workdir)
+    score(config, workdir)
+    after = [Path(workdir, name).read_bytes() for name in files]
+    assert after[1:] == before[1:]  # the report says how many seconds reading took
+    shutil.rmtree(Path(workdir, "scoring"))
 
 
 def test_evaluation_does_not_depend_on_the_batch_size(job, config, workdir):

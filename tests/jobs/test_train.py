@@ -149,27 +149,35 @@ def test_a_stop_after_an_epochs_last_step_or_while_the_last_is_saved_is_not_forg
     """In the validation of the second epoch and of the last, then in the checkpoint after that."""
     ensure(job(), unbroken)
     workdir, save, select = tmp_path / "stopped", Checkpoints.save, training._select
+    saved = []
 
     def stopping(config, before, record, step):
         if step == stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
         return select(config, before, record, step)
 
-    def saving(self, *args, **options):
-        os.kill(os.getpid(), signal.SIGTERM)
-        save(self, *args, **options)
+    def saving(self, step, *args, **options):
+        saved.append(step)
+        if stop_at is None:
+            os.kill(os.getpid(), signal.SIGTERM)
+        save(self, step, *args, **options)
 
     for stop_at in (20, 30, None):
         with monkeypatch.context() as patch:
             patch.setattr(training, "_select", stopping)
-            if stop_at is None:
-                patch.setattr(Checkpoints, "save", saving)
+            patch.setattr(Checkpoints, "save", saving)
+            # What moves no figure may change.
+            every, epochs = (4, 2) if stop_at == 20 else (None, 3)
             with pytest.raises(StoppedError):
-                run(job(), workdir)
+                run(job(checkpoint__every_steps=every, num_epochs=epochs), workdir)
         assert setup.checkpoints(str(workdir)).steps()[0] == (stop_at or 30)
+    # Inside epochs too at first; the best epoch's weights go before those of a checkpoint.
+    assert saved[:7] == [4, 8, 10, 10, 14, 18, 20]
     run(job(), workdir)
     assert "trained already" in capsys.readouterr().out
     assert_same_run(job(), unbroken, workdir)
+    with pytest.raises(ValueError, match="num_epochs = 3 there, 4 here"):
+        run(job(num_epochs=4, schedule__name="cosine"), workdir)
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(

@@ -157,12 +157,11 @@ def test_chosen_lanes():
 def test_chosen_blocks():
     """About even, the same for all, within 4,096 a device on a CPU and 256 MiB anywhere."""
     eight_bit = jax.ShapeDtypeStruct((10_000, 28, 28, 1), np.uint8)
-    assert scoring._block_size(Sized(eight_bit), None, 1, "cpu") == 3334
-    assert scoring._block_size(Sized(eight_bit), None, 8, "cpu") == 10_000
-    assert scoring._block_size(Sized(eight_bit), None, 1, "gpu") == 10_000
-    assert scoring._block_size(Sized(eight_bit), 64, 8, "cpu") == 64
+    assert scoring._block_size(Sized(eight_bit), 1, "cpu") == 3334
+    assert scoring._block_size(Sized(eight_bit), 8, "cpu") == 10_000
+    assert scoring._block_size(Sized(eight_bit), 1, "gpu") == 10_000
     large = jax.ShapeDtypeStruct((100_000, 512, 512, 4), np.float32)
-    assert scoring._block_size(Sized(large), None, 1, "gpu") == 64
+    assert scoring._block_size(Sized(large), 1, "gpu") == 64
 
 
 class Sized:

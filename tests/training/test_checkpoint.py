@@ -1,6 +1,7 @@
 """Bits come back as they were, on any devices; what is damaged is never used."""
 
 import functools
+import json
 import logging as python_logging
 import os
 import shutil
@@ -356,6 +357,17 @@ def test_orbax_is_quiet(tmp_path, caplog):
         logging.get_absl_logger().removeHandler(caplog.handler)
         logging.set_verbosity(verbosity)
     assert {record.getMessage() for record in caplog.records} == {"ours"}
+
+
+def test_a_manifest_that_lists_fewer_files_than_there_are_is_found_out(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, {"weights": np.arange(3.0)})
+    manifest = tmp_path / "1" / checkpoint.MANIFEST
+    listed = json.loads(manifest.read_text())
+    name = max(listed)
+    manifest.write_text(json.dumps({k: v for k, v in listed.items() if k != name}))
+    with pytest.raises(ValueError, match=f"sha256.json does not list {name}"):
+        checkpoints.restore_latest({"weights": np.zeros(3)})
 
 
 def test_a_full_disk_is_one_line_and_the_last_good_step_stays(tmp_path, caplog, capfd):

@@ -58,6 +58,26 @@ def test_who_holds_it_is_said_and_a_killed_process_holds_nothing(tmp_path):
     assert [path.name for path in workdir.iterdir()] == ["metrics.jsonl"]
 
 
+def test_what_a_killed_job_had_not_finished_is_deleted(tmp_path):
+    run, other = tmp_path / "run", tmp_path / "other"
+    for folder in (run, other):
+        (folder / "scoring" / "a").mkdir(parents=True)
+        (folder / "scoring" / "a" / ".x.npz.0123abcd.partial").write_text("")
+        (folder / "checkpoints" / "10.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
+        (folder / "thesis.partial").write_text("mine")
+    (run / "config.json").write_text("{}")
+    for folder in (run, other):
+        before = {path for path in folder.rglob("*") if path.is_file()}
+        with hold(folder):
+            pass
+        left = {path for path in folder.rglob("*") if path.is_file()}
+        assert (left == before) is (folder == other)  # which is nobody's run directory
+    assert left | {run / "thesis.partial", run / "config.json"} == left | {
+        path for path in run.rglob("*") if path.is_file()
+    }
+    assert not list(run.rglob("*.orbax-checkpoint-tmp*"))
+
+
 def test_nothing_is_left_of_a_directory_in_which_nothing_was_written(tmp_path):
     with hold(tmp_path / "deep" / "run"):
         assert (tmp_path / "deep" / "run").is_dir()
