@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
+import shutil
 import uuid
 import zipfile
 import zlib
@@ -40,6 +42,16 @@ def room(path: str | os.PathLike[str]) -> Iterator[None]:
             f"{where}: no room is left there (full disk or quota); what was finished is kept: make "
             "room, then give the same command again"
         ) from None
+
+
+def check_room(folder: str | os.PathLike[str], num_bytes: int) -> None:
+    """Refuses to begin what there is no room for.
+
+    Raises:
+        OSError: as the system has it, if the disk has fewer bytes left.
+    """
+    if shutil.disk_usage(folder).free < num_bytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(folder))
 
 
 @contextlib.contextmanager

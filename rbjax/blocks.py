@@ -353,10 +353,9 @@ class Blocks(NamedTuple):
             finished=None if self.tell is None else finished,
         )
 
-    def cut(self, rows: np.ndarray, *, name: str = "", smaller: Sequence[int] = ()) -> list[Block]:
-        """Returns rows in blocks that the devices can share; see `cut`."""
-        num_devices = len(self.placement.devices)
-        return cut(rows, self.size, name=name, smaller=smaller, multiple_of=num_devices)
+    def cut(self, rows: np.ndarray, **options: Any) -> list[Block]:
+        """Returns rows in blocks that the devices can share; `cut` has the options."""
+        return cut(rows, self.size, multiple_of=len(self.placement.devices), **options)
 
     def read(self, block: Block) -> Array:
         """Returns the images of a padded block on the devices, float32 in [0, 1]."""
@@ -391,13 +390,7 @@ def block_size(
 
 
 def settled(journal: str | Path | None, field: str, usual: int) -> int:
-    """Returns a size that nobody asked for: what a journal's blocks have, whatever made them.
-
-    Args:
-        journal: the folder, if there is one; of several processes that of the first counts.
-        field: of its header.
-        usual: the size where there is none.
-    """
+    """Returns a size that nobody asked for: that of a journal's header, or the usual one."""
     found = journals.header(journal).get(field) if journal is not None else None
     size = found if isinstance(found, int) and found > 0 else usual
     if jax.process_count() == 1:

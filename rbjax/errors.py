@@ -5,7 +5,6 @@ What a person gave wrong is a plain `ValueError`.
 
 from __future__ import annotations
 
-import difflib
 import errno
 import os
 import re
@@ -151,6 +150,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     folded = {_folded(entry): entry for entry in known}
     close = [folded[word] for word in _meant(name) if word in folded]
     if name not in _ELSEWHERE:  # which means something else
+        import difflib  # as a job begins, what is imported before stops are heeded is little
+
         close = close or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         close = close or difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""

@@ -9,7 +9,6 @@ Therefore the system's own part of a signal, which writes to a pipe, is read by 
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import os
 import signal
@@ -54,7 +53,7 @@ class _Watch:
             self._hook(what)
             return
         self._is_raised = False
-        threading.Timer(0.01, _thread.interrupt_main, (signal.SIGTERM,)).start()
+        threading.Timer(0.01, signal.pthread_kill, (threading.get_ident(), signal.SIGTERM)).start()
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
@@ -64,7 +63,8 @@ class _Watch:
         self._hook, sys.unraisablehook = sys.unraisablehook, self.dropped
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
-        threading.Thread(target=_listen, args=(reader,), name="stops", daemon=True).start()
+        thread = threading.Thread(target=_listen, args=(reader,), name="stops", daemon=True)
+        thread.start()
         descriptor = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         for number in heeded:
             signal.signal(number, self.handle)
@@ -74,6 +74,7 @@ class _Watch:
         finally:
             self.restore(descriptor)
             os.close(writer)
+            thread.join()  # with what it has to say
             sys.unraisablehook = self._hook
 
     def restore(self, descriptor: int = -1) -> None:
@@ -181,12 +182,24 @@ def _say(text: str) -> None:
         print(f"{on_its_own}rbjax: {text}", file=sys.stderr, flush=True)
 
 
+def _before_fork() -> None:
+    if _watch is not None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _NAMES)
+
+
+def _in_parent() -> None:
+    if _watch is not None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _NAMES)
+
+
 def _in_child() -> None:
     """A forked process is none of the job's: whoever forked it ends it by the same signals."""
     global _watch
     if _watch is not None:
         _watch.restore()
+        _in_parent()
         _watch = None
 
 
-os.register_at_fork(after_in_child=_in_child)
+# Between a fork and what follows it a signal would be the job's, and lost.
+os.register_at_fork(before=_before_fork, after_in_parent=_in_parent, after_in_child=_in_child)

@@ -28,7 +28,7 @@ NUM_STEPS, NUM_QUERIES, MOST_TARGETS = 100, 5000, 9
 
 STRETCHES = (50, 200, 500, 1000, 2000, 3000, 4000)
 """Queries after which Square's batches are put together anew."""
-_MOST_SIZES = 8
+_MOST_SIZES, _ROWS = 8, 8
 """The smallest block is an eighth of the full one: each size is compiled for each attack."""
 _SQUARE_BLOCKS = 8
 """Blocks whose images Square's queries work on together, as float32."""
@@ -115,10 +115,13 @@ def notes(version: str, norm: str, num_classes: int) -> tuple[str, ...]:
 
 
 def halves(size: int) -> list[int]:
-    """Returns a size halved and halved again while it is even, to an eighth at most."""
-    sizes, least = [], size / _MOST_SIZES
-    while size % 2 == 0 and size // 2 >= least:
-        size //= 2
+    """Returns about the half, the quarter and the eighth of a size, rounded up to multiples of 8.
+
+    They are the same for any number of devices up to 8, which need not fill them up then.
+    """
+    sizes, least = [], max(size // _MOST_SIZES, _ROWS)
+    while (half := -(-size // (2 * _ROWS)) * _ROWS) < size and half >= least:
+        size = half
         sizes.append(size)
     return sizes
 

@@ -3,8 +3,7 @@
 Every lane works on one image. An iteration draws one perturbation for each lane and classifies all
 of them in one forward pass; a lane whose image has failed, or has passed its last draw, writes the
 result down and takes the next image from the queue. So hardly a pass is wasted while there is a
-queue, whatever the images' robustness. When it is empty the busy lanes thin out, and
-`compact` moves them into fewer.
+queue. When it is empty the busy lanes thin out, and `compact` moves them into fewer.
 
 A `Runner` runs them: `OnDevices` for a JAX function, `on_host.OnHost` for any other model.
 """
@@ -373,8 +372,8 @@ def score_block(
                 standing = {"passes": num_passes, **lanes._asdict()}
                 journal.write_unfinished(block.name, block.rows, **standing)
         # Long enough that looking costs nothing, short enough to be seen; the first one compiles.
-        per_iteration = (time.monotonic() - began) / num_iterations
-        num_iterations = max(1, min(2 * num_iterations, int(_SECONDS_PER_DISPATCH / per_iteration)))
+        enough = int(_SECONDS_PER_DISPATCH * num_iterations / (time.monotonic() - began))
+        num_iterations = max(1, min(2 * num_iterations, enough))
         if so_far is not None:
             so_far(_collect(lanes.first_failure, num_images), num_passes)
     last = _collect(lanes.first_failure, num_images)

@@ -19,7 +19,7 @@ from rbjax import atomic, main, stops
 from rbjax import config as schema
 from rbjax.analysis.evaluation import read_arrays, read_report
 from rbjax.config import Config
-from rbjax.errors import InUseError, StoppedError
+from rbjax.errors import FullDiskError, InUseError, StoppedError
 from rbjax.paths import expanded
 from rbjax.training import run_directory
 
@@ -138,6 +138,7 @@ def run(
         ValueError: before anything is run, if a name is wrong or given twice, a config is, or a
             result is of another config.
         StoppedError: after Ctrl-C or SIGTERM; the same call goes on.
+        FullDiskError: if there is no room; likewise.
     """
     folder = expanded(workdir, field="workdir")
     store = expanded(results, field="results") if results else folder / "results"
@@ -178,8 +179,8 @@ def attempt(
     except InUseError as error:
         tell(f"{title}: left to another process ({error})")
         return "elsewhere"
-    except StoppedError:
-        raise
+    except (StoppedError, FullDiskError):
+        raise  # so would every other cell end
     except Exception as error:  # whatever it is, it must not cost the other cells
         failure.parent.mkdir(parents=True, exist_ok=True)
         failure.write_text(traceback.format_exc(), encoding="utf-8")

@@ -100,11 +100,11 @@ def goes_on_longer(
     with before.unlocked():
         before.num_epochs = num_epochs
     updates, size = jnp.arange(num_steps * method.replays), recipe.steps_per_epoch * method.replays
-    rates = [
+    there, here = (
         np.asarray(jax.vmap(setup.create_schedule(each, steps_per_epoch=size))(updates))
         for each in (before, config)
-    ]
-    return np.array_equal(*rates)
+    )
+    return np.array_equal(there, here)
 
 
 def _steps_per_epoch(config: Config, num_examples: int, num_devices: int, origin: str) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import importlib
 import io
 import json
 import os
@@ -114,17 +115,17 @@ class _Events:
     """TensorBoard's events, written here and now: on a full disk tensorboardX's thread is lost."""
 
     def __init__(self, folder: Path, first: int) -> None:
-        from tensorboardX.proto.event_pb2 import Event, SessionLog
         from tensorboardX.record_writer import RecordWriter
         from tensorboardX.summary import scalar
 
-        self._event, self._scalar = Event, scalar
+        protocol = importlib.import_module("tensorboardX.proto.event_pb2")  # made at run time
+        self._event, self._scalar = protocol.Event, scalar
         folder.mkdir(parents=True, exist_ok=True)
         name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}"
         self._writer = RecordWriter(str(folder / name))
         self._add(file_version="brain.Event:2")
         # TensorBoard hides what an earlier process wrote from this step on.
-        self._add(step=first, session_log=SessionLog(status=SessionLog.START))
+        self._add(step=first, session_log=protocol.SessionLog(status=protocol.SessionLog.START))
 
     def write(self, record: Mapping[str, Any]) -> None:
         for name, value in _columns(record):

@@ -10,7 +10,9 @@ import rbjax
 from rbjax import analysis, command_line
 from rbjax import config as schema
 from rbjax.main import main
+from rbjax.train import train
 from rbjax.training import run_directory
+from rbjax.training.writers import read_metrics
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "run_v0"
 CONFIG = [
@@ -60,6 +62,20 @@ def test_it_is_known_as_trained_by_the_same_command_and_refused_another():
     stamped["optimizer"] = {**stamped["optimizer"], "b1": 0.5}
     with pytest.raises(ValueError, match=r"optimizer\.b1 = 0\.9 there, 0\.5 here"):
         run_directory.prepare(FIXTURE, stamped, **options)
+
+
+def test_it_is_gone_on_with_and_is_of_todays_version_then(workdir, capsys):
+    """For an epoch more, which its constant learning rate allows."""
+    log, epochs = read_metrics(workdir), run_directory.read_config(workdir)["num_epochs"]
+    command = [*CONFIG, f"--workdir={workdir}", f"--config.num_epochs={epochs + 1}"]
+    given, path, typed = command_line.parse(["rbjax", *command])
+    train(command_line.resolve(given, path, typed=typed), path)
+    assert f"training from step {log[-1]['step']} of" in capsys.readouterr().out
+    after = read_metrics(workdir)
+    assert after[: len(log)] == log
+    assert [record["epoch"] for record in after[len(log) :]] == [epochs + 1]
+    config = run_directory.read_config(workdir)
+    assert (config["schema"], config["num_epochs"]) == (1, epochs + 1)
 
 
 def test_a_run_of_today_says_which_rbjax_and_which_schema_wrote_it(tmp_path):

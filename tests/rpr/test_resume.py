@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import multiprocessing
+import os
 import random
 import signal
 from functools import partial
@@ -15,7 +16,8 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from rbjax import atomic, journal, rpr
+from rbjax import atomic, journal, rpr, stops
+from rbjax.errors import StoppedError
 from rbjax.rpr import lanes
 from tests.rpr import resumed
 from tests.rpr.known import KEY, LOGITS_FN, MIXED, make_images, redraw, score, threshold
@@ -212,6 +214,31 @@ def test_killed_while_the_header_was_written(tmp_path):
     expected = score(MIXED[:30])
     scores = score(MIXED[:30], journal=tmp_path)
     np.testing.assert_array_equal(scores.first_failure, expected.first_failure)
+
+
+def test_a_stop_is_saved_though_nothing_is_due(tmp_path, monkeypatch):
+    """SIGTERM while the lanes draw: they are written down, and drawn on from there."""
+    monkeypatch.setattr(lanes, "_SECONDS_PER_DISPATCH", 0.0)
+    advance, calls, stop_at = lanes.OnDevices.advance, [], None
+
+    def stopping(self, *args):
+        calls.append(1)
+        if len(calls) == stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return advance(self, *args)
+
+    monkeypatch.setattr(lanes.OnDevices, "advance", stopping)
+    expected = score(MIXED[:48], batch_size=8)
+    whole = len(calls)
+    calls.clear()
+    stop_at = 3
+    with pytest.raises(StoppedError), stops.heeded():
+        score(MIXED[:48], batch_size=8, journal=tmp_path)
+    assert len(calls) == stop_at
+    scores = score(MIXED[:48], batch_size=8, journal=tmp_path)
+    assert len(calls) == whole > 3
+    np.testing.assert_array_equal(scores.first_failure, expected.first_failure)
+    assert scores.forward_passes_run == expected.forward_passes_run
 
 
 def test_a_file_is_no_journal(tmp_path):

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import jax
@@ -370,7 +371,7 @@ def test_a_manifest_that_lists_fewer_files_than_there_are_is_found_out(tmp_path)
         checkpoints.restore_latest({"weights": np.zeros(3)})
 
 
-def test_a_full_disk_is_one_line_and_the_last_good_step_stays(tmp_path, caplog, capfd):
+def test_a_full_disk_is_one_line_and_the_last_good_step_stays(tmp_path, caplog, capfd, monkeypatch):
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     state = {"weights": np.random.default_rng(0).random(20_000)}
     checkpoints.save(1, state)
@@ -379,6 +380,10 @@ def test_a_full_disk_is_one_line_and_the_last_good_step_stays(tmp_path, caplog, 
     assert str(error.value).startswith(f"{tmp_path / 'checkpoints'}: no room is left there")
     assert "\n" not in str(error.value)
     assert "Traceback" not in caplog.text + "".join(capfd.readouterr())
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=100))
+        with pytest.raises(FullDiskError):
+            checkpoints.save(2, state)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["1"]
     checkpoints.save(2, state)
     assert checkpoints.steps() == [2, 1]
