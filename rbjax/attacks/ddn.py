@@ -11,15 +11,17 @@ import jax.numpy as jnp
 
 from rbjax import prng
 from rbjax.attacks import norms
-from rbjax.attacks.attack import CompiledAttack, Problem, column
+from rbjax.attacks.attack import CompiledAttack, Problem, column, select
 from rbjax.attacks.norms import NORMS
 from rbjax.attacks.search import (
     Found,
+    across,
     annealed,
     beginning,
     best_restart,
     clearly_fooled,
     keep_smallest,
+    lost,
     nothing_found,
     random_direction,
     to_boundary,
@@ -58,7 +60,9 @@ def ddn(
             is returned as it is. None: whatever is found.
         num_steps: steps of each run.
         num_restarts: runs from the image; the first step of the second goes towards the wrong
-            class with the second largest logit, and so on, then at random.
+            class with the second largest logit, and so on; further ones begin beyond the first
+            boundary in a random direction, as one does where the gradient at the image is 0. On
+            nets of 8 ReLUs one run ended at up to 1.85 times the exact distance, ten at 1.12.
         initial_size: r_0, in pixel units; None: where the boundary is to first order, |L| / ||g||
             at the image of a loss L that is 0 there, "margin", "dlr" and "probability_margin", and
             1 of any other.
@@ -78,8 +82,8 @@ def ddn(
     Source:
         Rony et al. 2019, arXiv:1811.09600, algorithm 1, where the loss is cross-entropy, r_0 is 1
         and alpha a length: near the boundary, or far from it, 1 is too long or too short. Their
-        code, jeromerony/fast_adversarial at 45210b7, goes in a random direction where the gradient
-        is 0, and rounds the images to 256 levels; this attack does neither.
+        code, jeromerony/fast_adversarial at 45210b7, makes a step in a random direction where the
+        gradient is 0, and rounds the images to 256 levels, which this attack does not.
     """
     norms.check_size("epsilon", epsilon, "l2")
     loss_fn = adversarial.LOSSES[loss] if isinstance(loss, str) else loss
@@ -144,7 +148,6 @@ def _walk(plan: DDNPlan, problem: Problem, restart: Array | int) -> Found:
     origin, size = problem.images, jax.vmap(NORMS["l2"].size)
     farthest = size(jnp.maximum(origin, 1.0 - origin))
     climbed, is_random = beginning(problem, restart, plan.num_restarts)
-    elsewhere = random_direction(problem, plan.num_steps)
 
     def step(number: Array, state: _State) -> _State:
         keys, climbs = prng.per_draw(problem.keys, number), functools.partial(climbed, number)
@@ -160,11 +163,15 @@ def _walk(plan: DDNPlan, problem: Problem, restart: Array | int) -> Found:
         radius = radius * jnp.where(fooled, 1.0 - plan.gamma, 1.0 + plan.gamma)
         radius = jnp.minimum(radius, farthest)
         ahead = norms.steepest(seen.gradient, "l2")
-        ahead = jnp.where((number == 0) & is_random, elsewhere, ahead)
+        is_lost = lost(number, is_random, seen.gradient, best)
         length = annealed(number, plan.num_steps, plan.step_length, 0.01 * plan.step_length)
         ahead = column(length * radius) * ahead
         direction = norms.steepest(state.images - origin + ahead, "l2")
         images = jnp.clip(origin + column(radius) * direction, 0.0, 1.0)
+        elsewhere = random_direction(problem, plan.num_steps + number, is_lost)
+        jumped, is_across = across(problem, elsewhere, is_lost)
+        images = select(is_across, jumped, images)
+        radius = jnp.where(is_across, size(jumped - origin), radius)
         return _State(images, radius, best)
 
     radius = jnp.full(farthest.shape, plan.initial_size or 1.0, jnp.float32)

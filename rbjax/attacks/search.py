@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 
 from rbjax import prng
 from rbjax.attacks import norms
-from rbjax.attacks.attack import Problem, clean_keys, select
+from rbjax.attacks.attack import Problem, clean_keys, column, select
 from rbjax.attacks.norms import NORMS
 from rbjax.classifier import Classifier, Objective
 from rbjax.losses import adversarial
@@ -261,15 +262,96 @@ def beginning(
     return climbed, restart >= problem.classifier.num_classes - 1
 
 
-def random_direction(problem: Problem, draw: int) -> Array:
-    """Returns a direction of l2 norm 1 for each image, (B, H, W, C).
+def random_direction(problem: Problem, draw: Array | int, wanted: Array) -> Array:
+    """Returns a direction of l2 norm 1 for each image, (B, H, W, C); 0 where none is wanted.
 
     Args:
         problem: the batch.
         draw: number of the draw.
+        wanted: (B,) bool, the examples that it is wanted of.
     """
-    keys = prng.per_draw(problem.keys, draw)
-    return norms.start(norms.STARTS["sphere"], keys, problem.images.shape[1:], 1.0, "l2")
+
+    def draws() -> Array:
+        keys, shape = prng.per_draw(problem.keys, draw), problem.images.shape[1:]
+        return norms.start(norms.STARTS["sphere"], keys, shape, 1.0, "l2")
+
+    drawn = jax.lax.cond(jnp.any(wanted), draws, lambda: jnp.zeros_like(problem.images))
+    return select(wanted, drawn, jnp.zeros_like(drawn))
+
+
+_TRIES = 8
+"""Steps that look for a boundary in a random direction while nothing is found, and no gradient."""
+
+
+def lost(number: Array, is_random: Array | bool, gradient: Array, best: Found) -> Array:
+    """Returns which examples go in a random direction in a step, (B,) bool.
+
+    Args:
+        number: of the step.
+        is_random: whether this restart begins at random, see `beginning`.
+        gradient: (B, H, W, C), which says nothing where it is 0.
+        best: what was found so far.
+    """
+    is_flat = jnp.all(gradient == 0, axis=(1, 2, 3)) & ~best.fooled & (number < _TRIES)
+    return is_flat | ((number == 0) & is_random)
+
+
+_LENGTHS, _BISECTIONS = 12, 5
+_CROSSING = 2**20
+"""The first draw of what looks for a boundary: steps have lower ones."""
+
+
+def across(problem: Problem, directions: Array, wanted: Array) -> tuple[Array, Array]:
+    """Returns images a little beyond the first boundary met in given directions, or opposite ones.
+
+    The lengths double up to where most values are at the edge of the box; then the last interval is
+    halved. 29 passes forwards, and none where no example wants any.
+
+    Args:
+        problem: the batch.
+        directions: (B, H, W, C) of l2 norm 1.
+        wanted: (B,) bool, the examples that it is wanted of.
+
+    Returns:
+        (B, H, W, C) in [0, 1], and (B,) bool, for which examples it was wanted and found.
+    """
+    origin = problem.images
+    longest = 4.0 * math.sqrt(origin[0].size)
+
+    def at(length: Array) -> Array:
+        return jnp.clip(origin + column(length) * directions, 0.0, 1.0)
+
+    def fools(draw: Array, length: Array) -> Array:
+        keys = prng.per_draw(problem.keys, _CROSSING + draw)
+        return problem.fooled(problem.classifier.logits(keys, at(length)))
+
+    def lengthen(number: Array, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bracket
+        way = jnp.where(number < _LENGTHS, longest, -longest)
+        length = jnp.full_like(low, way * 2.0 ** (number % _LENGTHS + 1 - _LENGTHS))
+        is_open = jnp.isinf(high)
+        crossed = is_open & fools(number, length)
+        reached = jnp.where(number == _LENGTHS - 1, 0.0, length)  # then the other way
+        low = jnp.where(is_open & ~crossed, reached, low)
+        return low, jnp.where(crossed, length, high)
+
+    def halve(number: Array, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bracket
+        middle = jnp.where(jnp.isinf(high), low, 0.5 * (low + high))
+        crossed = jnp.isfinite(high) & fools(2 * _LENGTHS + number, middle)
+        return jnp.where(crossed, low, middle), jnp.where(crossed, middle, high)
+
+    def find() -> Array:
+        low = jnp.zeros(len(origin), jnp.float32)
+        bracket = jax.lax.fori_loop(0, 2 * _LENGTHS, lengthen, (low, low + jnp.inf))
+        return jax.lax.fori_loop(0, _BISECTIONS, halve, bracket)[1]
+
+    def skip() -> Array:
+        return jnp.full(len(origin), jnp.inf, jnp.float32)
+
+    length = jax.lax.cond(jnp.any(wanted), find, skip)
+    found = wanted & jnp.isfinite(length)
+    return select(found, at(jnp.where(found, length, 0.0)), origin), found
 
 
 _FARTHEST, _FLATTEST = 1e30, 1e-37

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
+from experiments.parity.exact.solve import to_plane
+
 NUM_CLASSES, NUM_IMAGES, SHAPE = 5, 24, (6, 6, 1)
 DUAL = {"linf": 1, "l2": 2}
 
@@ -50,32 +52,6 @@ def sizes(delta, norm: str) -> np.ndarray:
     return np.linalg.norm(flat, ORDER[norm], axis=1)
 
 
-def distance_in_box(normal: np.ndarray, gap: float, image: np.ndarray, norm: str) -> float:
-    """Returns the least size of a d with <normal, d> = gap and image + d in [0, 1].
-
-    Values move towards the plane: in l-inf by t and in l2 by t times their weight, up to the box;
-    in l1 in the order of their weights, in l0 of what they can gain.
-    """
-    weights, room = np.abs(normal), np.where(normal > 0, 1 - image, image)
-    if np.sum(weights * room) < gap:
-        return np.inf
-    if norm in ("l1", "l0"):
-        order = np.argsort(-weights * (room if norm == "l0" else 1))
-        reached = np.cumsum((weights * room)[order])
-        last = int(np.searchsorted(reached, gap))
-        if norm == "l0":
-            return last + 1
-        left = gap - (reached[last - 1] if last else 0.0)
-        return float(np.sum(room[order][:last]) + left / weights[order][last])
-    pace = weights if norm == "l2" else np.ones_like(weights)
-    low, high = 0.0, 1.0 / np.min(pace[pace > 0])
-    for _ in range(200):
-        middle = 0.5 * (low + high)
-        is_short = np.sum(weights * np.minimum(middle * pace, room)) < gap
-        low, high = (middle, high) if is_short else (low, middle)
-    return float(np.linalg.norm(np.minimum(high * pace, room), ORDER[norm]))
-
-
 def distances_in_box(weights, images, labels, norm: str) -> np.ndarray:
     """Returns each image's distance in [0, 1] to the nearest other class of `linear`."""
     weights = np.asarray(weights, np.float64)
@@ -85,9 +61,7 @@ def distances_in_box(weights, images, labels, norm: str) -> np.ndarray:
         others = [k for k in range(weights.shape[1]) if k != label]
         least.append(
             min(
-                distance_in_box(
-                    weights[:, k] - weights[:, label], values[label] - values[k], image, norm
-                )
+                to_plane(weights[:, k] - weights[:, label], values[label] - values[k], image, norm)
                 for k in others
             )
         )

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 import math
 
 import jax
@@ -8,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.tree_util import Partial
-from scipy.optimize import linprog
 
+from experiments.parity.exact.ours import logits_fn as logits_of
+from experiments.parity.exact.solve import Net, distance
 from rbjax import attacks
 from tests.attacks.linear import (
     IMAGES,
@@ -61,64 +61,43 @@ def test_the_smallest_perturbation_of_a_linear_model_in_the_box(norm, num_classe
 
 
 def relu_net(num_hidden=6, width=9):
-    """Returns weights of a net of one hidden layer and two classes, and images it is asked of."""
+    """Returns a net of one hidden layer and two classes, and images it is asked of."""
     rng = np.random.default_rng(0)
     shapes = (width, num_hidden), (num_hidden,), (num_hidden,)
     first, bias, last = (rng.standard_normal(shape) for shape in shapes)
     images = rng.uniform(0.2, 0.8, (12, width))
     hidden = np.maximum((images - 0.5) @ first + 0.3 * bias, 0)
-    shift = -np.median(hidden @ last)
-    return (first, 0.3 * bias, last, shift), images
-
-
-def distance_of_net(net, image):
-    """Returns the l-inf distance to the boundary in the box: a linear program a pattern."""
-    first, bias, last, shift = net
-    here = (image - 0.5) @ first + bias
-    margin = np.maximum(here, 0) @ last + shift
-    width, sign, least = len(image), np.sign(margin), np.inf
-    ones = np.ones((width, 1))
-    both = np.block([[np.eye(width), -ones], [-np.eye(width), -ones]])
-    for pattern in itertools.product((0.0, 1.0), repeat=len(last)):
-        is_on = np.array(pattern)
-        turned = (1 - 2 * is_on)[:, None] * first.T  # of each unit, at most 0 on its side
-        crossed = sign * first @ (is_on * last)
-        rows = np.block([[both], [turned, np.zeros((len(last), 1))], [crossed, 0.0]])
-        bounds = [
-            *np.zeros(2 * width),
-            *((2 * is_on - 1) * here),
-            -sign * (here @ (is_on * last) + shift),
-        ]
-        solved = linprog(
-            [*np.zeros(width), 1.0],
-            A_ub=rows,
-            b_ub=bounds,
-            bounds=[*zip(-image, 1 - image, strict=True), (0, least if least < 1 else 1)],
-        )
-        least = min(least, solved.fun) if solved.success else least
-    return least
+    shift = [-np.median(hidden @ last), 0]
+    net = Net(np.stack([last, 0 * last], axis=1), np.array(shift), first, 0.3 * bias)
+    return net, images
 
 
 def test_the_smallest_perturbation_of_a_small_net():
     net, images = relu_net()
-    exact = np.array([distance_of_net(net, image) for image in images])
-
-    def logits_fn(images):
-        first, bias, last, shift = (jnp.asarray(part, jnp.float32) for part in net)
-        hidden = jax.nn.relu((images.reshape(len(images), -1) - 0.5) @ first + bias)
-        return jnp.stack([hidden @ last + shift, jnp.zeros(len(images))], axis=-1)
-
+    labels = net.logits(images).argmax(1)
+    exact = [distance(net, *pair, "linf") for pair in zip(images, labels, strict=True)]
     pixels = jnp.asarray(images, jnp.float32).reshape(len(images), -1, 1, 1)
-    labels = jnp.argmax(logits_fn(pixels), axis=-1)
     ratios = {}
     for num_restarts in (1, 20):
-        result = attacks.fmn(num_restarts=num_restarts)(logits_fn, KEY, pixels, labels)
-        ratio = sizes(result.images - pixels, "linf") / exact
+        result = attacks.fmn(num_restarts=num_restarts)(logits_of(net), KEY, pixels, labels)
+        ratio = sizes(result.images - pixels, "linf") / np.array(exact)
         ratios[num_restarts] = np.where(result.fooled, ratio, np.inf)
         assert np.all(ratios[num_restarts] > 1 - 1e-5)
     assert np.median(ratios[1]) < 1.001
     assert np.max(ratios[20]) < 1.01
     assert np.all(ratios[20] <= ratios[1] * (1 + 1e-3))
+
+
+@pytest.mark.parametrize("attack", [attacks.fmn(norm="l2"), attacks.ddn()])
+def test_where_the_gradient_is_zero(attack):
+    """z_1 - z_0 is 2 relu(a - 0.3) - 0.1, and flat at a = <w, x - 0.5> = 0."""
+    weights = np.linspace(-1, 1, 8)
+    net = Net(np.array([[0.0, 2.0]]), np.array([0.1, 0.0]), weights[:, None], np.array([-0.3]))
+    grey = jnp.full((6, 8, 1, 1), 0.5)
+    result = attack(logits_of(net), KEY, grey, jnp.zeros(6, int))
+    assert np.all(result.fooled)
+    least = 0.35 / np.linalg.norm(weights)
+    assert np.max(sizes(result.images - grey, "l2")) < 1.01 * least
 
 
 def cosine(step, num_steps, first, last):
@@ -153,13 +132,14 @@ def test_golden_steps(norm):
             fewer = min(radius - 1, math.floor(radius * (1 - change)), smallest)
             radius = fewer if lead > 0 else max(radius + 1, math.floor(radius * (1 + change)))
             radius = min(max(radius, 1), 8)
-        elif lead > 0:
-            radius = min((1 - change) * radius, smallest)
-        elif smallest < np.inf:
-            radius *= 1 + change
         else:
-            dual = np.linalg.norm(gradient, {"linf": 1, "l2": 2}[norm])
-            radius = size + (1 + change) * abs(lead) / dual
+            away = abs(lead) / np.linalg.norm(gradient, {"linf": 1, "l2": 2}[norm])
+            if lead > 0:
+                radius = min((1 - change) * radius, size - away / 2, smallest)
+            elif smallest < np.inf:
+                radius *= 1 + change
+            else:
+                radius = size + (1 + change) * away
         length = cosine(step, num_steps, alpha, alpha / 100) * reach
         length *= math.sqrt(radius) if norm == "l0" else radius
         delta = projected(delta + length * gradient / np.linalg.norm(gradient), radius, norm)

@@ -36,7 +36,7 @@ def test_programs_agree_with_closed_forms(norm):
     for edge in (False, True) * 4:
         row, image = rng.standard_normal(12), rng.random(12)
         image = np.round(image) if edge else image
-        room = np.where(row > 0, 1 - image, image) @ np.abs(row)
+        room = float(np.where(row > 0, 1 - image, image) @ np.abs(row))
         for share in (0.1, 0.6, 0.95):
             exact = to_plane(row, share * room, image, norm)
             # A plane that is met anyway changes nothing.
