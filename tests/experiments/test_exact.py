@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.parity.exact import __main__ as program
-from experiments.parity.exact import measures, table
+from experiments.parity.exact import measures, problems, strangers, table
 from experiments.parity.exact.measures import MULTIPLES, Row
 from experiments.parity.exact.solve import Net, distance, to_plane, to_polytope
 
@@ -136,3 +136,18 @@ def test_the_table_of_a_few_images(tmp_path):
     found = [line.split(" | ") for line in text.splitlines() if line.startswith("| deepfool")]
     assert len(found) == 2
     assert all(1 <= float(cells[2].split(",")[0]) < 1.03 for cells in found), found
+
+
+def test_what_a_strangers_model_does_to_an_attack():
+    problem = problems.make("linear, 10 classes", 1, 0)
+    numbers = [list(strangers.ANSWERS).index(kind) for kind in ("plain logits", "times 1e4")]
+    plain, huge = (strangers.measure("fgsm", problem, number, 1) for number in numbers)
+    assert plain.fooled.all()
+    assert plain.alone
+    assert not huge.fooled.all()  # cross-entropy has no gradient
+    cells = {"fgsm": [huge if kind == "times 1e4" else plain for kind in strangers.ANSWERS]}
+    why = [["saturation"] if kind == "times 1e4" else [] for kind in strangers.ANSWERS]
+    assert "Not explained: none." in strangers.report(cells, why, 1)
+    text = strangers.report(cells, [[]] * len(why), 1)
+    assert "| fgsm | 4 of 4 |" in text
+    assert "Not explained: fgsm on times 1e4." in text

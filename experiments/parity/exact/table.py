@@ -117,10 +117,11 @@ Written by `python -m experiments.parity.exact`. Linear models and nets of one h
 ReLUs, of random weights, on images of 10 x 10 values: grey (0.3 to 0.7), uniform, black and white,
 and dark (0 to 0.1); {num_images} of each kind and model, seed {seed}. The least perturbation in
 [0, 1] is known: in closed form of the linear models, by HiGHS (l1, l-inf) and least distance
-programming (l2) for each pattern of ReLUs of the nets, whose l0 was not solved for.
+programming (l2, scipy's `nnls`) for each pattern of ReLUs of the nets, whose l0 was not solved for.
 
 Of attacks that look for the smallest perturbation: its size over the exact one, median and worst,
 and how many images were missed; by kind of image the median. Of attacks with a budget: the smallest
-multiple of the exact distance, {least} at least, at which {share:.0%} of the images are fooled. A
-ReLU net may be flat at an image, where a gradient says nothing.
+multiple of the exact distance, {least} at least, at which {share:.0%} of the images are fooled. An
+attack that raises an error, or leaves [0, 1] or its budget, has missed. A ReLU net may be flat at
+an image, where a gradient says nothing.
 """
