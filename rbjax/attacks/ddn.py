@@ -15,15 +15,14 @@ from rbjax.attacks.attack import CompiledAttack, Problem, column, select
 from rbjax.attacks.norms import NORMS
 from rbjax.attacks.search import (
     Found,
-    across,
     annealed,
     beginning,
     best_restart,
     clearly_fooled,
+    elsewhere,
     keep_smallest,
     lost,
     nothing_found,
-    random_direction,
     to_boundary,
     within,
 )
@@ -60,9 +59,9 @@ def ddn(
             is returned as it is. None: whatever is found.
         num_steps: steps of each run.
         num_restarts: runs from the image; the first step of the second goes towards the wrong
-            class with the second largest logit, and so on; further ones begin beyond the first
-            boundary in a random direction, as one does where the gradient at the image is 0. On
-            nets of 8 ReLUs one run ended at up to 1.85 times the exact distance, ten at 1.12.
+            class with the second largest logit, and so on; further ones first look for a boundary
+            in random directions, as one does where the gradient at the image is 0. On nets of 8
+            ReLUs one run ended at up to 1.57 times the least distance, 20 at up to 1.01.
         initial_size: r_0, in pixel units; None: where the boundary is to first order, |L| / ||g||
             at the image of a loss L that is 0 there, "margin", "dlr" and "probability_margin", and
             1 of any other.
@@ -163,15 +162,14 @@ def _walk(plan: DDNPlan, problem: Problem, restart: Array | int) -> Found:
         radius = radius * jnp.where(fooled, 1.0 - plan.gamma, 1.0 + plan.gamma)
         radius = jnp.minimum(radius, farthest)
         ahead = norms.steepest(seen.gradient, "l2")
-        is_lost = lost(number, is_random, seen.gradient, best)
         length = annealed(number, plan.num_steps, plan.step_length, 0.01 * plan.step_length)
         ahead = column(length * radius) * ahead
         direction = norms.steepest(state.images - origin + ahead, "l2")
         images = jnp.clip(origin + column(radius) * direction, 0.0, 1.0)
-        elsewhere = random_direction(problem, plan.num_steps + number, is_lost)
-        jumped, is_across = across(problem, elsewhere, is_lost)
-        images = select(is_across, jumped, images)
-        radius = jnp.where(is_across, size(jumped - origin), radius)
+        is_lost = lost(number, plan.num_steps, is_random, seen.gradient, best)
+        at_random = elsewhere(problem, number, is_lost, draw=plan.num_steps)
+        images = select(is_lost, at_random, images)
+        radius = jnp.where(is_lost, size(at_random - origin), radius)
         return _State(images, radius, best)
 
     radius = jnp.full(farthest.shape, plan.initial_size or 1.0, jnp.float32)

@@ -19,15 +19,14 @@ from rbjax.attacks.norms import NORMS
 from rbjax.attacks.search import (
     Found,
     MarginPlan,
-    across,
     annealed,
     beginning,
     best_restart,
     clearly_fooled,
+    elsewhere,
     keep_smallest,
     lost,
     nothing_found,
-    random_direction,
     to_boundary,
     within,
 )
@@ -67,10 +66,10 @@ def fmn(
         norm: `"linf"`, `"l2"`, `"l1"`, or `"l0"`, the number of values that change.
         num_steps: steps of each run.
         num_restarts: runs from the image; the first step of the second goes towards the wrong
-            class with the second largest logit, and so on; further ones begin beyond the first
-            boundary in a random direction, as one does where the gradient at the image is 0 (in
-            l0 with a step there). On nets of 8 ReLUs one run ended at 1.0003 times the exact
-            distance in the median and 2.4 at worst, ten at 1.08 at worst (l-inf, l2 and l1).
+            class with the second largest logit, and so on; further ones first look for a boundary
+            in random directions, as one does where the gradient at the image is 0. Of 40 images and
+            nets of 8 ReLUs one run ended at 1.001 times the least distance in the median and 1.94
+            at worst, 20 at 1.01 at worst; of 80 others two at 1.20 and 1.26.
         step_length: alpha_0, over the largest l2 norm in the ball of radius r: r in l2 and l1,
             r sqrt(d) in l-inf of d values, sqrt(r) in l0.
         gamma: gamma_0, by which share the radius changes in a step, between 0 and 1.
@@ -166,19 +165,20 @@ def _walk(plan: FMNPlan, problem: Problem, restart: Array | int) -> Found:
             radius = jnp.where(fooled, smaller, larger)
         radius = jnp.minimum(radius, farthest)
         ahead = norms.steepest(seen.gradient, "l2")
-        is_lost = lost(number, is_random, seen.gradient, best)
-        elsewhere = random_direction(problem, plan.num_steps + number, is_lost)
-        if plan.norm == "l1":  # few values
-            elsewhere = norms.steepest(elsewhere**3, "l2")
-        ahead = select(is_lost, elsewhere, ahead)
+        in_l0 = plan.norm == "l0"  # where one step goes at random: far away all values have changed
+        is_lost = lost(number, 2 if in_l0 else plan.num_steps, is_random, seen.gradient, best)
+        at_random = elsewhere(
+            problem, number, is_lost, draw=plan.num_steps, sparse=plan.norm == "l1"
+        )
+        if in_l0:
+            ahead = select(is_lost, norms.steepest(at_random - origin, "l2"), ahead)
         length = annealed(number, plan.num_steps, plan.step_length, 0.01 * plan.step_length)
         reach = _REACH[plan.norm](radius, origin[0].size)
         images = state.images + column(length * reach) * ahead
         images = _confine(images, origin, radius, plan.norm)
-        if plan.norm != "l0":  # there all values would have changed
-            jumped, is_across = across(problem, elsewhere, is_lost)
-            images = select(is_across, jumped, images)
-            radius = jnp.where(is_across, size(jumped - origin), radius)
+        if not in_l0:
+            images = select(is_lost, at_random, images)
+            radius = jnp.where(is_lost, size(at_random - origin), radius)
         return _State(images, radius, smallest, best)
 
     none = jnp.full(farthest.shape, jnp.inf, jnp.float32)

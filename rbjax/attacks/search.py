@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from rbjax import prng
 from rbjax.attacks import norms
-from rbjax.attacks.attack import Problem, clean_keys, column, select
+from rbjax.attacks.attack import Problem, clean_keys, select
 from rbjax.attacks.norms import NORMS
 from rbjax.classifier import Classifier, Objective
 from rbjax.losses import adversarial
@@ -262,96 +262,60 @@ def beginning(
     return climbed, restart >= problem.classifier.num_classes - 1
 
 
-def random_direction(problem: Problem, draw: Array | int, wanted: Array) -> Array:
-    """Returns a direction of l2 norm 1 for each image, (B, H, W, C); 0 where none is wanted.
-
-    Args:
-        problem: the batch.
-        draw: number of the draw.
-        wanted: (B,) bool, the examples that it is wanted of.
-    """
-
-    def draws() -> Array:
-        keys, shape = prng.per_draw(problem.keys, draw), problem.images.shape[1:]
-        return norms.start(norms.STARTS["sphere"], keys, shape, 1.0, "l2")
-
-    drawn = jax.lax.cond(jnp.any(wanted), draws, lambda: jnp.zeros_like(problem.images))
-    return select(wanted, drawn, jnp.zeros_like(drawn))
+_LENGTHS = 8
+"""Along a direction, each twice the one before."""
 
 
-_TRIES = 8
-"""Steps that look for a boundary in a random direction while nothing is found, and no gradient."""
+def lost(
+    number: Array, num_steps: int, is_random: Array | bool, gradient: Array, best: Found
+) -> Array:
+    """Returns which examples look for a boundary at random in a step, (B,) bool: see `elsewhere`.
 
-
-def lost(number: Array, is_random: Array | bool, gradient: Array, best: Found) -> Array:
-    """Returns which examples go in a random direction in a step, (B,) bool.
+    Those of a restart that begins at random, and those without a gradient, until they find one,
+    and for half of the steps at most.
 
     Args:
         number: of the step.
+        num_steps: how many there are.
         is_random: whether this restart begins at random, see `beginning`.
-        gradient: (B, H, W, C), which says nothing where it is 0.
+        gradient: (B, H, W, C).
         best: what was found so far.
     """
-    is_flat = jnp.all(gradient == 0, axis=(1, 2, 3)) & ~best.fooled & (number < _TRIES)
-    return is_flat | ((number == 0) & is_random)
+    begins = is_random & (number < min(2 * _LENGTHS, num_steps // 2))
+    is_flat = jnp.all(gradient == 0, axis=(1, 2, 3)) & (number < num_steps // 2)
+    return (begins | is_flat) & ~best.fooled
 
 
-_LENGTHS, _BISECTIONS = 12, 5
-_CROSSING = 2**20
-"""The first draw of what looks for a boundary: steps have lower ones."""
+def elsewhere(
+    problem: Problem, number: Array, wanted: Array, *, draw: int, sparse: bool = False
+) -> Array:
+    """Returns images that step after step lie farther along a random direction, then along another.
 
-
-def across(problem: Problem, directions: Array, wanted: Array) -> tuple[Array, Array]:
-    """Returns images a little beyond the first boundary met in given directions, or opposite ones.
-
-    The lengths double up to where most values are at the edge of the box; then the last interval is
-    halved. 29 passes forwards, and none where no example wants any.
+    A direction and its opposite have `_LENGTHS` steps each, the last of which brings most values to
+    the edge of the box.
 
     Args:
         problem: the batch.
-        directions: (B, H, W, C) of l2 norm 1.
-        wanted: (B,) bool, the examples that it is wanted of.
-
-    Returns:
-        (B, H, W, C) in [0, 1], and (B,) bool, for which examples it was wanted and found.
+        number: of the step.
+        wanted: (B,) bool, the examples that it is wanted of; of the others it is the image.
+        draw: number of the first draw.
+        sparse: whether few values are to move much.
     """
     origin = problem.images
     longest = 4.0 * math.sqrt(origin[0].size)
 
-    def at(length: Array) -> Array:
-        return jnp.clip(origin + column(length) * directions, 0.0, 1.0)
+    def look() -> Array:
+        keys = prng.per_draw(problem.keys, draw + number // (2 * _LENGTHS))
+        direction = norms.start(norms.STARTS["sphere"], keys, origin.shape[1:], 1.0, "l2")
+        if sparse:
+            direction = norms.steepest(direction**3, "l2")
+        way = jnp.where(number % (2 * _LENGTHS) < _LENGTHS, longest, -longest)
+        length = way * 2.0 ** (number % _LENGTHS + 1 - _LENGTHS)
+        return jnp.clip(origin + length * direction, 0.0, 1.0)
 
-    def fools(draw: Array, length: Array) -> Array:
-        keys = prng.per_draw(problem.keys, _CROSSING + draw)
-        return problem.fooled(problem.classifier.logits(keys, at(length)))
-
-    def lengthen(number: Array, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
-        low, high = bracket
-        way = jnp.where(number < _LENGTHS, longest, -longest)
-        length = jnp.full_like(low, way * 2.0 ** (number % _LENGTHS + 1 - _LENGTHS))
-        is_open = jnp.isinf(high)
-        crossed = is_open & fools(number, length)
-        reached = jnp.where(number == _LENGTHS - 1, 0.0, length)  # then the other way
-        low = jnp.where(is_open & ~crossed, reached, low)
-        return low, jnp.where(crossed, length, high)
-
-    def halve(number: Array, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
-        low, high = bracket
-        middle = jnp.where(jnp.isinf(high), low, 0.5 * (low + high))
-        crossed = jnp.isfinite(high) & fools(2 * _LENGTHS + number, middle)
-        return jnp.where(crossed, low, middle), jnp.where(crossed, middle, high)
-
-    def find() -> Array:
-        low = jnp.zeros(len(origin), jnp.float32)
-        bracket = jax.lax.fori_loop(0, 2 * _LENGTHS, lengthen, (low, low + jnp.inf))
-        return jax.lax.fori_loop(0, _BISECTIONS, halve, bracket)[1]
-
-    def skip() -> Array:
-        return jnp.full(len(origin), jnp.inf, jnp.float32)
-
-    length = jax.lax.cond(jnp.any(wanted), find, skip)
-    found = wanted & jnp.isfinite(length)
-    return select(found, at(jnp.where(found, length, 0.0)), origin), found
+    # Most calls want none.
+    moved = jax.lax.cond(jnp.any(wanted), look, lambda: origin)
+    return select(wanted, moved, origin)
 
 
 _FARTHEST, _FLATTEST = 1e30, 1e-37

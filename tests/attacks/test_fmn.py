@@ -74,8 +74,9 @@ def relu_net(num_hidden=6, width=9):
 
 def test_the_smallest_perturbation_of_a_small_net():
     net, images = relu_net()
-    labels = net.logits(images).argmax(1)
-    exact = [distance(net, *pair, "linf") for pair in zip(images, labels, strict=True)]
+    classes = net.logits(images).argmax(1)
+    exact = [distance(net, *pair, "linf") for pair in zip(images, classes, strict=True)]
+    labels = jnp.asarray(classes)
     pixels = jnp.asarray(images, jnp.float32).reshape(len(images), -1, 1, 1)
     ratios = {}
     for num_restarts in (1, 20):
@@ -88,8 +89,10 @@ def test_the_smallest_perturbation_of_a_small_net():
     assert np.all(ratios[20] <= ratios[1] * (1 + 1e-3))
 
 
-@pytest.mark.parametrize("attack", [attacks.fmn(norm="l2"), attacks.ddn()])
-def test_where_the_gradient_is_zero(attack):
+@pytest.mark.parametrize(
+    ("attack", "most"), [(attacks.fmn(norm="l2"), 1.01), (attacks.ddn(), 1.04)]
+)
+def test_where_the_gradient_is_zero(attack, most):
     """z_1 - z_0 is 2 relu(a - 0.3) - 0.1, and flat at a = <w, x - 0.5> = 0."""
     weights = np.linspace(-1, 1, 8)
     net = Net(np.array([[0.0, 2.0]]), np.array([0.1, 0.0]), weights[:, None], np.array([-0.3]))
@@ -97,7 +100,7 @@ def test_where_the_gradient_is_zero(attack):
     result = attack(logits_of(net), KEY, grey, jnp.zeros(6, int))
     assert np.all(result.fooled)
     least = 0.35 / np.linalg.norm(weights)
-    assert np.max(sizes(result.images - grey, "l2")) < 1.01 * least
+    assert np.max(sizes(result.images - grey, "l2")) < most * least
 
 
 def cosine(step, num_steps, first, last):
