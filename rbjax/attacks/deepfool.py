@@ -43,9 +43,9 @@ def deepfool(
     |f_k| / ||w_k||_2^2 w_k in l2, |f_k| / ||w_k||_1 sign(w_k) in l-inf. The image is
     clip(x + (1 + overshoot) sum r, 0, 1) and stops where it is fooled.
 
-    It ends at 1.00 to 1.02 times the least distance in the median, as the overshoot lets it, on
-    nets of 8 ReLUs at up to 2.3, and finds nothing where the gradient at the image is 0: `fmn` is
-    for what is nearest.
+    It ends at 1.00 to 1.02 times the least distance in the median, as the overshoot lets it (at
+    1.001 in l2 with one of 0.001), on nets of 8 ReLUs at up to 2.3, and finds nothing where the
+    gradient at the image is 0: `fmn` is for what is nearest.
 
     With targets the hyperplane is that between the target and the class that is strongest besides.
 
