@@ -44,7 +44,7 @@ def ddn(
     num_restarts: Count = 1,
     initial_size: Annotated[float, Range(above=0.0, high=MOST, unit=PIXELS)] | None = None,
     gamma: Annotated[float, Range(above=0.0, below=1.0)] = 0.05,
-    step_length: Positive = 1.0,
+    step_length: Positive = 0.5,
     loss: OfLabels | LossFn = "margin",
 ) -> CompiledAttack:
     """Returns the attack that decouples a perturbation's direction from its norm, in l2.
@@ -66,7 +66,8 @@ def ddn(
             at the image of a loss L that is 0 there, "margin", "dlr" and "probability_margin", and
             1 of any other.
         gamma: by which share the size changes in a step, between 0 and 1.
-        step_length: alpha_0, in radii.
+        step_length: alpha_0, in radii. On a LeNet-5 trained with PGD (`experiments.parity.published`)
+            1 ended at 2.00 in the median of 100 images, 0.5 at 1.79, foolbox's DDN at 1.87.
         loss: `"cross_entropy"`, `"margin"`, `"dlr"`, `"probability_margin"`, or (logits, labels)
             -> (B,). Cross-entropy goes for all wrong classes at once: on a linear model of 5 it
             ends at 1.10 to 1.27 of the exact distance in the median, the margin at 1.001; and its
