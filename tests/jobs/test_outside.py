@@ -260,7 +260,7 @@ def test_parts_of_a_package_in_a_run_that_is_stopped_and_resumed(
         return dispatch(self, *args)
 
     monkeypatch.setattr(_Dispatch, "__call__", stopping)
-    assert main(command) == 1
+    assert main(command) == 75
     assert "stopped at step 4 of 8 and saved; rerun the same" in capsys.readouterr().err
     assert main(command) == 0
     assert "training from step 4 of 8" in capsys.readouterr().out
