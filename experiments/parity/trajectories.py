@@ -124,13 +124,11 @@ def table(found: dict[str, Any]) -> str:
     for norm, epsilon in RADII.items():
         heads = " | ".join(f"{count:,}" for count in shown)
         parts += [f"### {norm}, {epsilon}", ""]
-        parts += [f"| attack | {heads} | median size | passes made | s |", "|---" * 10 + "|"]
+        parts += [f"| attack | {heads} | median size | passes made |", "|---" * 9 + "|"]
         for name, row in sorted(found[norm].items(), key=lambda item: item[1]["robust"][-1]):
             shares = " | ".join(f"{row['robust'][place]:.1f}" for place in places)
             median = "" if row["median"] is None else f"{row['median']:.4f}"
-            parts.append(
-                f"| {name} | {shares} | {median} | {row['passes']:,.0f} | {row['seconds']:,.0f} |"
-            )
+            parts.append(f"| {name} | {shares} | {median} | {row['passes']:,.0f} |")
         parts.append("")
     return "\n".join(parts)
 
@@ -138,7 +136,7 @@ def table(found: dict[str, Any]) -> str:
 @plain
 def draw(found: dict[str, Any], path: Path) -> None:
     """Draws the curves: ours whole, the peers' dashed, one colour an attack."""
-    figure = Figure(figsize=(11, 4.8), layout="constrained")
+    figure = Figure(figsize=(13, 4.8), layout="constrained")
     for number, (norm, epsilon) in enumerate(RADII.items()):
         axes = figure.add_subplot(1, len(RADII), number + 1)
         colours: dict[str, str] = {}
@@ -152,8 +150,20 @@ def draw(found: dict[str, Any], path: Path) -> None:
         axes.set_xlabel("passes an image, forwards and backwards")
         axes.set_ylabel("robust accuracy, per cent" if number == 0 else "")
         axes.set_title(f"{norm}, radius {epsilon}")
-        axes.legend(fontsize=7)
+        axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
     save(figure, path)
+
+
+def write(kept: dict[str, Any], count: int) -> str:
+    """Writes the figures and the table of what was kept, and returns the table."""
+    peers = kept.get("peers", {"versions": {}, "found": {}})
+    found = {norm: {**kept["ours"][norm], **peers["found"].get(norm, {})} for norm in RADII}
+    draw(found, HERE / "trajectories.png")
+    versions = ", ".join(f"{name} {version}" for name, version in peers["versions"].items())
+    text = _HEADING.format(count=count, versions=versions, machine=machine.describe())
+    text += f"\n{table(found)}"
+    (HERE / "trajectories.md").write_text(text)
+    return text
 
 
 @console.steady()
@@ -179,13 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         atomic.write_json(path, kept)
     kept["ours"] = ours(logits_fn, images, labels)
     atomic.write_json(path, kept)
-    peers = kept.get("peers", {"versions": {}, "found": {}})
-    found = {norm: {**kept["ours"][norm], **peers["found"].get(norm, {})} for norm in RADII}
-    draw(found, HERE / "trajectories.png")
-    versions = ", ".join(f"{name} {version}" for name, version in peers["versions"].items())
-    text = f"{_HEADING.format(count=len(labels), versions=versions, machine=machine.describe())}"
-    text += f"\n{table(found)}"
-    (HERE / "trajectories.md").write_text(text)
+    text = write(kept, len(labels))
     print(f"\n{text}")
     return 0
 
@@ -193,10 +197,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 _HEADING = """# Robust accuracy against passes
 
 Written by `python -m experiments.parity.trajectories FOLDER --torch-python=PATH`, on the first
-{count} test images of MNIST and the network `wong_kolter` ({versions}). Per cent of all images for
-which no perturbation within the radius was met in so many passes of each image, one forwards and
-one backwards counting 2; the median of the smallest that were met in 2,000, of all images. The
-curves are in trajectories.png.
+{count} test images of MNIST and the network `wong_kolter`; one seed; {versions}.
+Per cent of all images for which no perturbation within the radius was met in so many passes of each
+image, one forwards and one backwards counting 2; the median of the smallest that were met in 2,000,
+of all images. torchattacks' Square drops what it has fooled. The curves are in trajectories.png.
 
 ```
 {machine}
