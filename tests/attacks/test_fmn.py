@@ -138,7 +138,7 @@ def test_golden_steps(norm):
         else:
             away = abs(lead) / np.linalg.norm(gradient, {"linf": 1, "l2": 2}[norm])
             if lead > 0:
-                radius = min((1 - change) * radius, size - away / 2, smallest)
+                radius = min((1 - change) * radius, smallest)
             elif smallest < np.inf:
                 radius *= 1 + change
             else:
