@@ -62,6 +62,9 @@ ROWS: dict[str, dict[str, Row]] = {
         "apgd": _fixed("apgd", "95.62 to 95.89", epsilon=0.1),
         "autoattack": _fixed("autoattack", "95.62 to 95.89", epsilon=0.1, images=1_000),
         "a3": _fixed("adaptive_autoattack", "95.62 to 95.89", epsilon=0.1),
+        "a3 on autoattack's images": _fixed(
+            "adaptive_autoattack", "95.62 to 95.89", epsilon=0.1, images=1_000
+        ),
         "deepfool": _fixed("deepfool", "at least 95.62", epsilon=0.1, norm="linf"),
         "fab": _fixed("fab", "95.62 to 95.89", epsilon=0.1, num_targets=0, images=1_000),
         "fmn": _fixed("fmn", "95.62 to 95.89", epsilon=0.1, images=1_000),

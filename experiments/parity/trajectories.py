@@ -200,7 +200,8 @@ Written by `python -m experiments.parity.trajectories FOLDER --torch-python=PATH
 {count} test images of MNIST and the network `wong_kolter`; one seed; {versions}.
 Per cent of all images for which no perturbation within the radius was met in so many passes of each
 image, one forwards and one backwards counting 2; the median of the smallest that were met in 2,000,
-of all images. torchattacks' Square drops what it has fooled. The curves are in trajectories.png.
+of all images. torchattacks' Square drops what it has fooled and shrinks its schedule to its
+queries, which `square` does with `rescale_schedule=True`. The curves are in trajectories.png.
 
 ```
 {machine}
