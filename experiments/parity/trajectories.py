@@ -87,9 +87,7 @@ def ours(logits_fn: LogitsFn, images: np.ndarray, labels: np.ndarray) -> dict[st
     keys = prng.per_example(prng.key(0), jnp.arange(len(labels)))
     for norm, epsilon in RADII.items():
         for name, options in OURS[norm].items():
-            given = {} if name == "ddn" else {"norm": norm}
-            if name == "carlini_wagner":
-                given = {}
+            given = {} if name in ("ddn", "carlini_wagner") else {"norm": norm}  # l2 alone
             given |= {} if name in _NO_RADIUS else {"epsilon": epsilon}
             attack = attacks.create(name, **given, **options)
             recorder = Recorder(images.reshape(len(labels), -1), labels, norm)
