@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from experiments.datapoints import measures, records
@@ -16,7 +15,8 @@ from experiments.datapoints.measures import Results
 from experiments.datapoints.plan import Scale
 from experiments.datapoints.readings import READINGS
 from experiments.datapoints.records import Scored
-from rbjax import atomic, data
+from rbjax import data
+from rbjax.analysis.figures import save
 from rbjax.analysis.plots import COLOURS
 from rbjax.metrics import wilson_interval
 from rbjax.rpr import robust_ratio, survival_curve
@@ -24,7 +24,6 @@ from rbjax.sweep import Result
 from rbjax.training import setup
 
 _IN_A_ROW = 10
-_DPI = 150
 
 
 def draw(results: Results, folder: str | Path, *, scale: Scale, unbalanced: bool = False) -> None:
@@ -76,7 +75,7 @@ def _rows(path: Path, pixels: np.ndarray, scored: Scored, title: str) -> None:
     figure.suptitle(
         f"Correctly classified, robust above and not robust below: {title}", fontsize=10
     )
-    _save(figure, path)
+    save(figure, path)
 
 
 def _pair(
@@ -90,14 +89,14 @@ def _pair(
     figure = Figure(figsize=(5.6, 3.4), layout="constrained")
     if example is None:
         figure.suptitle("No image that is correctly classified was fooled")
-        return _save(figure, path)
+        return save(figure, path)
     left, right = figure.subplots(1, 2)
     perturbed = np.frombuffer(bytes.fromhex(example["perturbed"]), np.uint8)
     before, after, draw = names[example["before"]], names[example["after"]], example["draw"]
     _show(left, images[example["row"]], f"classified as {before}")
     _show(right, perturbed.reshape(example["shape"]), f"draw {draw}: classified as {after}")
     figure.suptitle(f"{title}\nthe {draw - 1} draws before did not fool", fontsize=9)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def _survival(path: Path, curves: Mapping[str, Scored], title: str) -> None:
@@ -113,7 +112,7 @@ def _survival(path: Path, curves: Mapping[str, Scored], title: str) -> None:
     axes.grid(color="#DDDDDD", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    _save(figure, path)
+    save(figure, path)
 
 
 def _curve(
@@ -151,7 +150,7 @@ def _classes(path: Path, scored: Scored, names: Sequence[str], title: str) -> No
     axes.set_title(f"Robust training images, {ratio.overall:.4f} of all: {title}", fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    _save(figure, path)
+    save(figure, path)
 
 
 def _show(axes: Axes, image: np.ndarray, title: str) -> None:
@@ -160,9 +159,3 @@ def _show(axes: Axes, image: np.ndarray, title: str) -> None:
     axes.imshow(shown, cmap="gray", vmin=0, vmax=whole, interpolation="nearest")
     axes.set_title(title, fontsize=8)
     axes.set(xticks=[], yticks=[])
-
-
-def _save(figure: Figure, path: Path) -> None:
-    FigureCanvasAgg(figure)
-    with atomic.replace(path) as file:
-        figure.savefig(file, format="png", dpi=_DPI)

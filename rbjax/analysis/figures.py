@@ -24,8 +24,11 @@ from matplotlib.figure import Figure
 
 from rbjax import atomic
 from rbjax.console import printable
+from rbjax.errors import nearest
 
 _DPI = 150
+_DATED: dict[str, tuple[str, ...]] = {"png": (), "pdf": ("CreationDate",), "svg": ("Date",)}
+"""The kinds of pictures, each with the fields that would say when it was drawn: left out."""
 _LONGEST = 2.6
 """Inches that a name takes at most: longer ones are in smaller letters."""
 _SMALLEST = 2.0
@@ -118,11 +121,24 @@ def try_names(names: Iterable[object]) -> None:
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Writes a figure as PNG, completely or not at all; what the picture lacks is one warning."""
+    """Writes a figure completely or not at all; what the picture lacks is one warning.
+
+    Args:
+        figure: to be written; equal ones give equal bytes.
+        path: of the file, whose suffix says what it is: `.png`, `.pdf` or `.svg`.
+
+    Raises:
+        ValueError: for another suffix.
+    """
+    kind = kind_of(path)
     FigureCanvasAgg(figure)
-    with warnings.catch_warnings(record=True) as complaints, atomic.replace(path) as file:
+    with (
+        warnings.catch_warnings(record=True) as complaints,
+        matplotlib.rc_context({"svg.hashsalt": Path(path).stem}),
+        atomic.replace(path) as file,
+    ):
         warnings.simplefilter("always")
-        figure.savefig(file, format="png", dpi=_DPI)
+        figure.savefig(file, format=kind, dpi=_DPI, metadata=dict.fromkeys(_DATED[kind]))
     lacking = False
     for complaint in complaints:
         if "missing from font" in (text := str(complaint.message)):
@@ -133,3 +149,19 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
             )
     if lacking:
         logging.warning("%s: no font here has all letters of its names", Path(path).name)
+
+
+def kind_of(path: str | os.PathLike[str]) -> str:
+    """Returns which kind of picture a file is to be, by its suffix.
+
+    Raises:
+        ValueError: for a suffix of none that can be written.
+    """
+    suffix = Path(path).suffix.lower()
+    if (kind := suffix.removeprefix(".")) not in _DATED:
+        allowed = ", ".join(f".{kind}" for kind in _DATED)
+        raise ValueError(
+            f"path = {str(path)!r}: its suffix {suffix!r} says no kind of picture; allowed: "
+            f"{allowed}{nearest(suffix, [f'.{kind}' for kind in _DATED])}"
+        )
+    return kind

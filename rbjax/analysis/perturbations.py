@@ -41,7 +41,7 @@ def plot_perturbations(
     colour): it is scaled individually, and its size stands above it. The images are as they are.
 
     Args:
-        path: the PNG.
+        path: the picture, `.png`, `.pdf` or `.svg`.
         perturbations: label -> (H, W, C), one for all images, or (K, H, W, C), one a class, in
             pixel units. Each of the latter begins a row; of more than 20 the first are drawn.
         images: (N, H, W, C) uint8, or floating in [0, 1]; at least one. The perturbation of a class

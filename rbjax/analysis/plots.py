@@ -1,4 +1,4 @@
-"""Plots of a run as PNG: bars per class, survival curves, corruptions, an overview.
+"""Plots of a run: bars per class, survival curves, corruptions, an overview.
 
 Figures are drawn by objects, without pyplot's global state, so that a plot never opens a window,
 never leaks and may be drawn in any thread.
@@ -55,7 +55,7 @@ def plot_classwise(
     """Draws a group of bars per class, or of points where there are many classes.
 
     Args:
-        path: the PNG.
+        path: the picture, `.png`, `.pdf` or `.svg`.
         columns: label -> (K,) ratios in [0, 1], one bar each: clean, and under each attack.
         class_names: K names.
         counts: (K,) examples of each class, for 95 % Wilson intervals; None draws none.
@@ -83,7 +83,7 @@ def plot_survival(
     """Draws RPR's survival curves: the share of images still robust after each number of draws.
 
     Args:
-        path: the PNG.
+        path: the picture, `.png`, `.pdf` or `.svg`.
         overall: (max_steps + 1,) share of all images, from 0 draws on.
         classes: (K, max_steps + 1) share of each class, NaN for a class without images; None draws
             none.
@@ -114,7 +114,7 @@ def plot_overview(
     """Draws a run in one picture: bars per class, survival curves, the universal perturbation.
 
     Args:
-        path: the PNG.
+        path: the picture, `.png`, `.pdf` or `.svg`.
         columns: as for `plot_classwise`.
         class_names: K names.
         counts: as for `plot_classwise`.
@@ -150,7 +150,7 @@ def plot_corruptions(
     """Draws the accuracy of each class under each corruption, the mean over its severities.
 
     Args:
-        path: the PNG.
+        path: the picture, `.png`, `.pdf` or `.svg`.
         corruptions: the report's "corruptions".
         class_names: K names.
     """

@@ -34,7 +34,7 @@ def plot_training(
     """Draws what a training logged over the epochs, or over the steps.
 
     Args:
-        path: the PNG.
+        path: the picture, `.png`, `.pdf` or `.svg`.
         records: of metrics.jsonl, each {"step": ..., "epoch": ..., "train/loss": ...}.  What ends
             in "loss" is in one panel, in "accuracy" in the next (that of the weights that are not
             judged dotted, that of the worst class dashed); the recall of each class and their mean,

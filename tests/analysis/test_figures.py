@@ -84,6 +84,24 @@ def test_whatever_the_settings_of_the_person(tmp_path, caplog):
     assert len(caplog.records) <= 1  # of letters that no font here has
 
 
+def test_a_suffix_says_which_kind_of_picture_is_written(tmp_path):
+    begins = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
+    for suffix, magic in begins.items():
+        written = []
+        for folder in ("one", "other"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            path = tmp_path / folder / f"bars.{suffix.upper() if folder == 'one' else suffix}"
+            plots.plot_classwise(path, {"$a$": np.ones(2)}, class_names=["a", "b"])
+            written.append(path.read_bytes())
+        assert written[0].startswith(magic)
+        assert written[0] == written[1]  # no date stands in it
+    with pytest.raises(ValueError, match=r"bars.pgn.*suffix '.pgn'.*did you mean '.png'"):
+        figures.save(Figure(), tmp_path / "bars.pgn")
+    with pytest.raises(ValueError, match=r"suffix ''.*allowed: .png, .pdf, .svg"):
+        figures.save(Figure(), tmp_path / "bars")
+    assert {path.name for path in tmp_path.iterdir()} == {"one", "other"}
+
+
 def test_long_names_are_smaller_letters_and_controls_are_escaped():
     assert figures.size_of("cat", 9) == 9
     assert 2 <= figures.size_of("x" * 80, 9) < 5

@@ -6,15 +6,13 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from experiments.datapoints.inherent.findings import Findings
-from rbjax import atomic
+from rbjax.analysis.figures import save
 from rbjax.analysis.plots import COLOURS
 
-_DPI = 150
 _SPOKEN = {
     "datapoint": "datapoint",
     "family": "family",
@@ -28,7 +26,7 @@ def draw(path: Path, findings: Findings, families: tuple[str, ...], title: str) 
     """Draws correlation matrix and variance shares side by side.
 
     Args:
-        path: the PNG.
+        path: the picture, `.png`, `.pdf` or `.svg`.
         findings: of `findings.find`.
         families: their names.
         title: what stands above.
@@ -38,9 +36,7 @@ def draw(path: Path, findings: Findings, families: tuple[str, ...], title: str) 
     _draw_correlations(left, np.asarray(findings["correlations"]), families, findings["num_seeds"])
     _draw_shares(right, findings)
     figure.suptitle(title)
-    FigureCanvasAgg(figure)
-    with atomic.replace(path) as file:
-        figure.savefig(file, format="png", dpi=_DPI)
+    save(figure, path)
 
 
 def _draw_correlations(
