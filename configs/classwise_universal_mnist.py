@@ -24,8 +24,8 @@ def get_config(variant: str = "") -> schema.Config:
     config.schedule.learning_rate = 1e-4
     config.schedule.max_learning_rate = 2e-3
     config.schedule.half_cycle_epochs = 5.0
-    config.attacks.universal = schema.attack("universal", num_epochs=5)
-    config.attacks.each_class = schema.attack("universal_classwise", num_epochs=5)
+    config.attacks.universal = schema.attack("universal")
+    config.attacks.each_class = schema.attack("universal_classwise")
     config.score.max_steps = 0
     return schema.vary(config, variant, smoke=_smoke)
 

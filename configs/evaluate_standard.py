@@ -20,7 +20,7 @@ def get_config(variant: str = "") -> schema.Config:
     config.attacks.pgd_l2 = schema.attack("pgd", norm="l2", epsilon=0.5, num_steps=20)
     config.attacks.pgd_l1 = schema.attack("pgd", norm="l1", epsilon=4.0, num_steps=50)
     config.attacks.autoattack = schema.attack("autoattack")
-    config.attacks.universal = schema.attack("universal", num_epochs=5)
+    config.attacks.universal = schema.attack("universal")
     return schema.vary(config, variant, smoke=_smoke)
 
 

@@ -30,7 +30,7 @@ def get_config(variant: str = "") -> schema.Config:
     config.schedule.max_learning_rate = 2e-3
     config.schedule.half_cycle_epochs = 5.0
     config.attacks.pgd20 = schema.attack("pgd", num_steps=20)
-    config.attacks.universal = schema.attack("universal", num_epochs=5)
+    config.attacks.universal = schema.attack("universal")
     config.score.max_steps = 0
     return schema.vary(config, variant, smoke=_smoke)
 

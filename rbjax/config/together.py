@@ -8,6 +8,9 @@ from typing import Any
 from rbjax.config.field import Field
 from rbjax.config.fields import ATTACKS, GROUPS
 
+_WITH_PRIOR = ("balanced_softmax", "logit_adjustment")
+"""Losses that have the classes' frequencies in them already."""
+
 _RESERVED = ("clean", "worst", "index", "example_ids", "labels")
 
 
@@ -65,6 +68,12 @@ def check(resolved: Mapping[str, Any], mistakes: list[str]) -> None:
         mistakes.append(
             f"model.weights = {model['weights']!r}: training draws weights of its own; give "
             "--config.task=evaluate or score, or leave it out"
+        )
+    loss, adjusted = resolved["loss"].get("name"), model.get("logit_adjustment")
+    if adjusted and loss in _WITH_PRIOR:
+        mistakes.append(
+            f"model.logit_adjustment = {adjusted:g}: the loss {loss!r} has the frequencies of the "
+            "classes in it, which would count twice; leave it out, or train with another loss"
         )
     start, num_epochs = resolved["sampler"].get("start_epoch", 0), resolved.get("num_epochs", 0)
     if isinstance(start, int) and isinstance(num_epochs, int) and start >= max(num_epochs, 1):

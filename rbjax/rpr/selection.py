@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rbjax.data import groups as whole_groups
 from rbjax.data.imbalance import select
 from rbjax.inputs import ANY_NUMBER, check_integer, check_labels
 
@@ -28,13 +29,15 @@ def robust_subset(
     num_classes: int,
     per_class: int = 1500,
     example_ids: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
     seed: int = 0,
 ) -> Subset:
     """Returns so many robust images of each class, chosen at random; all where there are fewer.
 
     n_c = min(per_class, #{i: robust_i, y_i = c}) images of class c. Which ones depends on the seed
     and on the examples' ids, not on the order of the rows; a smaller `per_class` keeps a part of
-    what a larger one keeps.
+    what a larger one keeps. With groups it takes all images of a group or none, of groups more than
+    half of whose images are robust, and about so many of each class.
 
     Args:
         robust: (N,) bool, the flags of `Scores.robust`.
@@ -42,6 +45,8 @@ def robust_subset(
         num_classes: K.
         per_class: images of each class; 1,500 in the paper.
         example_ids: (N,) integers >= 0; None: the row numbers.
+        groups: (N,) integers, `Dataset.groups`: images that are alike, which the config's
+            `dataset.subset` takes together or not at all; None: each by itself.
         seed: which ones, an integer >= 0.
 
     Returns:
@@ -62,15 +67,17 @@ def robust_subset(
             f"robust is {robust.dtype} of shape {robust.shape}; it must be bool {labels.shape}"
         )
     per_class = check_integer("per_class", per_class, low=1)
-    candidates = np.flatnonzero(robust)
-    if candidates.size == 0:
+    if not robust.any():
         raise ValueError("robust is False everywhere; at least one image must be robust")
+    if groups is not None:
+        of = np.unique(_checked_groups(groups, labels), return_inverse=True)[1]
+        robust = (2 * np.bincount(of, robust) > np.bincount(of))[of]
+        if not robust.any():
+            raise ValueError("robust is False for half of each group or more: none can be kept")
+    candidates = np.flatnonzero(robust)
     available = np.bincount(labels[candidates], minlength=num_classes)
     counts = np.minimum(available, per_class)
-    rows = select(
-        labels[candidates], example_ids[candidates], counts, seed=seed, name="robust subset"
-    )
-    return Subset(candidates[rows], counts, available)
+    return _subset(labels, example_ids, groups, candidates, counts, seed, "robust subset")
 
 
 def random_subset(
@@ -78,6 +85,7 @@ def random_subset(
     *,
     class_counts: np.ndarray,
     example_ids: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
     seed: int = 0,
 ) -> Subset:
     """Returns so many images of each class at random, robust or not: a robust subset's control.
@@ -90,6 +98,8 @@ def random_subset(
         labels: (N,) integers in [0, K).
         class_counts: (K,) images of each class, `Subset.class_counts` of the robust subset.
         example_ids: (N,) integers >= 0; None: the row numbers.
+        groups: (N,) integers, `Dataset.groups`: images that are alike, which the config's
+            `dataset.subset` takes together or not at all; None: each by itself.
         seed: which ones, an integer >= 0.
 
     Returns:
@@ -100,9 +110,40 @@ def random_subset(
     """
     class_counts = np.asarray(class_counts)
     labels, example_ids = _checked(labels, class_counts.size, example_ids)
-    rows = select(labels, example_ids, class_counts, seed=seed, name="random subset")
-    available = np.bincount(labels, minlength=class_counts.size)
-    return Subset(rows, class_counts.astype(np.int64), available)
+    if groups is not None:
+        _checked_groups(groups, labels)
+    candidates = np.arange(labels.size)
+    return _subset(labels, example_ids, groups, candidates, class_counts, seed, "random subset")
+
+
+def _subset(
+    labels: np.ndarray,
+    example_ids: np.ndarray,
+    groups: np.ndarray | None,
+    candidates: np.ndarray,
+    counts: np.ndarray,
+    seed: int,
+    name: str,
+) -> Subset:
+    """Returns so many of the candidates of each class, or about so many in whole groups."""
+    labels, num_classes = labels[candidates], counts.size
+    if groups is None:
+        rows = select(labels, example_ids[candidates], counts, seed=seed, name=name)
+    else:
+        some = np.asarray(groups)[candidates]
+        rows = whole_groups.select(labels, some, counts, seed=seed, name=name)
+    taken = np.bincount(labels[rows], minlength=num_classes)
+    return Subset(candidates[rows], taken, np.bincount(labels, minlength=num_classes))
+
+
+def _checked_groups(groups: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns the groups, which must be integers, one an example."""
+    groups = np.asarray(groups)
+    if groups.shape != labels.shape or groups.dtype.kind not in "iu":
+        raise ValueError(
+            f"groups is {groups.dtype} of shape {groups.shape}; it must be integers {labels.shape}"
+        )
+    return groups
 
 
 def _checked(

@@ -77,6 +77,14 @@ def test_examples_that_only_fill_up_count_for_nothing():
     assert float(result.loss[0]) == pytest.approx(float(losses.mean()), rel=1e-5)
 
 
+def test_few_images_are_passed_over_more_often():
+    """50 in sixteens are 4 steps an epoch: 50 epochs are 200 steps."""
+    seen = []
+    result = craft(num_epochs=None, progress=seen.append)
+    assert len(result.loss) == len(seen) == seen[0].of == 50
+    assert result.forwards == result.backwards == 50 * 50
+
+
 def test_the_mean_is_taken_before_the_sign():
     """Two images of one class outvote one of the other, whatever their order in the batch."""
     weights = jnp.array([[1.0, -1.0]])

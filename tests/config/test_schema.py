@@ -16,7 +16,7 @@ NAMES = {
     "sampler": ("uniform", "class_aware", "effective_number"),
     "model": ("simple_cnn", "resnet18"),
     "method": ("standard", "pgd", "universal"),
-    "loss": ("cross_entropy", "class_balanced"),
+    "loss": ("cross_entropy", "class_balanced", "balanced_softmax", "logit_adjustment"),
     "optimizer": ("sgd", "adam"),
     "schedule": ("constant", "step", "triangular"),
     "attack": ("fgsm", "pgd", "apgd", "carlini_wagner", "universal"),
@@ -115,6 +115,16 @@ def test_labels_that_reports_use_themselves_are_refused():
     config.attacks.clean = schema.attack("pgd")
     with pytest.raises(schema.ConfigError, match=r"attacks\.clean.*rename"):
         schema.resolve(config, NAMES)
+
+
+@pytest.mark.parametrize("loss", ["balanced_softmax", "logit_adjustment"])
+def test_the_frequencies_of_classes_count_once(loss):
+    config = schema.default()
+    config.loss.name, config.model.logit_adjustment = loss, 1.0
+    with pytest.raises(schema.ConfigError, match=rf"model\.logit_adjustment = 1.*'{loss}'.*twice"):
+        schema.resolve(config, NAMES)
+    config.model.logit_adjustment = 0.0
+    assert schema.resolve(config, NAMES).loss.name == loss
 
 
 def test_fractions_count_as_numbers():

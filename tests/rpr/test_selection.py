@@ -93,3 +93,23 @@ def test_mistakes_are_named(changes, message):
 def test_a_control_larger_than_a_class_is_refused():
     with pytest.raises(ValueError, match="class 0: 700 examples asked for"):
         random_subset(LABELS, class_counts=np.array([700, 1, 1]))
+
+
+def test_groups_stay_whole_and_most_of_each_is_robust():
+    groups = RNG.permutation(np.repeat(np.arange(120), 5))
+    robust = np.isin(groups, np.arange(60)) & (RNG.random(600) < 0.9)
+    share = np.bincount(groups, robust) / 5
+    subset = robust_subset(robust, LABELS, num_classes=3, per_class=40, groups=groups)
+    control = random_subset(LABELS, class_counts=subset.class_counts, groups=groups)
+    for made in (subset, control):
+        kept = np.unique(groups[made.rows])
+        assert len(made.rows) == 5 * len(kept) > 0
+        np.testing.assert_array_equal(np.bincount(LABELS[made.rows]), made.class_counts)
+        assert np.abs(made.class_counts - subset.class_counts).sum() <= 15
+    assert (share[np.unique(groups[subset.rows])] > 0.5).all()
+    assert np.abs(subset.class_counts - 40).sum() <= 15
+    assert subset.available.sum() == 5 * np.sum(share > 0.5)
+    with pytest.raises(ValueError, match="groups is float64 of shape"):
+        robust_subset(ROBUST, LABELS, num_classes=3, groups=groups / 2)
+    with pytest.raises(ValueError, match="half of each group"):
+        robust_subset(IDS[:4] == IDS[0], 0 * IDS[:4], num_classes=1, groups=np.array([1, 1, 2, 2]))

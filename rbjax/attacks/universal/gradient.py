@@ -62,7 +62,7 @@ def craft_universal(
     *,
     epsilon: Epsilon,
     norm: Norm = "linf",
-    num_epochs: Count = 10,
+    num_epochs: Count | None = None,
     batch_size: Count = 128,
     step_size: StepSize | None = None,
     loss_clip: Positive | None = None,
@@ -94,7 +94,8 @@ def craft_universal(
         labels: (N,) integers.
         epsilon: radius of the ball, in pixel units.
         norm: `"linf"`, `"l2"` or `"l1"`.
-        num_epochs: passes over the dataset.
+        num_epochs: passes over the dataset; None: 10, or as many as make 200 steps where 10 make
+            fewer (a linear model of ten classes is attacked no better after 60).
         batch_size: examples of a step; the last batch of an epoch may have fewer.
         step_size: in pixel units; None: epsilon / 4.
         loss_clip: an example whose loss is above stops counting; None: none does.
@@ -113,10 +114,10 @@ def craft_universal(
     Source:
         Shafahi et al. 2020, arXiv:1811.11304, algorithm 2.
     """
-    ascent = _Ascent(norm, epsilon, num_epochs, step_size, loss_clip, random_start, batch_size)
+    ascent = _Ascent(norm, epsilon, num_epochs or 0, step_size, loss_clip, random_start, batch_size)
     key, model = prng.check(key), as_classifier(logits_fn)
     data = _check(ascent, model, images, labels, targets, example_ids)
-    ascent = ascent._replace(batch_size=min(batch_size, len(data.classes)))
+    ascent = _sized(ascent, len(data.classes))
     rows, placement = np.arange(len(data.classes)), Placement(devices)
     model = model.placed(placement.whole)
     return _climb(ascent, placement, model, key, data, rows, progress or (lambda _: None))
@@ -131,7 +132,7 @@ def craft_universal_classwise(
     *,
     epsilon: Epsilon,
     norm: Norm = "linf",
-    num_epochs: Count = 10,
+    num_epochs: Count | None = None,
     batch_size: Count = 128,
     step_size: StepSize | None = None,
     loss_clip: Positive | None = None,
@@ -153,7 +154,7 @@ def craft_universal_classwise(
         labels: (N,) integers.
         epsilon: radius of each ball, in pixel units.
         norm: `"linf"`, `"l2"` or `"l1"`.
-        num_epochs: passes over each class.
+        num_epochs: passes over each class; None: 10, or as many as make 200 steps of the largest.
         batch_size: examples of a step.
         step_size: in pixel units; None: epsilon / 4.
         loss_clip: an example whose loss is above stops counting; None: none does.
@@ -173,17 +174,17 @@ def craft_universal_classwise(
         Benz et al. 2021, "Universal Adversarial Training with Class-Wise Perturbations", ICME: a
         perturbation a class, each with the steps of Shafahi et al.
     """
-    ascent = _Ascent(norm, epsilon, num_epochs, step_size, loss_clip, random_start, batch_size)
+    ascent = _Ascent(norm, epsilon, num_epochs or 0, step_size, loss_clip, random_start, batch_size)
     key, model = prng.check(key), as_classifier(logits_fn)
     data = _check(ascent, model, images, labels, targets, example_ids)
     labels, num_classes = data.examples.labels, data.examples.num_classes
     counts = np.bincount(labels, minlength=num_classes)
     # One size for all classes, so that the step compiles once.
-    ascent = ascent._replace(batch_size=min(batch_size, int(counts.max())))
+    ascent = _sized(ascent, int(counts.max()))
     placement, present = Placement(devices), np.flatnonzero(counts)
     model = model.placed(placement.whole)
     deltas = np.zeros((num_classes, *data.examples.images.shape[1:]), np.float32)
-    losses = np.full((num_classes, num_epochs), np.nan)
+    losses = np.full((num_classes, ascent.num_epochs), np.nan)
     for i, label in enumerate(present.tolist()):
         rows = np.flatnonzero(labels == label)
 
@@ -195,7 +196,7 @@ def craft_universal_classwise(
         own_key = prng.fold_in(key, label)
         climbed = _climb(ascent, placement, model, own_key, data, rows, tell)
         deltas[label], losses[label] = climbed.delta, climbed.loss
-    passes = num_epochs * len(data.examples.labels)
+    passes = ascent.num_epochs * len(data.examples.labels)
     return ClasswiseResult(jnp.asarray(deltas), losses, forwards=passes, backwards=passes)
 
 
@@ -205,10 +206,19 @@ class _Ascent(NamedTuple):
     norm: str
     epsilon: float
     num_epochs: int
+    """0 until the number of images is known, where the caller names none."""
     step_size: float | None
     loss_clip: float | None
     random_start: bool
     batch_size: int
+
+
+def _sized(ascent: _Ascent, num_images: int) -> _Ascent:
+    """Returns the options with a batch of at most all images, and with enough epochs of them."""
+    batch_size = min(ascent.batch_size, num_images)
+    steps_per_epoch = -(-num_images // batch_size)
+    enough = max(10, -(-200 // steps_per_epoch))
+    return ascent._replace(batch_size=batch_size, num_epochs=ascent.num_epochs or enough)
 
 
 class _Data(NamedTuple):
