@@ -95,6 +95,8 @@ def score(config: Config, workdir: str) -> dict[str, Any]:
     if dtype != "float32":
         float32 = _logits_fn(config, workdir, dataset, "float32", variables)
         report["effect_of_dtype"] = _effect(config, float32, dataset, once, max_steps)
+    probability = rpr.failure_probability(*counts)
+    shown = robustness.outermost(probability, dataset.example_ids, right)
     atomic.write_json(Path(workdir) / SCORES_FILE, report)
     atomic.write_npz(
         Path(workdir) / EXAMPLES_FILE,
@@ -107,9 +109,10 @@ def score(config: Config, workdir: str) -> dict[str, Any]:
         no_class=scores.no_class,
         failures=counts.failures,
         draws=counts.draws,
-        failure_probability=rpr.failure_probability(*counts),
+        failure_probability=probability,
         failure_interval=np.stack(rpr.failure_interval(*counts), axis=-1),
         anytime_interval=np.stack(rpr.anytime_interval(*counts), axis=-1),
+        **{"shown/rows": shown, "shown/images": dataset.images[shown]},
         **({} if first_failure.ndim == 1 else {"repetitions": first_failure}),
     )
     _print(report, seconds)

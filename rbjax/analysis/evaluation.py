@@ -66,7 +66,7 @@ def read_report(workdir: str | os.PathLike[str]) -> dict[str, Any]:
     if report is None:
         raise ValueError(f"workdir = {str(workdir)!r}: holds no {REPORT_FILE}; evaluate it first")
     try:
-        return _with_matrices(folder, report)
+        return with_matrices(folder, report)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{folder / REPORT_FILE}: is damaged, or of another version of rbjax "
@@ -74,7 +74,8 @@ def read_report(workdir: str | os.PathLike[str]) -> dict[str, Any]:
         ) from error
 
 
-def _with_matrices(folder: Path, report: dict[str, Any]) -> dict[str, Any]:
+def with_matrices(folder: Path, report: dict[str, Any]) -> dict[str, Any]:
+    """Returns a report with its confusion matrices, which is changed; see `read_report`."""
     if "arrays" not in report:
         for _, holder, key in _places(report):
             holder[key] = np.asarray(holder[key], np.int64)

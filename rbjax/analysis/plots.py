@@ -28,7 +28,7 @@ PathLike = str | os.PathLike[str]
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
 """Distinct for colour-blind people too (Okabe and Ito 2008); the last two do not work as lines."""
 
-_MARKERS = "osD^vP*X"
+MARKERS = "osD^vP*X"
 _LINES = ("-", "--", ":")
 _BARS = COLOURS[:-1]
 """Of bars: whiskers would not be visible on black."""
@@ -192,7 +192,7 @@ def draw_classwise(
             errors = np.where(trials > 0, reach, 0)
         whiskers: Any = {"yerr": errors, "elinewidth": 0.8}
         if many:
-            marker = _MARKERS[i % len(_MARKERS)]
+            marker = MARKERS[i % len(MARKERS)]
             whiskers |= {"fmt": marker, "ms": 4, "color": colour, "alpha": 0.9}
             if len(order) > _NAMED:
                 whiskers |= {"yerr": None, "ms": 2}
@@ -203,7 +203,7 @@ def draw_classwise(
             entries += [(name, axes.bar(order + offset, column, bar, **look))]
             whiskers |= {"fmt": "none", "ecolor": "#333333", "capsize": 1.5}
             axes.errorbar(order + offset, column, **whiskers)
-    _name_classes(axes, [str(class_names[i]) for i in order.tolist()])
+    name_classes(axes, [str(class_names[i]) for i in order.tolist()])
     axes.set_title("Accuracy of each class")
     axes.set_ylabel("accuracy")
     figures.legend(axes, entries, loc="lower left", bbox_to_anchor=(1.0, 0.0))
@@ -295,7 +295,13 @@ def draw_perturbation(axes: Axes, perturbation: ArrayLike, *, crafted_on: str = 
     axes.set_title("\n".join(lines), fontsize=9 if crafted_on else None)
 
 
-def _name_classes(axes: Axes, names: Sequence[str]) -> None:
+def name_classes(axes: Axes, names: Sequence[str]) -> None:
+    """Names the classes at the ticks 0, 1, 2, ..., and lays out an axis of ratios beside them.
+
+    Args:
+        axes: where.
+        names: K of them; over 150 are not shown.
+    """
     if len(names) > _NAMED:
         axes.set_xticks([])
         axes.set_xlabel(f"{len(names):,} classes, the first column's highest first")

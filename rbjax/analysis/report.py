@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import tempfile
 import textwrap
@@ -14,12 +15,19 @@ from absl import logging
 
 from rbjax import atomic, console
 from rbjax.analysis import tables
-from rbjax.analysis.evaluation import EXAMPLES_FILE, REPORT_FILE, read_arrays, read_json
+from rbjax.analysis.evaluation import (
+    EXAMPLES_FILE,
+    REPORT_FILE,
+    read_arrays,
+    read_json,
+    with_matrices,
+)
 from rbjax.metrics import wilson_interval
 from rbjax.paths import expanded
 from rbjax.training.writers import read_metrics
 
 SCORES = "rpr.json"
+SCORED_FILE = "rpr.npz"
 CSV_FILE = "classwise.csv"
 
 
@@ -61,10 +69,11 @@ def rehearse(class_names: Sequence[str], columns: Sequence[str]) -> None:
 def report(workdir: str | os.PathLike[str]) -> str:
     """Returns a run's table per class, and writes it as CSV and its plots as PNG.
 
-    Reads those that exist of report.json and report.npz (an evaluation), rpr.json (a scoring) and
-    metrics.jsonl (a training); writes classwise.csv, classwise.png, survival.png, training.png,
-    overview.png, corruptions.png and perturbations.png, each if there are data for it. A plot that
-    cannot be drawn is left out, with a warning.
+    Reads those that exist of report.json and report.npz (an evaluation), rpr.json and rpr.npz (a
+    scoring) and metrics.jsonl (a training); writes report.html, which has all of it, and
+    classwise.csv, classwise.png, survival.png, training.png, overview.png, corruptions.png and
+    perturbations.png, each if there are data for it. A plot that cannot be drawn is left out, with
+    a warning.
 
     Args:
         workdir: the run directory.
@@ -138,6 +147,7 @@ def _text(
 ) -> str:
     """Returns the table, having written it and the plots."""
     written = _plot(folder, evaluation, scores, records)
+    written += _write_page(folder, evaluation, scores, records)
     lines = []
     if evaluation or scores:
         columns, totals = _columns(evaluation, scores)
@@ -268,6 +278,59 @@ def _plot(
     if evaluation:
         pictures |= _of_evaluation(folder, evaluation, survival)
     return [name for name, draw in pictures.items() if _is_drawn(folder / name, draw)]
+
+
+def _write_page(
+    folder: Path,
+    evaluation: dict[str, Any] | None,
+    scores: dict[str, Any] | None,
+    records: list[dict[str, Any]],
+) -> list[str]:
+    """Writes report.html and returns its name; where that fails, a warning and nothing."""
+    from rbjax.analysis import page  # matplotlib takes a second to import
+
+    def write(_: Any, path: Path) -> None:
+        whole = evaluation
+        if evaluation and (folder / EXAMPLES_FILE).exists():
+            whole = with_matrices(folder, copy.deepcopy(evaluation))
+        arrays = _pictured(folder, evaluation) if evaluation else {}
+        deltas = {k: v for k, v in arrays.items() if k.endswith("/perturbation")}
+        page.write(
+            path,
+            page.Content(
+                title=_title(evaluation or scores or {}),
+                evaluation=whole,
+                scores=scores,
+                columns=_columns(evaluation, scores)[0],
+                accuracies={label: _recall(result) for label, result in _results(evaluation)},
+                records=records,
+                perturbations={k.removesuffix("/perturbation"): v for k, v in deltas.items()},
+                images=arrays.get("shown/images"),
+                labels=arrays.get("shown/labels"),
+                datapoints=_datapoints(folder) if scores else {},
+            ),
+        )
+
+    return [page.PAGE_FILE] if _is_drawn(folder / page.PAGE_FILE, write) else []
+
+
+def _title(about: Mapping[str, Any]) -> str:
+    """Returns what model it is, and on which data."""
+    config = about.get("config") or {}
+    model, method = ((config.get(group) or {}).get("name") for group in ("model", "method"))
+    if not about:
+        return "Training"
+    how = f", {method} training" if method else ""
+    return f"{model or 'A model'} on {about['dataset']}{how}"
+
+
+def _datapoints(folder: Path) -> dict[str, np.ndarray]:
+    """Returns what rpr.npz shows of the least and the most robust datapoints; {} of old ones."""
+    arrays = atomic.read_npz(folder / SCORED_FILE)
+    if arrays is None or "shown/images" not in arrays:
+        return {}
+    rows, names = arrays["shown/rows"], ("labels", "first_failure", "example_ids")
+    return {"images": arrays["shown/images"], **{name: arrays[name][rows] for name in names}}
 
 
 def _is_drawn(path: Path, draw: Callable[[Any, Path], None]) -> bool:

@@ -73,6 +73,26 @@ def summarize(
     }
 
 
+def outermost(
+    failure_probability: np.ndarray, example_ids: np.ndarray, counted: np.ndarray, *, each: int = 8
+) -> np.ndarray:
+    """Returns the rows of the least robust datapoints, then those of the most robust.
+
+    Args:
+        failure_probability: (N,) share of draws that fool the model.
+        example_ids: (N,) integers, which decide between equal ones.
+        counted: (N,) bool, the datapoints to choose from: those correctly classified.
+        each: how many of either, at most half of all.
+
+    Returns:
+        (M,) int64, the least robust first and the most robust last.
+    """
+    rows = np.flatnonzero(counted)
+    order = rows[np.lexsort((example_ids[rows], -failure_probability[rows]))]
+    each = min(each, len(order) // 2)
+    return np.concatenate([order[:each], order[len(order) - each :]])
+
+
 def describe(part: dict[str, Any], class_names: Sequence[str]) -> str:
     """Returns a sentence about the classes whose robustness differs from the rest.
 

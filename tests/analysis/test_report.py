@@ -41,6 +41,8 @@ def scores(split: str = "test") -> dict[str, Any]:
     part = {
         "class_counts": [10, 10],
         "class_robust": [5, 1],
+        "robust_ratio": 0.3,
+        "robust_ratio_interval": [0.15, 0.52],
         "survival": [1.0, 0.5, 0.3],
         "survival_band": [[1.0, 0.3, 0.1], [1.0, 0.7, 0.5]],
         "class_survival_band": [[[1.0, 0.3, 0.2], [None] * 3], [[1.0, 0.8, 0.8], [None] * 3]],
@@ -51,6 +53,8 @@ def scores(split: str = "test") -> dict[str, Any]:
         "dataset": "digits",
         "split": split,
         "class_names": ["zero", "one"],
+        "max_steps": 2,
+        "num_examples": 20,
         "all": part,
         "classified_right": right,
     }
@@ -87,6 +91,9 @@ def test_whole_run(tmp_path: Path):
         assert name in lines[-1]
         assert (tmp_path / name).stat().st_size > 50
     assert (tmp_path / "overview.png").exists()
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert lines[-1].endswith(", report.html")
+    assert page.count("<svg") == 5  # accuracies, differences, sizes, survival, training
 
 
 def with_another_attack() -> dict[str, Any]:
@@ -119,7 +126,8 @@ def test_a_plot_that_fails_costs_itself_alone(tmp_path: Path, monkeypatch, caplo
     assert lines[-1] == whole.split("\n")[-1].replace(", classwise.png", "")
     assert not (tmp_path / "classwise.png").exists()  # it would be of other numbers
     assert [record.getMessage() for record in caplog.records] == [
-        "classwise.png is not drawn: RuntimeError: no such font"
+        "classwise.png is not drawn: RuntimeError: no such font",
+        "report.html: accuracy is not drawn: RuntimeError: no such font",
     ]
 
 
@@ -187,7 +195,7 @@ def test_perturbations_are_drawn(tmp_path: Path):
         "shown/labels": np.arange(2),
     }
     atomic.write_npz(tmp_path / "report.npz", **arrays)
-    assert analysis.report(tmp_path).endswith("overview.png, perturbations.png")
+    assert analysis.report(tmp_path).endswith("overview.png, perturbations.png, report.html")
     assert (tmp_path / "perturbations.png").stat().st_size > 1000
 
 
@@ -206,7 +214,7 @@ def test_scores_of_another_split_say_so(tmp_path: Path):
 
 def test_training_alone(tmp_path: Path):
     write(tmp_path, "metrics.jsonl", {"step": 1, "train/loss": 0.1})
-    assert analysis.report(tmp_path) == "written: training.png"
+    assert analysis.report(tmp_path) == "written: training.png, report.html"
 
 
 def test_nothing_to_report(tmp_path: Path):

@@ -1,0 +1,166 @@
+"""report.html: what is in it, escaped, and that it works in a browser where there is one."""
+
+from __future__ import annotations
+
+import html.parser
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rbjax import metrics
+from rbjax.analysis import page
+
+NAMES = ["<script>alert(1)</script>", 'a "b" & \x1b[31mc', "third"]
+COLUMNS = {"clean": np.array([0.5, 1.0, np.nan]), "pgd": np.array([0.25, 0.0, np.nan])}
+RNG = np.random.default_rng(0)
+
+
+class Parsed(html.parser.HTMLParser):
+    """The elements of a page with their attributes, and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, name: str) -> list[dict[str, str | None]]:
+        return [attributes for tag, attributes in self.elements if tag == name]
+
+
+def content(names: list[str], columns: dict[str, np.ndarray], **others: Any) -> page.Content:
+    counts = [0 if np.isnan(share) else 4 for share in columns["clean"]]
+    results = {}
+    for label, column in columns.items():
+        hits = np.nan_to_num(4 * column).astype(int)
+        matrix = np.diag(hits)
+        matrix[:, 0] += np.array(counts) - hits
+        results[label] = {
+            "summary": metrics.summarize(matrix),
+            "classwise": {
+                k: v.tolist() for k, v in metrics.from_confusion(matrix)._asdict().items()
+            },
+            "confusion": matrix,
+            "attack": {},
+        }
+    results["pgd"]["attack"] = {"name": "pgd", "epsilon": 0.1, "norm": "linf", "num_steps": 20}
+    evaluation = {
+        "dataset": "made up",
+        "split": "test",
+        "class_names": names,
+        "class_counts": counts,
+        "train_class_counts": list(range(10, 10 + 10 * len(names), 10)),
+        "order": list(columns),
+        "results": results,
+        "config": {"seed": 3, "loss": {"name": names[0]}},
+        "versions": {"rbjax": "0.1.0"},
+        "diagnostics": {
+            "num_examples": 4,
+            "norm": "linf",
+            "epsilon": 0.1,
+            "findings": [
+                {"name": "logits", "passed": False, "seen": "rows sum to 1", "advice": "x"}
+            ],
+        },
+    }
+    return page.Content("A title", evaluation, columns=columns, accuracies=columns, **others)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    delta = 0.1 * np.ones((6, 6, 1), np.float32)
+    images, labels = RNG.random((2, 6, 6, 1)), np.arange(2)
+    parts: dict[str, Any] = {"perturbations": {"uap": delta}, "images": images, "labels": labels}
+    curves = {"survival": [1, 0.5, 0.5], "class_survival": [[1, 0.5, 0.5]] * 2 + [[np.nan] * 3]}
+    curves |= {f"{name}_band": [curve, curve] for name, curve in curves.items()}
+    robust = {"robust_ratio": 0.5, "robust_ratio_interval": [0.2, 0.8], **curves}
+    score = {"max_steps": 2, "num_examples": 8, "split": "test", "all": robust}
+    points = {"images": images, "labels": labels, "example_ids": np.array([7, 9])}
+    points["first_failure"] = np.array([1, 3])
+    records = [{"step": 1, "epoch": 1, "train/loss": 0.5}]
+    parts |= {"scores": score, "datapoints": points, "records": records}
+    page.write(path, content(NAMES, COLUMNS, **parts))
+    return path
+
+
+def test_everything_is_in_it_and_nothing_from_elsewhere(written: Path):
+    text = written.read_text("utf-8")
+    parsed = Parsed(text)
+    headings = re.findall(r'<h2 id="(\w+)"', text)
+    expected = ["classes", "confusions", "survival", "perturbations", "training", "diagnostics"]
+    assert headings == [*expected, "made"]
+    assert len(parsed.all("svg")) == 7
+    ids = [attributes["id"] for _, attributes in parsed.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    addresses = re.findall(r'(?:src|href)="([^"]*)"', text) + re.findall(r"url\(([^)]*)\)", text)
+    assert all(address.startswith(("#", "data:")) for address in addresses)
+    targets = {address[1:] for address in addresses if address.startswith("#")}
+    assert targets <= set(ids)
+    for said in (
+        "pgd, in linf, epsilon 0.1 (25.5/255), 20 steps",
+        "pgd: weakest a",
+        "FAILED",
+        "rows sum to 1",
+        "withstands all 2 draws",
+        "fails at draw 1",
+        "seed 3",
+        "loss.name",
+        "A title",
+    ):
+        assert said in parsed.text, said
+
+
+def test_names_are_escaped(written: Path):
+    parsed = Parsed(written.read_text("utf-8"))
+    assert len(parsed.all("script")) == 1
+    rows = [attributes for attributes in parsed.all("th") if attributes.get("scope") == "row"]
+    assert [row.get("data-value") for row in rows[:3]] == ["0", "1", "2"]
+    assert NAMES[0] in parsed.text
+    assert "\x1b" not in parsed.text
+    assert all("b" not in attributes for _, attributes in parsed.elements)
+
+
+def test_shares_of_a_class_without_images_are_missing(written: Path):
+    text = written.read_text("utf-8")
+    last = text[text.index('data-value="2">third') :]
+    assert re.findall(r"<td[^>]*>([^<]*)</td>", last)[:4] == ["30", "0", "-", "-"]
+    assert Parsed(text).all("td")[2] == {"data-value": "0.5"}
+
+
+@pytest.mark.full_size
+def test_ten_thousand_datapoints_of_a_hundred_classes_are_small(tmp_path: Path):
+    names = [f"class {i}" for i in range(100)]
+    columns = {label: RNG.integers(0, 5, 100) / 4 for label in ("clean", "fgsm", "pgd", "square")}
+    page.write(tmp_path / "report.html", content(names, columns))
+    assert (tmp_path / "report.html").stat().st_size < 5e6
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+def test_the_table_sorts_in_a_browser(written: Path, tmp_path: Path):
+    script = '<script>document.querySelectorAll("thead button")[4].click()</script></body>'
+    copy = tmp_path / "clicked.html"
+    copy.write_text(written.read_text("utf-8").replace("</body>", script), "utf-8")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+    options += ["--disable-background-networking", f"--user-data-dir={tmp_path / 'profile'}"]
+    command = [str(CHROMIUM), *options, "--dump-dom", copy.as_uri()]
+    seen = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert "CONSOLE" not in seen.stderr
+    parsed = Parsed(seen.stdout)
+    rows = [attributes for attributes in parsed.all("th") if attributes.get("scope") == "row"]
+    assert [row.get("data-value") for row in rows[:3]] == ["0", "1", "2"]
+    assert [at.get("aria-sort") for at in parsed.all("th")[:5]][-1] == "descending"
