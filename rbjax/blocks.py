@@ -18,6 +18,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rbjax import journal as journals
+from rbjax import processes
 from rbjax.black_box import plain_errors
 from rbjax.errors import spelled
 from rbjax.inputs import (
@@ -63,11 +64,11 @@ class Placement:
 
     def split(self, tree: Any) -> Any:
         """Returns arrays (B, ...) on the devices, each with its share of the rows."""
-        return jax.device_put(tree, self.rows)
+        return processes.put(tree, self.rows)
 
     def replicate(self, tree: Any) -> Any:
         """Returns a pytree of arrays on the devices, the whole of it on each."""
-        return jax.device_put(tree, self.whole)
+        return processes.put(tree, self.whole)
 
 
 class Examples(NamedTuple):

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from rbjax import captures, prng
+from rbjax import captures, prng, processes
 from rbjax import journal as journals
 from rbjax.black_box import BlackBox, on_the_host
 from rbjax.captures import Compiled, is_plain
@@ -262,7 +262,7 @@ class Classifier:
         """
 
         def place(leaf: Any) -> Any:
-            return PlainFunction(leaf.fn, where) if is_plain(leaf) else jax.device_put(leaf, where)
+            return PlainFunction(leaf.fn, where) if is_plain(leaf) else processes.put(leaf, where)
 
         return jax.tree.map(place, self, is_leaf=is_plain)
 

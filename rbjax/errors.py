@@ -119,6 +119,10 @@ class FullDiskError(OSError):
     """There is no room for a file: the disk is full, or a quota is used up."""
 
 
+class LostProcessError(RuntimeError):
+    """Another process of a run is lost; the same command goes on, in all of them."""
+
+
 class InUseError(ValueError):
     """Another process works in a run directory."""
 
@@ -127,7 +131,7 @@ def exit_code(error: Exception) -> int | None:
     """Returns what a command ends with, as docs/stops.md has it; None: with a traceback."""
     if is_full(error):
         return 74
-    kinds = {StoppedError: 75, NotFiniteError: 1, ValueError: 2, OSError: 2}
+    kinds = {StoppedError: 75, LostProcessError: 69, NotFiniteError: 1, ValueError: 2, OSError: 2}
     return next((code for kind, code in kinds.items() if isinstance(error, kind)), None)
 
 

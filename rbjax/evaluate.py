@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 import rbjax
-from rbjax import attack_setup, attacks, corruption_setup, journal, metrics, prng
+from rbjax import attack_setup, attacks, corruption_setup, journal, metrics, prng, processes
 from rbjax.analysis.evaluation import read_json, write_report
 from rbjax.analysis.report import SCORES, weights_of
 from rbjax.attacks.counting import Passes
@@ -131,7 +131,8 @@ def evaluate(config: Config, workdir: str) -> dict[str, Any]:
             arrays |= {"shown/images": test.images[rows], "shown/labels": test.labels[rows]}
     if corrupted:
         arrays |= {f"corruptions/{name}": rows for name, rows in corrupted.predictions.items()}
-    write_report(workdir, report, arrays)
+    if processes.is_first():
+        write_report(workdir, report, arrays)
     return report
 
 

@@ -39,8 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if (status := exit_code(error)) is None:
             raise
-        for line in str(error).splitlines():
-            print(f"rbjax: {line}", file=sys.stderr)
+        from rbjax import watch
+
+        if watch.is_to_say(str(error)):
+            for line in str(error).splitlines():
+                print(f"rbjax: {line}", file=sys.stderr)
         return status
     return 0
 
@@ -83,12 +86,23 @@ def run(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> None:
         FullDiskError: naming the file or folder that there is no room for.
         NotFiniteError: if a loss or a weight is; at the end, if answers of the model are NaN.
     """
-    from rbjax import allocation, atomic, command_line
-    from rbjax.config import format_config
+    from rbjax import processes
     from rbjax.paths import expanded
 
     workdir = str(expanded(workdir, field="workdir"))
+    with processes.joined(config.get("distributed") or "auto"):  # before JAX begins
+        _job(config, workdir, typed)
+
+
+def _job(config: Config, workdir: str, typed: Iterable[str]) -> None:
+    """Runs a config's task in this process, which may be one of several."""
+    from rbjax import allocation, atomic, command_line, processes
+    from rbjax.config import format_config
+
     config = command_line.resolve(config, workdir, typed=typed)
+    asked = {**atomic.plain(config.to_dict()), "workdir": workdir, "distributed": None}
+    instead = "give each the same, or --config.distributed=off for runs of their own"
+    processes.check_same("the command", asked, instead=instead)
     allocation.keep_freed()
     from rbjax import analysis
     from rbjax.evaluate import evaluate
@@ -98,7 +112,8 @@ def run(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> None:
 
     with console.steady(), atomic.room(workdir), run_directory.hold(workdir):
         print(format_config(config), end="\n\n")
-        analysis.rehearse(setup.info(config).class_names, ("clean", *config.attacks))
+        names = setup.info(config).class_names
+        processes.of_first(lambda: analysis.rehearse(names, ("clean", *config.attacks)))
         if config.task in ("train", "score") and not given.are_given(config):
             train(config, workdir)  # returns at once where that is done
         no_class: dict[str, int] = {}
@@ -106,8 +121,9 @@ def run(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> None:
             no_class |= evaluate(config, workdir)["no_class"]
         if config.task in ("train", "score") and config.score.max_steps:
             no_class["RPR"] = score(config, workdir)["no_class"]
-        print(analysis.report(workdir))
-        print(f"run directory: {workdir}")
+        if processes.is_first():
+            print(analysis.report(workdir))
+            print(f"run directory: {workdir}")
     counts = ", ".join(f"{label} {count:,}" for label, count in no_class.items() if count)
     if counts:
         raise NotFiniteError(
@@ -117,4 +133,7 @@ def run(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> None:
 
 
 if __name__ == "__main__":
-    stops.leave(main())
+    code = main()
+    from rbjax import watch
+
+    watch.leave(code)

@@ -22,7 +22,7 @@ import jax
 import numpy as np
 from jax.extend import core as jaxprs
 
-from rbjax import captures
+from rbjax import captures, processes
 from rbjax.captures import INSTEAD, Signature, Unbound, UnseenSignatureError
 from rbjax.errors import a_type
 from rbjax.typing import Array
@@ -132,7 +132,7 @@ class TracedFunction:
 def as_arguments(captured: list[Any], placement: Any) -> list[Array]:
     """Returns what a program captures as arrays of JAX, put where the placement says."""
     arrays = [jax.numpy.asarray(array) for array in captured]
-    return arrays if placement is None else jax.device_put(arrays, placement)
+    return arrays if placement is None else processes.put(arrays, placement)
 
 
 def signature_of(args: tuple[Any, ...]) -> Signature:

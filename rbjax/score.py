@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 import rbjax
-from rbjax import atomic, prng, rpr
+from rbjax import atomic, prng, processes, rpr
 from rbjax import journal as journals
 from rbjax.analysis import robustness
 from rbjax.config import Config, affecting
@@ -97,9 +97,7 @@ def score(config: Config, workdir: str) -> dict[str, Any]:
         report["effect_of_dtype"] = _effect(config, float32, dataset, once, max_steps)
     probability = rpr.failure_probability(*counts)
     shown = robustness.outermost(probability, dataset.example_ids, right)
-    atomic.write_json(Path(workdir) / SCORES_FILE, report)
-    atomic.write_npz(
-        Path(workdir) / EXAMPLES_FILE,
+    examples = dict(
         index=dataset.index,
         example_ids=dataset.example_ids,
         labels=dataset.labels,
@@ -115,6 +113,9 @@ def score(config: Config, workdir: str) -> dict[str, Any]:
         **{"shown/rows": shown, "shown/images": dataset.images[shown]},
         **({} if first_failure.ndim == 1 else {"repetitions": first_failure}),
     )
+    if processes.is_first():
+        atomic.write_json(Path(workdir) / SCORES_FILE, report)
+        atomic.write_npz(Path(workdir) / EXAMPLES_FILE, **examples)
     _print(report, seconds)
     return report
 

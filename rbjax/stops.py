@@ -20,7 +20,9 @@ from typing import Any, NoReturn
 from rbjax.errors import StoppedError
 
 _NAMES: dict[int, str] = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
-AGAIN = "the same command goes on from there"
+AGAIN, AGAIN_CODE = "the same command goes on from there", 75
+is_told = True
+"""Whether a stop is said; of several processes of a run one says it."""
 _AT_ONCE = 128 + signal.SIGINT
 """The exit code after a second Ctrl-C, as shells have it for a process that Ctrl-C ended."""
 
@@ -120,6 +122,17 @@ def requested() -> bool:
     return _watch is not None and bool(_watch.requests) and _is_main()
 
 
+def asked() -> bool:
+    """Returns whether the job of this process was asked to stop, in any thread."""
+    return _watch is not None and bool(_watch.requests)
+
+
+def relay() -> None:
+    """Asks the job of this process to stop, from another thread, unless it was asked."""
+    if _watch is not None and not _watch.requests:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+
+
 def check() -> None:
     """Unwinds the job if it was asked to stop."""
     if _watch is not None and requested():
@@ -171,12 +184,14 @@ def _listen(reader: int) -> None:
             if number[0] in _NAMES and not is_asked:
                 is_asked = True
                 name = _NAMES[number[0]]
-                _say(f"{name}: stopping; {AGAIN}; a second Ctrl-C ends at once, unsaved")
+                if is_told:
+                    say(f"{name}: stopping; {AGAIN}; a second Ctrl-C ends at once, unsaved")
             elif number[0] == signal.SIGINT:
                 os._exit(_AT_ONCE)
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Writes a line of a thread's own."""
     with contextlib.suppress(OSError, ValueError):  # nobody reads any more
         on_its_own = "\n" if sys.stderr.isatty() else ""  # the terminal shows ^C, and bars
         print(f"{on_its_own}rbjax: {text}", file=sys.stderr, flush=True)

@@ -13,9 +13,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-import rbjax
-from rbjax import config as schema
-from rbjax import methods, prng, stops, validation
+from rbjax import methods, prng, processes, stops, validation, watch
 from rbjax.config import Config
 from rbjax.data import Dataset, streaming
 from rbjax.data.pipeline import Block
@@ -51,11 +49,11 @@ def train(config: Config, workdir: str) -> None:
         StoppedError: after Ctrl-C or SIGTERM, once the state is saved.
     """
     # ------------------------------------------------------------------ data and recipe
-    devices = jax.local_devices()
+    devices, everywhere = jax.local_devices(), jax.device_count()
     train_set, validation_set = setup.load_train(config)
     model = setup.create_model(config, train_set.info)
     method = methods.create(config.method.name, **setup.options(config, "method"))
-    start = functools.partial(beginning.begin, config, model, method, len(devices))
+    start = functools.partial(beginning.begin, config, model, method, everywhere)
     recipe, state = start(train_set)
     validate = _validation(config, recipe, validation_set)
     plan = _plan(config, train_set, devices)
@@ -66,22 +64,12 @@ def train(config: Config, workdir: str) -> None:
     # ------------------------------------------------------------------ the run directory
     # Only now, when everything could be made: a refused config leaves no directory behind.
     checkpoints = setup.checkpoints(workdir, keep=config.checkpoint.keep)
-    stamped = schema.stamped(config.to_dict(), rbjax.__version__)
-    goes_on = beginning.goes_on_longer(
-        config, method, recipe, workdir, max(checkpoints.steps(), default=0)
+    has_config, has_begun = processes.of_first(
+        lambda: beginning.prepare_directory(config, method, recipe, workdir, checkpoints)
     )
-    has_config = run_directory.prepare(
-        workdir,
-        stamped,
-        ignored=(*schema.unaffecting_weights(), *(["num_epochs"] if goes_on else [])),
-        usual=schema.usual(config.to_dict()),
-    )
-    if goes_on:
-        run_directory.replace_config(workdir, stamped)
     key = prng.key(config.seed)
     best = setup.best_checkpoints(workdir, keep=config.checkpoint.keep)
     if method.prepare is not None:
-        has_begun = bool(checkpoints.steps())
         with _cleared_on_failure(workdir, has_config):
             prepared = hooks.prepare(method, key, train_set, model, workdir, has_begun=has_begun)
             train_set = prepared.train_set or train_set
@@ -102,8 +90,8 @@ def train(config: Config, workdir: str) -> None:
     num_steps, patience = steps_per_epoch * config.num_epochs, config.schedule.early_stop_patience
     if (step == num_steps or selection.waited >= patience) and not is_open:
         print(f"{workdir}: trained already, {step} steps")
-        if not (Path(workdir) / CSV_FILE).exists():  # killed just before it was written
-            write_csv(workdir)
+        if processes.is_first() and not (Path(workdir) / CSV_FILE).exists():
+            write_csv(workdir)  # killed just before it was written
         return
     best.delete_after(-1 if selection.step is None else selection.step)
     print(_heading(f"from step {step} of {num_steps}", devices, plan, validate, workdir))
@@ -112,8 +100,9 @@ def train(config: Config, workdir: str) -> None:
     saved, unsaved_best, state = step, None, place(state, devices)
     shown, pace = train_set.take(np.arange(config.batch_size)), config.checkpoint.every_steps
     schedule = setup.batches(config, train_set, plan.steps_per_block, start=step)
-    feed = streaming.feed(train_set, schedule, plan, devices=devices)
-    dispatch = _Dispatch(recipe, prng.named(key, "train"), devices, streamed=plan.streamed)
+    share = jax.process_index(), jax.process_count()
+    feed = streaming.feed(train_set, schedule, plan, devices=devices, process=share)
+    dispatch = _Dispatch(recipe, prng.named(key, "train"), jax.devices(), streamed=plan.streamed)
     told = {"model": model, "train_set": train_set, "validation_set": validation_set}
     finish = functools.partial(_finish_epoch, config, method, key, validate, devices, told)
     with MetricsWriter(workdir, step=step - is_open) as writer, stops.deferred(), feed:
@@ -130,7 +119,7 @@ def train(config: Config, workdir: str) -> None:
             is_open = position == steps_per_epoch
             if is_open:
                 clocked = clock.figures(images=made * config.batch_size, streamed=plan.streamed)
-                with contextlib.suppress(stops.Stop), stops.at_once():
+                with contextlib.suppress(stops.Stop), _unwound():
                     ended = finish(state, epoch + 1, step, sums, clocked, selection)
                     is_open = False
             if position == steps_per_epoch and not is_open:
@@ -144,7 +133,7 @@ def train(config: Config, workdir: str) -> None:
             if is_over and step == saved:  # a stop left it before the epoch's end: that goes first
                 checkpoints.delete_after(step - 1)
                 saved = step - 1
-            if step > saved and (due or stops.requested()):
+            if step > saved and (due or watch.stopping()):
                 saved, host_state = step, on_host(state)
                 finite.check_state(host_state, step, checkpoints)
                 finite.check_logits(host_state, step, checkpoints, model, shown)
@@ -153,13 +142,14 @@ def train(config: Config, workdir: str) -> None:
                     unsaved_best = None
                 extra = {"epoch_sums": sums._asdict(), "selection": selection._asdict()}
                 checkpoints.save(step, host_state, extra={**extra, "is_open": is_open})
-            if stops.requested() and not is_over:
+            if watch.stopping() and not is_over:
                 raise StoppedError(
                     f"stopped at step {step} of {num_steps} and saved; "
                     "rerun the same command to resume"
                 )
     print(_ending(config, selection, epoch=step // steps_per_epoch), end="")
-    write_csv(workdir)
+    if processes.is_first():
+        write_csv(workdir)
 
 
 def _steps(
@@ -174,7 +164,7 @@ def _steps(
     """Makes the steps of an epoch that are left, fewer where a checkpoint is due or a stop is."""
     position, pending = steps.start, None
     with tqdm(None, title, steps.stop, False, initial=position, unit="step", disable=None) as bar:
-        while position < min(steps.stop, until) and not stops.requested():
+        while position < min(steps.stop, until) and not watch.stopping():
             state, step_metrics = dispatch(state, next(feed))
             # Read one dispatch late: the device is never waited for.
             sums = sums.plus(pending)
@@ -223,7 +213,8 @@ def _finish_epoch(
         state = place(hooks.guard(method, key, on_host(state), told), devices)
     matrices, best = (None, None), None
     if validate is not None:
-        figures, *matrices = validate(about["model"], state)
+        judged = state if jax.process_count() == 1 else on_host(state)
+        figures, *matrices = validate(about["model"], judged)
         record |= figures
         selection = _select(config, selection, record, step)
         record["validation/best_epoch"] = selection.epoch
@@ -280,6 +271,8 @@ def _heading(
 ) -> str:
     """Returns the lines that say what is trained where, and how epochs are validated."""
     many = f"{len(devices)} {devices[0].device_kind} device{'s' if len(devices) > 1 else ''}"
+    if jax.process_count() > 1:
+        many += f" of each of {jax.process_count()} processes"
     lines = [f"{workdir}: training {what} on {many}, jax {jax.__version__}; {plan}"]
     if validate is not None:
         lines.append(f"validated after each epoch: {validate}")
@@ -299,13 +292,18 @@ def _ending(config: Config, selection: Selection, *, epoch: int) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
+def _unwound() -> contextlib.AbstractContextManager[None]:
+    """Lets a stop unwind what follows an epoch, unless other processes wait for this one's part."""
+    return stops.at_once() if jax.process_count() == 1 else contextlib.nullcontext()
+
+
 @contextlib.contextmanager
 def _cleared_on_failure(workdir: str, has_config: bool) -> Iterator[None]:
     """Leaves no run directory behind if what it holds fails, but for one that had a config."""
     try:
         yield
     except Exception:
-        if not has_config:
+        if not has_config and processes.is_first():
             run_directory.clear(workdir, hooks.PREPARED_FILE)
         raise
 
@@ -316,6 +314,7 @@ def _plan(config: Config, train_set: Dataset, devices: list[Device]) -> streamin
         batch_size=config.batch_size,
         steps_per_block=STEPS_PER_DISPATCH,
         devices=devices,
+        num_processes=jax.process_count(),
         **{name: config.dataset[name] for name in ("streaming", "memory_budget")},
     )
 

@@ -41,6 +41,13 @@ TOP: dict[str, Field] = {
     "workdir": Field(
         str, None, "the run directory; runs/<config name>", optional=True, affects="nothing"
     ),
+    "distributed": Field(
+        str,
+        "auto",
+        "which processes are one run: auto, as a launcher or JAX's own detection has it; off; "
+        "or HOST:PORT,N,I: where process 0 is met, how many there are, which this is",
+        affects="nothing",
+    ),
     "diagnostics": Field(
         int,
         256,

@@ -134,20 +134,24 @@ def replicate(dataset: Dataset) -> DeviceDataset:
     return DeviceDataset(*Placement().replicate(arrays))
 
 
-def resident(dataset: Dataset, schedule: Schedule, *, num_devices: int) -> Generator[Block]:
+def resident(
+    dataset: Dataset, schedule: Schedule, *, num_devices: int, process: tuple[int, int] = (0, 1)
+) -> Generator[Block]:
     """Yields blocks of a split that lies on the devices, copied there for the first block.
 
     Args:
         dataset: the training set.
         schedule: which rows each dispatch uses.
         num_devices: local devices.
+        process: index and number of the processes that share each batch.
 
     Yields:
         A Block for each entry of the schedule; only the rows differ.
     """
     split = replicate(dataset)
     for rows in schedule:
-        yield Block(*split, rows=per_device(rows, num_devices))
+        own = of_process(rows, index=process[0], count=process[1])
+        yield Block(*split, rows=per_device(own, num_devices))
 
 
 def per_device(rows: np.ndarray, num_devices: int) -> np.ndarray:

@@ -147,7 +147,7 @@ def feed(
         read.
     """
     if not plan.streamed:
-        return Feed(resident(dataset, schedule, num_devices=len(devices)))
+        return Feed(resident(dataset, schedule, num_devices=len(devices), process=process))
     reader = _Reader(dataset, len(devices), process)
     placement = Placement(devices)
 

@@ -45,6 +45,8 @@ def job(config: Config, workdir: str) -> Result:
         "labels" are those of the test images, read by `labels`.  "corruptions" has the accuracy
         under each at each severity, where the config has any.
     """
+    with config.unlocked():
+        config.distributed = "off"  # of several processes each has cells of its own
     main.run(config, workdir)
     report = read_report(workdir)
     results: Result = {}

@@ -8,11 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import rbjax
+from rbjax import config as schema
 from rbjax import prng
 from rbjax.config import Config
 from rbjax.data import Dataset
 from rbjax.models import Model
 from rbjax.training import run_directory, setup
+from rbjax.training.checkpoint import Checkpoints
 from rbjax.training.method import Method
 from rbjax.training.state import TrainState, create_state
 from rbjax.training.step import Recipe
@@ -48,7 +51,7 @@ def begin(
     if config.batch_size % whole:
         raise ValueError(
             f"batch_size = {config.batch_size}: method {config.method.name} keeps "
-            f"{method.rows_together} rows of it together on each of {num_devices} local devices; "
+            f"{method.rows_together} rows of it together on each of {num_devices} devices; "
             f"it must be a multiple of {whole}"
         )
     recipe = Recipe(
@@ -74,6 +77,38 @@ def begin(
         class_counts=train_set.class_counts,
     )
     return recipe, jax.device_get(state)
+
+
+def prepare_directory(
+    config: Config, method: Method, recipe: Recipe, workdir: str, checkpoints: Checkpoints
+) -> tuple[bool, bool]:
+    """Makes a run's directory, or checks that it is this run's; its config may ask for more epochs.
+
+    Args:
+        config: a resolved config.
+        method: its method.
+        recipe: its recipe.
+        workdir: the run directory.
+        checkpoints: of the run.
+
+    Returns:
+        Whether it was there, and whether there is a checkpoint in it.
+
+    Raises:
+        ValueError: if it holds something else.
+    """
+    stamped = schema.stamped(config.to_dict(), rbjax.__version__)
+    done = max(checkpoints.steps(), default=0)
+    goes_on = goes_on_longer(config, method, recipe, workdir, done)
+    was_there = run_directory.prepare(
+        workdir,
+        stamped,
+        ignored=(*schema.unaffecting_weights(), *(["num_epochs"] if goes_on else [])),
+        usual=schema.usual(config.to_dict()),
+    )
+    if goes_on:
+        run_directory.replace_config(workdir, stamped)
+    return was_there, bool(checkpoints.steps())
 
 
 def goes_on_longer(
@@ -113,7 +148,7 @@ def _steps_per_epoch(config: Config, num_examples: int, num_devices: int, origin
         low = batch_size // num_devices * num_devices
         near = " or ".join(str(size) for size in (low, low + num_devices) if size)
         raise ValueError(
-            f"batch_size = {batch_size}: must be divisible by the {num_devices} local devices; "
+            f"batch_size = {batch_size}: must be divisible by the {num_devices} devices; "
             f"nearest: {near}"
         )
     if batch_size > num_examples:

@@ -16,7 +16,7 @@ import logging as python_logging
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from jax.experimental import multihost_utils
 
-from rbjax import atomic
+from rbjax import atomic, processes
 from rbjax.inputs import check_integer
 
 PyTree = Any
@@ -83,7 +83,6 @@ class Checkpoints:
             FullDiskError: if there is no room for it; older steps stay.
         """
         _quiet_orbax()
-        path = self.directory / str(int(step))
         arrays = {}
         for name, leaf in _named_leaves(state).items():
             if isinstance(leaf, jax.Array):
@@ -95,25 +94,24 @@ class Checkpoints:
                 if not (leaf.is_fully_addressable or leaf.is_fully_replicated):
                     leaf = multihost_utils.process_allgather(leaf, tiled=True)
             arrays[name] = np.asarray(leaf)
-        if jax.process_index() == 0:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            self._clear_the_way(int(step))
-        _wait_for_all_processes("checkpoint cleared")
+        processes.of_first(lambda: self._write(int(step), arrays, extra or {}))
+
+    def _write(self, step: int, arrays: Mapping[str, Any], extra: Mapping[str, Any]) -> None:
+        path = self.directory / str(step)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._clear_the_way(step)
         try:
             with atomic.room(self.directory), _quiet_writes():
                 # Asked before: where Orbax finds out, its threads print tracebacks of their own.
-                if jax.process_index() == 0:
-                    atomic.check_room(self.directory, sum(x.nbytes for x in arrays.values()))
-                self._write(path, arrays, extra or {})
-        except BaseException:
-            if jax.process_index() == 0:  # half a checkpoint helps nobody, and takes room
-                shutil.rmtree(path, ignore_errors=True)
-                self._delete_temporary()
+                atomic.check_room(self.directory, sum(x.nbytes for x in arrays.values()))
+                self._write_files(path, arrays, extra)
+        except BaseException:  # half a checkpoint helps nobody, and takes room
+            shutil.rmtree(path, ignore_errors=True)
+            self._delete_temporary()
             raise
-        _wait_for_all_processes("checkpoint written")
 
-    def _write(self, path: Path, arrays: Mapping[str, Any], extra: Mapping[str, Any]) -> None:
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+    def _write_files(self, path: Path, arrays: Mapping[str, Any], extra: Mapping[str, Any]) -> None:
+        with _checkpointer() as checkpointer:
             checkpointer.save(
                 path,
                 args=ocp.args.Composite(
@@ -122,14 +120,13 @@ class Checkpoints:
                     extra=ocp.args.JsonSave(atomic.plain(extra)),
                 ),
             )
-        if jax.process_index() == 0:
-            digests = {}
-            for file in sorted(p for p in path.rglob("*") if p.is_file() and p.name != MANIFEST):
-                atomic.sync(file)
-                digests[file.relative_to(path).as_posix()] = _digest(file)
-            atomic.write_json(path / MANIFEST, digests)
-            atomic.sync(path.parent)
-            self._delete_old()
+        digests = {}
+        for file in sorted(p for p in path.rglob("*") if p.is_file() and p.name != MANIFEST):
+            atomic.sync(file)
+            digests[file.relative_to(path).as_posix()] = _digest(file)
+        atomic.write_json(path / MANIFEST, digests)
+        atomic.sync(path.parent)
+        self._delete_old()
 
     def restore_latest(self, template: PyTree, *, partial: bool = False) -> Restored | None:
         """Reads the newest intact checkpoint, with a warning for every newer one that is damaged.
@@ -148,6 +145,9 @@ class Checkpoints:
                 shapes or dtypes other than the template's.
         """
         _quiet_orbax()
+        return _shared(template, lambda: self._latest(template, partial))
+
+    def _latest(self, template: PyTree, partial: bool) -> Restored | None:
         damages: list[str] = []
         for step in self.steps():
             damage = _damage(self.directory / str(step))
@@ -177,6 +177,9 @@ class Checkpoints:
             ValueError: if it is damaged, or is not of the template's form.
         """
         _quiet_orbax()
+        return _shared(template, lambda: self._of(step, template, partial))
+
+    def _of(self, step: int, template: PyTree, partial: bool) -> Restored | None:
         if step not in self.steps():
             return None
         if (damage := _damage(self.directory / str(step))) is not None:
@@ -185,10 +188,12 @@ class Checkpoints:
 
     def delete_after(self, step: int) -> None:
         """Deletes what a run that goes on from a step is going to make again."""
-        if jax.process_index() == 0:
+
+        def delete() -> None:
             for newer in (s for s in self.steps() if s > step):
                 _delete(self.directory / str(newer))
-        _wait_for_all_processes("checkpoints deleted")
+
+        processes.of_first(delete)
 
     def steps(self) -> list[int]:
         """Returns the steps that have a folder, intact or not, newest first."""
@@ -199,7 +204,9 @@ class Checkpoints:
 
     def has(self, step: int) -> bool:
         """Whether the checkpoint of a step is there and intact."""
-        return step in self.steps() and _damage(self.directory / str(step)) is None
+        return processes.of_first(
+            lambda: step in self.steps() and _damage(self.directory / str(step)) is None
+        )
 
     def _clear_the_way(self, step: int) -> None:
         """Deletes what a killed run left behind, and damaged steps that are newer."""
@@ -224,8 +231,41 @@ class Checkpoints:
             _delete(self.directory / str(step))
 
 
+def _shared(template: PyTree, read: Callable[[], Restored | None]) -> Restored | None:
+    """Returns, in every process, what process 0 reads: others may not see its files yet."""
+    if jax.process_count() == 1:
+        return read()
+    mine: list[Restored | None] = [None]
+
+    def first() -> Any:
+        mine[0] = read()
+        return mine[0] and [mine[0].step, atomic.plain(mine[0].extra)]
+
+    told = processes.of_first(first)
+    if told is None:
+        return None
+    expected, form = jax.tree.flatten(template)
+    own = expected if mine[0] is None else jax.tree.leaves(mine[0].state)
+    own = [np.zeros(x.shape, x.dtype) if mine[0] is None else np.asarray(x) for x in own]
+    leaves = [
+        _placed(array, getattr(leaf, "sharding", None))
+        for array, leaf in zip(processes.arrays_of_first(own), expected, strict=True)
+    ]
+    return Restored(told[0], form.unflatten(leaves), told[1])
+
+
+def _placed(array: Any, sharding: Any) -> Any:
+    """Returns an array where a template has it; without a sharding as numpy."""
+    if sharding is None:
+        return array
+    if sharding.is_fully_addressable:
+        # Copied: on CPU a device array may share numpy's buffer, and the state is donated.
+        return jax.device_put(array, sharding, may_alias=False)
+    return jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
+
+
 def _restore(path: Path, template: PyTree, partial: bool) -> Restored:
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+    with _checkpointer() as checkpointer:
         stored = checkpointer.restore(
             path,
             args=ocp.args.Composite(state=ocp.args.StandardRestore(), extra=ocp.args.JsonRestore()),
@@ -237,15 +277,9 @@ def _restore(path: Path, template: PyTree, partial: bool) -> Restored:
         if name in expected and name not in arrays and before in arrays:
             arrays[name] = arrays.pop(before)
     _check_fits(path, arrays, expected, partial)
-    leaves = []
-    for name, leaf in expected.items():
-        array, sharding = arrays[name], getattr(leaf, "sharding", None)
-        if sharding is not None and sharding.is_fully_addressable:
-            # Copied: on CPU a device array may share numpy's buffer, and the state is donated.
-            array = jax.device_put(array, sharding, may_alias=False)
-        elif sharding is not None:
-            array = jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
-        leaves.append(array)
+    leaves = [
+        _placed(arrays[name], getattr(leaf, "sharding", None)) for name, leaf in expected.items()
+    ]
     state = jax.tree.unflatten(jax.tree.structure(template), leaves)
     return Restored(int(path.name), state, stored.extra)
 
@@ -319,9 +353,17 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _wait_for_all_processes(what: str) -> None:
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(what)
+def _checkpointer() -> ocp.Checkpointer:
+    """Returns Orbax's, which waits for no other process: process 0 alone reads and writes."""
+    options = ocp.options.MultiprocessingOptions(0, {0}, "rbjax")
+    if jax.process_count() == 1:
+        options = ocp.options.MultiprocessingOptions()
+    handler = ocp.CompositeCheckpointHandler(
+        composite_options=ocp.CompositeOptions(multiprocessing_options=options),
+        state=ocp.StandardCheckpointHandler(multiprocessing_options=options),
+        extra=ocp.JsonCheckpointHandler(multiprocessing_options=options),
+    )
+    return ocp.Checkpointer(handler, multiprocessing_options=options)
 
 
 @contextlib.contextmanager

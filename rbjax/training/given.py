@@ -8,7 +8,7 @@ from pathlib import Path
 
 import rbjax
 from rbjax import config as schema
-from rbjax import models
+from rbjax import models, processes
 from rbjax.config import Config
 from rbjax.errors import nearest
 from rbjax.models import Model, Variables
@@ -94,9 +94,11 @@ def prepare(config: Config, workdir: str) -> None:
         ValueError: as `run_directory.prepare`.
     """
     if are_given(config):
-        run_directory.prepare(
-            workdir,
-            schema.stamped(config.to_dict(), rbjax.__version__),
-            ignored=schema.unaffecting_weights(),
-            usual=schema.usual(config.to_dict()),
+        processes.of_first(
+            lambda: run_directory.prepare(
+                workdir,
+                schema.stamped(config.to_dict(), rbjax.__version__),
+                ignored=schema.unaffecting_weights(),
+                usual=schema.usual(config.to_dict()),
+            )
         )

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from rbjax import atomic, prng
+from rbjax import atomic, prng, processes
 from rbjax.data import Dataset
 from rbjax.models import Model
 from rbjax.training.method import Epoch, Method, Prepared
@@ -49,8 +49,9 @@ def prepare(
     """
     if method.prepare is None:
         return Prepared(train_set)
+    path = Path(workdir) / PREPARED_FILE
     if has_begun:
-        return Prepared(_read(Path(workdir) / PREPARED_FILE, train_set))
+        return Prepared(_read(path, train_set))
     try:
         # Without groups, which have done their work: the method may make other examples.
         given = dataclasses.replace(train_set, groups=None)
@@ -69,7 +70,9 @@ def prepare(
         _check_train_set(made, model)
     # Always written, so that a run that has begun and lacks it is known to be damaged.
     arrays = {} if made is None else {name: getattr(made, name) for name in _ARRAYS}
-    atomic.write_npz(Path(workdir) / PREPARED_FILE, **arrays)
+    processes.of_first(lambda: atomic.write_npz(path, **arrays))
+    if not processes.is_first():  # the last bits of what it made may be others
+        return prepared._replace(train_set=_read(path, train_set))
     return prepared if made is not None else prepared._replace(train_set=train_set)
 
 

@@ -27,11 +27,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
 from absl import logging
 
-from rbjax import atomic, console, stops
+from rbjax import atomic, console, processes, stops
 from rbjax.errors import InUseError
 from rbjax.paths import expanded
 
@@ -121,10 +119,6 @@ def job[Settings, Result](
 
 _HELD: contextvars.ContextVar[frozenset[str]] = contextvars.ContextVar("held", default=frozenset())
 """The directories that are held by what runs here; what it calls in turn works in them too."""
-_MESSAGE_SIZE = 2048
-"""Bytes of what process 0 tells the others."""
-_REFUSALS = (InUseError, ValueError, OSError)
-"""The kinds of error that a directory is refused with, the narrower first."""
 
 
 @contextlib.contextmanager
@@ -147,17 +141,14 @@ def hold(workdir: str | os.PathLike[str]) -> Iterator[None]:
     if place in _HELD.get():
         yield
         return
-    lock, refusal = None, None
-    if jax.process_index() == 0:
-        try:
-            lock = _Lock(workdir)
-            _delete_leftovers(workdir)
-        except (ValueError, OSError) as error:
-            refusal = error
-    if jax.process_count() > 1:
-        refusal = _from_first(refusal)
-    if refusal is not None:
-        raise refusal
+    lock: _Lock | None = None
+
+    def take() -> None:
+        nonlocal lock
+        lock = _Lock(workdir)
+        _delete_leftovers(workdir)
+
+    processes.of_first(take)
     token = _HELD.set(_HELD.get() | {place})
     try:
         yield
@@ -296,18 +287,6 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
         return False
-
-
-def _from_first(refusal: Exception | None) -> Exception | None:
-    """Returns what process 0 was refused with, in every process: an error of the same kind."""
-    from jax.experimental import multihost_utils
-
-    kind = next((i for i, known in enumerate(_REFUSALS) if isinstance(refusal, known)), 0)
-    text = b"" if refusal is None else f"{kind}{refusal}".encode()
-    padded = text[:_MESSAGE_SIZE].ljust(_MESSAGE_SIZE, b"\0")
-    told = multihost_utils.broadcast_one_to_all(np.frombuffer(padded, np.uint8))
-    said = np.asarray(told).astype(np.uint8).tobytes().rstrip(b"\0").decode(errors="replace")
-    return _REFUSALS[int(said[0])](said[1:]) if said else None
 
 
 def _refuse_other_config(

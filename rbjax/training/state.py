@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rbjax import prng
+from rbjax import prng, processes
 from rbjax.blocks import Placement
 from rbjax.config import Config
 from rbjax.models import Model
@@ -97,16 +97,24 @@ def place(state: TrainState, devices: Sequence[Device]) -> TrainState:
     """Places a state where the training step expects it.
 
     Args:
-        state: of numpy arrays or arrays of one device; rows of `per_row` lead.
+        state: of numpy arrays or arrays of one device; rows of `per_row`, of all processes, lead.
+            Of several processes, all call it, and the state of process 0 counts.
         devices: the local devices the step runs on.
 
     Returns:
         The state replicated over the devices; `per_row` as (devices, rows / devices, ...).
     """
-    placement = Placement(devices)
-    per_row = jax.tree.map(
-        lambda x: np.reshape(x, (len(devices), -1, *np.shape(x)[1:])), state.method_state.per_row
-    )
+    placement, count = Placement(devices), jax.process_count()
+    if count > 1:  # what hooks computed may differ in its last bits
+        leaves, form = jax.tree.flatten(state)
+        state = form.unflatten(processes.arrays_of_first(leaves))
+
+    def own(rows: Any) -> np.ndarray:
+        size = len(rows) // count
+        mine = rows[jax.process_index() * size :][:size]
+        return np.reshape(mine, (len(devices), -1, *np.shape(mine)[1:]))
+
+    per_row = jax.tree.map(own, state.method_state.per_row)
     method_state = state.method_state._replace(per_row=())
     # Copied: on CPU a device array may share numpy's buffer, and the step donates the state.
     placed = jax.device_put(
@@ -117,7 +125,16 @@ def place(state: TrainState, devices: Sequence[Device]) -> TrainState:
 
 
 def on_host(state: TrainState) -> TrainState:
-    """Returns a placed state as numpy arrays, rows leading again, as a checkpoint stores it."""
-    state = jax.device_get(state)
+    """Returns a placed state as numpy arrays, rows leading again, as a checkpoint stores it.
+
+    Of several processes, all call it.
+    """
+    per_row = state.method_state.per_row
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        per_row = jax.tree.map(lambda x: multihost_utils.process_allgather(x, tiled=True), per_row)
+    placed = state._replace(method_state=state.method_state._replace(per_row=per_row))
+    state = jax.device_get(placed)
     per_row = jax.tree.map(lambda x: np.reshape(x, (-1, *x.shape[2:])), state.method_state.per_row)
     return state._replace(method_state=state.method_state._replace(per_row=per_row))

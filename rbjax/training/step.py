@@ -106,7 +106,7 @@ def make_train_step(
         key: the run's key; an example's random numbers are `fold_in(fold_in(stream, id), epoch)`,
             or where it repeats, of the step and of its place among its repeats in the batch.
         num_steps: K.
-        devices: the local devices; all of them.
+        devices: all of them, of all processes.
         streamed: each device is given images, labels and ids of its own, (devices, n, ...), and
             its rows are into those.
 

@@ -84,7 +84,7 @@ def test_a_mistake_is_one_clear_line_and_status_2(capsys, tmp_path, arguments, p
 
 def test_a_batch_that_does_not_fit_the_devices_is_refused(capsys, tmp_path):
     line = refused(capsys, DIGITS, "--config.batch_size=100", f"--workdir={tmp_path / 'run'}")
-    assert "batch_size = 100: must be divisible by the 8 local devices; nearest: 96 or 104" in line
+    assert "batch_size = 100: must be divisible by the 8 devices; nearest: 96 or 104" in line
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(capsys, tmp_path):

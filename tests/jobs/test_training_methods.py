@@ -317,7 +317,7 @@ def test_checkpoints_of_methods_that_remember_the_weights_hold_them(small, tmp_p
 def test_heaps_that_would_lie_on_two_devices_are_refused_before_training(small, tmp_path):
     """Eight simulated devices: each of them must hold whole heaps."""
     config = small(method__name="shared", method__heap_size=16)
-    message = r"batch_size = 64: .*shared keeps 16 rows.* 8 local devices; .*multiple of 128"
+    message = r"batch_size = 64: .*shared keeps 16 rows.* 8 devices; .*multiple of 128"
     with pytest.raises(ValueError, match=message):
         run(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -102,7 +102,7 @@ def craft_universal(
         random_start: whether delta begins at a random point of the ball, not at 0.
         targets: (N,) integers, the class that each image is to be taken for.
         example_ids: (N,) integers; None: the row numbers.
-        devices: the `jax.Device`s to use; None: all local ones.
+        devices: the `jax.Device`s to use; None: all; several processes share the work.
         progress: called after each epoch, with its "loss".
 
     Returns:
@@ -118,7 +118,7 @@ def craft_universal(
     key, model = prng.check(key), as_classifier(logits_fn)
     data = _check(ascent, model, images, labels, targets, example_ids)
     ascent = _sized(ascent, len(data.classes))
-    rows, placement = np.arange(len(data.classes)), Placement(devices)
+    rows, placement = np.arange(len(data.classes)), _placement(devices)
     model = model.placed(placement.whole)
     return _climb(ascent, placement, model, key, data, rows, progress or (lambda _: None))
 
@@ -161,7 +161,7 @@ def craft_universal_classwise(
         random_start: whether each begins at a random point of the ball, not at 0.
         targets: (N,) integers, the class that each image is to be taken for.
         example_ids: (N,) integers; None: the row numbers.
-        devices: the `jax.Device`s to use; None: all local ones.
+        devices: the `jax.Device`s to use; None: all; several processes share the work.
         progress: called after each epoch of each class, with its "loss".
 
     Returns:
@@ -181,7 +181,7 @@ def craft_universal_classwise(
     counts = np.bincount(labels, minlength=num_classes)
     # One size for all classes, so that the step compiles once.
     ascent = _sized(ascent, int(counts.max()))
-    placement, present = Placement(devices), np.flatnonzero(counts)
+    placement, present = _placement(devices), np.flatnonzero(counts)
     model = model.placed(placement.whole)
     deltas = np.zeros((num_classes, *data.examples.images.shape[1:]), np.float32)
     losses = np.full((num_classes, ascent.num_epochs), np.nan)
@@ -198,6 +198,11 @@ def craft_universal_classwise(
         deltas[label], losses[label] = climbed.delta, climbed.loss
     passes = ascent.num_epochs * len(data.examples.labels)
     return ClasswiseResult(jnp.asarray(deltas), losses, forwards=passes, backwards=passes)
+
+
+def _placement(devices: Sequence[Any] | None) -> Placement:
+    """Returns where batches go: with several processes, over the devices of all of them."""
+    return Placement(jax.devices() if devices is None else devices)
 
 
 class _Ascent(NamedTuple):
