@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import sys
 import threading
@@ -36,9 +37,15 @@ def prepare(name: str, data_dir: Path, source: str | Path | None = None) -> None
             files that were placed by hand, else their hosts.
 
     Raises:
-        DatasetNotFoundError: if its host cannot be reached, or TFDS fails.
+        DatasetNotFoundError: if TensorFlow is not installed, its host cannot be reached, or TFDS
+            fails.
         ValueError: if a file differs from the published one.
     """
+    if importlib.util.find_spec("tensorflow") is None:
+        raise DatasetNotFoundError(
+            f"{name} is not in {data_dir}, and TFDS prepares it with TensorFlow, which is not "
+            "installed: pip install 'rbjax[prepare]', in a clone '.[prepare]'"
+        )
     files = published_files(name)
     take(name, files, data_dir / _MANUAL, source)
     info = DATASETS[name.partition("/")[0]]
@@ -52,13 +59,8 @@ def prepare(name: str, data_dir: Path, source: str | Path | None = None) -> None
     # TFDS uses files that lie there; its own downloads start over when they are interrupted.
     for file in files:
         fetch(file, data_dir / _MANUAL)
-    try:
-        import tensorflow as tf  # TFDS encodes images with it
-    except ImportError as error:
-        raise DatasetNotFoundError(
-            f"{name} is not in {data_dir}, and TFDS needs TensorFlow to prepare it: "
-            "pip install tensorflow-cpu"
-        ) from error
+    import tensorflow as tf  # TFDS encodes images with it
+
     with contextlib.suppress(RuntimeError):  # TensorFlow is already in use
         tf.config.set_visible_devices([], "GPU")
     print(f"{name} is not in {data_dir}: TFDS downloads and prepares it, once", file=sys.stderr)

@@ -4,6 +4,7 @@ import socket
 import sys
 import threading
 import types
+from importlib import machinery
 
 import pytest
 
@@ -31,7 +32,8 @@ def fake_tensorflow(monkeypatch):
     """TensorFlow takes seconds to import; it only has to hide the GPU here."""
     hidden = []
     config = types.SimpleNamespace(set_visible_devices=lambda *devices: hidden.append(devices))
-    monkeypatch.setitem(sys.modules, "tensorflow", types.SimpleNamespace(config=config))
+    fake = types.SimpleNamespace(config=config, __spec__=machinery.ModuleSpec("tensorflow", None))
+    monkeypatch.setitem(sys.modules, "tensorflow", fake)
     return hidden
 
 
@@ -87,7 +89,7 @@ def test_tfds_is_asked_for_array_record_with_the_gpu_hidden(online, fake_builder
 
 def test_tensorflow_may_be_missing(online, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
-    with pytest.raises(DatasetNotFoundError, match="needs TensorFlow to prepare it: pip install"):
+    with pytest.raises(DatasetNotFoundError, match=r"not installed: pip install 'rbjax\[prepare\]'"):
         prepare.prepare("cifar10", tmp_path)
 
 
