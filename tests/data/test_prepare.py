@@ -89,7 +89,9 @@ def test_tfds_is_asked_for_array_record_with_the_gpu_hidden(online, fake_builder
 
 def test_tensorflow_may_be_missing(online, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
-    with pytest.raises(DatasetNotFoundError, match=r"not installed: pip install 'rbjax\[prepare\]'"):
+    with pytest.raises(
+        DatasetNotFoundError, match=r"not installed: pip install 'rbjax\[prepare\]'"
+    ):
         prepare.prepare("cifar10", tmp_path)
 
 
