@@ -138,7 +138,10 @@ def write_npz(path: str | os.PathLike[str], /, **arrays: Any) -> None:
                 np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
 
 
-DAMAGED = (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
+DAMAGED = (
+    *(OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 """What NumPy and zipfile raise for a file that is no archive of arrays, or a damaged one."""
 
 
@@ -153,7 +156,7 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray] | None:
     """
     try:
         with expanded(path).open("rb") as file:
-            archive = np.load(file)
+            archive = np.load(file, allow_pickle=False)
             return dict(archive) if isinstance(archive, np.lib.npyio.NpzFile) else None
     except DAMAGED:
         return None

@@ -1,8 +1,7 @@
 """A dataset in blocks of one size, over all devices and processes, finished ones in a journal.
 
-What runs a model on a whole dataset goes through `map_blocks`. Where a `jax.distributed` is running
-each process has all images, computes its share of the blocks on its own devices, and gets the
-results of all.
+What runs a model on a whole dataset goes through `map_blocks`. Of several processes each has all
+images, computes its share of the blocks on its own devices, and gets the results of all.
 """
 
 from __future__ import annotations

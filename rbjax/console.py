@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import sys
 import unicodedata
 from collections.abc import Iterator
@@ -19,7 +20,8 @@ from typing import Any, TextIO
 def steady() -> Iterator[None]:
     r"""Prints, while its body runs, what can be printed, and never fails.
 
-    What the encoding lacks is written as `\u4e2d`; what nobody reads any more is dropped.
+    What the encoding lacks is written as `\u4e2d`, what a terminal would obey as `\x1b`; what
+    nobody reads any more is dropped.
     """
     with contextlib.ExitStack() as stack:
         nothing = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
@@ -40,6 +42,11 @@ def printable(text: str) -> str:
     return "".join(ascii(c)[1:-1] if unicodedata.category(c) in kinds else c for c in text)
 
 
+# What a terminal obeys, but the ends of lines, tabs, and the step upwards that bars make: a name of
+# a class or a file must not recolour, retitle or overwrite what is shown.
+_OBEYED = re.compile(r"(?!\x1b\[A)[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+
+
 class _Steady:
     """A stream whose `write` and `flush` do not fail; otherwise as it is."""
 
@@ -48,7 +55,7 @@ class _Steady:
 
     def write(self, text: str) -> int:
         try:
-            self._stream.write(text)
+            self._stream.write(_OBEYED.sub(lambda found: ascii(found[0])[1:-1], text))
         except UnicodeEncodeError:
             encoding = self._stream.encoding or "ascii"
             self.write(text.encode(encoding, "backslashreplace").decode(encoding))

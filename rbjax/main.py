@@ -96,7 +96,7 @@ def run(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> None:
 
 def _job(config: Config, workdir: str, typed: Iterable[str]) -> None:
     """Runs a config's task in this process, which may be one of several."""
-    from rbjax import allocation, atomic, command_line, processes
+    from rbjax import allocation, atomic, command_line, private, processes
     from rbjax.config import format_config
 
     config = command_line.resolve(config, workdir, typed=typed)
@@ -104,6 +104,7 @@ def _job(config: Config, workdir: str, typed: Iterable[str]) -> None:
     instead = "give each the same, or --config.distributed=off for runs of their own"
     processes.check_same("the command", asked, instead=instead)
     allocation.keep_freed()
+    private.keep_cache_private()
     from rbjax import analysis
     from rbjax.evaluate import evaluate
     from rbjax.score import score

@@ -220,7 +220,7 @@ def options_of(maker: Callable[..., Any]) -> dict[str, Option]:
         names = getattr(inspect.unwrap(source), "__globals__", {})
         for name, text in getattr(source, "__annotations__", {}).items():
             with contextlib.suppress(Exception):
-                hints[name] = eval(text, names) if isinstance(text, str) else text
+                hints[name] = eval(text, names) if isinstance(text, str) else text  # noqa: S307
     options = {}
     for name, parameter in inspect.signature(maker).parameters.items():
         variadic = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)

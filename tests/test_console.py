@@ -26,6 +26,15 @@ def test_what_an_encoding_lacks_is_escaped(monkeypatch):
     assert buffer.getvalue().startswith("naïve 中文\n".encode())
 
 
+def test_what_a_terminal_obeys_is_escaped(monkeypatch):
+    """Colours, titles and bells in names; ends of lines, tabs and the steps of bars are not."""
+    for stream in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, stream, shown := io.StringIO())
+        with console.steady():
+            print("a\tb\r\x1b[A\x1b[31m\x1b]0;title\x07\x9b2J\x7f", file=getattr(sys, stream))
+        assert shown.getvalue() == "a\tb\r\x1b[A" + r"\x1b[31m\x1b]0;title\x07\x9b2J\x7f" + "\n"
+
+
 def test_a_closed_or_absent_stream_drops_what_is_printed(monkeypatch):
     closed = io.StringIO()
     closed.close()

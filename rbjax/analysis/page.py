@@ -113,8 +113,9 @@ def write(path: Path, content: Content) -> None:
 @functools.cache
 def _template() -> jinja2.Template:
     source = importlib.resources.files("rbjax.analysis").joinpath("page.html.jinja")
-    settings: Any = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True}
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, **settings)
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters["percent"] = lambda share: f"{100 * share:.1f}"
     return environment.from_string(source.read_text("utf-8"))
 
@@ -317,7 +318,7 @@ def _drawn(name: str, caption: str, draw: Callable[[Path], None]) -> _Picture | 
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         logging.warning("%s: %s is not drawn: %s", PAGE_FILE, name, printable(reason))
         return None
-    return _Picture(caption, markupsafe.Markup(_inline(text, name)))
+    return _Picture(caption, markupsafe.Markup(_inline(text, name)))  # noqa: S704
 
 
 def _inline(svg: str, name: str) -> str:

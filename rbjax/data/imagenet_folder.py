@@ -280,6 +280,10 @@ def _found(root: Path, given: str | Path | None) -> Path | None:
     return None
 
 
+_MOST_BYTES = 2**26
+"""Of a file of the development kit; the largest has 5 MB."""
+
+
 def _member(kit: Path, name: str) -> bytes:
     """Returns the contents of a file of the development kit."""
     lacks = f"dataset.devkit = {str(kit)!r}: holds no data/{name}; it is not {DEVKIT}"
@@ -293,6 +297,8 @@ def _member(kit: Path, name: str) -> bytes:
         with tarfile.open(kit) as archive:
             for member in archive:
                 if member.isfile() and Path(member.name).name == name:
+                    if member.size > _MOST_BYTES:
+                        raise ValueError(f"{lacks}: {name} has {member.size:,} bytes")
                     opened = archive.extractfile(member)
                     return b"" if opened is None else opened.read()
     except (tarfile.TarError, EOFError, OSError) as error:

@@ -214,7 +214,7 @@ class _Lock:
         for tries_left in itertools.count(_TRIES, -1):
             try:
                 workdir.mkdir(parents=True, exist_ok=True)
-                self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+                self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
             except FileNotFoundError:
                 if tries_left > 0:
                     continue  # another job ended just now, and removed the empty folder

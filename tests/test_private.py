@@ -1,0 +1,80 @@
+"""Nothing of another user's is run, obeyed or given room for."""
+
+import io
+import pickle
+import tarfile
+import zipfile
+
+import jax
+import numpy as np
+import pytest
+
+from rbjax import atomic, private
+from rbjax.data import imagenet_folder
+from rbjax.training.run_directory import hold
+
+
+@pytest.fixture
+def cache():
+    """Names a cache of compiled programs, and gives back the one that was."""
+    before = jax.config.jax_compilation_cache_dir
+
+    def named(folder):
+        jax.config.update("jax_compilation_cache_dir", folder and str(folder))
+        private.keep_cache_private()
+        return jax.config.jax_compilation_cache_dir
+
+    yield named
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_a_cache_of_programs_is_made_for_its_user_alone(cache, tmp_path):
+    assert cache(tmp_path / "new" / "cache") is not None
+    assert (tmp_path / "new" / "cache").stat().st_mode & 0o777 == 0o700
+    assert cache("gs://bucket/cache") == "gs://bucket/cache"
+    assert cache(None) is None
+
+
+@pytest.mark.parametrize(("mode", "is_used"), [(0o755, True), (0o775, False), (0o777, False)])
+def test_a_cache_that_others_can_write_is_left_aside(cache, tmp_path, mode, is_used):
+    tmp_path.chmod(mode)
+    assert (cache(tmp_path) is not None) is is_used
+
+
+def test_a_lock_is_its_users_alone(tmp_path):
+    with hold(tmp_path / "run"):
+        assert (tmp_path / "run" / "lock.json").stat().st_mode & 0o777 == 0o600
+
+
+class Marked:
+    """Says so when it is unpickled."""
+
+    def __reduce__(self):
+        return pytest.fail, ("unpickled",)
+
+
+def test_an_archive_with_a_pickle_or_a_huge_array_is_damaged(tmp_path):
+    """A header of 2^59 bytes would be given room for, and a pickle run."""
+    plain, header = io.BytesIO(), {"descr": "<f8", "fortran_order": False, "shape": (2**56,)}
+    np.lib.format.write_array_header_1_0(plain, header)
+    pickled = io.BytesIO()
+    descr = {"descr": "|O", "fortran_order": False, "shape": (1,)}
+    np.lib.format.write_array_header_1_0(pickled, descr)
+    pickled.write(pickle.dumps(Marked()))
+    for number, content in enumerate((plain, pickled)):
+        path = tmp_path / f"{number}.npz"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("x.npy", content.getvalue())
+        assert atomic.read_npz(path) is None
+
+
+def test_a_large_file_of_an_archive_is_not_unpacked(tmp_path, monkeypatch):
+    content, path = b"0" * 100, tmp_path / "kit.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        member = tarfile.TarInfo("kit/data/meta.mat")
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+    assert imagenet_folder._member(path, "meta.mat") == content
+    monkeypatch.setattr(imagenet_folder, "_MOST_BYTES", 99)
+    with pytest.raises(ValueError, match=r"meta\.mat has 100 bytes"):
+        imagenet_folder._member(path, "meta.mat")
