@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 _SUBMODULES = (
     "analysis",
     "attacks",
+    "auditing",
     "config",
     "convolution",
     "corruptions",
@@ -31,7 +32,7 @@ _SUBMODULES = (
     "training",
     "typing",
 )
-_FUNCTIONS = {"load": "trained", "save": "trained", "export": "trained"}
+_FUNCTIONS = {"audit": "auditing", "load": "trained", "save": "trained", "export": "trained"}
 
 
 def __getattr__(name: str) -> Any:

@@ -14,12 +14,12 @@ from tqdm import tqdm
 
 import rbjax
 from rbjax import attack_setup, attacks, corruption_setup, journal, metrics, prng, processes
-from rbjax.analysis.evaluation import read_json, write_report
-from rbjax.analysis.report import SCORES, weights_of
+from rbjax.analysis.evaluation import read_json, summarize, write_report
+from rbjax.analysis.report import weights_of
+from rbjax.analysis.robustness import SCORES_FILE
 from rbjax.attacks.counting import Passes
 from rbjax.attacks.diagnostics import diagnose, format_findings
 from rbjax.attacks.outcome import Outcome, SuiteResult
-from rbjax.classifier import changed
 from rbjax.config import Config, affecting
 from rbjax.console import printable
 from rbjax.data import Dataset
@@ -101,12 +101,7 @@ def evaluate(config: Config, workdir: str) -> dict[str, Any]:
         "class_names": list(test.info.class_names),
         "class_counts": test.class_counts,
         "train_class_counts": None if train is None else train.class_counts,
-        "results": {
-            "clean": _result({}, "clean", results),
-            **{k: _result(group.to_dict(), k, results) for k, group in config.attacks.items()},
-        },
-        "order": ["clean", *results.outcomes],
-        "worst": _worst(results),
+        **summarize(results, {k: group.to_dict() for k, group in config.attacks.items()}),
         "diagnostics": diagnostics,
         "corruptions": corruption_setup.summarize(plan, corrupted) if corrupted else None,
         "no_class": _count_no_class(results, corrupted),
@@ -155,7 +150,7 @@ def _check_step(config: Config, workdir: str, step: int) -> None:
     Raises:
         ValueError: if the run was scored at a later step: its newest checkpoint is damaged.
     """
-    file = Path(workdir) / SCORES
+    file = Path(workdir) / SCORES_FILE
     scored = read_json(file)
     if scored is None:
         return
@@ -206,60 +201,6 @@ def _folder(config: Config, workdir: str, model: str) -> Path:
     about["versions"] = (rbjax.__version__, jax.__version__)
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
     return Path(workdir) / "evaluation" / digest[:12]
-
-
-def _result(spec: dict[str, Any], label: str, results: SuiteResult) -> dict[str, Any]:
-    """Returns one attack's counts and the metrics that follow from them."""
-    clean, outcome = results.clean, results.outcomes.get(label)
-    counted = np.ones_like(results.clean_correct) if outcome is None else outcome.counted
-    predictions = (clean if outcome is None else outcome.predictions)[counted]
-    matrix = metrics.confusion_matrix(results.labels[counted], predictions, results.num_classes)
-    result = {
-        "attack": spec,
-        "confusion": np.asarray(matrix),
-        "summary": metrics.summarize(matrix),
-        "classwise": metrics.from_confusion(np.asarray(matrix))._asdict(),
-        "interval": _intervals(results, label),
-        "fooling_rate": float(np.mean(changed(predictions, clean[counted]))),
-        "attack_success_rate": 0.0,
-    }
-    if outcome is not None:
-        success = results.attack_success_rate(label)
-        result["attack_success_rate"] = success.value if success.count else None
-        result["interval"]["attack_success_rate"] = [success.low, success.high]
-        result["class_success_rate"] = results.class_success_rate(label).value
-        result["seconds"], result["details"] = outcome.seconds, outcome.details
-        result["passes"] = None if outcome.passes is None else outcome.passes._asdict()
-    return result
-
-
-def _worst(results: SuiteResult) -> dict[str, Any]:
-    """Returns what is correctly classified clean and under every attack."""
-    total, classes = results.accuracy(), results.class_accuracy()
-    recall = classes.value[classes.count > 0]
-    return {
-        "attacks": list(results.outcomes),
-        "summary": {
-            "accuracy": total.value,
-            "balanced_accuracy": float(recall.mean()),
-            "worst_class_accuracy": float(recall.min()),
-            "class_spread": float(np.ptp(recall)),
-            "class_std": float(recall.std()),
-            "num_examples": float(total.count),
-        },
-        "classwise": {
-            "count": classes.count,
-            "correct": np.bincount(results.labels[results.worst], minlength=results.num_classes),
-            "recall": np.where(classes.count > 0, classes.value, 0.0),
-        },
-        "interval": _intervals(results, "worst"),
-    }
-
-
-def _intervals(results: SuiteResult, label: str) -> dict[str, Any]:
-    """Returns the 95 % intervals of accuracy and of each class's, low and high."""
-    total, classes = results.accuracy(label), results.class_accuracy(label)
-    return {"accuracy": [total.low, total.high], "recall": [classes.low, classes.high]}
 
 
 def _diagnose(

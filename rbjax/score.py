@@ -20,8 +20,6 @@ from rbjax.data import Dataset
 from rbjax.training import given, hooks, run_directory, setup
 from rbjax.typing import Key, LogitsFn
 
-SCORES_FILE = "rpr.json"
-EXAMPLES_FILE = "rpr.npz"
 _COMPARED = 1000
 """Datapoints that are scored in float32 too, to measure the effect of bfloat16."""
 
@@ -70,52 +68,24 @@ def score(config: Config, workdir: str) -> dict[str, Any]:
     seconds = time.perf_counter() - started
 
     # ------------------------------------------------------------------ the report
-    num_classes, right = dataset.info.num_classes, scores.clean_correct
-    counts = rpr.count_draws(first_failure, max_steps)
-    needed = int(np.sum(counts.draws))
     report = {
         "config": config.to_dict(),
         "step": step,
         "dataset": config.dataset.name,
         "split": config.score.split,
         "class_names": list(dataset.info.class_names),
-        "max_steps": max_steps,
-        "num_examples": dataset.num_examples,
-        "accuracy": float(np.mean(right)),
-        "all": robustness.summarize(
-            first_failure, max_steps, dataset.labels, num_classes=num_classes
-        ),
-        "classified_right": robustness.summarize(
-            first_failure, max_steps, dataset.labels, num_classes=num_classes, counted=right
-        ),
-        "no_class": int(np.sum(scores.no_class)),
-        "forward_passes_run": scores.forward_passes_run,
-        "forward_passes_needed": needed,
+        **robustness.of_scores(scores, dataset.labels, num_classes=dataset.info.num_classes),
     }
     if dtype != "float32":
         float32 = _logits_fn(config, workdir, dataset, "float32", variables)
         report["effect_of_dtype"] = _effect(config, float32, dataset, once, max_steps)
-    probability = rpr.failure_probability(*counts)
-    shown = robustness.outermost(probability, dataset.example_ids, right)
-    examples = dict(
-        index=dataset.index,
-        example_ids=dataset.example_ids,
-        labels=dataset.labels,
-        first_failure=once,
-        robust=once > max_steps,
-        clean_correct=right,
-        no_class=scores.no_class,
-        failures=counts.failures,
-        draws=counts.draws,
-        failure_probability=probability,
-        failure_interval=np.stack(rpr.failure_interval(*counts), axis=-1),
-        anytime_interval=np.stack(rpr.anytime_interval(*counts), axis=-1),
-        **{"shown/rows": shown, "shown/images": dataset.images[shown]},
-        **({} if first_failure.ndim == 1 else {"repetitions": first_failure}),
-    )
+    ids = dataset.example_ids
+    examples = robustness.of_examples(scores, dataset.images, dataset.labels, example_ids=ids)
     if processes.is_first():
-        atomic.write_json(Path(workdir) / SCORES_FILE, report)
-        atomic.write_npz(Path(workdir) / EXAMPLES_FILE, **examples)
+        atomic.write_json(Path(workdir) / robustness.SCORES_FILE, report)
+        atomic.write_npz(
+            Path(workdir) / robustness.DATAPOINTS_FILE, index=dataset.index, **examples
+        )
     _print(report, seconds)
     return report
 

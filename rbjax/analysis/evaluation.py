@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from rbjax import atomic
+from rbjax import atomic, metrics
+from rbjax.attacks.outcome import SuiteResult
+from rbjax.classifier import changed
 from rbjax.paths import expanded
 
 REPORT_FILE = "report.json"
@@ -144,3 +146,77 @@ def _without(values: Mapping[str, Any], key: str) -> dict[str, Any]:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def summarize(results: SuiteResult, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns what a report says of a suite of attacks.
+
+    Args:
+        results: of `run_attacks`.
+        settings: of each attack, by its label: its name, epsilon, norm, steps.
+
+    Returns:
+        "results", by label, "clean" among them: settings, confusion matrix, metrics and 95 %
+        intervals; "order", the labels; "worst", what is correctly classified clean and under every
+        attack.
+    """
+    specs: dict[str, Mapping[str, Any]] = {"clean": {}, **settings}
+    return {
+        "results": {label: _result(spec, label, results) for label, spec in specs.items()},
+        "order": ["clean", *results.outcomes],
+        "worst": _worst(results),
+    }
+
+
+def _result(spec: Mapping[str, Any], label: str, results: SuiteResult) -> dict[str, Any]:
+    """Returns one attack's counts and the metrics that follow from them."""
+    clean, outcome = results.clean, results.outcomes.get(label)
+    counted = np.ones_like(results.clean_correct) if outcome is None else outcome.counted
+    predictions = (clean if outcome is None else outcome.predictions)[counted]
+    matrix = metrics.confusion_matrix(results.labels[counted], predictions, results.num_classes)
+    result = {
+        "attack": dict(spec),
+        "confusion": np.asarray(matrix),
+        "summary": metrics.summarize(matrix),
+        "classwise": metrics.from_confusion(np.asarray(matrix))._asdict(),
+        "interval": _intervals(results, label),
+        "fooling_rate": float(np.mean(changed(predictions, clean[counted]))),
+        "attack_success_rate": 0.0,
+    }
+    if outcome is not None:
+        success = results.attack_success_rate(label)
+        result["attack_success_rate"] = success.value if success.count else None
+        result["interval"]["attack_success_rate"] = [success.low, success.high]
+        result["class_success_rate"] = results.class_success_rate(label).value
+        result["seconds"], result["details"] = outcome.seconds, outcome.details
+        result["passes"] = None if outcome.passes is None else outcome.passes._asdict()
+    return result
+
+
+def _worst(results: SuiteResult) -> dict[str, Any]:
+    """Returns what is correctly classified clean and under every attack."""
+    total, classes = results.accuracy(), results.class_accuracy()
+    recall = classes.value[classes.count > 0]
+    return {
+        "attacks": list(results.outcomes),
+        "summary": {
+            "accuracy": total.value,
+            "balanced_accuracy": float(recall.mean()),
+            "worst_class_accuracy": float(recall.min()),
+            "class_spread": float(np.ptp(recall)),
+            "class_std": float(recall.std()),
+            "num_examples": float(total.count),
+        },
+        "classwise": {
+            "count": classes.count,
+            "correct": np.bincount(results.labels[results.worst], minlength=results.num_classes),
+            "recall": np.where(classes.count > 0, classes.value, 0.0),
+        },
+        "interval": _intervals(results, "worst"),
+    }
+
+
+def _intervals(results: SuiteResult, label: str) -> dict[str, Any]:
+    """Returns the 95 % intervals of accuracy and of each class's, low and high."""
+    total, classes = results.accuracy(label), results.class_accuracy(label)
+    return {"accuracy": [total.low, total.high], "recall": [classes.low, classes.high]}

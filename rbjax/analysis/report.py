@@ -22,12 +22,11 @@ from rbjax.analysis.evaluation import (
     read_json,
     with_matrices,
 )
+from rbjax.analysis.robustness import DATAPOINTS_FILE, SCORES_FILE
 from rbjax.metrics import wilson_interval
 from rbjax.paths import expanded
 from rbjax.training.writers import read_metrics
 
-SCORES = "rpr.json"
-SCORED_FILE = "rpr.npz"
 CSV_FILE = "classwise.csv"
 
 
@@ -85,11 +84,13 @@ def report(workdir: str | os.PathLike[str]) -> str:
         ValueError: if the directory holds neither an evaluation nor a scoring nor a training.
     """
     folder = expanded(workdir, field="workdir")
-    evaluation, scores = read_json(folder / REPORT_FILE), read_json(folder / SCORES)
+    evaluation, scores = read_json(folder / REPORT_FILE), read_json(folder / SCORES_FILE)
     records = read_metrics(folder)
     if not (evaluation or scores or records):
-        raise ValueError(f"{folder} holds no {REPORT_FILE}, {SCORES} or metrics.jsonl to report")
-    for name, content in ((REPORT_FILE, evaluation), (SCORES, scores)):
+        raise ValueError(
+            f"{folder} holds no {REPORT_FILE}, {SCORES_FILE} or metrics.jsonl to report"
+        )
+    for name, content in ((REPORT_FILE, evaluation), (SCORES_FILE, scores)):
         step = content.get("step") if content else None
         if step is not None and not isinstance(step, int):
             raise ValueError(
@@ -99,7 +100,7 @@ def report(workdir: str | os.PathLike[str]) -> str:
         evaluation, scores, left_out = _of_one_model(folder, evaluation, scores)
         text = _text(folder, evaluation, scores, records)
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
-        files = [name for name in (REPORT_FILE, SCORES) if (folder / name).exists()]
+        files = [name for name in (REPORT_FILE, SCORES_FILE) if (folder / name).exists()]
         raise ValueError(
             f"{folder}: {' or '.join(files)} is damaged, or of another version of rbjax "
             f"({type(error).__name__}: {error}); evaluate or score again"
@@ -129,14 +130,16 @@ def _of_one_model(
     """Returns both if they are of the same weights, else the newer file alone, and what is said."""
     if not evaluation or not scores:
         return evaluation, scores, ""
-    about = {REPORT_FILE: weights_of(evaluation), SCORES: weights_of(scores)}
-    if about[REPORT_FILE] == about[SCORES]:
+    about = {REPORT_FILE: weights_of(evaluation), SCORES_FILE: weights_of(scores)}
+    if about[REPORT_FILE] == about[SCORES_FILE]:
         return evaluation, scores, ""
-    older, newer = sorted((SCORES, REPORT_FILE), key=lambda name: (folder / name).stat().st_mtime)
+    older, newer = sorted(
+        (SCORES_FILE, REPORT_FILE), key=lambda name: (folder / name).stat().st_mtime
+    )
     field = next(name for name in about[older] if about[older][name] != about[newer][name])
     theirs, ours = about[older][field], about[newer][field]
     left_out = f"left out: {older} is of {field} {theirs}, {newer} of {field} {ours}"
-    return (evaluation, None, left_out) if older == SCORES else (None, scores, left_out)
+    return (evaluation, None, left_out) if older == SCORES_FILE else (None, scores, left_out)
 
 
 def _text(
@@ -326,7 +329,7 @@ def _title(about: Mapping[str, Any]) -> str:
 
 def _datapoints(folder: Path) -> dict[str, np.ndarray]:
     """Returns what rpr.npz shows of the least and the most robust datapoints; {} of old ones."""
-    arrays = atomic.read_npz(folder / SCORED_FILE)
+    arrays = atomic.read_npz(folder / DATAPOINTS_FILE)
     if arrays is None or "shown/images" not in arrays:
         return {}
     rows, names = arrays["shown/rows"], ("labels", "first_failure", "example_ids")

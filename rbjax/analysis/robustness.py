@@ -12,6 +12,8 @@ from rbjax.console import printable
 from rbjax.inputs import check_labels
 from rbjax.metrics import wilson_interval
 
+SCORES_FILE = "rpr.json"
+DATAPOINTS_FILE = "rpr.npz"
 _NUM_RESAMPLES = 1999
 """Permutations: the least p-value is 1/2000, which stays below 5 % with up to 100 classes."""
 _SIGNIFICANT = 0.05
@@ -70,6 +72,69 @@ def summarize(
         "mean_expected_steps": _mean(rpr.expected_steps, probability, max_steps),
         "mean_capped_expectation": _mean(rpr.capped_expectation, probability, max_steps),
         "class_bias": _bias(repetitions, max_steps, labels, num_classes, counted),
+    }
+
+
+def of_scores(
+    scores: rpr.Scores | rpr.Repeated, labels: np.ndarray, *, num_classes: int
+) -> dict[str, Any]:
+    """Returns what rpr.json says of scores: of all datapoints, and of those correctly classified.
+
+    Args:
+        scores: of `rpr.score` or `rpr.score_repeatedly`.
+        labels: (N,) integers, the true classes.
+        num_classes: K.
+    """
+    first_failure, most = scores.first_failure, scores.max_steps
+    given: Any = {"num_classes": num_classes}
+    right = summarize(first_failure, most, labels, counted=scores.clean_correct, **given)
+    return {
+        "max_steps": most,
+        "num_examples": len(labels),
+        "accuracy": float(np.mean(scores.clean_correct)),
+        "all": summarize(first_failure, most, labels, **given),
+        "classified_right": right,
+        "no_class": int(np.sum(scores.no_class)),
+        "forward_passes_run": scores.forward_passes_run,
+        "forward_passes_needed": int(np.sum(rpr.count_draws(first_failure, most).draws)),
+    }
+
+
+def of_examples(
+    scores: rpr.Scores | rpr.Repeated,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    example_ids: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """Returns what rpr.npz says of each datapoint, with the images of the outermost ones.
+
+    Args:
+        scores: as for `of_scores`.
+        images: (N, H, W, C).
+        labels: (N,) integers.
+        example_ids: (N,) integers.
+    """
+    first_failure, most = scores.first_failure, scores.max_steps
+    once = first_failure.reshape(len(first_failure), -1)[:, 0]
+    counts = rpr.count_draws(first_failure, most)
+    probability = rpr.failure_probability(*counts)
+    shown = outermost(probability, example_ids, scores.clean_correct)
+    return {
+        "example_ids": example_ids,
+        "labels": labels,
+        "first_failure": once,
+        "robust": once > most,
+        "clean_correct": scores.clean_correct,
+        "no_class": scores.no_class,
+        "failures": counts.failures,
+        "draws": counts.draws,
+        "failure_probability": probability,
+        "failure_interval": np.stack(rpr.failure_interval(*counts), axis=-1),
+        "anytime_interval": np.stack(rpr.anytime_interval(*counts), axis=-1),
+        "shown/rows": shown,
+        "shown/images": np.asarray(images[shown]),
+        **({} if first_failure.ndim == 1 else {"repetitions": first_failure}),
     }
 
 

@@ -1,0 +1,201 @@
+"""Any model judged in one call: attacked, perturbed at random and checked, class by class."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+import rbjax
+from rbjax import analysis, atomic, attacks, perturbations, prng, rpr
+from rbjax.analysis import evaluation, robustness
+from rbjax.analysis.page import PAGE_FILE
+from rbjax.attacks.diagnostics import diagnose
+from rbjax.attacks.findings import Finding
+from rbjax.attacks.norms import check_size
+from rbjax.attacks.outcome import SuiteResult
+from rbjax.attacks.suite import Entry
+from rbjax.blocks import check_examples
+from rbjax.classifier import Model, as_classifier
+from rbjax.data.order import priorities
+from rbjax.inputs import check_integer, check_real
+from rbjax.options import Norm
+from rbjax.paths import expanded
+from rbjax.typing import Array, Perturbation
+
+_CHECKED = 256
+"""Images of the checks for a false sense of robustness."""
+
+
+class Audit(NamedTuple):
+    """What was found out; `print` it for the table of classes."""
+
+    page: Path
+    """report.html, for a browser."""
+    attacked: SuiteResult
+    """Every attack's predictions."""
+    scores: rpr.Scores
+    """How many random perturbations each datapoint withstands."""
+    findings: list[Finding]
+    """Of the checks for a false sense of robustness, those that failed among them."""
+    text: str
+    """The table of classes, and which files were written."""
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def audit(
+    logits_fn: Model,
+    images: np.ndarray | Array,
+    labels: np.ndarray | Array,
+    *,
+    class_names: Sequence[str] | None = None,
+    folder: str | os.PathLike[str] = "audit",
+    name: str = "A model",
+    dataset: str = "images",
+    epsilon: float = 8 / 255,
+    norm: Norm = "linf",
+    entries: Mapping[str, Entry] | None = None,
+    perturbation: Perturbation | None = None,
+    max_steps: int = 100,
+    train_counts: np.ndarray | None = None,
+    example_ids: np.ndarray | None = None,
+    batch_size: int = 128,
+    seed: int = 0,
+) -> Audit:
+    """Attacks a model, perturbs its images at random, and writes what came out as report.html.
+
+    The accuracies of all images and of each class, as they are and under each attack, with their
+    95 % intervals; how many of `max_steps` random perturbations each image withstands; whether
+    masked gradients, saturated outputs or randomness may deceive the attacks. Rerun the same call
+    to resume a stopped one: what is done is in the folder.
+
+    Args:
+        logits_fn: images (B, H, W, C) in [0, 1] -> logits (B, K), differentiable.
+        images: (N, H, W, C) uint8, or floating in [0, 1]: test images.
+        labels: (N,) integers, the true classes.
+        class_names: K names; None: the numbers.
+        folder: where report.html and the numbers behind it are written; it is made.
+        name: of the model, in the page's title.
+        dataset: of the images, likewise.
+        epsilon: radius of the ball of the attacks, in pixel units.
+        norm: `"linf"`, `"l2"` or `"l1"`.
+        entries: label -> attack, as for `attacks.run_attacks`; None: "pgd" with 20 steps and "apgd"
+            with 100.
+        perturbation: (key, image) -> image; None: `perturbations.random_pixels()`.
+        max_steps: random perturbations of an image, at most.
+        train_counts: (K,) training images of each class, to set beside their robustness; None: not
+            known.
+        example_ids: (N,) integers; None: the row numbers.
+        batch_size: images at once.
+        seed: of all random numbers, an integer >= 0.
+
+    Returns:
+        The results, and where the page is.
+
+    Raises:
+        ValueError: for wrong shapes or values.
+    """
+    check_size("epsilon", check_real("epsilon", epsilon), norm)
+    max_steps = check_integer("max_steps", max_steps, low=1)
+    where = expanded(folder, field="folder")
+    model, key = as_classifier(logits_fn), prng.key(check_integer("seed", seed, low=0))
+    ball: dict[str, Any] = {"epsilon": epsilon, "norm": norm}
+    if entries is None:
+        entries = {"pgd": attacks.pgd(num_steps=20, **ball), "apgd": attacks.apgd(**ball)}
+    images = np.asarray(images)
+    examples = check_examples(
+        images, labels, count_classes=model.count_classes, example_ids=example_ids
+    )
+    ids, truth = examples.example_ids, examples.labels
+    names = _names(class_names, examples.num_classes)
+    counts = _train_counts(train_counts, examples.num_classes)
+    given: dict[str, Any] = {"example_ids": ids, "batch_size": batch_size}
+
+    # ------------------------------------------------------------------ measured
+    attacked = attacks.run_attacks(
+        model, key, images, truth, attacks=entries, journal=where / "evaluation", **given
+    )
+    some = np.argsort(priorities(ids, seed=seed, name="diagnostics"), kind="stable")[:_CHECKED]
+    checks = prng.named(key, "diagnostics")
+    given["example_ids"] = ids[some]
+    findings = diagnose(model, checks, images[some], truth[some], **ball, **given)
+    drawn = perturbation or perturbations.random_pixels()
+    scores = rpr.score(
+        model,
+        prng.named(key, "rpr"),
+        images,
+        truth,
+        max_steps=max_steps,
+        perturbation=drawn,
+        example_ids=ids,
+        batch_size=batch_size,
+        journal=where / "scoring",
+    )
+
+    # ------------------------------------------------------------------ written
+    about = {
+        "config": {"seed": seed, "model": {"name": name}, "score": {"perturbation": repr(drawn)}},
+        "step": None,
+        "dataset": dataset,
+        "split": "test",
+        "class_names": names,
+    }
+    report = {
+        **about,
+        "class_counts": np.bincount(truth, minlength=len(names)),
+        "train_class_counts": counts,
+        **evaluation.summarize(attacked, {label: _spec(entries[label]) for label in entries}),
+        "diagnostics": {
+            "num_examples": len(some),
+            **ball,
+            "findings": [finding._asdict() for finding in findings],
+        },
+        "corruptions": None,
+        "versions": {"rbjax": rbjax.__version__, "jax": jax.__version__},
+        "device": jax.devices()[0].device_kind,
+    }
+    predictions = {label: outcome.predictions for label, outcome in attacked.outcomes.items()}
+    arrays = {"example_ids": ids, "labels": truth, "clean": attacked.clean, **predictions}
+    evaluation.write_report(where, report, {**arrays, "worst": attacked.worst})
+    said = robustness.of_scores(scores, truth, num_classes=len(names))
+    atomic.write_json(where / robustness.SCORES_FILE, {**about, **said})
+    points = robustness.of_examples(scores, images, truth, example_ids=ids)
+    atomic.write_npz(where / robustness.DATAPOINTS_FILE, **points)
+    return Audit(where / PAGE_FILE, attacked, scores, findings, analysis.report(where))
+
+
+def _names(class_names: Sequence[str] | None, num_classes: int) -> list[str]:
+    """Returns the classes' names; the numbers, where there are none."""
+    if class_names is None:
+        return [str(label) for label in range(num_classes)]
+    if len(class_names) != num_classes:
+        raise ValueError(
+            f"class_names has {len(class_names)} names; the model has {num_classes} classes"
+        )
+    return [str(name) for name in class_names]
+
+
+def _train_counts(counts: np.ndarray | None, num_classes: int) -> np.ndarray | None:
+    """Returns the training images of each class, if they are known."""
+    if counts is None:
+        return None
+    values = np.asarray(counts)
+    if values.shape != (num_classes,) or values.dtype.kind not in "iu" or values.min() < 0:
+        raise ValueError(
+            f"train_counts is {values.dtype} of shape {values.shape}; it must be ({num_classes},) "
+            "integers of 0 and more, one a class"
+        )
+    return values
+
+
+def _spec(entry: Entry) -> dict[str, Any]:
+    """Returns what an attack says of itself."""
+    threat, plan = getattr(entry, "threat", None), getattr(entry, "plan", None)
+    spec = {name: getattr(threat, name, None) for name in ("norm", "epsilon")}
+    return {**spec, "num_steps": getattr(plan, "num_steps", None)}

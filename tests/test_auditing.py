@@ -1,0 +1,67 @@
+"""`rbjax.audit`: a model of any origin in one call, and the page that it writes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rbjax
+from rbjax import analysis, attacks
+
+RNG = np.random.default_rng(0)
+WEIGHTS = RNG.normal(size=(16, 3)).astype(np.float32)
+IMAGES = RNG.random((40, 4, 4, 1), np.float32)
+NAMES = ["cat", "<b>dog</b>", "cow"]
+
+
+def linear(images):
+    return (images - 0.5).reshape(len(images), -1) @ jnp.asarray(WEIGHTS)
+
+
+LABELS = np.array(jnp.argmax(linear(IMAGES), -1))
+LABELS[:4] = (LABELS[:4] + 1) % 3  # four misclassified as they are
+
+
+def audit(folder, **options: Any):
+    entries = {"fgsm": attacks.fgsm(epsilon=0.1)}
+    given = {"epsilon": 0.1, "entries": entries, "max_steps": 5, "folder": folder, **options}
+    return rbjax.audit(linear, IMAGES, LABELS, **given)
+
+
+def test_a_model_is_audited_in_one_call(tmp_path):
+    counts = np.array([100, 10, 1])
+    result = audit(tmp_path / "a", class_names=NAMES, train_counts=counts, name="Mine")
+    report = analysis.read_report(tmp_path / "a")
+    assert report["results"]["clean"]["summary"]["accuracy"] == pytest.approx(0.9)
+    fooled = attacks.fgsm(epsilon=0.1)(linear, rbjax.prng.key(0), IMAGES, LABELS).fooled
+    expected = 1 - float(jnp.mean(fooled))
+    assert result.attacked.accuracy("fgsm").value == pytest.approx(expected)
+    assert 0 < expected < 0.9
+    page = result.page.read_text("utf-8")
+    for said in ("Mine on images", "linf, epsilon 0.1", "&lt;b&gt;dog", "withstand 5 draws"):
+        assert said in page, said
+    assert "<b>dog" not in page
+    assert {finding.name for finding in result.findings} >= {"pixel_range"}
+    assert repr(result).startswith("images test, per cent:\nclass")
+    changed = [path.stat().st_mtime_ns for path in (tmp_path / "a/evaluation").rglob("*.npz")]
+    again = audit(tmp_path / "a", class_names=NAMES, train_counts=counts, name="Mine")
+    assert repr(again) == repr(result)
+    assert changed == [p.stat().st_mtime_ns for p in (tmp_path / "a/evaluation").rglob("*.npz")]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"class_names": ["a", "b"]}, "class_names has 2 names; the model has 3 classes"),
+        ({"train_counts": np.ones(2, int)}, r"train_counts is int64 of shape \(2,\)"),
+        ({"epsilon": -1.0}, "epsilon is -1"),
+        ({"max_steps": 0}, "max_steps is 0"),
+        ({"seed": -1}, "seed is -1"),
+    ],
+)
+def test_what_is_wrong_is_said(options, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        audit(tmp_path / "b", **options)
