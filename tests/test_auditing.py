@@ -17,7 +17,7 @@ IMAGES = RNG.random((40, 4, 4, 1), np.float32)
 NAMES = ["cat", "<b>dog</b>", "cow"]
 
 
-def linear(images):
+def linear(images: Any) -> Any:
     return (images - 0.5).reshape(len(images), -1) @ jnp.asarray(WEIGHTS)
 
 
@@ -36,7 +36,8 @@ def test_a_model_is_audited_in_one_call(tmp_path):
     result = audit(tmp_path / "a", class_names=NAMES, train_counts=counts, name="Mine")
     report = analysis.read_report(tmp_path / "a")
     assert report["results"]["clean"]["summary"]["accuracy"] == pytest.approx(0.9)
-    fooled = attacks.fgsm(epsilon=0.1)(linear, rbjax.prng.key(0), IMAGES, LABELS).fooled
+    data = jnp.asarray(IMAGES), jnp.asarray(LABELS)
+    fooled = attacks.fgsm(epsilon=0.1)(linear, rbjax.prng.key(0), *data).fooled
     expected = 1 - float(jnp.mean(fooled))
     assert result.attacked.accuracy("fgsm").value == pytest.approx(expected)
     assert 0 < expected < 0.9
