@@ -208,6 +208,7 @@ class Perturbed(NamedTuple):
     """What a universal perturbation did to a dataset it was not crafted on."""
 
     predictions: np.ndarray
+    probability: np.ndarray
     fooling_rate: float
     """Share of the images whose class changed, labels aside."""
     dominant_label: int
@@ -271,6 +272,7 @@ class Universal:
         )
         return Perturbed(
             predictions=evaluation.predictions,
+            probability=evaluation.probability,
             fooling_rate=evaluation.fooling_rate,
             dominant_label=evaluation.dominant_label,
             dominant_share=evaluation.dominant_share,

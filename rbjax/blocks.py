@@ -315,18 +315,17 @@ class Blocks(NamedTuple):
         *,
         task: str = "",
         name: str = "",
+        fields: Sequence[str] | None = None,
     ) -> dict[str, np.ndarray]:
         """Returns a function's results on some of the images, by name.
 
         Args:
-            function: (block, images (size, H, W, C) float32 on the devices) -> arrays (size, ...)
-                by name; "predictions" are compared with the labels as they come.
+            function: (block, images (size, H, W, C) float32 on the devices) -> arrays by name,
+                (size, ...); "predictions" are compared with the labels as they come.
             rows: (M,) numbers of the images, at least one; None: all.
             task: what `Progress` says.
             name: of the blocks' files in the journal.
-
-        Returns:
-            Arrays (M, ...) by name.
+            fields: those returned, (M, ...), that a journal must have; None: all.
         """
         rows = np.arange(len(self.examples.labels)) if rows is None else rows
         blocks = self.cut(rows, name=name)
@@ -350,6 +349,7 @@ class Blocks(NamedTuple):
             blocks,
             read=self.read,
             journal=self.journal,
+            fields=fields,
             finished=None if self.tell is None else finished,
         )
 

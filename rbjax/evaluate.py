@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 import rbjax
 from rbjax import attack_setup, attacks, corruption_setup, journal, metrics, prng, processes
-from rbjax.analysis.evaluation import read_json, summarize, write_report
+from rbjax.analysis.evaluation import Report, read_json, summarize, write_report
 from rbjax.analysis.report import weights_of
 from rbjax.analysis.robustness import SCORES_FILE
 from rbjax.attacks.counting import Passes
@@ -30,7 +30,7 @@ from rbjax.typing import LogitsFn
 
 
 @run_directory.job
-def evaluate(config: Config, workdir: str) -> dict[str, Any]:
+def evaluate(config: Config, workdir: str) -> Report:
     """Attacks the test set and writes the report.
 
     Rerun the same command to resume after a stop: finished blocks are in the folder `evaluation` of
@@ -46,8 +46,9 @@ def evaluate(config: Config, workdir: str) -> dict[str, Any]:
         classified clean and under every attack; "diagnostics", what looks like a false sense of
         robustness; "corruptions", accuracies by corruption and severity and their mCE; and
         "no_class", how many answers are NaN, under what. report.json has all but the matrices;
-        these are in report.npz, with each example's predictions (-1 for such an answer), whether
-        all of them are correct, and each universal perturbation.
+        these are in report.npz, with each example's predictions (-1 for such an answer), what the
+        model gives these classes ("<attack>/probability"), whether all of them are correct, and
+        each universal perturbation.
 
     Raises:
         ValueError: if the run directory holds no checkpoint, or an attack cannot be made.
@@ -93,7 +94,7 @@ def evaluate(config: Config, workdir: str) -> dict[str, Any]:
     corrupted = _corrupt(config, plan, logits_fn, test, folder) if plan.names else None
 
     # ------------------------------------------------------------------ the report
-    report = {
+    about = {
         "config": config.to_dict(),
         "step": step,
         "dataset": config.dataset.name,
@@ -108,15 +109,17 @@ def evaluate(config: Config, workdir: str) -> dict[str, Any]:
         "versions": {"rbjax": rbjax.__version__, "jax": jax.__version__},
         "device": jax.devices()[0].device_kind,
     }
+    report = Report(about)
     arrays = {
         "index": test.index,
         "example_ids": test.example_ids,
         "labels": test.labels,
         "clean": results.clean,
+        "clean/probability": results.clean_probability,
         "worst": results.worst,
     }
     for label, outcome in results.outcomes.items():
-        arrays[label] = outcome.predictions
+        arrays |= {label: outcome.predictions, f"{label}/probability": outcome.probability}
         if not outcome.counted.all():
             arrays[f"{label}/counted"] = outcome.counted
         arrays |= {f"{label}/{name}": array for name, array in outcome.kept.items()}

@@ -54,3 +54,5 @@ class AttackResult(NamedTuple):
     """(B,) the loss the attack climbed, at `images`."""
     predictions: Array
     """(B,) int32, the class of each of `images`, from a forward pass of their own."""
+    logits: Any = None
+    """(B, K) float32, of that pass; None where an attack of one's own does not say."""

@@ -1,4 +1,4 @@
-"""The results of runs as tables and plots."""
+"""Results as tables, plots and files: those of calls, and those of run directories."""
 
 import contextlib
 import os
@@ -6,9 +6,23 @@ import sys
 
 from rbjax.analysis.evaluation import read_report
 from rbjax.analysis.report import rehearse, report
+from rbjax.analysis.results import columns, plot, table, to_pandas
+from rbjax.analysis.saving import load, save
 from rbjax.analysis.tables import format_classwise, write_csv
 
-__all__ = ["format_classwise", "read_report", "rehearse", "report", "write_csv"]
+__all__ = [
+    "columns",
+    "format_classwise",
+    "load",
+    "plot",
+    "read_report",
+    "rehearse",
+    "report",
+    "save",
+    "table",
+    "to_pandas",
+    "write_csv",
+]
 
 if (backend := os.environ.get("MPLBACKEND")) and "matplotlib" not in sys.modules:
     # Jupyter and Colab hand theirs down to what they start. Where it is not installed there,

@@ -10,18 +10,60 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rbjax import atomic, metrics
-from rbjax.attacks.outcome import SuiteResult
+from rbjax.attacks.outcome import Setting, SuiteResult, described, setting_of
 from rbjax.classifier import changed
 from rbjax.paths import expanded
+from rbjax.sheet import Sheet
 
 REPORT_FILE = "report.json"
 EXAMPLES_FILE = "report.npz"
 _CONFUSION = "confusion"
+
+
+class Report(dict[str, Any]):
+    """What `evaluate` returns, and `read_report` reads; `print` it for a table."""
+
+    @property
+    def settings(self) -> dict[str, Setting]:
+        """Norm, epsilon and steps of each attack."""
+        specs = {label: self["results"][label].get("attack") or {} for label in self["order"]}
+        return {label: setting_of(Spec(spec)) for label, spec in specs.items() if label != "clean"}
+
+    @property
+    def sheet(self) -> Sheet:
+        """An attack a row: what is correctly classified, with its interval, and what is fooled."""
+        parts = {label: self["results"][label] for label in self["order"]}
+        if len(parts) > 2 and self.get("worst"):
+            parts["worst"] = self["worst"]
+        names, rows = self["class_names"], []
+        for label, part in parts.items():
+            count, recall = (np.asarray(part["classwise"][name]) for name in ("count", "recall"))
+            lowest = int(np.argmin(np.where(count > 0, recall, np.inf)))
+            low, high = part["interval"]["accuracy"]
+            value, fooled = part["summary"]["accuracy"], part.get("attack_success_rate")
+            fooled = None if label == "clean" else fooled
+            shown = (label, int(count.sum()), value, low, high, fooled, str(names[lowest]))
+            rows.append((*shown, float(recall[lowest])))
+        headings = ("attack", "images", "correct", "low", "high", "fooled", "worst class")
+        return Sheet(
+            f"evaluate: {self['dataset']} {self['split']}, step {self['step']}, correctly "
+            f"classified in per cent, 95 % interval\n{described(self.settings)}",
+            dict(zip((*headings, "its correct"), zip(*rows, strict=True), strict=True)),
+        )
+
+    def __repr__(self) -> str:
+        return repr(self.sheet) if "results" in self else super().__repr__()
+
+
+class Spec(NamedTuple):
+    """An attack as its config has it."""
+
+    options: Mapping[str, Any]
 
 
 def write_report(
@@ -48,7 +90,7 @@ def write_report(
     atomic.write_json(folder / REPORT_FILE, without)
 
 
-def read_report(workdir: str | os.PathLike[str]) -> dict[str, Any]:
+def read_report(workdir: str | os.PathLike[str]) -> Report:
     """Reads a run's evaluation.
 
     Args:
@@ -68,7 +110,7 @@ def read_report(workdir: str | os.PathLike[str]) -> dict[str, Any]:
     if report is None:
         raise ValueError(f"workdir = {str(workdir)!r}: holds no {REPORT_FILE}; evaluate it first")
     try:
-        return with_matrices(folder, report)
+        return Report(with_matrices(folder, report))
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{folder / REPORT_FILE}: is damaged, or of another version of rbjax "

@@ -153,7 +153,7 @@ def _text(
     written += _write_page(folder, evaluation, scores, records)
     lines = []
     if evaluation or scores:
-        columns, totals = _columns(evaluation, scores)
+        columns, totals = columns_of(evaluation, scores)
         either: dict[str, Any] = evaluation or scores or {}
         names = either["class_names"]
         counts = np.asarray(
@@ -187,7 +187,7 @@ def _text(
     return "\n".join([*lines, f"written: {', '.join(written)}"])
 
 
-def _columns(
+def columns_of(
     evaluation: dict[str, Any] | None, scores: dict[str, Any] | None
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """Returns each column of the table (K,), and its ratio among all examples where it has one."""
@@ -304,7 +304,7 @@ def _write_page(
                 title=_title(evaluation or scores or {}),
                 evaluation=whole,
                 scores=scores,
-                columns=_columns(evaluation, scores)[0],
+                columns=columns_of(evaluation, scores)[0],
                 accuracies={label: _recall(result) for label, result in _results(evaluation)},
                 records=records,
                 perturbations={k.removesuffix("/perturbation"): v for k, v in deltas.items()},

@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rbjax import atomic
-from rbjax.console import printable
+from rbjax.sheet import Sheet, per_cent
 
-_GAP = "  "
 MANY = 100
 """Of more classes than this a table shows the outermost alone."""
 _OUTERMOST = 15
@@ -31,9 +30,49 @@ def format_classwise(
     train_counts: ArrayLike | None = None,
     shown: Sequence[int] | None = None,
 ) -> str:
-    """Returns a table of ratios, one row per class, in per cent.
+    """Returns the table of `classwise_sheet` without its title, a row a class, in per cent.
 
     Args:
+        columns: heading -> (K,) ratios.
+        class_names: K names.
+        counts: (K,) examples of each class.
+        totals: heading -> ratio among all examples.
+        train_counts: (K,) examples of each class that the model was trained on.
+        shown: the classes that have a row.
+
+    Returns:
+        Lines without a last newline.
+
+    Raises:
+        ValueError: if a column does not have one value per class.
+    """
+    return repr(
+        classwise_sheet(
+            "",
+            columns,
+            class_names=class_names,
+            counts=counts,
+            totals=totals,
+            train_counts=train_counts,
+            shown=shown,
+        )
+    )
+
+
+def classwise_sheet(
+    title: str,
+    columns: Mapping[str, ArrayLike],
+    *,
+    class_names: Sequence[str],
+    counts: ArrayLike,
+    totals: Mapping[str, float] | None = None,
+    train_counts: ArrayLike | None = None,
+    shown: Sequence[int] | None = None,
+) -> Sheet:
+    """Returns a table of ratios, one row per class.
+
+    Args:
+        title: what stands above.
         columns: heading -> (K,) ratios in [0, 1], such as clean recall, precision, F1, recall under
             each attack, robust ratio; NaN is shown as "-".
         class_names: K names.
@@ -44,9 +83,8 @@ def format_classwise(
         shown: the classes that have a row, in that order; None: all. The rows below are of all.
 
     Returns:
-        Lines without a last newline: headings, a row per class, a row "all" of the totals, and the
-        rows "mean", "worst" (the lowest) and "spread" (the highest less the lowest) over the
-        classes that have a value.
+        A row per class; below the rule a row "all" of the totals, and the rows "mean", "worst" (the
+        lowest) and "spread" (the highest less the lowest) over the classes that have a value.
 
     Raises:
         ValueError: if a column does not have one value per class.
@@ -55,24 +93,20 @@ def format_classwise(
     present_in = {name: np.where(counts > 0, column, np.nan) for name, column in values.items()}
     sizes = {} if train_counts is None else {"train": np.asarray(train_counts)}
     sizes["count"] = counts
-    rows = [
-        [
-            printable(str(class_names[i])),
-            *(f"{size[i]:,}" for size in sizes.values()),
-            *(_per_cent(column[i]) for column in present_in.values()),
-        ]
-        for i in (range(len(class_names)) if shown is None else shown)
-    ]
-    num_rows = len(rows)
-    if totals is not None:
-        cells = [_per_cent(totals[name]) if name in totals else "" for name in present_in]
-        rows.append(["all", *(f"{size.sum():,}" for size in sizes.values()), *cells])
+    rows = list(range(len(class_names)) if shown is None else shown)
+    above: dict[str, Sequence[Any]] = {"class": [str(class_names[i]) for i in rows]}
+    above |= {name: size[rows].tolist() for name, size in sizes.items()}
+    above |= {name: column[rows].tolist() for name, column in present_in.items()}
     summary = {"mean": np.mean, "worst": np.min, "spread": np.ptp}
-    for label, function in summary.items():
-        present = [column[~np.isnan(column)] for column in present_in.values()]
-        cells = [_per_cent(function(c) if c.size else np.nan) for c in present]
-        rows.append([label, *[""] * len(sizes), *cells])
-    return _align(["class", *sizes, *columns], rows, rule_before=num_rows)
+    below: dict[str, list[Any]] = {"class": [*(["all"] if totals is not None else []), *summary]}
+    blank = [""] * len(summary)
+    if totals is not None:
+        below |= {name: [int(size.sum()), *blank] for name, size in sizes.items()}
+    for name, column in present_in.items():
+        present = column[~np.isnan(column)]
+        over = [float(f(present)) if present.size else np.nan for f in summary.values()]
+        below[name] = over if totals is None else [totals.get(name, ""), *over]
+    return Sheet(title, above, below)
 
 
 def outermost(column: ArrayLike, counts: ArrayLike) -> tuple[list[int] | None, str]:
@@ -142,8 +176,8 @@ def describe_corruptions(corruptions: Mapping[str, Any]) -> str:
     worst = max(errors, key=errors.get)
     text = (
         f"{len(errors)} corruptions ({corruptions['profile']}, {corruptions['source']}): mean "
-        f"accuracy {_per_cent(1 - corruptions['mean_error'])}, lowest "
-        f"{_per_cent(1 - errors[worst])} under {worst}"
+        f"accuracy {per_cent(1 - corruptions['mean_error'])}, lowest "
+        f"{per_cent(1 - errors[worst])} under {worst}"
     )
     if corruptions["baseline"] is None:
         return text
@@ -171,23 +205,3 @@ def _checked(
                 "one value per class name"
             )
     return number, values
-
-
-def _per_cent(ratio: float) -> str:
-    return "-" if np.isnan(ratio) else f"{100 * ratio:.1f}"
-
-
-def _align(headings: list[str], rows: list[list[str]], *, rule_before: int) -> str:
-    """Joins cells into lines: the first column to the left, the others to the right."""
-    widths = [max(len(row[i]) for row in [headings, *rows]) for i in range(len(headings))]
-
-    def line(cells: list[str]) -> str:
-        padded = [cells[0].ljust(widths[0])]
-        padded += [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
-        return _GAP.join(padded).rstrip()
-
-    rule = _GAP.join("-" * width for width in widths)
-    body = [line(row) for row in rows]
-    if rule_before < len(rows):
-        body.insert(rule_before, rule)
-    return "\n".join([line(headings), rule, *body])

@@ -10,7 +10,6 @@ from typing import Any
 
 from rbjax.attacks.adaptive import (
     AdaptiveAutoAttack,
-    AdaptiveResult,
     adaptive_autoattack,
     run_adaptive_autoattack,
 )
@@ -18,7 +17,6 @@ from rbjax.attacks.apgd import apgd, apgd_targeted
 from rbjax.attacks.attack import CompiledAttack, Threat
 from rbjax.attacks.autoattack import (
     AutoAttack,
-    AutoAttackResult,
     autoattack,
     run_autoattack,
 )
@@ -28,10 +26,10 @@ from rbjax.attacks.ddn import ddn
 from rbjax.attacks.deepfool import deepfool
 from rbjax.attacks.diagnostics import diagnose, format_findings
 from rbjax.attacks.fab import fab
-from rbjax.attacks.findings import Finding
+from rbjax.attacks.findings import Finding, Findings
 from rbjax.attacks.fmn import fmn
 from rbjax.attacks.gradient import fgsm, iterative_gradient_sign, pgd, r_fgsm
-from rbjax.attacks.outcome import Outcome, SuiteResult
+from rbjax.attacks.outcome import AutoAttackResult, Outcome, Setting, SuiteResult
 from rbjax.attacks.search import MarginPlan
 from rbjax.attacks.square import square
 from rbjax.attacks.suite import Driver, run_attacks
@@ -57,7 +55,6 @@ from rbjax.tables import Table, made_by
 __all__ = [
     "ATTACKS",
     "AdaptiveAutoAttack",
-    "AdaptiveResult",
     "AutoAttack",
     "AutoAttackResult",
     "Classifier",
@@ -66,10 +63,12 @@ __all__ = [
     "Crafting",
     "Driver",
     "Finding",
+    "Findings",
     "MarginPlan",
     "Outcome",
     "Passes",
     "Progress",
+    "Setting",
     "SuiteResult",
     "Threat",
     "TransferAttack",

@@ -8,13 +8,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
 from rbjax import prng
 from rbjax.attacks import attack
 from rbjax.attacks.norms import check_size
+from rbjax.attacks.outcome import AutoAttackResult, Setting, Verdict
 from rbjax.attacks.rounds import NUM_ROUNDS, Rounds
 from rbjax.blocks import (
     Blocks,
@@ -23,57 +24,12 @@ from rbjax.blocks import (
     Tell,
     block_size,
     check_examples,
-    sum_over_processes,
 )
 from rbjax.classifier import Model, as_classifier
-from rbjax.inputs import check_real, to_float
+from rbjax.inputs import check_real
 from rbjax.options import Epsilon, checked, named
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key
-
-
-class AdaptiveVerdict(NamedTuple):
-    """What A3 says of a dataset."""
-
-    predictions: np.ndarray
-    """(N,) int32, the class of each attacked image."""
-    robust: np.ndarray
-    """(N,) bool: correctly classified as it is, and after every round."""
-    clean_predictions: np.ndarray
-    """(N,) int32."""
-    accuracy_after: dict[str, float]
-    """Share of all images that is still robust: "clean", then after "round 0" to "round 12"."""
-    num_attacked: dict[str, int]
-    """Images that each round was run on, once for each of its repeats."""
-    forwards: int
-    """Passes of one image forwards, over the whole run."""
-    backwards: int
-    """And backwards."""
-
-
-class AdaptiveResult(NamedTuple):
-    """What A3 returns: the fields of `AdaptiveVerdict`, and the adversarial images."""
-
-    predictions: np.ndarray
-    robust: np.ndarray
-    clean_predictions: np.ndarray
-    accuracy_after: dict[str, float]
-    num_attacked: dict[str, int]
-    forwards: int
-    backwards: int
-    originals: Any
-    """(N, H, W, C), the images as they were given."""
-    adversarial_rows: np.ndarray
-    """(M,) int64, the images for which there is an adversarial one, ascending."""
-    adversarial: np.ndarray
-    """(M, H, W, C) float32, those adversarial images."""
-
-    @property
-    def images(self) -> np.ndarray:
-        """(N, H, W, C) float32, made anew: an adversarial image if there is one, else itself."""
-        images = np.array(to_float(np.asarray(self.originals[:])))
-        images[self.adversarial_rows] = self.adversarial
-        return images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,12 +52,14 @@ class AdaptiveAutoAttack:
         labels: Any,
         *,
         journal: str | Path | None = None,
+        keep_images: bool = False,
         **options: Any,
-    ) -> AdaptiveVerdict:
-        """Runs `run_adaptive_autoattack`, without keeping adversarial images."""
+    ) -> Verdict:
+        """Runs `run_adaptive_autoattack`; images are kept on request."""
         fields = dataclasses.asdict(self)
-        run = _run(logits_fn, key, images, labels, journal=journal, keep=False, **fields, **options)
-        return _verdict(run)
+        fields |= {"journal": journal, "keep": keep_images}
+        run = _run(logits_fn, key, images, labels, **fields, **options)
+        return run.attacked() if keep_images else run.verdict()
 
 
 @checked
@@ -138,7 +96,7 @@ def run_adaptive_autoattack(
     devices: Sequence[Any] | None = None,
     journal: str | Path | None = None,
     progress: Tell | None = None,
-) -> AdaptiveResult:
+) -> AutoAttackResult:
     """Runs A3, adaptive auto attack, on a dataset: ever longer rounds on ever fewer images.
 
     Thirteen rounds, each from random starts on the images that are still robust. In a round the
@@ -199,12 +157,7 @@ def run_adaptive_autoattack(
         progress=progress,
         keep=True,
     )
-    rows = np.flatnonzero((run.clean_predictions == run.examples.labels) & ~run.robust)
-    adversarial = np.zeros((len(rows), *run.examples.images.shape[1:]), np.float32)
-    for own, images_of_block in run.adversarial:
-        adversarial[np.searchsorted(rows, own)] = images_of_block
-    adversarial = sum_over_processes(adversarial)
-    return AdaptiveResult(*_verdict(run), run.examples.images, rows, adversarial)
+    return run.result("run_adaptive_autoattack", Setting(norm, epsilon, ""))
 
 
 def _run(
@@ -240,18 +193,6 @@ def _run(
             robust = int(run.robust.sum())
             progress(Progress(f"round {number}", number + 1, NUM_ROUNDS, {"robust": robust}))
     return run
-
-
-def _verdict(run: Rounds) -> AdaptiveVerdict:
-    return AdaptiveVerdict(
-        run.predictions,
-        run.robust,
-        run.clean_predictions,
-        run.accuracy_after,
-        run.num_attacked,
-        run.made.forwards,
-        run.made.backwards,
-    )
 
 
 def _check_options(epsilon: float, norm: str) -> None:

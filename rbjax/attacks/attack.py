@@ -266,13 +266,13 @@ def judge(plan: Plan, model: Classifier, task: Task, moved: Array) -> AttackResu
     frozen = dataclasses.replace(model, fn=jax.lax.stop_gradient(model.fn))
     logits = frozen.logits(prng.per_draw(task.keys, _VERDICT), moved)
     parts = _judged(plan, frozen, task._replace(images=images), logits)
-    return jax.lax.stop_gradient(AttackResult(moved, *parts))
+    return jax.lax.stop_gradient(AttackResult(moved, *parts, logits=logits))
 
 
 def judge_compiled(plan: Plan, model: Classifier, task: Task, moved: Array) -> AttackResult:
     """Returns what images that were found do to a model, as `judge`, by the program of all."""
     logits = answer(model, verdict_keys(task.keys), moved)
-    return AttackResult(moved, *_compiled_judged(plan, model, task, logits))
+    return AttackResult(moved, *_compiled_judged(plan, model, task, logits), logits=logits)
 
 
 def _judged(plan: Plan, model: Classifier, task: Task, logits: Array) -> tuple[Array, Array, Array]:

@@ -10,14 +10,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
 from rbjax import prng
 from rbjax.attacks import attack, passes
 from rbjax.attacks.norms import check_size
-from rbjax.attacks.passes import Run, Verdict
+from rbjax.attacks.outcome import AutoAttackResult, Setting, Verdict
+from rbjax.attacks.passes import Run
 from rbjax.blocks import (
     Blocks,
     Placement,
@@ -25,39 +26,12 @@ from rbjax.blocks import (
     Tell,
     block_size,
     check_examples,
-    sum_over_processes,
 )
 from rbjax.classifier import Model, as_classifier
-from rbjax.inputs import check_real, to_float
+from rbjax.inputs import check_real
 from rbjax.options import Epsilon, Norm, checked, named
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key
-
-
-class AutoAttackResult(NamedTuple):
-    """What AutoAttack returns: the fields of `Verdict`, and the adversarial images."""
-
-    predictions: np.ndarray
-    robust: np.ndarray
-    clean_predictions: np.ndarray
-    accuracy_after: dict[str, float]
-    num_attacked: dict[str, int]
-    forwards: int
-    backwards: int
-    notes: tuple[str, ...]
-    originals: Any
-    """(N, H, W, C), the images as they were given."""
-    adversarial_rows: np.ndarray
-    """(M,) int64, the images for which there is an adversarial one, ascending."""
-    adversarial: np.ndarray
-    """(M, H, W, C) float32, those adversarial images."""
-
-    @property
-    def images(self) -> np.ndarray:
-        """(N, H, W, C) float32, made anew: an adversarial image if there is one, else itself."""
-        images = np.array(to_float(np.asarray(self.originals[:])))
-        images[self.adversarial_rows] = self.adversarial
-        return images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,12 +55,14 @@ class AutoAttack:
         labels: Any,
         *,
         journal: str | Path | None = None,
+        keep_images: bool = False,
         **options: Any,
     ) -> Verdict:
-        """Runs `run_autoattack`, which has the same options, without keeping adversarial images."""
+        """Runs `run_autoattack`, which has the same options; images are kept on request."""
         fields = dataclasses.asdict(self)
-        run = _run(logits_fn, key, images, labels, journal=journal, keep=False, **fields, **options)
-        return run.verdict()
+        fields |= {"journal": journal, "keep": keep_images}
+        run = _run(logits_fn, key, images, labels, **fields, **options)
+        return run.attacked() if keep_images else run.verdict()
 
 
 @checked
@@ -186,12 +162,7 @@ def run_autoattack(
         progress=progress,
         keep=True,
     )
-    verdict = run.verdict()
-    rows = np.flatnonzero((verdict.clean_predictions == run.examples.labels) & ~verdict.robust)
-    adversarial = np.zeros((len(rows), *run.examples.images.shape[1:]), np.float32)
-    for own, images_of_block in run.adversarial:
-        adversarial[np.searchsorted(rows, own)] = images_of_block
-    return AutoAttackResult(*verdict, run.examples.images, rows, sum_over_processes(adversarial))
+    return run.result(f"run_autoattack, {version}", Setting(norm, epsilon, ""))
 
 
 def _run(

@@ -13,7 +13,7 @@ import numpy as np
 
 from rbjax import prng
 from rbjax.attacks.attack import CompiledAttack
-from rbjax.attacks.findings import Finding, judge
+from rbjax.attacks.findings import Finding, Findings, judge
 from rbjax.attacks.norms import check_size
 from rbjax.attacks.probe import Probe, gather
 from rbjax.attacks.square import square
@@ -40,7 +40,7 @@ def diagnose(
     source: Model | None = None,
     black_box: CompiledAttack | None = None,
     num_queries: int = 300,
-) -> list[Finding]:
+) -> Findings:
     """Looks for signs that attacks fail for other reasons than that a model is robust.
 
     Gradients that vanish, mislead or are noise; a loss that saturates; answers that change from
@@ -62,7 +62,7 @@ def diagnose(
         num_queries: of the square attack.
 
     Returns:
-        One finding a check, failed or passed.
+        One finding a check, failed or passed; a list that prints as a table.
 
     Raises:
         ValueError: for wrong shapes or values.
@@ -91,7 +91,12 @@ def diagnose(
     probe = Probe(key, Blocks(examples, placement, size), norm, float(epsilon))
     model = model.placed(placement.whole)
     other = None if source is None else as_classifier(source).placed(placement.whole)
-    return judge(gather(probe, model, other, black_box))
+    return Findings(
+        judge(gather(probe, model, other, black_box)),
+        norm=norm,
+        epsilon=float(epsilon),
+        num_examples=len(examples.labels),
+    )
 
 
 def format_findings(findings: list[Finding]) -> str:

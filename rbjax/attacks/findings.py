@@ -6,7 +6,7 @@ its interval is), so that one image more or less is no alarm.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from rbjax.attacks.probe import EPSILONS, FEW_STEPS, MANY_STEPS, Evidence
 from rbjax.classifier import predicted
 from rbjax.metrics.intervals import clopper_pearson_interval
+from rbjax.sheet import Sheet, spoken
 
 CONFIDENCE = 0.999
 """One-sided, of every bound that a tolerance is held against."""
@@ -54,6 +55,45 @@ class Finding(NamedTuple):
     """That number in words."""
     advice: str
     """What to do; empty if it passed."""
+
+
+class Findings(list[Finding]):
+    """The findings on a model, one a check; `print` them for a table with advice."""
+
+    norm: str
+    epsilon: float
+    num_examples: int
+    """That were looked at."""
+
+    def __init__(
+        self, findings: Iterable[Finding], *, norm: str, epsilon: float, num_examples: int
+    ) -> None:
+        super().__init__(findings)
+        self.norm, self.epsilon, self.num_examples = norm, epsilon, num_examples
+
+    @property
+    def failed(self) -> list[Finding]:
+        """Those that failed."""
+        return [finding for finding in self if not finding.passed]
+
+    @property
+    def sheet(self) -> Sheet:
+        """A check a row."""
+        advice = "".join(f"\n{one.name} -> {one.advice}" for one in self.failed)
+        return Sheet(
+            f"diagnose: {self.norm}, epsilon {spoken(self.epsilon)}, {self.num_examples:,} images; "
+            f"{len(self.failed) or 'none'} of {len(self)} checks failed{advice}",
+            {
+                "check": [finding.name for finding in self],
+                "verdict": ["ok" if finding.passed else "FAILED" for finding in self],
+                "value": [finding.value for finding in self],
+                "seen": [finding.seen for finding in self],
+            },
+            plain=("value",),
+        )
+
+    def __repr__(self) -> str:
+        return repr(self.sheet)
 
 
 def _finding(name: str, passed: bool, value: float, seen: str, advice: str) -> Finding:

@@ -16,13 +16,15 @@ from rbjax.attacks.apgd import make_plan as make_apgd
 from rbjax.attacks.attack import Plan, Problem
 from rbjax.attacks.counting import Passes, of_plan
 from rbjax.attacks.fab import FABPlan
+from rbjax.attacks.outcome import Attacked, AutoAttackResult, Setting, Verdict
 from rbjax.attacks.search import AimedPlan, Found, ranked_targets
 from rbjax.attacks.square import SquarePlan, advance, init
-from rbjax.blocks import Block, Blocks, cut, map_blocks
+from rbjax.blocks import Block, Blocks, cut, map_blocks, sum_over_processes
 from rbjax.captures import Compiled
-from rbjax.classifier import Classifier, answer, classify, keys_of, predicted
+from rbjax.classifier import Classifier, answer, keys_of
 from rbjax.inputs import to_float
 from rbjax.typing import Array, Key
+from rbjax.verdicts import Verdicts, verdicts
 
 NUM_STEPS, NUM_QUERIES, MOST_TARGETS = 100, 5000, 9
 
@@ -126,27 +128,6 @@ def halves(size: int) -> list[int]:
     return sizes
 
 
-class Verdict(NamedTuple):
-    """What AutoAttack says of a dataset."""
-
-    predictions: np.ndarray
-    """(N,) int32, the class of each attacked image."""
-    robust: np.ndarray
-    """(N,) bool: correctly classified as it is, and after every attack."""
-    clean_predictions: np.ndarray
-    """(N,) int32."""
-    accuracy_after: dict[str, float]
-    """Share of all images that is still robust: "clean", then after each attack, in order."""
-    num_attacked: dict[str, int]
-    """Images that each attack was run on."""
-    forwards: int
-    """Passes of one image forwards, over the whole run."""
-    backwards: int
-    """And backwards."""
-    notes: tuple[str, ...]
-    """What was done otherwise than in the version asked for, and why."""
-
-
 class Run:
     """Where a run stands: what is still robust, and the adversarial images so far."""
 
@@ -157,8 +138,8 @@ class Run:
         self.adversarial: list[tuple[np.ndarray, np.ndarray]] = []
         """Rows and images of each block of this process."""
         self._clean_logits = self._all_logits()
-        self.clean_predictions = np.asarray(predicted(self._clean_logits))
-        self.predictions = self.clean_predictions.copy()
+        self.clean = verdicts(self._clean_logits)
+        self.predictions, self.probability = (x.copy() for x in self.clean)
         self.accuracy_after = {"clean": float(self.robust.mean())}
         self.num_attacked: dict[str, int] = {}
         self.made = Passes(len(self.predictions), 0).times(model.num_samples)
@@ -172,14 +153,45 @@ class Run:
     def verdict(self) -> Verdict:
         """Returns what is known of every image."""
         return Verdict(
-            self.predictions,
-            self.robust,
-            self.clean_predictions,
-            self.accuracy_after,
-            self.num_attacked,
-            self.made.forwards,
-            self.made.backwards,
-            self.notes,
+            predictions=self.predictions,
+            probability=self.probability,
+            robust=self.robust,
+            clean_predictions=self.clean.predictions,
+            clean_probability=self.clean.probability,
+            accuracy_after=self.accuracy_after,
+            num_attacked=self.num_attacked,
+            forwards=self.made.forwards,
+            backwards=self.made.backwards,
+            notes=self.notes,
+        )
+
+    def attacked(self) -> Attacked:
+        """Returns what is known of every image, and the images."""
+        return Attacked(
+            **vars(self.verdict()), images=self.result("", Setting(None, None, "")).images
+        )
+
+    def result(self, name: str, setting: Setting) -> AutoAttackResult:
+        """Returns that with the adversarial images of all processes, which were kept.
+
+        Args:
+            name: of the function that returns it.
+            setting: of the attack.
+        """
+        was_right = self.clean.predictions == self.examples.labels
+        rows = np.flatnonzero(was_right & ~self.robust)
+        adversarial = np.zeros((len(rows), *self.examples.images.shape[1:]), np.float32)
+        for own, images in self.adversarial:
+            adversarial[np.searchsorted(rows, own)] = images
+        return AutoAttackResult(
+            **vars(self.verdict()),
+            name=name,
+            setting=setting,
+            labels=self.examples.labels,
+            num_classes=self.examples.num_classes,
+            originals=self.examples.images,
+            adversarial_rows=rows,
+            adversarial=sum_over_processes(adversarial),
         )
 
     def apply(self, part: Pass, key: Key, name: str) -> None:
@@ -189,7 +201,7 @@ class Run:
         size, name = self._blocks.size, f"{name}-{part.rank or 0}"
         options: dict[str, Any] = {
             "journal": self._blocks.journal,
-            "fields": ("predictions", "forwards", "backwards"),
+            "fields": ("predictions", "probability", "forwards", "backwards"),
             "finished": self._collect,
         }
         if isinstance(part.plan, SquarePlan):
@@ -200,8 +212,7 @@ class Run:
             function, options["read"] = self._attacker(part, key), self._blocks.read
         if blocks:
             found = map_blocks(function, blocks, **options)
-            self.predictions[left] = found["predictions"]
-            self._count(found)
+            self._take(left, found)
         self.accuracy_after[part.attack] = float(self.robust.mean())
 
     def _all_logits(self) -> np.ndarray:
@@ -233,7 +244,7 @@ class Run:
             aimed = None if targets is None else self._blocks.placement.split(targets[block.padded])
             task, epsilon = attack.Task(keys, images, labels, aimed), self._epsilons(block.size)
             result = attack.run_compiled(part.plan, self._model, task, epsilon, 0 * epsilon)
-            return self._results(block, result.images, result.predictions, **made)
+            return self._results(block, result.images, verdicts(result.logits), **made)
 
         return run
 
@@ -242,6 +253,7 @@ class Run:
         split, labels = self._blocks.placement.split, self.examples.labels[block.rows]
         images = np.array(to_float(self.examples.read(block.rows)))
         current, predictions = images.copy(), labels.copy()
+        probability = self.probability[block.rows]
         merit = np.full(len(labels), -np.inf, np.float32)
         num_asked = np.zeros(len(labels), np.int32)
         stretches = (None, *STRETCHES), (*STRETCHES, plan.num_queries)
@@ -266,13 +278,18 @@ class Run:
             judged = self._blocks.cut(np.concatenate(fooled), smaller=self._smaller)
             for part in judged:
                 keys, _ = self._place(prng.fold_in(key, 1), block.rows[part.padded])
-                classes = np.asarray(classify(self._model, keys, split(current[part.padded])))
-                predictions[part.rows] = classes[: len(part.rows)]
+                said = verdicts(answer(self._model, keys, split(current[part.padded])))
+                predictions[part.rows] = said.predictions[: len(part.rows)]
+                probability[part.rows] = said.probability[: len(part.rows)]
                 num_asked[part.rows] += 1
-        return self._results(block, current, predictions, forwards=num_asked, backwards=0)
+        said = Verdicts(predictions, probability)
+        return self._results(block, current, said, forwards=num_asked, backwards=0)
 
-    def _count(self, found: Mapping[str, np.ndarray]) -> None:
-        """Takes in the passes that were made, each for an image of its own."""
+    def _take(self, rows: np.ndarray, found: Mapping[str, np.ndarray]) -> None:
+        """Takes in what some images are classified as, and the passes made, each for one image."""
+        self.predictions[rows] = found["predictions"]
+        fooled = ~self.robust[rows]  # where nothing fools, the image is as it was
+        self.probability[rows[fooled]] = found["probability"][fooled]
         made = Passes(int(found["forwards"].sum()), int(found["backwards"].sum()))
         self.made = self.made.plus(made.times(self._model.num_samples))
 
@@ -280,15 +297,15 @@ class Run:
         self,
         block: Block,
         images: Any,
-        predictions: Any,
+        said: Verdicts,
         *,
         forwards: int | np.ndarray,
         backwards: int | np.ndarray,
     ) -> dict[str, np.ndarray]:
         """Returns a block's classes, its passes and, if they are wanted, the images that fool."""
         count = len(block.rows)
-        predictions = np.asarray(predictions)[:count].astype(np.int32)
-        results = {"predictions": predictions}
+        predictions = said.predictions[:count].astype(np.int32)
+        results = {"predictions": predictions, "probability": said.probability[:count]}
         for name, each in (("forwards", forwards), ("backwards", backwards)):
             results[name] = np.broadcast_to(np.asarray(each, np.int32), predictions.shape)
         if not self._keep:

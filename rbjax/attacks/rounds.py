@@ -24,9 +24,13 @@ from rbjax.attacks.search import (
 )
 from rbjax.blocks import Block, Blocks, map_blocks
 from rbjax.captures import Compiled
-from rbjax.classifier import Classifier, classify
+from rbjax.classifier import Classifier, answer
 from rbjax.losses import adversarial
 from rbjax.typing import Array, Key
+from rbjax.verdicts import Verdicts, verdicts
+
+_LEARNT = ("margins", "early", "wrong", "right")
+"""What a climb says of each image besides its class: the next rounds depend on it."""
 
 
 class Round(NamedTuple):
@@ -196,12 +200,12 @@ class Rounds(Run):
                 part.num_steps,
             )
             # What counts is a forward pass of its own.
-            classes = classify(self._model, attack.verdict_keys(keys), search.images)
+            said = verdicts(answer(self._model, attack.verdict_keys(keys), search.images))
             made = int(search.num_passes)
             results = self._results(
                 block,
                 search.images,
-                classes,
+                said,
                 forwards=made + 2,  # the last look, and the verdict
                 backwards=made,
             )
@@ -222,20 +226,19 @@ class Rounds(Run):
             blocks,
             read=self._blocks.read,
             journal=self._blocks.journal,
-            fields=("predictions", "margins", "early", "wrong", "right", "forwards", "backwards"),
+            fields=(*Verdicts._fields, *_LEARNT, "forwards", "backwards"),
             finished=self._collect,
         )
 
     def _learn(self, number: int, rows: np.ndarray, found: Mapping[str, np.ndarray]) -> None:
         """Takes in what a climb has found, and which of the random directions led there."""
-        self.predictions[rows] = found["predictions"]
+        self._take(rows, found)
         self._margins[rows] = np.maximum(self._margins[rows], found["margins"])
         fooled = ~self.robust[rows]
         self._num_early += int(np.sum(found["early"] & fooled))
         if number == 1:
             self._wrong += float(np.sum(found["wrong"][fooled]))
             self._right += float(np.sum(found["right"][fooled]))
-        self._count(found)
 
 
 class _Climbed(NamedTuple):

@@ -6,13 +6,14 @@ nor the order; finished blocks are kept where a journal is asked for.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,8 @@ from rbjax import atomic, prng
 from rbjax import journal as journals
 from rbjax.attacks.attack import CompiledAttack, clean_keys, verdict_keys
 from rbjax.attacks.counting import Passes, count_passes
-from rbjax.attacks.outcome import Outcome, SuiteResult
+from rbjax.attacks.jobs import Driver, Entry, Job, jobs_of
+from rbjax.attacks.outcome import Outcome, SuiteResult, setting_of
 from rbjax.attacks.transfer import TransferAttack
 from rbjax.blocks import (
     Block,
@@ -35,56 +37,11 @@ from rbjax.blocks import (
     check_examples,
     sum_over_processes,
 )
-from rbjax.classifier import Classifier, Model, as_classifier, classify, keys_of
-from rbjax.inputs import check_labels, check_mapping
+from rbjax.classifier import Classifier, Model, answer, as_classifier, keys_of
+from rbjax.inputs import to_float
 from rbjax.options import named
-from rbjax.tables import nearest
-from rbjax.typing import Array, AttackResult, Key
-
-RESERVED = ("clean", "worst")
-"""What no attack can be called."""
-
-
-@runtime_checkable
-class Driver(Protocol):
-    """An attack that goes through a whole dataset by itself, such as AutoAttack."""
-
-    def run(
-        self,
-        logits_fn: Model,
-        key: Key,
-        images: Any,
-        labels: Any,
-        *,
-        example_ids: Any,
-        batch_size: int | None,
-        devices: Sequence[Any] | None,
-        progress: Tell | None,
-    ) -> Any:
-        """Attacks N images.
-
-        Args:
-            logits_fn: the model.
-            key: one key.
-            images: (N, H, W, C) uint8, or floating in [0, 1].
-            labels: (N,) int32.
-            example_ids: (N,) int32.
-            batch_size: images at once.
-            devices: to use.
-            progress: called now and then with a `Progress`; its task is what the driver is doing.
-
-        Returns:
-            A NamedTuple whose `predictions` are (N,) int32, the classes of the attacked images; its
-            numbers and words are kept too, and the arrays by name in a field `kept`, if it has one.
-
-        A driver that has a parameter `targets` can be given (N,) classes to be taken for, and one
-        that has `journal` gets a folder of its own from which it can resume.
-        """
-        ...
-
-
-Entry = Callable[..., AttackResult] | Driver
-"""What can be run: a compiled attack, or a driver."""
+from rbjax.typing import Array, Key
+from rbjax.verdicts import Verdicts, verdicts
 
 
 @named
@@ -100,6 +57,7 @@ def run_attacks(
     example_ids: np.ndarray | Array | None = None,
     batch_size: int | None = None,
     devices: Sequence[Any] | None = None,
+    keep_images: bool = False,
     journal: str | Path | None = None,
     progress: Tell | None = None,
     finished: Callable[[str, SuiteResult], None] | None = None,
@@ -127,6 +85,8 @@ def run_attacks(
         example_ids: (N,) integers; None: the row numbers.
         batch_size: images attacked at once, over all devices; None: by the platform.
         devices: the `jax.Device`s to use; None: all local ones.
+        keep_images: whether to keep the attacked images of every attack, float32 in memory; of a
+            driver, if its `run` has a parameter of this name.
         journal: a folder in which finished blocks, and finished drivers, are kept. Repeat the
             call with the same folder to resume; other attacks may be among those of the new call.
             A model is known by what it computes of a few of the images, an attack by its options,
@@ -136,7 +96,7 @@ def run_attacks(
             so far.
 
     Returns:
-        Predictions and flags of every example, clean and under each attack.
+        Predictions, their probabilities and flags of every example, clean and under each attack.
 
     Raises:
         ValueError: for wrong shapes or values, or another call's journal.
@@ -149,7 +109,7 @@ def run_attacks(
         count_classes=model.count_classes,
         example_ids=example_ids,
     )
-    jobs = _jobs(attacks, targets or {}, counted or {}, examples.labels, examples.num_classes)
+    jobs = jobs_of(attacks, targets or {}, counted or {}, examples.labels, examples.num_classes)
     placement = Placement(devices)
     size = block_size(len(examples.labels), batch_size, placement, journal)
     blocks = Blocks(examples, placement, size, tell=progress)
@@ -158,14 +118,21 @@ def run_attacks(
         model=model.placed(placement.whole),
         blocks=blocks.kept_in(journal, key, call="attacks", model=logits_fn),
         options={"batch_size": batch_size, "devices": devices},
+        keep_images=keep_images,
     )
     outcomes: dict[str, Outcome] = {}
-    clean = work.blocks.map(_classifier(work, key), task="clean", name="clean")["predictions"]
-    result = SuiteResult(examples.labels, examples.num_classes, clean, outcomes)
+    clean = work.blocks.map(_classifier(work, key), task="clean", name="clean", fields=_SAID)
+    result = SuiteResult(
+        labels=examples.labels,
+        num_classes=examples.num_classes,
+        clean=clean["predictions"],
+        clean_probability=clean["probability"],
+        outcomes=outcomes,
+    )
     if finished is not None:
         finished("clean", result)
     for label, job in jobs.items():
-        outcomes[label] = _run(work, label, job, prng.named(key, label), result.clean)
+        outcomes[label] = _run(work, label, job, prng.named(key, label), result)
         if finished is not None:
             finished(label, result)
     return result
@@ -180,32 +147,24 @@ class _Work(NamedTuple):
     blocks: Blocks
     options: dict[str, Any]
     """Of drivers."""
+    keep_images: bool
 
 
-class _Job(NamedTuple):
-    """One attack."""
-
-    entry: Entry
-    rows: np.ndarray
-    """The images it is run on, ascending."""
-    targets: np.ndarray | None
-    """(N,) int32."""
-    label: str
-
-
-def _run(work: _Work, label: str, job: _Job, key: Key, clean: np.ndarray) -> Outcome:
+def _run(work: _Work, label: str, job: Job, key: Key, clean: SuiteResult) -> Outcome:
     """Runs one attack, or reads what it did."""
     began = time.perf_counter()
     about = _identity(work.blocks.examples, job)
     mark = journals.digest(label, about, job.rows, 0 if job.targets is None else job.targets)
     name = f"{re.sub(r'[^A-Za-z0-9_.]+', '_', label)}-{mark}"
-    predictions, details, kept = clean.copy(), {}, {}
+    predictions, probability = clean.clean.copy(), clean.clean_probability.copy()
+    details, kept = {}, {}
     if isinstance(job.entry, Driver):
-        predictions[job.rows], details, kept = _drive(work, label, name, job, key)
+        found, details, kept = _drive(work, label, name, job, key)
         passes = Passes.said(details)
     else:
-        attack = work.blocks.map(_attacker(work, job, key), job.rows, task=label, name=name)
-        predictions[job.rows] = attack["predictions"]
+        fields = (*_SAID, *(("images",) if work.keep_images else ()))
+        attack = _attacker(work, job, key)
+        found = work.blocks.map(attack, job.rows, task=label, name=name, fields=fields)
         passes = count_passes(
             job.entry,
             image_shape=work.blocks.examples.images.shape[1:],
@@ -214,14 +173,36 @@ def _run(work: _Work, label: str, job: _Job, key: Key, clean: np.ndarray) -> Out
             num_samples=work.model.num_samples,
             targeted=job.targets is not None,
         )
-    counted = np.zeros(len(clean), bool)
+    predictions[job.rows], probability[job.rows] = found["predictions"], found["probability"]
+    counted = np.zeros(len(predictions), bool)
     counted[job.rows] = True
-    seconds = time.perf_counter() - began
-    correct = predictions == work.blocks.examples.labels
-    return Outcome(predictions, correct, counted, job.targets, seconds, passes, details, kept)
+    return Outcome(
+        predictions=predictions,
+        correct=predictions == work.blocks.examples.labels,
+        counted=counted,
+        targets=job.targets,
+        seconds=time.perf_counter() - began,
+        passes=passes,
+        details=details,
+        kept=kept,
+        setting=setting_of(job.entry),
+        probability=probability,
+        images=_among_all(work.blocks.examples, job.rows, found.get("images")),
+    )
 
 
-def _identity(examples: Examples, job: _Job) -> str:
+def _among_all(
+    examples: Examples, rows: np.ndarray, attacked: np.ndarray | None
+) -> np.ndarray | None:
+    """Returns all images, (N, H, W, C) float32, those of some rows attacked; None without any."""
+    if attacked is None or len(rows) == len(examples.labels):
+        return attacked
+    images = np.array(to_float(np.asarray(examples.images[:])))
+    images[rows] = attacked
+    return images
+
+
+def _identity(examples: Examples, job: Job) -> str:
     """Returns what a journal knows an attack by: a person's by what it does of a linear model."""
     attack: Any = job.entry
     images = jax.ShapeDtypeStruct((2, *examples.images.shape[1:]), jnp.float32)
@@ -242,32 +223,34 @@ def _identity(examples: Examples, job: _Job) -> str:
     return journals.function_identity(attack, call, images, labels)
 
 
-Ask = Callable[[Block, Array], Mapping[str, Array]]
-"""(block, images (B, H, W, C) on the devices) -> {"predictions": (B,)}."""
+Ask = Callable[[Block, Array], Mapping[str, Any]]
+"""(block, images (B, H, W, C) on the devices) -> predictions and their probabilities (B,)."""
+_SAID = Verdicts._fields
 
 
-def _attacker(work: _Work, job: _Job, key: Key) -> Ask:
+def _attacker(work: _Work, job: Job, key: Key) -> Ask:
     """Returns what attacks a block; the model's verdict on what it returns is what counts."""
     attack: Any = job.entry
     examples, place = work.blocks.examples, work.blocks.placement
     if isinstance(attack, TransferAttack):
         attack = place.replicate(attack)
 
-    def ask(block: Block, images: Array) -> Mapping[str, Array]:
+    def ask(block: Block, images: Array) -> Mapping[str, Any]:
         rows = block.padded
         ids, labels = place.split((examples.example_ids[rows], examples.labels[rows]))
         targets = None if job.targets is None else place.split(job.targets[rows])
         keys = keys_of(key, ids)
         result = attack(work.model, keys, images, labels, targets=targets)
+        kept = {"images": result.images} if work.keep_images else {}
         if isinstance(attack, CompiledAttack | TransferAttack):  # whose verdict that is
-            return {"predictions": result.predictions}
+            return {**verdicts(result.logits)._asdict(), **kept}
         num_broken = int(np.sum(~np.isfinite(np.sum(result.images, axis=(1, 2, 3)))))
         if num_broken:
             raise ValueError(
                 f"attacks[{job.label!r}] returns {num_broken} of {block.size} images with values "
                 "that are not finite; it must return images in [0, 1]"
             )
-        return {"predictions": classify(work.model, verdict_keys(keys), result.images)}
+        return {**verdicts(answer(work.model, verdict_keys(keys), result.images))._asdict(), **kept}
 
     return ask
 
@@ -276,21 +259,23 @@ def _classifier(work: _Work, key: Key) -> Ask:
     """Returns what classifies a block of images as they are."""
     stream = prng.named(key, "clean")
 
-    def ask(block: Block, images: Array) -> Mapping[str, Array]:
+    def ask(block: Block, images: Array) -> Mapping[str, Any]:
         ids = work.blocks.placement.split(work.blocks.examples.example_ids[block.padded])
         keys = keys_of(stream, ids)
         keys = clean_keys(keys) if work.model.is_random else keys
-        return {"predictions": classify(work.model, keys, images)}
+        return verdicts(answer(work.model, keys, images))._asdict()
 
     return ask
 
 
 def _drive(
-    work: _Work, label: str, name: str, job: _Job, key: Key
-) -> tuple[np.ndarray, dict[str, Any], dict[str, np.ndarray]]:
-    """Returns a driver's predictions on its rows, its other results and what is to be kept."""
+    work: _Work, label: str, name: str, job: Job, key: Key
+) -> tuple[dict[str, np.ndarray], dict[str, Any], dict[str, np.ndarray]]:
+    """Returns what a driver says of each of its rows, its other results and what is to be kept."""
     file, journal = f"{name}-block-000000", work.blocks.journal
+    wanted = {"probability", *(("images",) if _keeps(work, job) else ())}
     stored = None if journal is None else journal.read_block(file, job.rows)
+    stored = None if stored is None or not wanted <= set(stored) else stored
     # A driver may wait for all processes, so that it is run by all or by none.
     is_missing = np.zeros(jax.process_count(), np.int32)
     is_missing[jax.process_index()] = stored is None
@@ -300,10 +285,16 @@ def _drive(
             journal.write_block(file, job.rows, **stored)
     details = json.loads(str(stored["details"]))
     kept = {k.removeprefix("kept/"): v for k, v in stored.items() if k.startswith("kept/")}
-    return stored["predictions"], details, kept
+    return {k: stored[k] for k in (*_SAID, "images") if k in stored}, details, kept
 
 
-def _driven(work: _Work, label: str, name: str, job: _Job, key: Key) -> dict[str, np.ndarray]:
+def _keeps(work: _Work, job: Job) -> bool:
+    """Returns whether a driver is asked for its images."""
+    assert isinstance(job.entry, Driver)
+    return work.keep_images and "keep_images" in signature(job.entry.run).parameters
+
+
+def _driven(work: _Work, label: str, name: str, job: Job, key: Key) -> dict[str, np.ndarray]:
     """Runs a driver and returns what there is to write down."""
     assert isinstance(job.entry, Driver)
     examples, journal = work.blocks.examples, work.blocks.journal
@@ -312,6 +303,9 @@ def _driven(work: _Work, label: str, name: str, job: _Job, key: Key) -> dict[str
         options["targets"] = job.targets[rows]
     if "journal" in signature(job.entry.run).parameters and journal is not None:
         options["journal"] = journal.folder / f"{name}-block-parts"
+
+    if _keeps(work, job):
+        options["keep_images"] = True
 
     def relay(state: Progress) -> None:
         if work.blocks.tell is not None:
@@ -334,64 +328,14 @@ def _driven(work: _Work, label: str, name: str, job: _Job, key: Key) -> dict[str
             f"{rows.shape}, one an image"
         )
     fields = result._asdict() if hasattr(result, "_asdict") else {}
-    kept = fields.pop("kept", {})
-    details = {k: v for k, v in fields.items() if not hasattr(v, "__array__")}
+    fields = dict(vars(result)) if dataclasses.is_dataclass(result) else fields
+    kept, probability = fields.pop("kept", {}), fields.get("probability")
+    details = {k: v for k, v in fields.items() if not (v is None or hasattr(v, "__array__"))}
+    probability = np.full(rows.shape, np.nan) if probability is None else np.asarray(probability)
     return {
         "predictions": predictions.astype(np.int32),
+        "probability": probability.astype(np.float32),
+        **({"images": np.asarray(fields["images"])} if _keeps(work, job) else {}),
         "details": np.asarray(json.dumps(atomic.plain(details))),
         **{f"kept/{k}": np.asarray(v) for k, v in kept.items()},
     }
-
-
-def _jobs(
-    attacks: Mapping[str, Entry],
-    targets: Mapping[str, Any],
-    counted: Mapping[str, Any],
-    labels: np.ndarray,
-    num_classes: int,
-) -> dict[str, _Job]:
-    """Returns what is to be run; raises a ValueError for what is wrong with it."""
-    check_mapping("attacks", attacks, '{"pgd": attacks.pgd(epsilon=8/255)}')
-    for field, by_label in (("targets", targets), ("counted", counted)):
-        for label in by_label:
-            if label not in attacks:
-                raise ValueError(
-                    f"{field} names {label!r}; allowed: {', '.join(attacks)}"
-                    f"{nearest(label, attacks)}"
-                )
-    jobs = {}
-    for label, entry in attacks.items():
-        _check_entry(label, entry, aimed=label in targets)
-        rows = np.asarray(counted.get(label, np.ones(len(labels), bool)))
-        if rows.shape != labels.shape or rows.dtype != bool:
-            raise ValueError(
-                f"counted[{label!r}] is {rows.dtype} of shape {rows.shape}; it must be bool of "
-                f"shape {labels.shape}, one an image"
-            )
-        aimed = None
-        if label in targets:
-            aimed = check_labels(
-                np.asarray(targets[label]),
-                num_examples=len(labels),
-                num_classes=num_classes,
-                field=f"targets[{label!r}]",
-            )
-            rows = rows & (aimed != labels)
-        if not rows.any():
-            raise ValueError(f"attacks[{label!r}] has no image to attack; count at least one")
-        jobs[label] = _Job(entry, np.flatnonzero(rows), aimed, label)
-    return jobs
-
-
-def _check_entry(label: str, entry: Any, *, aimed: bool) -> None:
-    where = f"attacks[{label!r}]"
-    if label in RESERVED:
-        raise ValueError(f"{where}: {label!r} means something else in results; rename it")
-    if isinstance(entry, Driver):
-        if aimed and "targets" not in signature(entry.run).parameters:
-            raise ValueError(f"targets[{label!r}]: {type(entry).__name__} takes no targets")
-    elif not callable(entry):
-        raise ValueError(
-            f"{where} is {entry!r}; it must be an attack, such as attacks.pgd(epsilon=8/255), or "
-            "have a method run"
-        )

@@ -19,32 +19,41 @@ import numpy as np
 from rbjax import journal as journals
 from rbjax import prng
 from rbjax.blocks import Block, Blocks, Placement, block_size, check_examples
-from rbjax.classifier import Classifier, Model, as_classifier, classify, keys_of
+from rbjax.classifier import Classifier, Model, answer, as_classifier, keys_of
 from rbjax.corruptions import table
 from rbjax.errors import spelled
 from rbjax.inputs import check_mapping, check_perturbed
-from rbjax.metrics import confusion_matrix, stack_confusions
+from rbjax.metrics import confusion_matrix, error_rates, stack_confusions
 from rbjax.options import named
 from rbjax.programs import PlainFunction, TracedFunction
 from rbjax.progress import Tell
+from rbjax.sheet import Sheet
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key, Perturbation
 from rbjax.variants import variants
+from rbjax.verdicts import Verdicts, verdicts
 
 CLEAN = "clean"
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class CorruptionResult:
-    """The class of every example under every corruption."""
+    """The class of every example under every corruption; `print` it for a table."""
+
+    profile: str
+    """Whose constants."""
 
     labels: np.ndarray
     """(N,) int32."""
     num_classes: int
     clean: np.ndarray
     """(N,) int32, the class of each image as it is."""
+    clean_probability: np.ndarray
+    """(N,) float32, what the model gives that class; NaN where it is none."""
     predictions: Mapping[str, np.ndarray]
     """By corruption, (S, N) int32."""
+    probability: Mapping[str, np.ndarray]
+    """By corruption, (S, N) float32, what the model gives that class."""
     severities: Mapping[str, tuple[int, ...]]
     """By corruption, the S severities."""
 
@@ -68,6 +77,37 @@ class CorruptionResult:
         ]
         stacked = stack_confusions(matrices)
         return stacked[0] if name == CLEAN else stacked
+
+    @property
+    def sheet(self) -> Sheet:
+        """A corruption a row: what is correctly classified at each severity, and on average."""
+        levels = sorted({level for known in self.severities.values() for level in known})
+        names, rows = [CLEAN], [dict.fromkeys(levels)]
+        classes = [1 - error_rates(self.confusion())[1]]
+        means = [float(np.mean(self.clean == self.labels))]
+        for name, predictions in self.predictions.items():
+            right = np.mean(predictions == self.labels, axis=1)
+            rows.append(dict(zip(self.severities[name], right.tolist(), strict=True)))
+            classes.append(np.mean(1 - error_rates(self.confusion(name))[1], axis=0))
+            names.append(name)
+            means.append(float(np.mean(right)))
+        lowest = [int(np.nanargmin(of_class)) for of_class in classes]
+        return Sheet(
+            f"run_corruptions, {self.profile}: {len(self.labels):,} images of {self.num_classes} "
+            "classes, correctly classified in per cent, by severity",
+            {
+                "corruption": names,
+                **{str(level): [row.get(level) for row in rows] for level in levels},
+                "mean": means,
+                "worst class": lowest,
+                "its mean": [
+                    of_class[label] for of_class, label in zip(classes, lowest, strict=True)
+                ],
+            },
+        )
+
+    def __repr__(self) -> str:
+        return repr(self.sheet)
 
 
 @named
@@ -116,7 +156,7 @@ def run_corruptions(
             results so far.
 
     Returns:
-        Predictions of every example, clean and under each corruption.
+        Predictions of every example and their probabilities, clean and under each corruption.
 
     Raises:
         ValueError: for an unknown name, profile or severity, wrong shapes or values, or another
@@ -135,8 +175,18 @@ def run_corruptions(
     model = model.placed(placement.whole)
     clean = _predict(blocks, model, key, CLEAN, None)
     predictions: dict[str, np.ndarray] = {}
+    probability: dict[str, np.ndarray] = {}
     chosen = {name: tuple(level for level, _ in levels) for name, levels in made.items()}
-    result = CorruptionResult(examples.labels, examples.num_classes, clean, predictions, chosen)
+    result = CorruptionResult(
+        profile=profile,
+        labels=examples.labels,
+        num_classes=examples.num_classes,
+        clean=clean.predictions,
+        clean_probability=clean.probability,
+        predictions=predictions,
+        probability=probability,
+        severities=chosen,
+    )
     if finished is not None:
         finished(CLEAN, result)
     of_one = key, jax.ShapeDtypeStruct(examples.images.shape[1:], np.float32)
@@ -147,7 +197,8 @@ def run_corruptions(
             _predict(blocks, model, key, f"{name}-{level}", change)
             for (level, _), change in zip(levels, changes, strict=True)
         ]
-        predictions[name] = np.stack(rows)
+        predictions[name] = np.stack([row.predictions for row in rows])
+        probability[name] = np.stack([row.probability for row in rows])
         if finished is not None:
             finished(name, result)
     return result
@@ -195,8 +246,8 @@ def published(profile: str) -> dict[str, tuple[int, ...]]:
 
 def _predict(
     blocks: Blocks, model: Classifier, key: Key, label: str, corruption: PlainFunction | None
-) -> np.ndarray:
-    """Returns the classes of all images under a corruption, (N,) int32."""
+) -> Verdicts:
+    """Returns the classes of all images under a corruption, and their probabilities."""
     stream, name = prng.named(key, label), label
     model_key = prng.named(stream, "model")
     if blocks.journal is not None:
@@ -209,13 +260,13 @@ def _predict(
 
     bound = None if corruption is None else corruption.bind(list(corruption.traces))
 
-    def ask(block: Block, images: Array) -> dict[str, Array]:
+    def ask(block: Block, images: Array) -> dict[str, Any]:
         ids = blocks.placement.split(blocks.examples.example_ids[block.padded])
         if bound is not None:
             images = _corrupt(bound, stream, ids, images)
-        return {"predictions": classify(model, keys_of(model_key, ids), images)}
+        return verdicts(answer(model, keys_of(model_key, ids), images))._asdict()
 
-    return blocks.map(ask, task=label, name=name)["predictions"]
+    return Verdicts(**blocks.map(ask, task=label, name=name, fields=Verdicts._fields))
 
 
 @jax.jit

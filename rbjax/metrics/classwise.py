@@ -11,6 +11,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from rbjax.inputs import NO_CLASS, check_integer, check_labels, is_known
+from rbjax.sheet import Sheet
 from rbjax.typing import Array
 
 
@@ -29,6 +30,21 @@ class ClasswiseMetrics(NamedTuple):
     """correct / predicted."""
     f1: Any
     """2 correct / (count + predicted)."""
+
+    @property
+    def sheet(self) -> Sheet:
+        """A class a row."""
+        columns = {name: np.asarray(values).tolist() for name, values in self._asdict().items()}
+        return Sheet(
+            f"classwise: {sum(columns['count']):,} images of {len(self.count)} classes; ratios in "
+            "per cent",
+            {"class": list(map(str, range(len(self.count)))), **columns},
+        )
+
+    def __repr__(self) -> str:
+        if is_known(tuple(self)) and np.ndim(self.count) == 1:
+            return repr(self.sheet)
+        return f"ClasswiseMetrics{tuple(self)!r}"
 
 
 def confusion_matrix(

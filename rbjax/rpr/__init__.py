@@ -31,8 +31,9 @@ from rbjax.rpr.probabilistic import (
     probabilistic_accuracy,
     probabilistic_robustness,
 )
-from rbjax.rpr.repeated import Repeated, score_repeatedly
-from rbjax.rpr.scoring import Scores, score
+from rbjax.rpr.repeated import score_repeatedly
+from rbjax.rpr.scores import Repeated, Scores
+from rbjax.rpr.scoring import score
 from rbjax.rpr.selection import Subset, random_subset, robust_subset
 from rbjax.rpr.survival import (
     Curve,

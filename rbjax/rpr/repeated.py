@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -16,26 +16,9 @@ from rbjax.progress import Progress, Tell
 from rbjax.rpr.anytime import anytime_interval
 from rbjax.rpr.estimators import count_draws
 from rbjax.rpr.lanes import Draws, Work
+from rbjax.rpr.scores import Repeated
 from rbjax.rpr.scoring import MOST_STEPS, ImageSource, first_failures, prepare
 from rbjax.typing import Array, Key, Perturbation
-
-
-class Repeated(NamedTuple):
-    """The results of several repetitions, one entry an image unless said otherwise."""
-
-    first_failure: np.ndarray
-    """(N, R) int32, 1 to max_steps + 1 as in `Scores`; 0 for a repetition that was not run."""
-    failures: np.ndarray
-    """(N,) int64, repetitions that ended in a failure."""
-    draws: np.ndarray
-    """(N,) int64, draws of all repetitions."""
-    clean_correct: np.ndarray
-    """(N,) bool, whether the image is correctly classified as it is."""
-    max_steps: int
-    forward_passes_run: int
-    """Perturbed images classified, idle lanes included."""
-    no_class: np.ndarray
-    """(N,) bool, whether any draw that failed is of no class, as in `Scores`."""
 
 
 @named
@@ -162,4 +145,13 @@ def _repeat(
         if not len(rows):
             break
     failures, draws = count_draws(first_failure, max_steps)
-    return Repeated(first_failure, failures, draws, clean_correct, max_steps, num_passes, no_class)
+    return Repeated(
+        first_failure=first_failure,
+        failures=failures,
+        draws=draws,
+        clean_correct=clean_correct,
+        max_steps=max_steps,
+        forward_passes_run=num_passes,
+        no_class=no_class,
+        labels=work.examples.labels,
+    )

@@ -28,6 +28,7 @@ from rbjax.rpr.lanes import (
     score_block,
 )
 from rbjax.rpr.on_host import OnHost
+from rbjax.rpr.scores import Scores
 from rbjax.rpr.survival import Flattening
 from rbjax.typing import Array, Key, Perturbation
 
@@ -66,28 +67,6 @@ class ImageSource(Protocol):
     def __getitem__(self, rows: Any, /) -> Any:
         """Returns the images of a slice, or of ascending row numbers."""
         ...
-
-
-class Scores(NamedTuple):
-    """What scoring returns, one entry an image unless said otherwise."""
-
-    first_failure: np.ndarray
-    """(N,) int32, the first draw misclassified, 1 to max_steps; max_steps + 1 where none was."""
-    steps: np.ndarray
-    """(N,) int32, RPR: `min(first_failure, max_steps)`."""
-    robust: np.ndarray
-    """(N,) bool, whether no draw was misclassified."""
-    clean_correct: np.ndarray
-    """(N,) bool, whether the image is correctly classified as it is."""
-    max_steps: int
-    """Draws of an image at most; fewer than asked for where `stop` ended them."""
-    forward_passes_run: int
-    """Perturbed images classified, idle lanes included; the clean images are N more."""
-    forward_passes_needed: int
-    """Sum of `steps`: what a scorer without any waste would run."""
-    no_class: np.ndarray
-    """(N,) bool, whether the draw that failed is of no class: the model's answer is NaN, or the
-    perturbation's is."""
 
 
 @named
@@ -184,6 +163,7 @@ def score(
         forward_passes_run=draws.num_passes,
         forward_passes_needed=int(np.sum(steps, dtype=np.int64)),
         no_class=draws.no_class,
+        labels=work.examples.labels,
     )
 
 

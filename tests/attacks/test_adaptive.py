@@ -48,6 +48,10 @@ def test_it_leaves_what_cannot_be_fooled(norm):
     np.testing.assert_array_equal(result.images[result.robust], IMAGES[result.robust])
     assert list(result.accuracy_after) == ["clean", *(f"round {n}" for n in range(13))]
     assert result.accuracy_after["round 12"] == result.robust.mean()
+    lines = repr(result).splitlines()
+    assert lines[0] == f"run_adaptive_autoattack: {norm}, epsilon {result.setting.epsilon:.6g}"
+    assert lines[-1].split()[:2] == ["round", "12"]
+    assert f"{100 * result.robust.mean():.1f}" in lines[-1].split()
     assert [p.done for p in told] == list(range(1, 14))
     assert told[-1].figures["robust"] == result.robust.sum()
 
@@ -182,7 +186,7 @@ def test_it_goes_on_where_it_was(tmp_path):
     with pytest.raises(StoppedError):
         run(journal=tmp_path, progress=stop)
     again = run(journal=tmp_path)
-    for one, other in zip(whole, again, strict=True):
+    for one, other in zip(vars(whole).values(), vars(again).values(), strict=True):
         np.testing.assert_array_equal(one, other)
     with pytest.raises(ValueError, match=r"belongs to a run with attack"):
         run(journal=tmp_path, epsilon=0.01)
@@ -190,7 +194,12 @@ def test_it_goes_on_where_it_was(tmp_path):
 
 def test_it_is_an_entry_of_a_suite():
     suite = {"a3": attacks.create("adaptive_autoattack", epsilon=between("linf"))}
-    result = attacks.run_attacks(LOGITS_FN, KEY, IMAGES, LABELS, attacks=suite, devices=ONE)
+    options: Any = {"devices": ONE, "keep_images": True}
+    result = attacks.run_attacks(LOGITS_FN, KEY, IMAGES, LABELS, attacks=suite, **options)
+    logits = np.asarray(LOGITS_FN(result.outcomes["a3"].images))
+    np.testing.assert_array_equal(result.outcomes["a3"].predictions, np.argmax(logits, axis=1))
+    shares = np.asarray(jax.nn.softmax(logits)).max(axis=1)
+    np.testing.assert_allclose(result.outcomes["a3"].probability, shares, rtol=1e-4)
     np.testing.assert_array_equal(result.worst, distances("linf") >= between("linf"))
     assert result.outcomes["a3"].details["backwards"] > 0
 

@@ -123,7 +123,7 @@ def test_it_goes_on_where_it_was(tmp_path, monkeypatch):
     again = run(journal=tmp_path)
     aimed = ["03-apgd-t-2", "04-apgd-t-3", *(f"{5 + rank:02d}-fab-t-{rank}" for rank in range(4))]
     assert attacked == [*aimed, "09-square-0"]
-    for one, other in zip(whole, again, strict=True):
+    for one, other in zip(vars(whole).values(), vars(again).values(), strict=True):
         np.testing.assert_array_equal(one, other)
     with pytest.raises(ValueError, match=r"belongs to a run with attack"):
         run(journal=tmp_path, epsilon=0.01)

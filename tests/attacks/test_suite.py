@@ -13,6 +13,7 @@ from jax.tree_util import Partial
 from rbjax import attacks, prng
 from rbjax.attack_setup import Known
 from rbjax.attacks import passes, suite
+from rbjax.attacks.outcome import Setting, setting_of
 from rbjax.metrics import wilson_interval
 from rbjax.progress import Progress
 from rbjax.typing import AttackResult
@@ -58,7 +59,7 @@ def assert_same(one: attacks.SuiteResult, other: attacks.SuiteResult, rows: Any 
 @pytest.fixture(scope="module")
 def expected() -> attacks.SuiteResult:
     """One block on one device."""
-    return run(batch_size=N)
+    return run(batch_size=N, keep_images=True)
 
 
 def test_each_attack_is_what_it_is_by_itself(expected):
@@ -70,9 +71,30 @@ def test_each_attack_is_what_it_is_by_itself(expected):
         outcome = expected.outcomes[label]
         np.testing.assert_array_equal(outcome.predictions, result.predictions)
         np.testing.assert_array_equal(outcome.fooled, result.fooled)
+        np.testing.assert_array_equal(outcome.images, result.images)
+        shares = np.asarray(jax.nn.softmax(result.logits))
+        np.testing.assert_allclose(outcome.probability, shares.max(axis=1), rtol=1e-5)
         assert 0.1 < outcome.fooled.mean() < 0.9
     clean = np.argmax(linear(WEIGHTS, images), axis=1)
     np.testing.assert_array_equal(expected.clean, clean)
+    shares = np.asarray(jax.nn.softmax(linear(WEIGHTS, images)))
+    np.testing.assert_allclose(expected.clean_probability, shares.max(axis=1), rtol=1e-5)
+
+
+def test_it_prints_as_a_table(expected):
+    title, settings, headings, _, *rows = repr(expected).splitlines()
+    assert title.startswith("run_attacks: 75 images of 4 classes")
+    assert settings == "pgd: linf, epsilon 0.1, 2 steps; l2: l2, epsilon 0.1, 2 steps, 2 restarts"
+    assert headings.split()[:6] == ["attack", "images", "correct", "low", "high", "fooled"]
+    assert [row.split()[0] for row in rows] == ["clean", "pgd", "l2", "worst"]
+    share = expected.accuracy("pgd")
+    shown = [f"{100 * value:.1f}" for value in share[:3]]
+    assert rows[1].split()[1:5] == [str(N), *shown]
+    assert str(Setting("linf", 8 / 255, "")) == "linf, epsilon 8/255"
+    assert str(setting_of(attacks.autoattack(epsilon=0.5, norm="l2"))) == (
+        "l2, epsilon 0.5, standard"
+    )
+    assert str(setting_of(lambda images: images)) == "not said"
 
 
 @pytest.mark.parametrize(("batch_size", "num_devices"), [(7, 1), (None, 1), (64, 8), (None, 8)])
@@ -190,12 +212,17 @@ def test_a_driver_that_asks_gets_a_folder_of_its_own(tmp_path):
 def test_only_what_is_counted_is_attacked():
     mask = LABELS == 2
     driver = Fixed(np.zeros(N, np.int32))
-    result = run(attacks={**ATTACKS, "mine": driver}, counted={"pgd": mask, "mine": mask})
+    counted: Any = {"pgd": mask, "mine": mask}
+    result = run(attacks={**ATTACKS, "mine": driver}, counted=counted, keep_images=True)
     whole = run()
     outcome = result.outcomes["pgd"]
     np.testing.assert_array_equal(
         outcome.predictions, np.where(mask, whole.outcomes["pgd"].predictions, whole.clean)
     )
+    moved = np.any(outcome.images != IMAGES / np.float32(255), axis=(1, 2, 3))
+    np.testing.assert_array_equal(moved, mask)
+    assert result.outcomes["mine"].images is None
+    np.testing.assert_array_equal(np.isnan(result.outcomes["mine"].probability), mask)
     assert driver.calls[0][:3] == (mask.sum(), mask.sum(), list(IDS[mask]))
     assert result.accuracy("pgd").count == mask.sum()
     assert result.class_accuracy("pgd").count.tolist() == [0, 0, mask.sum(), 0]

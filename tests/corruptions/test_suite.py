@@ -51,6 +51,14 @@ def test_predictions_are_those_of_each_image_alone():
             expected = np.argmax(linear(WEIGHTS, np.asarray(corrupted)), axis=-1)
             # A tie of logits to rounding may fall either way; there is none here.
             np.testing.assert_array_equal(result.predictions[name][row], expected)
+            shares = jax.nn.softmax(linear(WEIGHTS, np.asarray(corrupted)))
+            shown = result.probability[name][row]
+            np.testing.assert_allclose(shown, np.max(np.asarray(shares), axis=1), rtol=1e-4)
+    lines = repr(result).splitlines()
+    assert lines[0].startswith(f"run_corruptions, cifar: {NUM} images of 4 classes")
+    assert lines[1].split()[:5] == ["corruption", "1", "3", "5", "mean"]
+    right = 100 * np.mean(result.predictions["contrast"][0] == LABELS)
+    assert lines[-1].split()[:5] == ["contrast", "-", f"{right:.1f}", "-", f"{right:.1f}"]
     matrix = result.confusion("gaussian_noise")
     assert matrix.shape == (2, 4, 4)
     assert matrix.sum() == 2 * NUM

@@ -57,6 +57,11 @@ def test_equals_the_loop_over_images_and_draws():
     assert 0 < scores.robust.sum() < 24
     assert len(np.unique(expected)) > 3
     assert scores.clean_correct.all()
+    np.testing.assert_array_equal(scores.labels, labels)
+    lines = repr(scores).splitlines()
+    assert lines[0].startswith("rpr.score: 24 images, up to 12 draws each")
+    shown = [f"{100 * scores.robust.mean():.1f}", f"{scores.steps.mean():.4g}"]
+    assert [lines[-1].split()[i] for i in (3, -1)] == shown
 
 
 def test_survival_of_a_known_failure_probability():

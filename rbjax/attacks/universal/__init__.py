@@ -8,19 +8,19 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from rbjax.attacks.universal.deepfool import UniversalDeepFoolResult, craft_universal_deepfool
+from rbjax.attacks.universal.crafted import (
+    ClasswiseResult,
+    UniversalDeepFoolResult,
+    UniversalResult,
+)
+from rbjax.attacks.universal.deepfool import craft_universal_deepfool
 from rbjax.attacks.universal.evaluation import (
     UniversalEvaluation,
     apply_classwise,
     apply_universal,
     evaluate_universal,
 )
-from rbjax.attacks.universal.gradient import (
-    ClasswiseResult,
-    UniversalResult,
-    craft_universal,
-    craft_universal_classwise,
-)
+from rbjax.attacks.universal.gradient import craft_universal, craft_universal_classwise
 
 __all__ = [
     "ClasswiseResult",

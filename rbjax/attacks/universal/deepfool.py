@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,9 @@ from rbjax import prng
 from rbjax.attacks.attack import Problem
 from rbjax.attacks.deepfool import DeepFoolPlan, to_candidates, walk
 from rbjax.attacks.norms import check_size, project
-from rbjax.attacks.universal.evaluation import apply_universal, classify, room_of
+from rbjax.attacks.outcome import Setting
+from rbjax.attacks.universal.crafted import UniversalDeepFoolResult
+from rbjax.attacks.universal.evaluation import apply_universal, judge, room_of
 from rbjax.attacks.universal.gradient import epoch_order
 from rbjax.blocks import Blocks, Placement, block_size, check_examples, cut
 from rbjax.captures import Compiled
@@ -29,21 +31,6 @@ _BLOCK = 256
 _FOOLED = -2
 """In place of a class for rows that count as fooled already: those that only pad a block, and
 images of no class."""
-
-
-class UniversalDeepFoolResult(NamedTuple):
-    """What crafting returns."""
-
-    delta: Array
-    """(H, W, C) float32, the perturbation after the pass that fools most."""
-    fooling_rate: np.ndarray
-    """(P,) share of the images that are fooled after each of the passes that were made."""
-    num_moves: np.ndarray
-    """(P,) int64, images of each pass that moved the perturbation."""
-    forwards: int
-    """Passes of one image forwards through the model, those that measure among them."""
-    backwards: int
-    """And backwards."""
 
 
 @checked
@@ -120,7 +107,7 @@ def craft_universal_deepfool(
     model_of_first, model = model.placed(placement.devices[0]), model.placed(placement.whole)
     delta = best = np.zeros(examples.images.shape[1:], np.float32)
     room = room_of(examples, np.arange(num_examples)) if norm == "l1" else None
-    clean = classify(blocks, model, delta, key)
+    clean, _ = judge(blocks, model, delta, key)
     rates, moves, num_steps = [], [], 0
     for number in range(max_passes):
         counts = []
@@ -136,7 +123,7 @@ def craft_universal_deepfool(
         moves.append(int(moved))
         num_steps += int(stepped)
         delta = jax.device_get(delta)
-        perturbed = classify(blocks, model, delta, key)
+        perturbed, _ = judge(blocks, model, delta, key)
         rates.append(float(np.mean(changed(perturbed, clean))))
         best = delta if rates[-1] >= max(rates) else best
         if progress is not None:
@@ -151,6 +138,7 @@ def craft_universal_deepfool(
         num_moves=np.asarray(moves),
         forwards=(2 * len(rates) + 1) * num_examples + 2 * num_steps,
         backwards=num_steps * (min(num_candidates, examples.num_classes) - 1),
+        setting=Setting(norm, epsilon, f"{len(rates)} passes"),
     )
 
 

@@ -9,12 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rbjax import classifier, prng
+from rbjax import prng
 from rbjax.blocks import Block, Blocks, Examples, Placement, block_size, check_examples
-from rbjax.classifier import Classifier, Model, as_classifier, changed, keys_of
+from rbjax.classifier import Classifier, Model, answer, as_classifier, changed, keys_of
 from rbjax.inputs import NO_CLASS, check_array, check_images, check_labels, is_known, to_float
 from rbjax.options import named
+from rbjax.sheet import Sheet, per_cent
 from rbjax.typing import Array, Key
+from rbjax.verdicts import Verdicts, verdicts
 
 
 def apply_universal(images: np.ndarray | Array, delta: np.ndarray | Array) -> Array:
@@ -109,6 +111,8 @@ class UniversalEvaluation(NamedTuple):
 
     predictions: np.ndarray
     """(N,) int32, the class of each perturbed image."""
+    probability: np.ndarray
+    """(N,) float32, what the model gives that class; NaN where it is none."""
     clean_predictions: np.ndarray
     """(N,) int32, the class of each image as it is."""
     fooling_rate: float
@@ -133,6 +137,31 @@ class UniversalEvaluation(NamedTuple):
     entropy: float
     """Of the predictions under the perturbation, in nats: 0 if they are all one class, log K if
     they are spread evenly."""
+
+    @property
+    def sheet(self) -> Sheet:
+        """A class a row: perturbed images that are correctly classified, and fooled."""
+        counts = np.maximum(self.class_counts, 1)
+        return Sheet(
+            f"evaluate_universal: {len(self.predictions):,} images of {len(counts)} classes, per "
+            f"cent; clean {per_cent(self.clean_accuracy)}, most are taken for "
+            f"{self.dominant_label} ({per_cent(self.dominant_share)})",
+            {
+                "class": list(map(str, range(len(counts)))),
+                "count": self.class_counts.tolist(),
+                "correct": (self.class_correct / counts).tolist(),
+                "fooled": (self.class_fooled / counts).tolist(),
+            },
+            {
+                "class": ["all"],
+                "count": [int(self.class_counts.sum())],
+                "correct": [self.accuracy],
+                "fooled": [self.fooling_rate],
+            },
+        )
+
+    def __repr__(self) -> str:
+        return repr(self.sheet)
 
 
 @named
@@ -176,13 +205,14 @@ def evaluate_universal(
     shapes = shape, (num_classes, *shape)
     delta = np.asarray(_checked(delta, "delta", "one image's or one a class", *shapes))
     model, key = model.placed(placement.whole), prng.key(0) if key is None else prng.check(key)
-    clean = classify(blocks, model, np.zeros(shape, np.float32), key)
-    perturbed = classify(blocks, model, delta, key)
+    clean, _ = judge(blocks, model, np.zeros(shape, np.float32), key)
+    perturbed, probability = judge(blocks, model, delta, key)
     correct, fooled = perturbed == labels, changed(perturbed, clean)
     counts = np.bincount(perturbed[perturbed != NO_CLASS], minlength=num_classes)
     dominant, shares = int(np.argmax(counts)), counts[counts > 0] / max(counts.sum(), 1)
     return UniversalEvaluation(
         predictions=perturbed,
+        probability=probability,
         clean_predictions=clean,
         fooling_rate=float(np.mean(fooled)),
         accuracy=float(np.mean(correct)),
@@ -197,8 +227,8 @@ def evaluate_universal(
     )
 
 
-def classify(blocks: Blocks, model: Classifier, delta: np.ndarray, key: Key) -> np.ndarray:
-    """Returns the classes of perturbed images.
+def judge(blocks: Blocks, model: Classifier, delta: np.ndarray, key: Key) -> Verdicts:
+    """Returns the classes of perturbed images, and their probabilities.
 
     Args:
         blocks: N images.
@@ -207,19 +237,19 @@ def classify(blocks: Blocks, model: Classifier, delta: np.ndarray, key: Key) -> 
         key: what a randomised one draws from.
 
     Returns:
-        (N,) int32.
+        (N,) int32 and float32.
     """
     deltas = blocks.placement.replicate(delta.reshape(-1, *delta.shape[-3:]))
 
-    def ask(block: Block, images: Array) -> dict[str, Array]:
+    def ask(block: Block, images: Array) -> dict[str, Any]:
         ids, labels = (
             x[block.padded] for x in (blocks.examples.example_ids, blocks.examples.labels)
         )
         ids, which = blocks.placement.split((ids, labels if len(deltas) > 1 else 0 * labels))
         perturbed = _perturb(images, which, deltas)
-        return {"predictions": classifier.classify(model, keys_of(key, ids), perturbed)}
+        return verdicts(answer(model, keys_of(key, ids), perturbed))._asdict()
 
-    return blocks.map(ask)["predictions"]
+    return Verdicts(**blocks.map(ask))
 
 
 _perturb = jax.jit(apply_classwise)

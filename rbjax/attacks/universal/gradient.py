@@ -16,6 +16,8 @@ import numpy as np
 from rbjax import prng
 from rbjax.attacks.l1 import movable
 from rbjax.attacks.norms import Inside, check_size, climb, project, sample
+from rbjax.attacks.outcome import Setting
+from rbjax.attacks.universal.crafted import ClasswiseResult, UniversalResult
 from rbjax.attacks.universal.evaluation import room_of
 from rbjax.blocks import Blocks, Examples, Placement, check_examples, cut
 from rbjax.captures import Compiled
@@ -25,32 +27,6 @@ from rbjax.losses.adversarial import cross_entropy
 from rbjax.options import Count, Epsilon, Norm, Positive, StepSize, checked
 from rbjax.progress import Progress, Tell
 from rbjax.typing import Array, Key
-
-
-class UniversalResult(NamedTuple):
-    """What crafting returns."""
-
-    delta: Array
-    """(H, W, C) float32, the perturbation."""
-    loss: np.ndarray
-    """(num_epochs,) the mean (clipped) loss that was climbed, over each epoch's steps."""
-    forwards: int
-    """Passes of one image forwards through the model."""
-    backwards: int
-    """And backwards."""
-
-
-class ClasswiseResult(NamedTuple):
-    """What crafting for each class returns."""
-
-    delta: Array
-    """(K, H, W, C) float32, each class's perturbation; 0 for a class without images."""
-    loss: np.ndarray
-    """(K, num_epochs) as for one perturbation; NaN for a class without images."""
-    forwards: int
-    """Passes of one image forwards through the model, over all classes."""
-    backwards: int
-    """And backwards."""
 
 
 @checked
@@ -197,7 +173,8 @@ def craft_universal_classwise(
         climbed = _climb(ascent, placement, model, own_key, data, rows, tell)
         deltas[label], losses[label] = climbed.delta, climbed.loss
     passes = ascent.num_epochs * len(data.examples.labels)
-    return ClasswiseResult(jnp.asarray(deltas), losses, forwards=passes, backwards=passes)
+    made: Any = {"forwards": passes, "backwards": passes, "setting": ascent.setting}
+    return ClasswiseResult(jnp.asarray(deltas), losses, **made)
 
 
 def _placement(devices: Sequence[Any] | None) -> Placement:
@@ -216,6 +193,11 @@ class _Ascent(NamedTuple):
     loss_clip: float | None
     random_start: bool
     batch_size: int
+
+    @property
+    def setting(self) -> Setting:
+        """What stands in the heading of a table."""
+        return Setting(self.norm, self.epsilon, f"{self.num_epochs:,} epochs")
 
 
 def _sized(ascent: _Ascent, num_images: int) -> _Ascent:
@@ -273,7 +255,11 @@ def _climb(
         progress(Progress("", epoch + 1, ascent.num_epochs, {"loss": losses[-1]}))
     passes = ascent.num_epochs * len(rows)
     return UniversalResult(
-        jnp.asarray(jax.device_get(delta)), np.asarray(losses), forwards=passes, backwards=passes
+        jnp.asarray(jax.device_get(delta)),
+        np.asarray(losses),
+        forwards=passes,
+        backwards=passes,
+        setting=ascent.setting,
     )
 
 

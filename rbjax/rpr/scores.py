@@ -1,0 +1,102 @@
+"""What scorings return: plain data, which prints as a table."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from rbjax.metrics import wilson_interval
+from rbjax.sheet import Sheet
+
+
+class Scores(NamedTuple):
+    """What scoring returns, one entry an image unless said otherwise."""
+
+    first_failure: np.ndarray
+    """(N,) int32, the first draw misclassified, 1 to max_steps; max_steps + 1 where none was."""
+    steps: np.ndarray
+    """(N,) int32, RPR: `min(first_failure, max_steps)`."""
+    robust: np.ndarray
+    """(N,) bool, whether no draw was misclassified."""
+    clean_correct: np.ndarray
+    """(N,) bool, whether the image is correctly classified as it is."""
+    max_steps: int
+    """Draws of an image at most; fewer than asked for where `stop` ended them."""
+    forward_passes_run: int
+    """Perturbed images classified, idle lanes included; the clean images are N more."""
+    forward_passes_needed: int
+    """Sum of `steps`: what a scorer without any waste would run."""
+    no_class: np.ndarray
+    """(N,) bool, whether the draw that failed is of no class: the model's answer is NaN, or the
+    perturbation's is."""
+    labels: np.ndarray
+    """(N,) int32."""
+
+    @property
+    def sheet(self) -> Sheet:
+        """What is robust, of all images and of those correctly classified."""
+        return robustness_sheet("rpr.score", self.robust, self)
+
+    def __repr__(self) -> str:
+        return repr(self.sheet)
+
+
+class Repeated(NamedTuple):
+    """The results of several repetitions, one entry an image unless said otherwise."""
+
+    first_failure: np.ndarray
+    """(N, R) int32, 1 to max_steps + 1 as in `Scores`; 0 for a repetition that was not run."""
+    failures: np.ndarray
+    """(N,) int64, repetitions that ended in a failure."""
+    draws: np.ndarray
+    """(N,) int64, draws of all repetitions."""
+    clean_correct: np.ndarray
+    """(N,) bool, whether the image is correctly classified as it is."""
+    max_steps: int
+    forward_passes_run: int
+    """Perturbed images classified, idle lanes included."""
+    no_class: np.ndarray
+    """(N,) bool, whether any draw that failed is of no class, as in `Scores`."""
+    labels: np.ndarray
+    """(N,) int32."""
+
+    @property
+    def sheet(self) -> Sheet:
+        """What is robust in the first repetition, of all images and of those that are right."""
+        num = self.first_failure.shape[1]
+        robust = self.first_failure[:, 0] > self.max_steps
+        return robustness_sheet(f"rpr.score_repeatedly, {num} repetitions", robust, self)
+
+    def __repr__(self) -> str:
+        return repr(self.sheet)
+
+
+def robustness_sheet(call: str, robust: np.ndarray, scores: Scores | Repeated) -> Sheet:
+    """Returns the table of a scoring.
+
+    Args:
+        call: the function that scored.
+        robust: (N,) bool.
+        scores: its result: its flags, draws and passes.
+    """
+    parts = {"all": np.ones(len(robust), bool), "correctly classified": scores.clean_correct}
+    counts = [int(np.sum(part)) for part in parts.values()]
+    right = [int(np.sum(robust & part)) for part in parts.values()]
+    low, high = wilson_interval(right, counts)
+    steps = np.minimum(np.reshape(scores.first_failure, (len(robust), -1))[:, 0], scores.max_steps)
+    return Sheet(
+        f"{call}: {len(robust):,} images, up to {scores.max_steps:,} draws each, robust in per "
+        f"cent, 95 % interval; {scores.forward_passes_run:,} passes forwards",
+        {
+            "images": list(parts),
+            "count": counts,
+            "robust": [r / n if n else None for r, n in zip(right, counts, strict=True)],
+            "low": low.tolist(),
+            "high": high.tolist(),
+            "mean draws": [
+                float(np.mean(steps[part])) if part.any() else None for part in parts.values()
+            ],
+        },
+        plain=("mean draws",),
+    )

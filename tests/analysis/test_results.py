@@ -1,0 +1,207 @@
+"""Every kind of result is tabulated, drawn, saved and loaded by one call each."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from rbjax import analysis, attacks, metrics, rpr
+from rbjax.analysis.evaluation import Report, summarize
+from rbjax.attacks.outcome import Outcome, Setting
+from rbjax.corruptions import CorruptionResult
+
+LABELS = np.array([0, 0, 1, 2], np.int32)
+CLEAN = np.array([0, 0, 1, 0], np.int32)
+SURE = np.array([0.9, 0.8, 0.7, np.nan], np.float32)
+NAMES = ["cat", "$dog$", "<b>frog</b>"]
+DELTA: Any = np.linspace(-8 / 255, 8 / 255, 12, dtype=np.float32).reshape(2, 2, 3)
+EACH: Any = np.stack([DELTA] * 3)
+PGD = Setting("linf", 8 / 255, "20 steps")
+
+
+def outcome(predictions: list[int], setting: Setting, **options: Any) -> Outcome:
+    found = np.array(predictions, np.int32)
+    counted = np.ones(4, bool)
+    given: Any = {"targets": None, "seconds": 1.5, "passes": attacks.Passes(80, 80), "details": {}}
+    given |= {"kept": {}, "probability": SURE, "images": None, **options}
+    return Outcome(found, found == LABELS, counted=counted, setting=setting, **given)
+
+
+SUITE = attacks.SuiteResult(
+    labels=LABELS,
+    num_classes=3,
+    clean=CLEAN,
+    clean_probability=SURE,
+    outcomes={
+        "pgd": outcome([0, 1, 0, 0], PGD, images=np.zeros((4, 2, 2, 3), np.float32)),
+        "l2": outcome([0, 0, 0, 0], Setting("l2", 0.5, ""), kept={"delta": DELTA}),
+    },
+)
+SPECS = {"pgd": {"name": "pgd", "norm": "linf", "epsilon": 8 / 255, "num_steps": 20}, "l2": {}}
+ABOUT = {"dataset": "digits", "split": "test", "step": 3, "class_names": NAMES}
+REPORT = Report({**ABOUT, "class_counts": [2, 1, 1], **summarize(SUITE, SPECS)})
+FIRST = np.array([3, 1, 2, 3], np.int32)
+SCORED: Any = {"clean_correct": CLEAN == LABELS, "max_steps": 2, "forward_passes_run": 8}
+SCORED |= {"no_class": np.zeros(4, bool), "labels": LABELS}
+AUTO = attacks.AutoAttackResult(
+    predictions=np.array([0, 1, 1, 0], np.int32),
+    probability=SURE,
+    robust=np.array([True, False, True, False]),
+    clean_predictions=CLEAN,
+    clean_probability=SURE,
+    accuracy_after={"clean": 0.75, "apgd-ce": 0.5},
+    num_attacked={"apgd-ce": 3},
+    forwards=400,
+    backwards=300,
+    notes=("no target",),
+    name="run_autoattack, standard",
+    setting=PGD,
+    labels=LABELS,
+    num_classes=3,
+    originals=np.zeros((4, 2, 2, 3), np.uint8),
+    adversarial_rows=np.array([1]),
+    adversarial=np.ones((1, 2, 2, 3), np.float32),
+)
+CRAFTED: Any = {"forwards": 8, "backwards": 8, "setting": Setting("linf", 8 / 255, "2 epochs")}
+RESULTS: dict[str, Any] = {
+    "suite": SUITE,
+    "report": REPORT,
+    "autoattack": AUTO,
+    "corruptions": CorruptionResult(
+        profile="mnist",
+        labels=LABELS,
+        num_classes=3,
+        clean=CLEAN,
+        clean_probability=SURE,
+        predictions={"fog": np.stack([CLEAN, LABELS])},
+        probability={"fog": np.stack([SURE, SURE])},
+        severities={"fog": (1, 3)},
+    ),
+    "scores": rpr.Scores(
+        first_failure=FIRST,
+        steps=np.minimum(FIRST, 2),
+        robust=FIRST > 2,
+        forward_passes_needed=7,
+        **SCORED,
+    ),
+    "repeated": rpr.Repeated(
+        first_failure=np.stack([FIRST, FIRST], axis=1),
+        failures=np.array([0, 2, 2, 0]),
+        draws=np.array([4, 2, 4, 4]),
+        **SCORED,
+    ),
+    "classwise": metrics.classwise(LABELS, CLEAN, num_classes=3),
+    "findings": attacks.Findings(
+        [
+            attacks.Finding("finite", True, 0.0, "0 of 4 images", ""),
+            attacks.Finding("zero_gradients", False, 0.5, "2 of 4 images", "take another loss"),
+        ],
+        norm="linf",
+        epsilon=8 / 255,
+        num_examples=4,
+    ),
+    "universal": attacks.UniversalResult(DELTA, np.array([0.5, 1.5]), **CRAFTED),
+    "each_class": attacks.ClasswiseResult(EACH, np.ones((3, 2)), **CRAFTED),
+    "deepfool": attacks.UniversalDeepFoolResult(
+        DELTA, np.array([0.5, 0.75]), np.array([3, 1]), **CRAFTED
+    ),
+}
+ATTACKED = {"suite", "report", "autoattack", "findings", "universal", "each_class", "deepfool"}
+
+
+@pytest.mark.parametrize("kind", RESULTS)
+def test_every_kind(kind, tmp_path):
+    result = RESULTS[kind]
+    sheet = analysis.table(result)
+    if kind in ATTACKED:  # whoever compares two tables sees it
+        assert "linf, epsilon 8/255" in repr(result)
+        assert "linf, epsilon 8/255" in sheet.title
+    analysis.plot(result, tmp_path / "picture.svg")
+    picture = (tmp_path / "picture.svg").read_text()
+    assert picture.startswith("<?xml")
+    analysis.plot(result, Figure().add_subplot())
+    again = analysis.load(analysis.save(result, tmp_path / "result.npz"))
+    assert type(again) is type(result)
+    assert repr(again) == repr(result)
+    assert repr(analysis.table(again)) == repr(sheet)
+    rows = analysis.save(result, tmp_path / "rows.csv").read_text().splitlines()
+    columns = analysis.columns(result)
+    assert len(rows) == 1 + len(next(iter(columns.values())))
+    assert rows[0].split(",") == list(columns)
+
+
+def test_a_class_a_row_and_names_are_text():
+    sheet = analysis.table(SUITE, class_names=NAMES)
+    assert list(sheet.columns) == ["class", "count", "clean", "pgd", "l2", "worst"]
+    assert repr(sheet).splitlines()[:2] == [
+        "4 images, correctly classified in per cent",
+        "pgd: linf, epsilon 8/255, 20 steps; l2: l2, epsilon 0.5",
+    ]
+    assert sheet.columns["pgd"] == [0.5, 0.0, 0.0]
+    assert sheet.below["class"] == ["all", "mean", "worst", "spread"]
+    assert sheet.below["pgd"] == pytest.approx([0.25, 0.5 / 3, 0.0, 0.5])
+    assert "<b>" not in sheet._repr_html_()
+    with pytest.raises(ValueError, match=r"class_names has 2 names; there are 3 classes"):
+        analysis.table(SUITE, class_names=NAMES[:2])
+    assert repr(analysis.table(REPORT)).splitlines()[4].split() == [
+        "cat",
+        "2",
+        "100.0",
+        "66.7",
+        "80.0",
+        "50.0",
+        "100.0",
+        "50.0",
+    ]
+
+
+def test_what_is_kept_of_each_example(tmp_path):
+    columns = analysis.columns(SUITE)
+    assert list(columns) == [
+        *("label", "clean", "clean_probability", "pgd", "pgd_probability"),
+        *("l2", "l2_probability", "worst"),
+    ]
+    rows = analysis.save(SUITE, tmp_path / "rows.csv").read_text().splitlines()
+    assert rows[4] == "2,0,,0,,0,,False"  # of no probability
+    again = analysis.load(analysis.save(SUITE, tmp_path / "suite.npz"))
+    np.testing.assert_array_equal(again.outcomes["pgd"].images, SUITE.outcomes["pgd"].images)
+    np.testing.assert_array_equal(again.outcomes["l2"].kept["delta"], DELTA)
+    assert again.outcomes["pgd"].setting == PGD
+    saved = analysis.load(analysis.save(AUTO, tmp_path / "auto.npz"))
+    np.testing.assert_array_equal(saved.images, AUTO.images)
+
+
+def test_as_a_data_frame(monkeypatch):
+    if importlib.util.find_spec("pandas"):
+        frame = analysis.to_pandas(SUITE)
+        assert frame["pgd"].tolist() == [0, 1, 0, 0]
+        assert analysis.to_pandas(analysis.table(SUITE))["count"].tolist() == [2, 1, 1]
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ValueError, match=r'pip install "rbjax\[pandas\]"'):
+        analysis.to_pandas(SUITE)
+
+
+def test_what_is_no_result_or_no_file_of_one(tmp_path):
+    for call in (analysis.table, analysis.columns, analysis.to_pandas):
+        with pytest.raises(ValueError, match=r"result is an int; it must be what run_attacks"):
+            call(3)
+    for wrong, words in {
+        "a.json": r"suffix '.json'; allowed: .npz",
+        "no/a.npz": r"there is no folder",
+    }.items():
+        with pytest.raises(ValueError, match=words):
+            analysis.save(SUITE, tmp_path / wrong)
+    with pytest.raises(ValueError, match=r"where is an int; it must be the path of a picture"):
+        analysis.plot(SUITE, 3)
+    with pytest.raises(ValueError, match=r"suffix '.jpeg' says no kind of picture"):
+        analysis.plot(SUITE, tmp_path / "a.jpeg")
+    with pytest.raises(ValueError, match=r"there is no such file"):
+        analysis.load(tmp_path / "a.npz")
+    (tmp_path / "a.npz").write_bytes(b"no archive")
+    with pytest.raises(ValueError, match=r"is damaged, or holds no result"):
+        analysis.load(tmp_path / "a.npz")
