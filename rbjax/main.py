@@ -13,7 +13,11 @@ resume a run that was stopped.
 
 from __future__ import annotations
 
+import signal
 import sys
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until stops are heeded, without a traceback
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 

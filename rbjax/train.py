@@ -6,7 +6,6 @@ import contextlib
 import functools
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -25,7 +24,7 @@ from rbjax.training.selection import Selection, after_epoch
 from rbjax.training.state import evaluation_variables, on_host, place
 from rbjax.training.step import Recipe, StepMetrics, TrainStep, make_train_step
 from rbjax.training.sums import EpochSums
-from rbjax.training.writers import CSV_FILE, MetricsWriter, write_csv
+from rbjax.training.writers import MetricsWriter, mend_log, read_log, write_csv
 from rbjax.typing import Device, Key
 
 STEPS_PER_DISPATCH = 4
@@ -87,11 +86,12 @@ def train(config: Config, workdir: str) -> None:
         selection = _stored_selection(restored.extra, best)
         is_open = restored.extra.get("is_open", False)
         finite.check_stored(state, step, workdir)
+        processes.of_first(lambda: mend_log(workdir, restored.extra.get("log")))
     num_steps, patience = steps_per_epoch * config.num_epochs, config.schedule.early_stop_patience
     if (step == num_steps or selection.waited >= patience) and not is_open:
         print(f"{workdir}: trained already, {step} steps")
-        if processes.is_first() and not (Path(workdir) / CSV_FILE).exists():
-            write_csv(workdir)  # killed just before it was written
+        if processes.is_first():
+            write_csv(workdir)  # killed just before it was written, or damaged
         return
     best.delete_after(-1 if selection.step is None else selection.step)
     print(_heading(f"from step {step} of {num_steps}", devices, plan, validate, workdir))
@@ -130,10 +130,8 @@ def train(config: Config, workdir: str) -> None:
             is_over = not is_open and (step == num_steps or selection.waited >= patience)
             due = is_over or (epoch + 1) % config.checkpoint.every_epochs == 0
             due |= pace is not None and step - saved >= pace
-            if is_over and step == saved:  # a stop left it before the epoch's end: that goes first
-                checkpoints.delete_after(step - 1)
-                saved = step - 1
-            if step > saved and (due or watch.stopping()):
+            again = is_over and step == saved  # a stop left it before the epoch's end
+            if again or (step > saved and (due or watch.stopping())):
                 saved, host_state = step, on_host(state)
                 finite.check_state(host_state, step, checkpoints)
                 finite.check_logits(host_state, step, checkpoints, model, shown)
@@ -141,7 +139,8 @@ def train(config: Config, workdir: str) -> None:
                     best.save(*unsaved_best)
                     unsaved_best = None
                 extra = {"epoch_sums": sums._asdict(), "selection": selection._asdict()}
-                checkpoints.save(step, host_state, extra={**extra, "is_open": is_open})
+                extra |= {"is_open": is_open, "log": read_log(workdir)}
+                checkpoints.save(step, host_state, extra=extra, again=again)
             if watch.stopping() and not is_over:
                 raise StoppedError(
                     f"stopped at step {step} of {num_steps} and saved; "

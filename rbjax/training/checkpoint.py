@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import logging as python_logging
 import shutil
 import sys
@@ -29,10 +28,11 @@ from jax.experimental import multihost_utils
 
 from rbjax import atomic, processes
 from rbjax.inputs import check_integer
+from rbjax.training import intact
+from rbjax.training.intact import AGAIN, BEFORE, MANIFEST
 
 PyTree = Any
 
-MANIFEST = "sha256.json"
 _SECONDS_TO_END = 0.3
 _RENAMED = {"method_state.replicated": "method_state.replicated.delta"}
 """What leaves of earlier versions are called today: universal training's perturbation was one."""
@@ -67,7 +67,14 @@ class Checkpoints:
         # Orbax fails late on a relative path, and leaves a temporary folder.
         object.__setattr__(self, "directory", Path(self.directory).resolve())
 
-    def save(self, step: int, state: PyTree, *, extra: Mapping[str, Any] | None = None) -> None:
+    def save(
+        self,
+        step: int,
+        state: PyTree,
+        *,
+        extra: Mapping[str, Any] | None = None,
+        again: bool = False,
+    ) -> None:
         """Writes one checkpoint; once this returns, it is on the disk.
 
         Damaged and unfinished steps in its way are replaced.  With several processes, all of them
@@ -77,6 +84,7 @@ class Checkpoints:
             step: updates made, >= 0; newer than every intact step.
             state: a tree of arrays and numbers of any dtype, on any devices.
             extra: anything JSON can hold, for example the position in the data.
+            again: whether it takes the place of the same step, which stays until it is written.
 
         Raises:
             ValueError: if the step is not newer, or a leaf is a typed key.
@@ -94,12 +102,14 @@ class Checkpoints:
                 if not (leaf.is_fully_addressable or leaf.is_fully_replicated):
                     leaf = multihost_utils.process_allgather(leaf, tiled=True)
             arrays[name] = np.asarray(leaf)
-        processes.of_first(lambda: self._write(int(step), arrays, extra or {}))
+        processes.of_first(lambda: self._write(int(step), arrays, extra or {}, again))
 
-    def _write(self, step: int, arrays: Mapping[str, Any], extra: Mapping[str, Any]) -> None:
-        path = self.directory / str(step)
+    def _write(
+        self, step: int, arrays: Mapping[str, Any], extra: Mapping[str, Any], again: bool
+    ) -> None:
+        path = self.directory / f"{step}{AGAIN if again else ''}"
         self.directory.mkdir(parents=True, exist_ok=True)
-        self._clear_the_way(step)
+        self._clear_the_way(step + again)
         try:
             with atomic.room(self.directory), _quiet_writes():
                 # Asked before: where Orbax finds out, its threads print tracebacks of their own.
@@ -123,9 +133,12 @@ class Checkpoints:
         digests = {}
         for file in sorted(p for p in path.rglob("*") if p.is_file() and p.name != MANIFEST):
             atomic.sync(file)
-            digests[file.relative_to(path).as_posix()] = _digest(file)
+            digests[file.relative_to(path).as_posix()] = intact.digest(file)
         atomic.write_json(path / MANIFEST, digests)
         atomic.sync(path.parent)
+        if path.suffix == AGAIN:
+            path.with_suffix("").rename(path.with_suffix(BEFORE))
+            intact.recover(self.directory)
         self._delete_old()
 
     def restore_latest(self, template: PyTree, *, partial: bool = False) -> Restored | None:
@@ -150,7 +163,7 @@ class Checkpoints:
     def _latest(self, template: PyTree, partial: bool) -> Restored | None:
         damages: list[str] = []
         for step in self.steps():
-            damage = _damage(self.directory / str(step))
+            damage = intact.damage(self.directory / str(step))
             if damage is None:
                 return _restore(self.directory / str(step), template, partial)
             damages.append(f"step {step}: {damage}")
@@ -182,7 +195,7 @@ class Checkpoints:
     def _of(self, step: int, template: PyTree, partial: bool) -> Restored | None:
         if step not in self.steps():
             return None
-        if (damage := _damage(self.directory / str(step))) is not None:
+        if (damage := intact.damage(self.directory / str(step))) is not None:
             raise ValueError(f"the checkpoint of step {step} in {self.directory}: {damage}")
         return _restore(self.directory / str(step), template, partial)
 
@@ -191,7 +204,7 @@ class Checkpoints:
 
         def delete() -> None:
             for newer in (s for s in self.steps() if s > step):
-                _delete(self.directory / str(newer))
+                intact.delete(self.directory / str(newer))
 
         processes.of_first(delete)
 
@@ -205,18 +218,18 @@ class Checkpoints:
     def has(self, step: int) -> bool:
         """Whether the checkpoint of a step is there and intact."""
         return processes.of_first(
-            lambda: step in self.steps() and _damage(self.directory / str(step)) is None
+            lambda: step in self.steps() and intact.damage(self.directory / str(step)) is None
         )
 
     def _clear_the_way(self, step: int) -> None:
         """Deletes what a killed run left behind, and damaged steps that are newer."""
         for newer in (s for s in self.steps() if s >= step):
-            if _damage(self.directory / str(newer)) is None:
+            if intact.damage(self.directory / str(newer)) is None:
                 raise ValueError(
                     f"step {step} cannot be saved: {self.directory} already holds an intact "
                     f"step {newer}"
                 )
-            _delete(self.directory / str(newer))
+            intact.delete(self.directory / str(newer))
         self._delete_temporary()
 
     def _delete_temporary(self) -> None:
@@ -228,7 +241,7 @@ class Checkpoints:
         steps = self.steps()
         finished = [s for s in steps if (self.directory / str(s) / MANIFEST).exists()]
         for step in set(steps) - set(finished[: self.keep]):
-            _delete(self.directory / str(step))
+            intact.delete(self.directory / str(step))
 
 
 def _shared(template: PyTree, read: Callable[[], Restored | None]) -> Restored | None:
@@ -317,40 +330,6 @@ def _named_leaves(tree: PyTree) -> dict[str, Any]:
 def _form(leaf: Any) -> str:
     dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
     return f"{dtype}{list(np.shape(leaf))}"
-
-
-def _delete(path: Path) -> None:
-    # The manifest first: after an interrupted deletion, what remains is no longer a checkpoint.
-    (path / MANIFEST).unlink(missing_ok=True)
-    shutil.rmtree(path)
-
-
-def _damage(path: Path) -> str | None:
-    """Returns what is wrong with a step, or None if every file is as it was written."""
-    try:
-        digests = atomic.read_json(path / MANIFEST)
-    except FileNotFoundError:
-        return f"unfinished: it has no {MANIFEST}"
-    except (ValueError, OSError):
-        return f"{MANIFEST} is damaged"
-    if not isinstance(digests, dict) or not digests:
-        return f"{MANIFEST} is damaged"
-    for name, digest in digests.items():
-        if len(name) > 1000 or "\0" in name:
-            return f"{MANIFEST} is damaged"
-        if not (path / name).is_file():
-            return f"{name} is missing"
-        if _digest(path / name) != digest:
-            return f"{name} is damaged"
-    files = (file for file in path.rglob("*") if file.is_file())
-    names = {file.relative_to(path).as_posix() for file in files} - {MANIFEST}
-    names = {name for name in names - digests.keys() if not name.endswith(atomic.TEMPORARY)}
-    return f"{MANIFEST} does not list {min(names)}" if names else None
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _checkpointer() -> ocp.Checkpointer:

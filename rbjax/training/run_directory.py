@@ -32,6 +32,7 @@ from absl import logging
 from rbjax import atomic, console, processes, stops
 from rbjax.errors import InUseError
 from rbjax.paths import expanded
+from rbjax.training import intact
 
 CONFIG_FILE = "config.json"
 LOCK_FILE = "lock.json"
@@ -165,6 +166,7 @@ def _delete_leftovers(workdir: Path) -> None:
             file.unlink(missing_ok=True)
         for folder in workdir.rglob("*.orbax-checkpoint-tmp*"):
             shutil.rmtree(folder, ignore_errors=True)
+        intact.recover(workdir / "checkpoints")
 
 
 def is_run(workdir: str | os.PathLike[str]) -> bool:

@@ -157,6 +157,29 @@ def read_metrics(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
     return [record for _, record in _read(expanded(workdir, field="workdir") / METRICS_FILE)]
 
 
+def read_log(workdir: str | os.PathLike[str]) -> str:
+    """Returns the text of the log, which checkpoints keep: its lines have no checksum."""
+    path = expanded(workdir, field="workdir") / METRICS_FILE
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def mend_log(workdir: str | os.PathLike[str], text: str | None) -> None:
+    """Writes the log as it was at a checkpoint, with a warning where it was damaged since.
+
+    Args:
+        workdir: the run directory.
+        text: that the checkpoint keeps; None, of an earlier version's: the log is left as it is.
+    """
+    path = expanded(workdir, field="workdir") / METRICS_FILE
+    kept = path.read_bytes() if path.exists() else b""
+    if text is None or kept == text.encode():
+        return
+    if not kept.startswith(text.encode()):  # else it was killed before the next checkpoint
+        logging.warning("%s is damaged or gone, and written anew from the checkpoint", path)
+    with atomic.replace(path) as file:
+        file.write(text.encode())
+
+
 def write_csv(workdir: str | os.PathLike[str]) -> Path:
     """Writes the records of a run as metrics.csv, one row a record.
 
@@ -174,8 +197,10 @@ def write_csv(workdir: str | os.PathLike[str]) -> Path:
     table.writeheader()
     table.writerows(rows)
     path = expanded(workdir, field="workdir") / CSV_FILE
-    with atomic.replace(path) as file:
-        file.write(text.getvalue().encode())
+    content = text.getvalue().encode()
+    if not path.exists() or path.read_bytes() != content:
+        with atomic.replace(path) as file:
+            file.write(content)
     return path
 
 

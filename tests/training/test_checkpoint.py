@@ -291,7 +291,7 @@ if sys.argv[2] == "while Orbax writes":
 elif sys.argv[2] == "before the manifest":
     atomic.write_json = die
 else:
-    checkpoint._delete = die
+    checkpoint.intact.delete = die
 checkpoints.save(2, {"w": jnp.full(3, 2.0)})
 """
 
@@ -387,3 +387,33 @@ def test_a_full_disk_is_one_line_and_the_last_good_step_stays(tmp_path, caplog, 
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["1"]
     checkpoints.save(2, state)
     assert checkpoints.steps() == [2, 1]
+
+
+@pytest.mark.parametrize("moment", ["written", "moved", "swapped"])
+def test_a_step_that_is_written_again_is_there_at_every_moment(tmp_path, monkeypatch, moment):
+    """Of one checkpoint that is kept, whenever the process dies."""
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(3, {"x": np.float32(1)})
+
+    def die(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if moment == "written":
+            patch.setattr(checkpoint.atomic, "write_json", die)
+        else:
+            patch.setattr(checkpoint.intact, "recover", die)
+        if moment == "moved":
+            patch.setattr(checkpoint.shutil, "rmtree", lambda *_, **__: None)  # it is killed
+        with pytest.raises(KeyboardInterrupt):
+            checkpoints.save(3, {"x": np.float32(2)}, again=True)
+    checkpoint.intact.recover(tmp_path)
+    restored = checkpoints.restore_latest({"x": np.float32(0)})
+    assert restored is not None
+    assert restored.state["x"] == {"written": 1, "moved": 2, "swapped": 1}[moment]
+    assert [path.name for path in tmp_path.iterdir()] == ["3"]
+    checkpoints.save(3, {"x": np.float32(5)}, again=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["3"]
+    restored = checkpoints.restore_latest({"x": np.float32(0)})
+    assert restored is not None
+    assert restored.state["x"] == 5

@@ -174,3 +174,22 @@ def test_no_room_for_a_record_names_the_file_and_leaves_the_others(
             writer.write(2, record)
     write_steps(tmp_path, range(2, 3), resumed_at=1)
     assert [record["step"] for record in read_metrics(tmp_path)] == [0, 1, 2]
+
+
+def test_a_log_is_mended_from_what_a_checkpoint_keeps(tmp_path, caplog):
+    """Another number, a cut, a loss; what came after the checkpoint is dropped without a word."""
+    with MetricsWriter(tmp_path, step=None, tensorboard=False) as writer:
+        writer.write(1, {"loss": 0.5})
+    kept, path = writers.read_log(tmp_path), tmp_path / "metrics.jsonl"
+    writers.mend_log(tmp_path, None)
+    for damaged in (kept.replace("5", "7"), kept[:-4], None):
+        path.write_text(damaged) if damaged else path.unlink()
+        caplog.clear()
+        writers.mend_log(tmp_path, kept)
+        assert path.read_text() == kept
+        assert "metrics.jsonl is damaged or gone" in caplog.text
+    caplog.clear()
+    path.write_text(f"{kept}{kept}")
+    writers.mend_log(tmp_path, kept)
+    assert path.read_text() == kept
+    assert not caplog.text
