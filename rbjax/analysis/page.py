@@ -29,6 +29,7 @@ from PIL import Image
 
 from rbjax import atomic
 from rbjax.analysis import classes, plots
+from rbjax.analysis.evaluation import Report
 from rbjax.analysis.perturbations import plot_perturbations
 from rbjax.analysis.training_curves import plot_training
 from rbjax.console import printable
@@ -120,36 +121,19 @@ def _template() -> jinja2.Template:
     return environment.from_string(source.read_text("utf-8"))
 
 
-def describe_attack(settings: Mapping[str, Any]) -> str:
-    """Returns an attack's settings that say how strong it is: norm, radius, steps.
-
-    Args:
-        settings: of a config's attack, {} for none.
-    """
-    parts = [str(settings["name"])] if settings.get("name") else []
-    if settings.get("epsilon") is not None:
-        norm = settings.get("norm")
-        parts += [f"in {norm}"] if norm else []
-        pixels = f" ({255 * settings['epsilon']:.3g}/255)" if norm == "linf" else ""
-        parts.append(f"epsilon {settings['epsilon']:.4g}{pixels}")
-    for field, word in (("num_steps", "steps"), ("num_restarts", "restarts")):
-        if (settings.get(field) or 0) > 1:
-            parts.append(f"{settings[field]} {word}")
-    return ", ".join(parts)
-
-
 def _tiles(evaluation: Mapping[str, Any] | None, scores: Mapping[str, Any] | None) -> list[_Tile]:
     """Returns the headline: each accuracy and the robust ratio with their intervals."""
     tiles = []
     if evaluation:
-        count = sum(evaluation["class_counts"])
+        count, said = sum(evaluation["class_counts"]), Report(evaluation).settings
         results = [(label, evaluation["results"][label]) for label in evaluation["order"]]
         if len(results) > 2 and evaluation.get("worst"):
             results.append(("worst", evaluation["worst"]))
         for label, result in results:
             correct, number = (sum(result["classwise"][name]) for name in ("correct", "count"))
             low, high = (float(edge) for edge in wilson_interval(correct, number))
-            note = describe_attack(result.get("attack") or {})
+            name = (result.get("attack") or {}).get("name")
+            note = ", ".join(filter(None, (name, str(said.get(label, "")))))
             if label == "worst":
                 note = "correct as they are and under every attack"
             if crafted_on := (result.get("details") or {}).get("crafted_on"):

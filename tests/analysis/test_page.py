@@ -109,7 +109,7 @@ def test_everything_is_in_it_and_nothing_from_elsewhere(written: Path):
     targets = {address[1:] for address in addresses if address.startswith("#")}
     assert targets <= set(ids)
     for said in (
-        "pgd, in linf, epsilon 0.1 (25.5/255), 20 steps",
+        "pgd, linf, epsilon 0.1, 20 steps",
         "pgd: weakest a",
         "FAILED",
         "rows sum to 1",
