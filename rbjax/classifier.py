@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from rbjax import captures, prng, processes
+from rbjax import captures, modules, prng, processes
 from rbjax import journal as journals
 from rbjax.black_box import BlackBox, on_the_host
 from rbjax.captures import Compiled, is_plain
@@ -339,7 +339,8 @@ def _as_pytree(model: Any, field: str) -> Any:
             "logits, or jax.tree_util.Partial(apply, variables)"
         )
     if isinstance(model, Partial) and not captures.reads_state(model.func):
-        return model
+        same = modules.one_of_equals(model.func)
+        return model if same is model.func else Partial(same, *model.args, **model.keywords)
     return Partial(operator.call, PlainFunction(cast("Callable[..., Array]", model)))
 
 

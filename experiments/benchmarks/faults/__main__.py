@@ -110,7 +110,9 @@ def table(folder: Path, rows: list[Check]) -> str:
     heads = ("check", "control passes", "planted fault seen", "tries", "identical")
     lines = [f"| {' | '.join((*heads, 'refused in one line', 'lost'))} |", "|---" * 7 + "|"]
     for check in rows:
-        first, *trials = _read(_file(folder, check)) or [{}]
+        lines_of = _read(_file(folder, check))
+        first = next((line for line in lines_of if "control" in line), {})
+        trials = [line for line in lines_of if "tries" in line]
         if not first:
             continue
         total = {k: sum(t[k] for t in trials) for k in ("tries", "identical", "refused")}
