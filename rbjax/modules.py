@@ -17,7 +17,7 @@ def one_of_equals(function: Any) -> Any:
     module that is bound to variables is not known by its fields.
     """
     linen: Any = sys.modules.get("flax.linen")  # nobody has such a module who did not import it
-    module = getattr(function, "__self__", None)
+    module: Any = getattr(function, "__self__", None)
     if linen is None or not isinstance(module, linen.Module) or module.scope is not None:
         return function
     if getattr(function, "__func__", None) is not linen.Module.apply:

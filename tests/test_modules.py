@@ -52,5 +52,6 @@ def test_new_modules_with_new_weights_are_not_compiled_again():
     for seed in range(3):
         own = variables(seed)
         model = as_classifier(Partial(Net().apply, own))
-        np.testing.assert_allclose(logits(model), Net().apply(own, IMAGES), rtol=1e-6)
+        expected: Any = Net().apply(own, IMAGES)
+        np.testing.assert_allclose(logits(model), expected, rtol=1e-6)
     assert traced == [1]

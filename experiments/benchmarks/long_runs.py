@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -48,7 +48,7 @@ class Line(NamedTuple):
     """Programs, since the line before."""
 
 
-def _listen(event: str, seconds: float, **_: object) -> None:
+def _listen(event: str, seconds: float, **_: Any) -> None:
     _COMPILED[0] += event == "/jax/core/compile/backend_compile_duration"
 
 
@@ -86,15 +86,15 @@ def calls(number: int) -> None:
     weights = jax.random.normal(key, (64, 4))
     module = Linear()
     variables = module.init(key, jnp.zeros((1, 8, 8, 1)))
-    models = (
+    models: Any = (
         lambda images: images.reshape(len(images), -1) @ weights,
         jax.tree_util.Partial(module.apply, variables),
         lambda images: module.apply(variables, images),
     )
     pgd = attacks.pgd(epsilon=0.1, num_steps=3)
     for model in models:
-        options = {"batch_size": 32}
-        pgd(model, key, _IMAGES[:32] / np.float32(255), _LABELS[:32])
+        options: Any = {"batch_size": 32}
+        pgd(model, key, jnp.asarray(_IMAGES[:32]) / 255, jnp.asarray(_LABELS[:32]))
         perturbation = perturbations.gaussian_noise(sigma=0.1)
         rpr.score(model, key, _IMAGES, _LABELS, max_steps=5, perturbation=perturbation, **options)
         severities = {"gaussian_noise": (1,)}
@@ -144,7 +144,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--every", type=float, default=30, help="seconds")
     options = parser.parse_args(arguments)
     print(machine.describe())
-    jax.monitoring.register_event_duration_secs_listener(_listen)
+    listen: Any = _listen
+    jax.monitoring.register_event_duration_secs_listener(listen)
     for name, work in (("calls", calls), ("trainings", trainings)):
         lines = loop(name, work, 30 * options.minutes, options.every)
         if len(lines) > 3:

@@ -17,14 +17,22 @@ def get_config(variant: str = "") -> schema.Config:
         config,
         variant,
         standard=lambda config: None,
-        universal=lambda config: config.method.update(name="universal", epsilon=0.1),
-        free=lambda config: config.method.update(name="free", epsilon=0.1, num_replays=2),
+        universal=_universal,
+        free=_free,
         evaluation=_evaluation,
         scoring=_scoring,
         corruptions=_corruptions,
         all=_all,
         threads=_threads,
     )
+
+
+def _universal(config: schema.Config) -> None:
+    config.method.update(name="universal", epsilon=0.1)
+
+
+def _free(config: schema.Config) -> None:
+    config.method.update(name="free", epsilon=0.1, num_replays=2)
 
 
 def _evaluation(config: schema.Config) -> None:
