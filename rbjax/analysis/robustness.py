@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from rbjax import rpr
+from rbjax import atomic, rpr
 from rbjax.console import printable
 from rbjax.inputs import check_labels
 from rbjax.metrics import wilson_interval
+from rbjax.paths import expanded
 
 SCORES_FILE = "rpr.json"
 DATAPOINTS_FILE = "rpr.npz"
@@ -156,6 +158,53 @@ def outermost(
     order = rows[np.lexsort((example_ids[rows], -failure_probability[rows]))]
     each = min(each, len(order) // 2)
     return np.concatenate([order[:each], order[len(order) - each :]])
+
+
+def read_scores(workdir: str | os.PathLike[str]) -> rpr.Scores | rpr.Repeated:
+    """Reads a run's scoring.
+
+    Args:
+        workdir: the run directory.
+
+    Returns:
+        The scores of every example, of one repetition or of several.
+
+    Raises:
+        ValueError: if there is no scoring, or its files are damaged.
+    """
+    folder = expanded(workdir, field="workdir")
+    try:
+        about = atomic.read_json(folder / SCORES_FILE)
+        arrays = atomic.read_npz(folder / DATAPOINTS_FILE)
+    except (OSError, ValueError):
+        about = arrays = None
+    if not isinstance(about, dict) or arrays is None:
+        raise ValueError(
+            f"workdir = {str(workdir)!r}: holds no {SCORES_FILE} with {DATAPOINTS_FILE}, or "
+            "damaged ones; score it (--config.task=score)"
+        )
+    try:
+        max_steps, first = int(about["max_steps"]), arrays["first_failure"]
+        shared: Any = {name: arrays[name] for name in ("clean_correct", "labels")}
+        # Scorings of the first version do not say which answers were of no class.
+        shared["no_class"] = arrays.get("no_class", np.zeros(len(first), bool))
+        shared |= {"max_steps": max_steps, "forward_passes_run": about["forward_passes_run"]}
+        if "repetitions" in arrays:
+            counts = {name: arrays[name] for name in ("failures", "draws")}
+            return rpr.Repeated(first_failure=arrays["repetitions"], **counts, **shared)
+        needed = about["forward_passes_needed"]
+        return rpr.Scores(
+            first_failure=first,
+            steps=np.minimum(first, max_steps),
+            robust=first > max_steps,
+            forward_passes_needed=needed,
+            **shared,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{folder / DATAPOINTS_FILE}: is damaged, or of another version of rbjax "
+            f"({type(error).__name__}: {error}); score again"
+        ) from None
 
 
 def describe(part: dict[str, Any], class_names: Sequence[str]) -> str:

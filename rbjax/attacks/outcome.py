@@ -218,6 +218,10 @@ class SuiteResult:
         attacked = outcome.counted & self.clean_correct
         return share(self._per_class(outcome.fooled & attacked), self._per_class(attacked))
 
+    def correct(self, label: str = "worst") -> np.ndarray:
+        """Returns which images are correctly classified, (N,) bool; see `accuracy`."""
+        return self._flags(label)[0]
+
     def _flags(self, label: str) -> tuple[np.ndarray, np.ndarray]:
         """Returns which images are right, and which count, (N,) bool each."""
         if label in ("clean", "worst"):

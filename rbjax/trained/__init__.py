@@ -6,6 +6,6 @@
 from rbjax.trained.exported import export
 from rbjax.trained.loading import load
 from rbjax.trained.model_file import save
-from rbjax.trained.run import Run
+from rbjax.trained.run import Predictions, Run
 
-__all__ = ["Run", "export", "load", "save"]
+__all__ = ["Predictions", "Run", "export", "load", "save"]

@@ -10,8 +10,9 @@ import jax
 from absl import logging
 
 from rbjax import config as schema
-from rbjax.analysis.evaluation import REPORT_FILE, read_report
+from rbjax.analysis.evaluation import REPORT_FILE, read_json, read_report
 from rbjax.analysis.report import weights_of
+from rbjax.analysis.robustness import SCORES_FILE, read_scores
 from rbjax.config import Config
 from rbjax.data import DatasetInfo, custom
 from rbjax.errors import nearest, spelled
@@ -54,7 +55,8 @@ def read(
         step=step,
         checkpoint=which if isinstance(which, str) else "step",
         history=_or_warned(lambda: read_metrics(workdir), []),
-        report=_report(config, workdir, step),
+        report=_of_these(REPORT_FILE, read_report, config, workdir, step),
+        scores=_of_these(SCORES_FILE, read_scores, config, workdir, step),
     )
 
 
@@ -106,26 +108,28 @@ def _check_own_data(config: Config) -> None:
         )
 
 
-def _report(config: Config, workdir: str, step: int) -> dict[str, Any] | None:
-    """Returns the run's evaluation if it is of these weights."""
-    if not (Path(workdir) / REPORT_FILE).exists():
+def _of_these[T](
+    file: str, read: Callable[[str], T], config: Config, workdir: str, step: int
+) -> T | None:
+    """Returns the run's evaluation, or its scoring, if it is of these weights."""
+    if not (Path(workdir) / file).exists():
         return None
-    report = _or_warned(lambda: read_report(workdir), None)
-    if report is None:
+    about = _or_warned(lambda: read_json(Path(workdir) / file), None)
+    if about is None or (found := _or_warned(lambda: read(workdir), None)) is None:
         return None
-    there, here = weights_of(report), weights_of({"config": config.to_dict(), "step": step})
+    there, here = weights_of(about), weights_of({"config": config.to_dict(), "step": step})
     for name in ("step", "model.tau_norm", "model.logit_adjustment"):
         if (there[name] or None) != (here[name] or None):
             logging.warning(
                 "%s: its %s is of %s %s, the weights loaded are of %s; it is left out",
                 workdir,
-                REPORT_FILE,
+                file,
                 name,
                 there[name],
                 here[name],
             )
             return None
-    return report
+    return found
 
 
 def _or_warned[T](read: Callable[[], T], otherwise: T) -> T:

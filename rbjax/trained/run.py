@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
+from rbjax import prng, rpr
+from rbjax.blocks import Block, Blocks, Placement, block_size, check_examples
+from rbjax.classifier import answer, as_classifier, keys_of
 from rbjax.config import Config
 from rbjax.models import Model, Variables
-from rbjax.typing import LogitsFn
+from rbjax.typing import Array, LogitsFn
+from rbjax.verdicts import softmax, verdicts
 
 CHECKPOINTS = ("best", "last")
+
+
+class Predictions(NamedTuple):
+    """What a model says of images."""
+
+    classes: np.ndarray
+    """(N,) int32, numbers in `Run.class_names`; -1 where the answer is of no class, such as NaN."""
+    probability: np.ndarray
+    """(N,) float32, what it gives that class."""
+    probabilities: np.ndarray
+    """(N, K) float32, what it gives every class."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -36,6 +52,8 @@ class Run:
     report: dict[str, Any] | None
     """The evaluation of these very weights, as of `analysis.read_report`, if there is one; of a
     file its counts, accuracies and intervals per class, under the same keys."""
+    scores: rpr.Scores | rpr.Repeated | None = None
+    """The scoring of these very weights, if there is one; None of a file."""
     card: dict[str, Any] | None = None
     """What the file says of the model; None for a run directory, of which `save` makes it."""
 
@@ -43,6 +61,38 @@ class Run:
     def logits_fn(self) -> LogitsFn:
         """Images (B, H, W, C) in [0, 1] -> logits (B, K): a `jax.tree_util.Partial`."""
         return jax.tree_util.Partial(self.model.apply, self.variables)
+
+    def predict(self, images: Any, *, batch_size: int | None = None) -> Predictions:
+        """Returns what the model says of images.
+
+        Args:
+            images: (N, H, W, C) of the model's shape, uint8 or floating in [0, 1]; an array, a
+                memory map, or whatever is indexed by row numbers.
+            batch_size: images at once, over all local devices; None: by the platform.
+
+        Raises:
+            ValueError: for another shape or range.
+        """
+        shape, wanted = tuple(images.shape), tuple(self.model.image_shape)
+        if shape[1:] != wanted or not shape[0]:
+            raise ValueError(
+                f"images have shape {shape}; it must be (N, {', '.join(map(str, wanted))}), N at "
+                "least 1"
+            )
+        model = as_classifier(self.logits_fn)
+        examples = check_examples(
+            images, np.zeros(shape[0], np.int32), count_classes=model.count_classes
+        )
+        placement = Placement(None)
+        blocks = Blocks(examples, placement, block_size(shape[0], batch_size, placement))
+        model = model.placed(placement.whole)
+
+        def ask(block: Block, images: Array) -> dict[str, Array]:
+            keys = keys_of(prng.key(0), placement.split(block.padded))
+            return {"logits": answer(model, keys, images)}
+
+        logits = blocks.map(ask)["logits"]
+        return Predictions(*verdicts(logits), softmax(logits))
 
     def __repr__(self) -> str:
         config, parts = self.config, [f"step {self.step}"]

@@ -1,0 +1,279 @@
+"""Two runs under the same attacks, class by class: `python -m rbjax.compare RUN OTHER`.
+
+  python -m rbjax.compare runs/standard runs/robust --epsilon=8/255 --out=comparison
+
+Both are attacked with the same attacks and keys on the test images of the first. Differences are
+those of the second less the first, with paired 95 % intervals (Tango); a run is better where
+McNemar's exact test says so at 5 %, corrected for the number of classes (Holm). Writes
+comparison.json and comparison.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+# The rest is imported inside, JAX with it: a typo and --help should not wait for it.
+from rbjax import console, stops
+from rbjax.errors import exit_code
+from rbjax.sheet import Sheet
+
+if TYPE_CHECKING:
+    from rbjax.attacks import Setting, SuiteResult
+    from rbjax.data import Dataset
+    from rbjax.rpr import Comparison
+    from rbjax.trained import Run
+
+_CHANCE = 0.05
+_SHOWN = 30
+"""Classes of a table: of more, those that differ most."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Compared:
+    """Two runs under the same attacks; `print` it for a table of each attack."""
+
+    names: tuple[str, str]
+    """Of the runs."""
+    class_names: tuple[str, ...]
+    settings: Mapping[str, Setting]
+    """Of each attack."""
+    whole: Mapping[str, Comparison]
+    """Of all images: "clean", each attack, and "worst", under all of them."""
+    classes: Mapping[str, list[Comparison]]
+    """Of each class, likewise."""
+    p_holm: Mapping[str, list[float]]
+    """McNemar's p-values of the classes, corrected for their number; NaN for one without images."""
+
+    def verdict(self, label: str) -> str:
+        """Returns which run is better under an attack beyond chance."""
+        found = self.whole[label]
+        if not found.p_value < _CHANCE:
+            return f"no difference beyond chance (p = {found.p_value:.2g})"
+        return f"{self.names[found.difference > 0]} is better (p = {found.p_value:.2g})"
+
+    def sheet(self, label: str) -> Sheet:
+        """Returns the table of an attack: a class a row."""
+        classes, whole = self.classes[label], self.whole[label]
+        ranked = sorted(range(len(classes)), key=lambda i: -abs(classes[i].difference or 0.0))
+        rows = sorted(ranked[:_SHOWN]) if len(ranked) > _SHOWN else range(len(classes))
+        setting = f": {self.settings[label]}" if label in self.settings else ""
+        left_out = f"; {len(classes) - _SHOWN} classes of smaller differences are not shown"
+        return Sheet(
+            f"{label}{setting}; {self.names[1]} less {self.names[0]}, in points, 95 % interval\n"
+            f"{self.verdict(label)}{left_out if len(classes) > _SHOWN else ''}",
+            {
+                "class": [self.class_names[i] for i in rows],
+                **_columns([classes[i] for i in rows]),
+                "better": [self._better(classes[i], self.p_holm[label][i]) for i in rows],
+            },
+            {"class": ["all"], **_columns([whole]), "better": [self._better(whole, whole.p_value)]},
+        )
+
+    def _better(self, found: Comparison, p_value: float) -> str:
+        if not p_value < _CHANCE:
+            return ""
+        return "second" if found.difference > 0 else "first"
+
+    def __repr__(self) -> str:
+        head = f"first: {self.names[0]}, second: {self.names[1]}; correctly classified in per cent"
+        return "\n\n".join([head, *(repr(self.sheet(label)) for label in self.whole)])
+
+    def rows(self) -> dict[str, list[Any]]:
+        """Returns all numbers by name, a row for all images and each class of each attack."""
+        found: dict[str, list[Any]] = {}
+        for label, whole in self.whole.items():
+            parts = [("all", whole, whole.p_value)]
+            parts += zip(self.class_names, self.classes[label], self.p_holm[label], strict=True)
+            for name, part, holm in parts:
+                row = {"attack": label, "class": name, **part._asdict(), "p_holm": holm}
+                for key, value in row.items():
+                    found.setdefault(key, []).append(value)
+        return found
+
+
+def _columns(found: Sequence[Comparison]) -> dict[str, list[Any]]:
+    names = ("count", "first", "second", "difference", "low", "high")
+    return {name: [getattr(one, name) for one in found] for name in names}
+
+
+def compare_runs(
+    first: Run,
+    second: Run,
+    *,
+    epsilon: float | None = None,
+    norm: str | None = None,
+    num_steps: int = 20,
+    max_examples: int | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+) -> Compared:
+    """Attacks two runs with the same attacks and keys, and compares them image by image.
+
+    Args:
+        first: as `rbjax.load` returns; its test images are those of both.
+        second: of the same dataset and classes.
+        epsilon: radius of the ball, in pixel units; None: that of the first run's method or of its
+            first attack, else 8/255.
+        norm: `"linf"`, `"l2"` or `"l1"`; None: likewise, else `"linf"`.
+        num_steps: of PGD; Auto-PGD, the other attack, makes 100.
+        max_examples: test images at most; None: all.
+        batch_size: images at once; None: by the platform.
+        seed: of the attacks' keys.
+
+    Returns:
+        The differences, second less first, of all images and of each class.
+
+    Raises:
+        ValueError: for runs of other datasets or classes, or values out of range.
+    """
+    from rbjax import attacks, prng
+    from rbjax.training import setup
+
+    check_alike(first, second)
+    test = setup.first(setup.load_test(first.config), max_examples)
+    ball = _ball(first, epsilon, norm)
+    entries: Any = {
+        "pgd": attacks.pgd(num_steps=num_steps, **ball),
+        "apgd": attacks.apgd(**ball),
+    }
+    found = []
+    for run in (first, second):
+        result = attacks.run_attacks(
+            run.logits_fn,
+            prng.key(seed),
+            test.images,
+            test.labels,
+            attacks=entries,
+            example_ids=test.example_ids,
+            batch_size=batch_size,
+        )
+        print(f"{run.path}: attacked on {test.num_examples:,} images", file=sys.stderr)
+        found.append(result)
+    return _compared((first, second), test, found)
+
+
+def _compared(runs: tuple[Run, Run], test: Dataset, found: Sequence[SuiteResult]) -> Compared:
+    import numpy as np
+
+    from rbjax.rpr import compare, compare_classes
+    from rbjax.rpr.class_bias import holm
+
+    whole, classes, corrected = {}, {}, {}
+    for label in ("clean", *found[0].outcomes, "worst"):
+        flags = [result.correct(label) for result in found]
+        whole[label] = compare(flags[0], flags[1])
+        each = compare_classes(flags[0], flags[1], test.labels, num_classes=test.info.num_classes)
+        p_values = np.array([one.p_value for one in each])
+        classes[label], corrected[label] = each, holm(p_values).tolist()
+    return Compared(
+        names=(runs[0].path, runs[1].path),
+        class_names=tuple(map(str, runs[0].class_names)),
+        settings=found[0].settings,
+        whole=whole,
+        classes=classes,
+        p_holm=corrected,
+    )
+
+
+def check_alike(first: Run, second: Run) -> None:
+    """Refuses runs of which no image can be asked about both.
+
+    Raises:
+        ValueError: naming what differs: the dataset, what it holds, its images or its classes.
+    """
+    fields = {
+        "dataset.name": [run.config.dataset.name for run in (first, second)],
+        "dataset.fingerprint": [run.config.dataset.get("fingerprint") for run in (first, second)],
+        "class_names": [tuple(run.class_names) for run in (first, second)],
+        "image_shape": [tuple(run.model.image_shape) for run in (first, second)],
+    }
+    for field, (here, there) in fields.items():
+        if here != there:
+            raise ValueError(
+                f"{second.path} has {field} {_short(there)}, {first.path} {_short(here)}: runs of "
+                "different data cannot be compared"
+            )
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _ball(run: Run, epsilon: float | None, norm: str | None) -> dict[str, Any]:
+    """Returns the ball asked for, or that which the run's own config speaks of."""
+    groups = [run.config.method, *run.config.attacks.values()]
+    known = next((g for g in groups if g.get("epsilon") and g.get("norm")), {})
+    if norm is not None and epsilon is None and norm != known.get("norm", "linf"):
+        raise ValueError(f"norm = {norm!r}: give epsilon too")
+    return {
+        "epsilon": known.get("epsilon", 8 / 255) if epsilon is None else epsilon,
+        "norm": norm or known.get("norm", "linf"),
+    }
+
+
+@console.steady()
+def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m rbjax.compare") -> int:
+    """Runs a command line and returns the exit code (docs/stops.md).
+
+    Args:
+        arguments: the command line's; None: `sys.argv[1:]`.
+        prog: what the command is called.
+    """
+    parser = argparse.ArgumentParser(prog=prog, description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("first", help="a run directory, or a file of rbjax.save")
+    parser.add_argument("second", help="another, of the same dataset")
+    parser.add_argument("--epsilon", help="such as 8/255; that of the first run")
+    parser.add_argument("--norm", choices=("linf", "l2", "l1"), help="that of the first run")
+    parser.add_argument("--num_steps", type=int, default=20, help="of PGD; 20")
+    parser.add_argument("--max_examples", type=int, help="test images at most; all")
+    parser.add_argument("--batch_size", type=int, help="images at once; by the platform")
+    parser.add_argument("--seed", type=int, default=0, help="of the attacks; 0")
+    parser.add_argument("--out", default="comparison", help="of .json and .csv; comparison")
+    options = vars(parser.parse_args(arguments))
+    try:
+        with stops.heeded():
+            _run(options)
+    except Exception as error:
+        if (status := exit_code(error)) is None:
+            raise
+        print(f"rbjax: {error}", file=sys.stderr)
+        return status
+    return 0
+
+
+def _run(options: dict[str, Any]) -> None:
+    from rbjax import atomic
+    from rbjax.analysis.saving import write_csv
+    from rbjax.config.numbers import parse_fraction
+    from rbjax.paths import expanded
+    from rbjax.trained import load
+
+    out = expanded(options.pop("out"), field="out")
+    if not out.parent.is_dir():
+        raise ValueError(f"out = {str(out)!r}: there is no folder {str(out.parent)!r}")
+    if options["epsilon"] is not None:
+        options["epsilon"] = parse_fraction(options["epsilon"])
+    first, second = load(options.pop("first")), load(options.pop("second"))
+    found = compare_runs(first, second, **options)
+    print(found)
+    files = [out.with_name(f"{out.name}.{suffix}") for suffix in ("json", "csv")]
+    whole = {
+        label: one._asdict() | {"verdict": found.verdict(label)}
+        for label, one in found.whole.items()
+    }
+    each = {label: [one._asdict() for one in of] for label, of in found.classes.items()}
+    settings = {label: setting._asdict() for label, setting in found.settings.items()}
+    about = {"runs": found.names, "class_names": found.class_names, "settings": settings}
+    content = {**about, "whole": whole, "classes": each, "p_holm": dict(found.p_holm)}
+    atomic.write_json(files[0], content)
+    write_csv(files[1], found.rows())
+    print(f"\nwritten: {', '.join(str(file) for file in files)}")
+
+
+if __name__ == "__main__":
+    stops.leave(main())

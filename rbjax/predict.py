@@ -1,0 +1,114 @@
+"""The classes of images nobody labelled, as a CSV: `python -m rbjax.predict RUN FOLDER`.
+
+  python -m rbjax.predict runs/mine photographs --out=predictions.csv
+
+RUN is a run directory or a file of `rbjax.save`; FOLDER holds images, below it too. The CSV has a
+row an image: its file, its class, and the probability that the model gives that class.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+# The rest is imported inside, JAX with it: a typo and --help should not wait for it.
+from rbjax import console, stops
+from rbjax.errors import exit_code
+
+if TYPE_CHECKING:
+    from rbjax.trained import Predictions, Run
+
+
+@console.steady()
+def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m rbjax.predict") -> int:
+    """Runs a command line and returns the exit code (docs/stops.md).
+
+    Args:
+        arguments: the command line's; None: `sys.argv[1:]`.
+        prog: what the command is called.
+    """
+    parser = argparse.ArgumentParser(prog=prog, description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("run", help="a run directory, or a file of rbjax.save")
+    parser.add_argument("folder", help="of images")
+    parser.add_argument("--out", default="predictions.csv", help="the CSV; predictions.csv")
+    parser.add_argument("--batch_size", type=int, help="images at once; by the platform")
+    options = parser.parse_args(arguments)
+    try:
+        with stops.heeded():
+            _run(options)
+    except Exception as error:
+        if (status := exit_code(error)) is None:
+            raise
+        print(f"rbjax: {error}", file=sys.stderr)
+        return status
+    return 0
+
+
+def _run(options: argparse.Namespace) -> None:
+    from rbjax.analysis.saving import write_csv
+    from rbjax.paths import expanded
+    from rbjax.trained import load
+
+    out = expanded(options.out, field="out")
+    if not out.parent.is_dir():
+        raise ValueError(f"out = {options.out!r}: there is no folder {str(out.parent)!r}")
+    run = load(options.run)
+    files, found = predict_folder(run, options.folder, batch_size=options.batch_size)
+    names = [run.class_names[label] if label >= 0 else "" for label in found.classes]
+    columns = {"file": files, "class": names, "probability": found.probability}
+    write_csv(out, columns)
+    counts = {name: names.count(name) for name in dict.fromkeys(names)}
+    ranked = sorted(counts, key=lambda name: -counts[name])
+    shown = ", ".join(
+        f"{counts[name]:,} {console.printable(name) or 'of no class'}" for name in ranked[:10]
+    )
+    more = f" and {len(ranked) - 10} more classes" if len(ranked) > 10 else ""
+    print(f"{len(files):,} images: {shown}{more}\nwritten: {out}")
+
+
+def predict_folder(
+    run: Run, folder: str | os.PathLike[str], *, batch_size: int | None = None
+) -> tuple[list[str], Predictions]:
+    """Returns the images of a folder, below it too, and what a model says of each.
+
+    Images are turned into the model's shape as those it was trained on: scaled until they cover
+    it, and cut to its middle.
+
+    Args:
+        run: as `rbjax.load` returns.
+        folder: of images; what is none is counted and named.
+        batch_size: images at once; None: by the platform.
+
+    Returns:
+        The files, relative to the folder, in alphabetical order; and the predictions.
+
+    Raises:
+        ValueError: if there is no such folder or no image in it, or one cannot be read.
+    """
+    from rbjax.data import folders, imagenet_folder
+    from rbjax.paths import expanded
+
+    root, left_out = expanded(folder, field="folder"), []
+    if not root.is_dir():
+        raise ValueError(f"folder = {str(folder)!r}: there is no such folder")
+    files = folders.images_below(root, left_out)
+    if not files:
+        raise ValueError(f"folder = {str(folder)!r}: holds no image that Pillow reads")
+    reasons: dict[str, list[Path]] = {}
+    for reason, entry in left_out:
+        reasons.setdefault(reason, []).append(entry)
+    for reason, entries in reasons.items():
+        print(f"{root}: {len(entries)} left out, {reason}: {entries[0].name}", file=sys.stderr)
+    is_imagenet = run.config.dataset.name.startswith(("imagenet_folder", "imagenet2012"))
+    read = imagenet_folder.read if is_imagenet else folders.read_covering
+    height, width, channels = run.model.image_shape
+    images = folders.FolderImages(files, (height, width, channels), read)
+    return [str(f.relative_to(root)) for f in files], run.predict(images, batch_size=batch_size)
+
+
+if __name__ == "__main__":
+    stops.leave(main())
