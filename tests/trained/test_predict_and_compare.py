@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 import rbjax
-from rbjax import analysis, atomic, attacks, compare, predict, rpr
+from rbjax import atomic, attacks, compare, predict, rpr
+from rbjax.analysis import robustness
 from rbjax.attacks.outcome import Outcome, Setting
 from tests.trained.runs import IMAGES, TRAINED, config_of, made
 
@@ -74,7 +75,7 @@ def test_the_scoring_of_a_run(tmp_path, caplog):
     assert "rpr.json is of step 5, the weights loaded are of 0" in caplog.text
     (folder / "rpr.npz").write_bytes(b"no archive")
     with pytest.raises(ValueError, match=r"or damaged ones; score it"):
-        analysis.robustness.read_scores(folder)
+        robustness.read_scores(folder)
 
 
 def attacked(wrong: list[int], labels: np.ndarray) -> attacks.SuiteResult:
