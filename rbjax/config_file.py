@@ -28,8 +28,8 @@ def split(arguments: Sequence[str]) -> tuple[str, str, list[str]]:
             path = path or "".join(arguments[position + 1 : position + width])
             others = [*arguments[:position], *arguments[position + width :]]
             return *_file_and_variant(path), others
-    found = ", ".join(_configs(Path("configs")))
-    raise ConfigError(f"--config=FILE is missing; there are {found or 'no files in configs/'}")
+    found = ", ".join(_configs(Path("configs")) or bundled())
+    raise ConfigError(f"--config=FILE is missing; there are {found}")
 
 
 def _file_and_variant(path: str) -> tuple[str, str]:
@@ -51,10 +51,23 @@ def _configs(folder: Path) -> list[str]:
     return sorted(str(file) for file in folder.glob("*.py") if not file.name.startswith("_"))
 
 
+def bundled() -> dict[str, Path]:
+    """Returns the configs that come with rbjax, by name: of a wheel, or of the clone."""
+    inside = Path(__file__).parent / "configs"
+    folder = inside if inside.is_dir() else Path(__file__).parents[1] / "configs"
+    return {Path(file).stem: Path(file) for file in _configs(folder)}
+
+
 def load(file: str, variant: str) -> Config:
-    """Runs a config file, so that what is wrong with it is said before absl wraps it."""
+    """Runs a config file, so that what is wrong with it is said before absl wraps it.
+
+    One that comes with rbjax may be called by its name, `uat_digits`, or as it lies in the clone.
+    """
+    path = Path(file)
+    if not path.is_file() and path.parent in (Path("."), Path("configs")):
+        file = str(bundled().get(path.name.removesuffix(".py"), path))
     if not Path(file).is_file():
-        known = _configs(Path(file).parent) or _configs(Path("configs"))
+        known = _configs(Path(file).parent) or _configs(Path("configs")) or list(bundled())
         raise ConfigError(
             f"--config={file}: no such file (from the current folder); there are "
             f"{', '.join(known) or 'no config files here'}{nearest(file, known)}"

@@ -1,0 +1,119 @@
+"""The command `rbjax`: `rbjax train uat_digits`.
+
+  rbjax train CONFIG [--config.FIELD=VALUE ...]   trains, attacks, scores and reports
+  rbjax evaluate RUN [...]                        attacks a run directory; evaluate_standard
+  rbjax score CONFIG [...]                        the RPR of a whole dataset
+  rbjax predict RUN FOLDER                        a CSV of classes for images nobody labelled
+  rbjax compare RUN OTHER                         which is better, class by class
+  rbjax data [NAME]                               a dataset's card
+  rbjax configs [--copy[=FOLDER]]                 the configs there are, or copies to change
+  rbjax --help, --version                         `rbjax COMMAND --help` says more
+
+CONFIG is a file, or the name of a config that comes with rbjax, with `:VARIANT` or without.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+# What a command needs is imported by it: --help should not wait for JAX.
+from rbjax import __version__, console
+from rbjax.errors import exit_code, nearest
+
+_OWN = {"predict": "rbjax.predict", "compare": "rbjax.compare", "data": "rbjax.data.__main__"}
+"""Commands that parse what is typed themselves."""
+_JOBS = ("train", "evaluate", "score")
+_ALL = (*_JOBS, *_OWN, "configs")
+
+
+@console.steady()
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command line and returns the exit code (docs/stops.md).
+
+    Args:
+        arguments: the command line's; None: `sys.argv[1:]`.
+    """
+    command, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if command in ("--help", "-h", "help"):
+        print((__doc__ or "").strip())
+        return 0
+    if command in ("--version", "version"):
+        print(f"rbjax {__version__}")
+        return 0
+    if command in _OWN:
+        import importlib
+
+        module = importlib.import_module(_OWN[command])
+        return (
+            module.main(rest) if command == "data" else module.main(rest, prog=f"rbjax {command}")
+        )
+    try:
+        if command == "configs":
+            return _configs(rest)
+        if command in _JOBS:
+            from rbjax.main import main as run
+
+            return run(["rbjax", *_job(command, rest)])
+        raise ValueError(
+            f"there is no command {command!r}; allowed: {', '.join(_ALL)}{nearest(command, _ALL)}"
+        )
+    except Exception as error:
+        if (status := exit_code(error)) is None:
+            raise
+        print(f"rbjax: {error}", file=sys.stderr)
+        return status
+
+
+def _job(command: str, rest: list[str]) -> list[str]:
+    """Returns what `python -m rbjax.main` is given for a job."""
+    if {"--help", "-h"} & set(rest):
+        return ["--help"]
+    has_config = any(argument.split("=")[0] == "--config" for argument in rest)
+    given = rest.pop(0) if rest and not rest[0].startswith("-") else None
+    if command == "evaluate":
+        where = [] if given is None else [f"--workdir={given}"]
+        return [*([] if has_config else ["--config=evaluate_standard"]), *where, *rest]
+    if given is None and not has_config:
+        raise ValueError(f"rbjax {command} CONFIG: name a config; `rbjax configs` lists them")
+    config = [] if given is None else [f"--config={given}"]
+    return [*config, f"--config.task={command}", *rest]
+
+
+def _configs(rest: list[str]) -> int:
+    """Lists the configs that come with rbjax, or copies them."""
+    from rbjax.config_file import bundled
+
+    known = bundled()
+    if not rest:
+        for name, file in known.items():
+            print(f"{name:28}{file.read_text().split(chr(10), 1)[0].strip(chr(34))}")
+        return 0
+    option, _, folder = rest[0].partition("=")
+    if option != "--copy" or len(rest) > 2:
+        raise ValueError(f"rbjax configs: {rest[0]!r} is not understood; allowed: --copy[=FOLDER]")
+    target = Path(folder or (rest[1] if len(rest) == 2 else "configs"))
+    there = [file.name for file in known.values() if (target / file.name).exists()]
+    if there:
+        raise ValueError(
+            f"{target}: {there[0]} is there already; nothing was copied; give another folder: "
+            "--copy=FOLDER"
+        )
+    target.mkdir(parents=True, exist_ok=True)
+    for file in known.values():
+        (target / file.name).write_bytes(file.read_bytes())
+    print(f"copied {len(known)} configs: {target}")
+    return 0
+
+
+def run() -> None:
+    """Runs the process's own command line and ends with its exit code."""
+    code = main()
+    from rbjax import watch
+
+    watch.leave(code)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,70 @@
+"""The command `rbjax`: what it gives to whom, wherever it is started."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+import rbjax
+from rbjax import __main__ as command
+from rbjax import config_file
+
+
+def test_help_and_version_wait_for_nothing(capsys):
+    assert command.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"rbjax {rbjax.__version__}\n"
+    program = (
+        "import sys; from rbjax.__main__ import main; main(['--help']); main([])\n"
+        "print({'jax', 'numpy', 'absl'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "set()"
+    assert all(f"rbjax {name}" in done.stdout for name in command._ALL)
+
+
+def test_a_job_is_what_main_runs(monkeypatch):
+    asked = []
+    monkeypatch.setattr("rbjax.main.main", lambda argv: asked.append(argv[1:]) or 75)
+    assert command.main(["train", "uat_digits:smoke", "--config.seed=1"]) == 75
+    assert command.main(["score", "--config=mine.py"]) == 75
+    assert command.main(["evaluate", "runs/a"]) == 75
+    assert command.main(["evaluate", "runs/a", "--config=mine.py"]) == 75
+    assert asked == [
+        ["--config=uat_digits:smoke", "--config.task=train", "--config.seed=1"],
+        ["--config.task=score", "--config=mine.py"],
+        ["--config=evaluate_standard", "--workdir=runs/a"],
+        ["--workdir=runs/a", "--config=mine.py"],
+    ]
+
+
+def test_the_configs_that_come_with_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)  # away from the clone
+    assert config_file.load("uat_digits", "smoke").num_epochs == 2
+    assert config_file.load("configs/uat_digits.py", "").num_epochs == 30
+    assert command.main(["configs"]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in listed] == list(config_file.bundled())
+    assert command.main(["configs", "--copy=mine"]) == 0
+    assert {file.stem for file in (tmp_path / "mine").iterdir()} == set(config_file.bundled())
+    assert command.main(["configs", "--copy=mine"]) == 2
+    assert "is there already; nothing was copied" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        (["trian"], "there is no command 'trian'.*did you mean 'train'"),
+        (["train"], "rbjax train CONFIG: name a config"),
+        (["configs", "--cpoy"], "'--cpoy' is not understood"),
+        (["train", "uat_digitz"], "no such file.*did you mean 'uat_digits'"),
+    ],
+)
+def test_mistakes_are_one_line(typed, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert command.main(typed) == 2
+    said = capsys.readouterr().err
+    assert re.search(words, said)
+    assert said.count("\n") == 1
