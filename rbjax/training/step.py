@@ -1,8 +1,7 @@
 """The compiled training step: `jax.pmap` over the axis "data".
 
 Every collective of rbjax's own stands here: the average of the weights' gradient, a method's sums
-and those of the metrics.  (Batch norm averages its statistics itself, over the axis it was given.)
-The state goes in and comes out replicated, with no device axis.
+and those of the metrics.  (Batch norm averages its own, over the axis it was given.)  The state goes in and comes out replicated.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from rbjax.data.pipeline import gather
 from rbjax.losses import at_epoch
 from rbjax.models import Model
 from rbjax.training import mixup
+from rbjax.training.forgetting import let_go_with
 from rbjax.training.method import (
     ClassSums,
     Method,
@@ -136,7 +136,7 @@ def make_train_step(
     same: Any = None  # on every device
     split = 0 if streamed else same
     axes = TrainState(same, same, same, same, MethodState(replicated=same, per_row=0))
-    return jax.pmap(
+    mapped = jax.pmap(
         steps,
         axis_name=AXIS,
         in_axes=(axes, split, split, split, 0),
@@ -144,6 +144,7 @@ def make_train_step(
         donate_argnums=0,
         devices=devices,
     )
+    return let_go_with(mapped, steps)
 
 
 def _one_step(
