@@ -1,7 +1,7 @@
 """The compiled training step: `jax.pmap` over the axis "data".
 
 Every collective of rbjax's own stands here: the average of the weights' gradient, a method's sums
-and those of the metrics.  (Batch norm averages its own, over the axis it was given.)  The state goes in and comes out replicated.
+and those of the metrics.  (Batch norm averages its own.)  The state is replicated, without an axis.
 """
 
 from __future__ import annotations

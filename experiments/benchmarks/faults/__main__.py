@@ -123,7 +123,8 @@ def table(folder: Path, rows: list[Check]) -> str:
         lines.append("| " + " | ".join(cells) + " |")
         lines += [f"<!-- {text} -->" for text in said[:5]] if lost else []
         if check.part == "numbers" and said and not lost:
-            lines[-1] = lines[-1].replace(" | 0 |", f" | 0: {said[0]} |")
+            cells = [check.name, *yes, "1", f"no, {said[0]}", "", "0"]
+            lines[-1] = "| " + " | ".join(cells) + " |"
     return "\n".join(lines)
 
 
