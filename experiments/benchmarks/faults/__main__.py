@@ -66,7 +66,7 @@ def checks(folder: Path, asked: dict[str, int]) -> Iterator[Check]:
                 f"{'a run directory' if part == 'run' else 'MNIST, prepared'}: {name}",
                 asked[name],
                 lambda place=place: place(folder, "control", of.none).identical == 1,
-                lambda place=place, forged=forged: bool(place(folder, "planted", forged).lost),
+                lambda place=place, forged=forged: not place(folder, "planted", forged).identical,
                 lambda seed, place=place, how=how: place(folder, seed, how),
             )
     for model in MODELS:
