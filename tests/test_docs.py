@@ -7,8 +7,10 @@ import re
 import shlex
 import shutil
 import sys
+import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rbjax import main
@@ -75,3 +77,51 @@ def epochs(workdir: Path) -> list[tuple[float, ...]]:
     lines = (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]
     return [(r["step"], r["train/loss"], r["train/accuracy"], r["learning_rate"]) for r in records]
+
+
+def test_readmes_calls_run(tmp_path, monkeypatch):
+    """README's library block, with a linear model in place of the reader's."""
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (block,) = [block["code"] for block in BLOCK.finditer(text) if block["language"] == "python"]
+    for old, new in (("num_steps=20", "num_steps=2"), ("max_steps=250", "max_steps=4")):
+        assert old in block
+        block = block.replace(old, new)
+    block = block.replace("attacks.square(**ball)", "attacks.square(**ball, num_queries=9)")
+    block = block.replace('folder="audit"', 'folder="audit", entries={"pgd": entries["pgd"]}')
+    generator = np.random.default_rng(0)
+    weights = generator.normal(size=(48, 3)).astype(np.float32)
+    images, labels = generator.random((12, 4, 4, 3), np.float32), np.arange(12) % 3
+
+    def apply(weights, images):
+        return images.reshape(len(images), -1) @ weights
+
+    names = {"model": types.SimpleNamespace(apply=apply), "variables": weights}
+    names |= {"images": images, "labels": labels}
+    exec(compile(block, "README.md", "exec"), names)
+    assert names["scores"].first_failure.shape == (12,)
+    assert (tmp_path / "audit/report.html").exists()
+
+
+def test_links_lead_somewhere():
+    """Those of README and of the pages, to files and to headings."""
+    pages = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")]
+    pages += sorted((ROOT / "docs").glob("*.md")) + sorted((ROOT / "experiments").rglob("*.md"))
+    for page in pages:
+        text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+        for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`]*`", "", text)):
+            if re.match(r"\w+:", target):
+                continue
+            path, _, anchor = target.partition("#")
+            there = (page.parent / path).resolve() if path else page
+            assert there.exists(), f"{page.relative_to(ROOT)}: {target}"
+            if anchor:
+                headings = re.findall(r"^#+ (.*)$", there.read_text(encoding="utf-8"), flags=re.M)
+                slugs = [re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings]
+                assert anchor in slugs, f"{page.relative_to(ROOT)}: {target}"
+
+
+def test_every_page_is_in_the_contents():
+    listed = (ROOT / "docs/index.md").read_text(encoding="utf-8").split()
+    pages = {page.stem for page in (ROOT / "docs").glob("*.md")} - {"index"}
+    assert pages <= set(listed)

@@ -1,0 +1,60 @@
+"""Sphinx's settings: `sphinx-build -W docs site` (extra `rbjax[docs]`)."""
+
+import pathlib
+import re
+import shutil
+
+import rbjax
+
+HERE = pathlib.Path(__file__).parent
+shutil.copytree(HERE.parent / "colab", HERE / "colab", dirs_exist_ok=True)
+
+project = "rbjax"
+author = "The rbjax developers"
+copyright = author
+release = version = rbjax.__version__
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
+html_theme = "sphinx_book_theme"
+html_title = "rbjax"
+html_theme_options = {
+    "repository_url": "https://github.com/rbjax/rbjax",
+    "use_repository_button": True,
+    "path_to_docs": "docs",
+}
+nb_execution_mode = "off"  # the notebooks are stored with their outputs, and executed in the tests
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+suppress_warnings = ["ref.python"]  # fields of the same name in several results
+autodoc_typehints = "description"
+autodoc_member_order = "groupwise"
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+
+
+def as_rst(app, what, name, obj, options, lines):
+    """Makes docstrings, whose `code` is in single backquotes as in Markdown, what Sphinx reads."""
+    pieces = re.split(r"`([^`]+)`", "\n".join(lines))
+    for i, piece in enumerate(pieces):
+        if i % 2:  # a letter may follow, as in `jax.Device`s
+            after = "\\ " if pieces[i + 1][:1].isalnum() else ""
+            pieces[i] = f"``{' '.join(piece.split())}``{after}"
+        else:
+            pieces[i] = re.sub(r"([*|]|(?<=\w)_(?!\w))", r"\\\1", piece)
+    lines[:] = "".join(pieces).split("\n")
+
+
+def with_addresses(app, name, source):
+    """Lets links to files that are no pages lead to the repository."""
+    source[0] = source[0].replace("](../", "](https://github.com/rbjax/rbjax/blob/main/")
+
+
+def setup(app):
+    """Has `as_rst` read every docstring before Napoleon does."""
+    app.connect("source-read", with_addresses)
+    app.connect("autodoc-process-docstring", as_rst, priority=400)
