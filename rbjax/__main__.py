@@ -5,8 +5,10 @@
   rbjax score CONFIG [...]                        the RPR of a whole dataset
   rbjax predict RUN FOLDER                        a CSV of classes for images nobody labelled
   rbjax compare RUN OTHER                         which is better, class by class
+  rbjax report RUN                                its tables, plots and report.html, made again
   rbjax data [NAME]                               a dataset's card
   rbjax configs [--copy[=FOLDER]]                 the configs there are, or copies to change
+  rbjax doctor                                    what this machine has, and what would go wrong
   rbjax --help, --version                         `rbjax COMMAND --help` says more
 
 CONFIG is a file, or the name of a config that comes with rbjax, with `:VARIANT` or without.
@@ -25,7 +27,7 @@ from rbjax.errors import exit_code, nearest
 _OWN = {"predict": "rbjax.predict", "compare": "rbjax.compare", "data": "rbjax.data.__main__"}
 """Commands that parse what is typed themselves."""
 _JOBS = ("train", "evaluate", "score")
-_ALL = (*_JOBS, *_OWN, "configs")
+_ALL = (*_JOBS, *_OWN, "report", "configs", "doctor")
 
 
 @console.steady()
@@ -52,6 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if command == "configs":
             return _configs(rest)
+        if command == "report":
+            return _report(rest)
+        if command == "doctor":
+            from rbjax import doctor
+
+            return doctor.main()
         if command in _JOBS:
             from rbjax.main import main as run
 
@@ -104,6 +112,16 @@ def _configs(rest: list[str]) -> int:
     for file in known.values():
         (target / file.name).write_bytes(file.read_bytes())
     print(f"copied {len(known)} configs: {target}")
+    return 0
+
+
+def _report(rest: list[str]) -> int:
+    """Writes a run's report again, and prints its table."""
+    if len(rest) != 1 or rest[0].startswith("-"):
+        raise ValueError("rbjax report RUN: name one run directory")
+    from rbjax import analysis
+
+    print(analysis.report(rest[0]))
     return 0
 
 

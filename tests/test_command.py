@@ -10,7 +10,7 @@ import pytest
 
 import rbjax
 from rbjax import __main__ as command
-from rbjax import config_file
+from rbjax import config_file, doctor
 
 
 def test_help_and_version_wait_for_nothing(capsys):
@@ -68,3 +68,27 @@ def test_mistakes_are_one_line(typed, words, tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().err
     assert re.search(words, said)
     assert said.count("\n") == 1
+
+
+def test_doctor_says_what_there_is_and_what_would_go_wrong(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "none"))
+    monkeypatch.setattr(doctor, "_gpu", lambda: "Some GPU")
+    versions = {"jax": "0.12.0", "jax-cuda12-plugin": "0.7.2"}
+    monkeypatch.setattr(doctor, "_version", versions.get)
+    assert command.main(["doctor"]) == 0
+    printed = capsys.readouterr().out
+    for said in (
+        "jax 0.12.0",
+        f"{tmp_path / 'none'} (does not exist yet)",
+        "- Some GPU is not used: this JAX has no plugin for it; pip install 'rbjax[cuda12]'",
+        "- jax-cuda12-plugin 0.7.2 does not fit jax 0.12.0",
+        "8 x cpu",
+    ):
+        assert said in printed, said
+    assert "nothing was found" not in printed
+
+
+@pytest.mark.parametrize("arguments", [[], ["--page"], ["a", "b"]])
+def test_report_wants_one_run(arguments, capsys):
+    assert command.main(["report", *arguments]) == 2
+    assert "name one run directory" in capsys.readouterr().err
