@@ -27,6 +27,8 @@ from rbjax.errors import exit_code, nearest
 _OWN = {"predict": "rbjax.predict", "compare": "rbjax.compare", "data": "rbjax.data.__main__"}
 """Commands that parse what is typed themselves."""
 _JOBS = ("train", "evaluate", "score")
+_QUOTES = '"' * 3
+_HELP = {"--help", "-h"}
 _ALL = (*_JOBS, *_OWN, "report", "configs", "doctor")
 
 
@@ -38,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the command line's; None: `sys.argv[1:]`.
     """
     command, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    if command in ("--help", "-h", "help"):
+    if command in ("--help", "-h", "help") or (command == "configs" and _HELP & set(rest)):
         print((__doc__ or "").strip())
         return 0
     if command in ("--version", "version"):
@@ -47,10 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command in _OWN:
         import importlib
 
-        module = importlib.import_module(_OWN[command])
-        return (
-            module.main(rest) if command == "data" else module.main(rest, prog=f"rbjax {command}")
-        )
+        return importlib.import_module(_OWN[command]).main(rest, prog=f"rbjax {command}")
     try:
         if command == "configs":
             return _configs(rest)
@@ -76,11 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _job(command: str, rest: list[str]) -> list[str]:
     """Returns what `python -m rbjax.main` is given for a job."""
-    if {"--help", "-h"} & set(rest):
+    if _HELP & set(rest):
         return ["--help"]
     has_config = any(argument.split("=")[0] == "--config" for argument in rest)
     given = rest.pop(0) if rest and not rest[0].startswith("-") else None
     if command == "evaluate":
+        if not rest and given is None:
+            raise ValueError("rbjax evaluate RUN: name a run directory")
         where = [] if given is None else [f"--workdir={given}"]
         return [*([] if has_config else ["--config=evaluate_standard"]), *where, *rest]
     if given is None and not has_config:
@@ -96,12 +97,14 @@ def _configs(rest: list[str]) -> int:
     known = bundled()
     if not rest:
         for name, file in known.items():
-            print(f"{name:28}{file.read_text().split(chr(10), 1)[0].strip(chr(34))}")
+            print(f"{name:28}{file.read_text().split(_QUOTES)[1].splitlines()[0]}")
         return 0
     option, _, folder = rest[0].partition("=")
     if option != "--copy" or len(rest) > 2:
         raise ValueError(f"rbjax configs: {rest[0]!r} is not understood; allowed: --copy[=FOLDER]")
     target = Path(folder or (rest[1] if len(rest) == 2 else "configs"))
+    if target.exists() and not target.is_dir():
+        raise ValueError(f"{target}: is a file; give a folder: --copy=FOLDER")
     there = [file.name for file in known.values() if (target / file.name).exists()]
     if there:
         raise ValueError(

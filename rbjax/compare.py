@@ -233,7 +233,9 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m rbjax
     parser.add_argument("--max_examples", type=int, help="test images at most; all")
     parser.add_argument("--batch_size", type=int, help="images at once; by the platform")
     parser.add_argument("--seed", type=int, default=0, help="of the attacks; 0")
-    parser.add_argument("--out", default="comparison", help="of .json and .csv; comparison")
+    parser.add_argument(
+        "--out", default="comparison", help="the files written, less .json and .csv; comparison"
+    )
     options = vars(parser.parse_args(arguments))
     try:
         with stops.heeded():
@@ -250,18 +252,16 @@ def _run(options: dict[str, Any]) -> None:
     from rbjax import atomic
     from rbjax.analysis.saving import write_csv
     from rbjax.config.numbers import parse_fraction
-    from rbjax.paths import expanded
+    from rbjax.paths import expanded, of_a_file
     from rbjax.trained import load
 
     out = expanded(options.pop("out"), field="out")
-    if not out.parent.is_dir():
-        raise ValueError(f"out = {str(out)!r}: there is no folder {str(out.parent)!r}")
+    files = [of_a_file(f"{out}.{suffix}", field="out") for suffix in ("json", "csv")]
     if options["epsilon"] is not None:
         options["epsilon"] = parse_fraction(options["epsilon"])
     first, second = load(options.pop("first")), load(options.pop("second"))
     found = compare_runs(first, second, **options)
     print(found)
-    files = [out.with_name(f"{out.name}.{suffix}") for suffix in ("json", "csv")]
     whole = {
         label: one._asdict() | {"verdict": found.verdict(label)}
         for label, one in found.whole.items()

@@ -63,11 +63,18 @@ def load(file: str, variant: str) -> Config:
 
     One that comes with rbjax may be called by its name, `uat_digits`, or as it lies in the clone.
     """
-    path = Path(file)
+    path, ours = Path(file), {}
+    if path.is_dir():
+        raise ConfigError(
+            f"--config={file}: is a folder, and no config; a run directory is --workdir={file}"
+        )
     if not path.is_file() and path.parent in (Path("."), Path("configs")):
-        file = str(bundled().get(path.name.removesuffix(".py"), path))
+        ours = bundled()
+        file = str(ours.get(path.name.removesuffix(".py"), path))
     if not Path(file).is_file():
-        known = _configs(Path(file).parent) or _configs(Path("configs")) or list(bundled())
+        there = _configs(Path(file).parent) or _configs(Path("configs"))
+        stems = {Path(other).stem for other in there}
+        known = [*there, *(name for name in ours if name not in stems)] or list(bundled())
         raise ConfigError(
             f"--config={file}: no such file (from the current folder); there are "
             f"{', '.join(known) or 'no config files here'}{nearest(file, known)}"

@@ -27,3 +27,31 @@ def expanded(path: str | os.PathLike[str], *, field: str = "path") -> Path:
         whose = f"no user {user!r}" if user else "no home folder"
         raise ValueError(f"{field} = {text!r}: there is {whose}; a folder of that name is ./{text}")
     return Path(full)
+
+
+def of_a_file(path: str | os.PathLike[str], *, field: str = "path") -> Path:
+    """Returns the path of a file that can be written there, `expanded`.
+
+    Raises:
+        ValueError: if its folder is not there, or a folder is in its place.
+    """
+    place = expanded(path, field=field)
+    if not place.parent.is_dir():
+        raise ValueError(f"{field} = {str(path)!r}: there is no folder {str(place.parent)!r}")
+    if place.is_dir():
+        raise ValueError(f"{field} = {str(path)!r}: is a folder; give a file in it")
+    return place
+
+
+def of_a_folder(path: str | os.PathLike[str], *, field: str) -> Path:
+    """Returns the path of a folder that is there or can be made, `expanded`.
+
+    Raises:
+        ValueError: if it is empty, or a file is in its place.
+    """
+    place = expanded(path, field=field)
+    if not os.fspath(path):
+        raise ValueError(f"{field} is ''; it must name a folder; the current one is '.'")
+    if place.exists() and not place.is_dir():
+        raise ValueError(f"{field} = {str(path)!r}: is a file; give a folder")
+    return place

@@ -50,12 +50,10 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m rbjax
 
 def _run(options: argparse.Namespace) -> None:
     from rbjax.analysis.saving import write_csv
-    from rbjax.paths import expanded
+    from rbjax.paths import of_a_file
     from rbjax.trained import load
 
-    out = expanded(options.out, field="out")
-    if not out.parent.is_dir():
-        raise ValueError(f"out = {options.out!r}: there is no folder {str(out.parent)!r}")
+    out = of_a_file(options.out, field="out")
     run = load(options.run)
     files, found = predict_folder(run, options.folder, batch_size=options.batch_size)
     names = [run.class_names[label] if label >= 0 else "" for label in found.classes]
@@ -64,7 +62,7 @@ def _run(options: argparse.Namespace) -> None:
     counts = {name: names.count(name) for name in dict.fromkeys(names)}
     ranked = sorted(counts, key=lambda name: -counts[name])
     shown = ", ".join(
-        f"{counts[name]:,} {console.printable(name) or 'of no class'}" for name in ranked[:10]
+        f"{console.printable(name) or 'no class'} {counts[name]:,}" for name in ranked[:10]
     )
     more = f" and {len(ranked) - 10} more classes" if len(ranked) > 10 else ""
     print(f"{len(files):,} images: {shown}{more}\nwritten: {out}")
@@ -94,7 +92,8 @@ def predict_folder(
 
     root, left_out = expanded(folder, field="folder"), []
     if not root.is_dir():
-        raise ValueError(f"folder = {str(folder)!r}: there is no such folder")
+        what = "is a file; give a folder" if root.exists() else "there is no such folder"
+        raise ValueError(f"folder = {str(folder)!r}: {what}")
     files = folders.images_below(root, left_out)
     if not files:
         raise ValueError(f"folder = {str(folder)!r}: holds no image that Pillow reads")

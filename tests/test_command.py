@@ -47,6 +47,9 @@ def test_the_configs_that_come_with_it(tmp_path, monkeypatch, capsys):
     assert command.main(["configs"]) == 0
     listed = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in listed] == list(config_file.bundled())
+    assert all(line.split()[1][0].isupper() for line in listed)
+    assert command.main(["configs", "--help"]) == 0
+    assert "rbjax configs [--copy" in capsys.readouterr().out
     assert command.main(["configs", "--copy=mine"]) == 0
     assert {file.stem for file in (tmp_path / "mine").iterdir()} == set(config_file.bundled())
     assert command.main(["configs", "--copy=mine"]) == 2
@@ -59,11 +62,17 @@ def test_the_configs_that_come_with_it(tmp_path, monkeypatch, capsys):
         (["trian"], "there is no command 'trian'.*did you mean 'train'"),
         (["train"], "rbjax train CONFIG: name a config"),
         (["configs", "--cpoy"], "'--cpoy' is not understood"),
+        (["configs", "--copy=mine.py"], "mine.py: is a file; give a folder"),
+        (["evaluate"], "rbjax evaluate RUN: name a run directory"),
+        (["evaluate", "mine.py"], "'mine.py': is a file, so it is not a run directory"),
+        (["score", "runs"], "--config=runs: is a folder.*a run directory is --workdir=runs"),
         (["train", "uat_digitz"], "no such file.*did you mean 'uat_digits'"),
     ],
 )
 def test_mistakes_are_one_line(typed, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").touch()  # beside which those that come with rbjax are named, too
+    (tmp_path / "runs").mkdir()
     assert command.main(typed) == 2
     said = capsys.readouterr().err
     assert re.search(words, said)

@@ -22,6 +22,7 @@ from rbjax.attacks import (
 from rbjax.corruptions import CorruptionResult
 from rbjax.errors import a_type
 from rbjax.metrics import ClasswiseMetrics, error_rates
+from rbjax.paths import of_a_file
 from rbjax.sheet import Sheet
 
 _MOST = 10
@@ -39,7 +40,7 @@ def write(result: Any, path: str | os.PathLike[str], sheet: Sheet) -> None:
         path: of the picture.
         sheet: the result's table.
     """
-    figures.kind_of(path)
+    figures.kind_of(of_a_file(path, field="where"))
     many = len(sheet.columns[next(iter(sheet.columns))]) > plots.MANY
     figure = Figure(figsize=(14.0 if many else 8.4, 5.0), layout="constrained")
     _draw(result, figure.add_subplot(), sheet)

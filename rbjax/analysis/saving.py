@@ -20,7 +20,7 @@ from rbjax.attacks.outcome import Verdict
 from rbjax.corruptions import CorruptionResult
 from rbjax.errors import a_type, nearest
 from rbjax.metrics import ClasswiseMetrics
-from rbjax.paths import expanded
+from rbjax.paths import expanded, of_a_file
 
 KINDS: dict[str, Any] = {
     kind.__name__: kind
@@ -52,15 +52,13 @@ def save(result: Any, path: str | os.PathLike[str]) -> Path:
     Raises:
         ValueError: for what is no result, another suffix, or a folder that is not there.
     """
-    place = expanded(path)
+    place = of_a_file(path)
     suffix = place.suffix.lower()
     if suffix not in _SUFFIXES:
         raise ValueError(
             f"path = {str(path)!r}: suffix {suffix!r}; allowed: .npz (everything), .csv (a row an "
             f"example){nearest(suffix, _SUFFIXES)}"
         )
-    if not place.parent.is_dir():
-        raise ValueError(f"path = {str(path)!r}: there is no folder {str(place.parent)!r}")
     if suffix == ".csv":
         write_csv(place, columns(result))
         return place

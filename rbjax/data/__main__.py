@@ -14,17 +14,18 @@ from rbjax.errors import StoppedError, exit_code
 
 
 @console.steady()
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m rbjax.data") -> int:
     """Prints what is known about a dataset.
 
     Args:
         arguments: the command line's; None: `sys.argv[1:]`.
+        prog: what the command is called.
 
     Returns:
         The exit code (docs/stops.md): 0; 2 for a wrong value or a dataset that cannot be prepared;
         75 stopped, the same command goes on.
     """
-    parser = argparse.ArgumentParser(prog="python -m rbjax.data", description="A dataset's card.")
+    parser = argparse.ArgumentParser(prog=prog, description="A dataset's card.")
     parser.add_argument(
         "name", nargs="?", help=f"{', '.join(DATASETS)}; with a config: cifar10_corrupted/fog_3"
     )

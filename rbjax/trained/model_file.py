@@ -14,7 +14,7 @@ from rbjax import atomic, models, weights
 from rbjax import config as schema
 from rbjax.errors import spelled
 from rbjax.models import Model, Variables
-from rbjax.paths import expanded
+from rbjax.paths import of_a_file
 from rbjax.tables import is_path
 from rbjax.trained import card as cards
 from rbjax.trained.run import Run
@@ -119,12 +119,7 @@ def writable(run: Any, path: str | os.PathLike[str]) -> Path:
     """
     if not isinstance(run, Run):
         raise ValueError(f"run is {spelled(run)}; it must be what rbjax.load returns")
-    place = expanded(path)
-    if place.is_dir():
-        raise ValueError(f"path = {str(path)!r}: is a folder; give a file in it")
-    if not place.parent.is_dir():
-        raise ValueError(f"path = {str(path)!r}: there is no folder {str(place.parent)!r}")
-    return place
+    return of_a_file(path)
 
 
 def _named(tree: Any) -> dict[str, Any]:

@@ -188,7 +188,9 @@ def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = expanded(workdir, field="workdir") / CONFIG_FILE
     if not path.is_file():
-        what = f"has no {CONFIG_FILE}" if path.parent.is_dir() else "does not exist"
+        workdir = path.parent
+        what = "is a file" if workdir.exists() else "does not exist"
+        what = f"has no {CONFIG_FILE}" if workdir.is_dir() else what
         raise ValueError(
             f"workdir = {str(workdir)!r}: {what}, so it is not a run directory; train into it "
             "first, or give weights that others trained (--config.model.weights=)"

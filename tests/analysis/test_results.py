@@ -198,6 +198,8 @@ def test_what_is_no_result_or_no_file_of_one(tmp_path):
             analysis.save(SUITE, tmp_path / wrong)
     with pytest.raises(ValueError, match=r"where is an int; it must be the path of a picture"):
         analysis.plot(SUITE, 3)
+    with pytest.raises(ValueError, match=r"where = .*: there is no folder"):
+        analysis.plot(SUITE, tmp_path / "no" / "a.png")
     with pytest.raises(ValueError, match=r"suffix '.jpeg' says no kind of picture"):
         analysis.plot(SUITE, tmp_path / "a.jpeg")
     with pytest.raises(ValueError, match=r"there is no such file"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 
 import jax
 import numpy as np
@@ -38,7 +39,9 @@ def test_a_folder_of_images_nobody_labelled(tmp_path, capsys):
     out = tmp_path / "found.csv"
     assert predict.main([TRAINED, str(tmp_path / "in"), f"--out={out}"]) == 0
     printed = capsys.readouterr()
-    assert "3 images" in printed.out
+    counts = [int(word) for word in re.findall(r"\w+ (\d+)(?:,|\n)", printed.out)]
+    assert printed.out.startswith("3 images: ")
+    assert sum(counts) == 3
     assert "1 left out, not an image that Pillow reads: notes.txt" in printed.err
     rows = list(csv.DictReader(out.read_text().splitlines()))
     assert [row["file"] for row in rows] == ["a,b.png", "b/one.png", "c.png"]
@@ -49,6 +52,8 @@ def test_a_folder_of_images_nobody_labelled(tmp_path, capsys):
         (TRAINED, str(tmp_path / "no")): "there is no such folder",
         (str(tmp_path / "run"), str(tmp_path)): "there is no such run directory or file",
         (TRAINED, str(tmp_path), "--out=/no/folder/a.csv"): "there is no folder",
+        (TRAINED, str(tmp_path), f"--out={tmp_path}"): "is a folder; give a file in it",
+        (TRAINED, str(out)): "is a file; give a folder",
     }.items():
         assert predict.main(wrong) == 2
         assert words in capsys.readouterr().err
