@@ -14,17 +14,19 @@ import rbjax
 from rbjax import analysis, atomic, attacks, perturbations, prng, rpr
 from rbjax.analysis import evaluation, robustness
 from rbjax.analysis.page import PAGE_FILE
+from rbjax.analysis.tables import classwise_sheet, columns_of
 from rbjax.attacks.diagnostics import diagnose
 from rbjax.attacks.findings import Finding
 from rbjax.attacks.norms import check_size
-from rbjax.attacks.outcome import SuiteResult
+from rbjax.attacks.outcome import SuiteResult, described
 from rbjax.attacks.suite import Entry
 from rbjax.blocks import check_examples
 from rbjax.classifier import Model, as_classifier
 from rbjax.data.order import priorities
-from rbjax.inputs import check_integer, check_real
+from rbjax.inputs import check_integer, check_real, names_of
 from rbjax.options import Norm
-from rbjax.paths import expanded
+from rbjax.paths import of_a_folder
+from rbjax.sheet import Sheet
 from rbjax.typing import Array, Perturbation
 
 _CHECKED = 256
@@ -44,6 +46,8 @@ class Audit(NamedTuple):
     """Of the checks for a false sense of robustness, those that failed among them."""
     text: str
     """The table of classes, and which files were written."""
+    sheet: Sheet
+    """The same table, as `analysis.table` gives it."""
 
     def __repr__(self) -> str:
         return self.text
@@ -103,7 +107,7 @@ def audit(
     """
     check_size("epsilon", check_real("epsilon", epsilon), norm)
     max_steps = check_integer("max_steps", max_steps, low=1)
-    where = expanded(folder, field="folder")
+    where = of_a_folder(folder, field="folder")
     model, key = as_classifier(logits_fn), prng.key(check_integer("seed", seed, low=0))
     ball: dict[str, Any] = {"epsilon": epsilon, "norm": norm}
     if entries is None:
@@ -113,7 +117,7 @@ def audit(
         images, labels, count_classes=model.count_classes, example_ids=example_ids
     )
     ids, truth = examples.example_ids, examples.labels
-    names = _names(class_names, examples.num_classes)
+    names = names_of(class_names, examples.num_classes)
     counts = _train_counts(train_counts, examples.num_classes)
     given: dict[str, Any] = {"example_ids": ids, "batch_size": batch_size}
 
@@ -163,22 +167,21 @@ def audit(
     predictions = {label: outcome.predictions for label, outcome in attacked.outcomes.items()}
     arrays = {"example_ids": ids, "labels": truth, "clean": attacked.clean, **predictions}
     evaluation.write_report(where, report, {**arrays, "worst": attacked.worst})
-    said = robustness.of_scores(scores, truth, num_classes=len(names))
-    atomic.write_json(where / robustness.SCORES_FILE, {**about, **said})
+    said = {**about, **robustness.of_scores(scores, truth, num_classes=len(names))}
+    atomic.write_json(where / robustness.SCORES_FILE, said)
     points = robustness.of_examples(scores, images, truth, example_ids=ids)
     atomic.write_npz(where / robustness.DATAPOINTS_FILE, **points)
-    return Audit(where / PAGE_FILE, attacked, scores, findings, analysis.report(where))
-
-
-def _names(class_names: Sequence[str] | None, num_classes: int) -> list[str]:
-    """Returns the classes' names; the numbers, where there are none."""
-    if class_names is None:
-        return [str(label) for label in range(num_classes)]
-    if len(class_names) != num_classes:
-        raise ValueError(
-            f"class_names has {len(class_names)} names; the model has {num_classes} classes"
-        )
-    return [str(name) for name in class_names]
+    columns, totals = columns_of(report, said)
+    sheet = classwise_sheet(
+        f"{name} on {dataset}, {len(truth):,} images, in per cent\n{described(attacked.settings)}; "
+        f"RPR: up to {max_steps:,} random draws",
+        columns,
+        class_names=names,
+        counts=report["class_counts"],
+        totals=totals,
+        train_counts=counts,
+    )
+    return Audit(where / PAGE_FILE, attacked, scores, findings, analysis.report(where), sheet)
 
 
 def _train_counts(counts: np.ndarray | None, num_classes: int) -> np.ndarray | None:

@@ -338,6 +338,11 @@ def _as_pytree(model: Any, field: str) -> Any:
             f"{field} is a {type(model).__name__}; it must be a function of images that gives "
             "logits, or jax.tree_util.Partial(apply, variables)"
         )
+    if modules.lacks_variables(model):
+        raise ValueError(
+            f"{field} is a Flax module without its variables; give "
+            "jax.tree_util.Partial(module.apply, variables)"
+        )
     if isinstance(model, Partial) and not captures.reads_state(model.func):
         same = modules.one_of_equals(model.func)
         return model if same is model.func else Partial(same, *model.args, **model.keywords)

@@ -63,22 +63,7 @@ def load(file: str, variant: str) -> Config:
 
     One that comes with rbjax may be called by its name, `uat_digits`, or as it lies in the clone.
     """
-    path, ours = Path(file), {}
-    if path.is_dir():
-        raise ConfigError(
-            f"--config={file}: is a folder, and no config; a run directory is --workdir={file}"
-        )
-    if not path.is_file() and path.parent in (Path("."), Path("configs")):
-        ours = bundled()
-        file = str(ours.get(path.name.removesuffix(".py"), path))
-    if not Path(file).is_file():
-        there = _configs(Path(file).parent) or _configs(Path("configs"))
-        stems = {Path(other).stem for other in there}
-        known = [*there, *(name for name in ours if name not in stems)] or list(bundled())
-        raise ConfigError(
-            f"--config={file}: no such file (from the current folder); there are "
-            f"{', '.join(known) or 'no config files here'}{nearest(file, known)}"
-        )
+    file = _there(file)
     spec = importlib.util.spec_from_file_location("_rbjax_config", file)
     if spec is None or spec.loader is None:
         raise ConfigError(f"--config={file}: not a Python file")
@@ -106,6 +91,27 @@ def load(file: str, variant: str) -> Config:
             "rbjax.config.default() with what it changes"
         )
     return _with_groups(config, file)
+
+
+def _there(file: str) -> str:
+    """Returns the path of a config file, one of rbjax's own among them, that is there."""
+    path, ours = Path(file), {}
+    if path.is_dir():
+        raise ConfigError(
+            f"--config={file}: is a folder, and no config; a run directory is --workdir={file}"
+        )
+    if not path.is_file() and path.parent in (Path("."), Path("configs")):
+        ours = bundled()
+        path = ours.get(path.name.removesuffix(".py"), path)
+    if path.is_file():
+        return str(path)
+    there = _configs(path.parent) or _configs(Path("configs"))
+    stems = {Path(other).stem for other in there}
+    known = [*there, *(name for name in ours if name not in stems)] or list(bundled())
+    raise ConfigError(
+        f"--config={file}: no such file (from the current folder); there are "
+        f"{', '.join(known) or 'no config files here'}{nearest(file, known)}"
+    )
 
 
 def _with_groups(config: Config, file: str) -> Config:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -32,6 +32,7 @@ NO_CLASS = -1
 RANGE_TOLERANCE = 1e-6
 """How far outside [0, 1] an image may lie by rounding alone."""
 
+_BY_LARGEST = "divide them by the largest value that a pixel can have"
 _INSIDE = "subtract the mean and divide by the deviation inside the model"
 _SLACK = 1e-3
 """A level that float32 misses from below by less than this is that level, not the one below."""
@@ -136,8 +137,9 @@ def check_images(value: Any, *, field: str = "images") -> None:
     values = np.asarray(value)
     low, high = float(values.min()), float(values.max())
     if not (low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):
-        is_eight_bit = low >= 0 and 1 < high <= 255
-        hint = f"divide them by 255: {field} / 255" if is_eight_bit else _INSIDE
+        hint = f"divide them by 255: {field} / 255" if 100 < high <= 255 else _BY_LARGEST
+        hint = hint if low >= 0 else _INSIDE
+        hint = hint if math.isfinite(low + high) else "some are not finite"
         raise ValueError(f"{field} range from {low:g} to {high:g}; they must lie in [0, 1]: {hint}")
 
 
@@ -253,6 +255,26 @@ def check_mapping(field: str, value: Any, like: str) -> None:
     """
     if not isinstance(value, Mapping):
         raise ValueError(f"{field} is {a_type(value)}; it must be a dict, such as {like}")
+
+
+def names_of(class_names: Any, num_classes: int) -> list[str]:
+    """Returns the names of classes; their numbers, where there are none.
+
+    Args:
+        class_names: K names; None: there are none.
+        num_classes: K.
+
+    Raises:
+        ValueError: for another number of them, or for what is no list of names.
+    """
+    if class_names is None:
+        return [str(label) for label in range(num_classes)]
+    if isinstance(class_names, str) or not isinstance(class_names, Iterable):
+        raise ValueError(f"class_names is {spelled(class_names)}; it must be a list of names")
+    names = list(map(str, class_names))
+    if len(names) != num_classes:
+        raise ValueError(f"class_names has {len(names)} names; there are {num_classes} classes")
+    return names
 
 
 def check_memory(field: str, value: Any, num_bytes: int) -> None:

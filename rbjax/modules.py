@@ -1,4 +1,4 @@
-"""Flax modules that are made anew: equal ones apply alike, and are one function."""
+"""Flax modules: equal ones that are made anew are one function; one without weights is none."""
 
 from __future__ import annotations
 
@@ -8,6 +8,15 @@ import types
 from typing import Any
 
 _MOST = 256
+
+
+def lacks_variables(function: Any) -> bool:
+    """Returns whether a function is a Linen module, or its `apply`, without variables."""
+    linen: Any = sys.modules.get("flax.linen")
+    module: Any = getattr(function, "__self__", function)
+    if linen is None or not isinstance(module, linen.Module) or module.scope is not None:
+        return False
+    return module is function or getattr(function, "__func__", None) is linen.Module.apply
 
 
 def one_of_equals(function: Any) -> Any:

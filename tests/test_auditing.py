@@ -47,6 +47,12 @@ def test_a_model_is_audited_in_one_call(tmp_path):
     assert "<b>dog" not in page
     assert {finding.name for finding in result.findings} >= {"pixel_range"}
     assert repr(result).startswith("images test, per cent:\nclass")
+    table = analysis.table(result)
+    assert "Mine on images, 40 images" in table.title
+    assert "linf, epsilon 0.1" in table.title
+    assert repr(table).split("class  ")[1] in repr(result)
+    assert analysis.columns(result)["RPR"] == table.columns["RPR"]
+    analysis.plot(result, tmp_path / "audit.png")
     changed = [path.stat().st_mtime_ns for path in (tmp_path / "a/evaluation").rglob("*.npz")]
     again = audit(tmp_path / "a", class_names=NAMES, train_counts=counts, name="Mine")
     assert repr(again) == repr(result)
@@ -56,13 +62,18 @@ def test_a_model_is_audited_in_one_call(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"class_names": ["a", "b"]}, "class_names has 2 names; the model has 3 classes"),
+        ({"class_names": ["a", "b"]}, "class_names has 2 names; there are 3 classes"),
         ({"train_counts": np.ones(2, int)}, r"train_counts is int64 of shape \(2,\)"),
+        ({"class_names": "cow"}, "class_names is 'cow'; it must be a list of names"),
+        ({"class_names": 3}, "class_names is 3; it must be a list of names"),
         ({"epsilon": -1.0}, "epsilon is -1"),
+        ({"norm": "Linf"}, "norm 'Linf' is unknown.*did you mean 'linf'"),
+        ({"folder": __file__}, "folder = .*: is a file; give a folder"),
+        ({"folder": ""}, "folder is ''"),
         ({"max_steps": 0}, "max_steps is 0"),
         ({"seed": -1}, "seed is -1"),
     ],
 )
 def test_what_is_wrong_is_said(options, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        audit(tmp_path / "b", **options)
+        audit(**{"folder": tmp_path / "b", **options})

@@ -110,6 +110,8 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
     "big-endian, corruption": (lambda: CORRUPTION(KEY, BIG_ENDIAN[0]), ENDIAN),
     "big-endian, delta": (lambda: attacks.apply_universal(IMAGES, DELTA), ENDIAN),
     "0 to 255": (lambda: FGSM(logits_fn, KEY, IMAGES * 255, LABELS), "divide them by 255"),
+    "0 to 16": (lambda: suite(x=IMAGES * 16), "the largest value that a pixel can have"),
+    "NaN": (lambda: suite(x=IMAGES * np.nan), "some are not finite"),
     "standardised": (lambda: suite(x=4 * IMAGES - 2), "inside the model"),
     "an infinite epsilon": (lambda: attacks.pgd(epsilon=np.inf), "between 0 and 1"),
     "steps of 0": (lambda: attacks.pgd(epsilon=0.1, step_size=2 // 255), "step_size is 0.0; it"),

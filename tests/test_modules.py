@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax.tree_util import Partial
 
 from rbjax.classifier import as_classifier
@@ -55,3 +56,11 @@ def test_new_modules_with_new_weights_are_not_compiled_again():
         expected: Any = Net().apply(own, IMAGES)
         np.testing.assert_allclose(logits(model), expected, rtol=1e-6)
     assert traced == [1]
+
+
+def test_a_module_without_its_variables_is_refused():
+    net: Any = nn.Dense(3)
+    for wrong in (net, net.apply):
+        with pytest.raises(ValueError, match=r"give jax.tree_util.Partial\(module.apply, variab"):
+            as_classifier(wrong)
+    as_classifier(net.bind({"params": {}}))  # which has them

@@ -37,11 +37,8 @@ class Report(dict[str, Any]):
     @property
     def sheet(self) -> Sheet:
         """An attack a row: what is correctly classified, with its interval, and what is fooled."""
-        parts = {label: self["results"][label] for label in self["order"]}
-        if len(parts) > 2 and self.get("worst"):
-            parts["worst"] = self["worst"]
         names, rows = self["class_names"], []
-        for label, part in parts.items():
+        for label, part in results_of(self):
             count, recall = (np.asarray(part["classwise"][name]) for name in ("count", "recall"))
             lowest = int(np.argmin(np.where(count > 0, recall, np.inf)))
             low, high = part["interval"]["accuracy"]
@@ -58,6 +55,22 @@ class Report(dict[str, Any]):
 
     def __repr__(self) -> str:
         return repr(self.sheet) if "results" in self else super().__repr__()
+
+
+def results_of(evaluation: Mapping[str, Any] | None) -> list[tuple[str, dict[str, Any]]]:
+    """Returns each attack's label and result in the config's order, then the worst of several."""
+    if evaluation is None:
+        return []
+    # JSON sorts the keys of results.
+    results = [(label, evaluation["results"][label]) for label in evaluation["order"]]
+    several, worst = len(results) > 2, evaluation.get("worst")
+    return [*results, ("worst", worst)] if several and worst else results
+
+
+def recall_of(result: Mapping[str, Any]) -> np.ndarray:
+    """Returns the accuracy of each class (K,); NaN for a class without examples that count."""
+    recall = np.asarray(result["classwise"]["recall"], np.float64)
+    return np.where(np.asarray(result["classwise"]["count"]) > 0, recall, np.nan)
 
 
 class Spec(NamedTuple):

@@ -29,11 +29,12 @@ from PIL import Image
 
 from rbjax import atomic
 from rbjax.analysis import classes, plots
-from rbjax.analysis.evaluation import Report
+from rbjax.analysis.evaluation import Report, results_of
 from rbjax.analysis.perturbations import plot_perturbations
 from rbjax.analysis.training_curves import plot_training
 from rbjax.console import printable
 from rbjax.metrics import wilson_interval
+from rbjax.sheet import spoken
 
 PAGE_FILE = "report.html"
 _THEME: Any = {
@@ -117,6 +118,7 @@ def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["spoken"] = spoken
     environment.filters["percent"] = lambda share: f"{100 * share:.1f}"
     return environment.from_string(source.read_text("utf-8"))
 
@@ -126,10 +128,7 @@ def _tiles(evaluation: Mapping[str, Any] | None, scores: Mapping[str, Any] | Non
     tiles = []
     if evaluation:
         count, said = sum(evaluation["class_counts"]), Report(evaluation).settings
-        results = [(label, evaluation["results"][label]) for label in evaluation["order"]]
-        if len(results) > 2 and evaluation.get("worst"):
-            results.append(("worst", evaluation["worst"]))
-        for label, result in results:
+        for label, result in results_of(evaluation):
             correct, number = (sum(result["classwise"][name]) for name in ("correct", "count"))
             low, high = (float(edge) for edge in wilson_interval(correct, number))
             name = (result.get("attack") or {}).get("name")

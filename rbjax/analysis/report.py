@@ -20,6 +20,8 @@ from rbjax.analysis.evaluation import (
     REPORT_FILE,
     read_arrays,
     read_json,
+    recall_of,
+    results_of,
     with_matrices,
 )
 from rbjax.analysis.robustness import DATAPOINTS_FILE, SCORES_FILE
@@ -153,14 +155,14 @@ def _text(
     written += _write_page(folder, evaluation, scores, records)
     lines = []
     if evaluation or scores:
-        columns, totals = columns_of(evaluation, scores)
+        columns, totals = tables.columns_of(evaluation, scores)
         either: dict[str, Any] = evaluation or scores or {}
         names = either["class_names"]
         counts = np.asarray(
             evaluation["class_counts"] if evaluation else either["all"]["class_counts"]
         )
         csv_columns = dict(columns)  # and the edges of each class's 95 % interval
-        for label, result in _results(evaluation):
+        for label, result in results_of(evaluation):
             correct, count = (result["classwise"][field] for field in ("correct", "count"))
             edges = zip(("low", "high"), wilson_interval(correct, count), strict=True)
             for side, edge in edges:
@@ -180,59 +182,11 @@ def _text(
         )
         lines += [f"{others}; all are in {CSV_FILE}"] if others else []
         lines += _accuracies(evaluation)
-        if corruptions := _corrupted(evaluation):
+        if corruptions := (evaluation or {}).get("corruptions"):
             text = tables.describe_corruptions(corruptions)
             lines += textwrap.wrap(text, 100, subsequent_indent="  ")
         written.insert(0, CSV_FILE)
     return "\n".join([*lines, f"written: {', '.join(written)}"])
-
-
-def columns_of(
-    evaluation: dict[str, Any] | None, scores: dict[str, Any] | None
-) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Returns each column of the table (K,), and its ratio among all examples where it has one."""
-    columns: dict[str, np.ndarray] = {}
-    totals: dict[str, float] = {}
-    for label, result in _results(evaluation):
-        columns[label] = _recall(result)
-        totals[label] = result["summary"]["accuracy"]
-        if label == "clean":
-            for heading in ("precision", "f1"):
-                columns[heading] = np.asarray(result["classwise"][heading], np.float64)
-            totals["f1"] = result["summary"]["weighted_f1"]
-    if corruptions := _corrupted(evaluation):
-        columns["corrupted"] = 1 - np.asarray(corruptions["class_mean_error"], np.float64)
-        totals["corrupted"] = 1 - corruptions["mean_error"]
-    if scores:
-        same = evaluation is None or evaluation["split"] == scores["split"]
-        of = "" if same else f" {scores['split']}"
-        for heading, part in ((f"RPR{of}", "all"), (f"RPR{of} of right", "classified_right")):
-            counts = np.asarray(scores[part]["class_counts"])
-            robust = np.asarray(scores[part]["class_robust"])
-            columns[heading] = np.where(counts > 0, robust / np.maximum(counts, 1), np.nan)
-            totals[heading] = robust.sum() / max(counts.sum(), 1)
-    return columns, totals
-
-
-def _results(evaluation: dict[str, Any] | None) -> list[tuple[str, dict[str, Any]]]:
-    """Returns each attack's label and result in the config's order, then the worst of several."""
-    if evaluation is None:
-        return []
-    # JSON sorts the keys of results.
-    results = [(label, evaluation["results"][label]) for label in evaluation["order"]]
-    several, worst = len(results) > 2, evaluation.get("worst")
-    return [*results, ("worst", worst)] if several and worst is not None else results
-
-
-def _recall(result: dict[str, Any]) -> np.ndarray:
-    """Returns the accuracy of each class (K,); NaN for a class without examples that count."""
-    recall = np.asarray(result["classwise"]["recall"], np.float64)
-    return np.where(np.asarray(result["classwise"]["count"]) > 0, recall, np.nan)
-
-
-def _corrupted(evaluation: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Returns the results under corruptions, if the evaluation has any."""
-    return evaluation.get("corruptions") if evaluation else None
 
 
 def _accuracies(evaluation: dict[str, Any] | None) -> list[str]:
@@ -240,7 +194,7 @@ def _accuracies(evaluation: dict[str, Any] | None) -> list[str]:
     if evaluation is None:
         return []
     num_examples, parts = sum(evaluation["class_counts"]), []
-    for label, result in _results(evaluation):
+    for label, result in results_of(evaluation):
         correct, count = (sum(result["classwise"][name]) for name in ("correct", "count"))
         low, high = (100 * float(edge) for edge in wilson_interval(correct, count))
         of = "" if count == num_examples else f" of {count:,}"
@@ -254,7 +208,7 @@ def _accuracies(evaluation: dict[str, Any] | None) -> list[str]:
 
 def _crafted_on(evaluation: dict[str, Any]) -> list[tuple[str, str]]:
     """Returns each universal perturbation's label, and what it was crafted on; not of old ones."""
-    details = [(label, result.get("details") or {}) for label, result in _results(evaluation)]
+    details = [(label, result.get("details") or {}) for label, result in results_of(evaluation)]
     return [(label, said["crafted_on"]) for label, said in details if "crafted_on" in said]
 
 
@@ -304,8 +258,8 @@ def _write_page(
                 title=_title(evaluation or scores or {}),
                 evaluation=whole,
                 scores=scores,
-                columns=columns_of(evaluation, scores)[0],
-                accuracies={label: _recall(result) for label, result in _results(evaluation)},
+                columns=tables.columns_of(evaluation, scores)[0],
+                accuracies={label: recall_of(result) for label, result in results_of(evaluation)},
                 records=records,
                 perturbations={k.removesuffix("/perturbation"): v for k, v in deltas.items()},
                 images=arrays.get("shown/images"),
@@ -375,7 +329,7 @@ def _of_evaluation(
     # Of many classes those without images would be gaps.
     drawn = np.flatnonzero((class_counts > 0) | (len(names) <= tables.MANY))
     bars: dict[str, Any] = {
-        "columns": {label: _recall(result)[drawn] for label, result in _results(evaluation)},
+        "columns": {label: recall_of(result)[drawn] for label, result in results_of(evaluation)},
         "class_names": [names[label] for label in drawn],
         "counts": class_counts[drawn],
     }
@@ -391,7 +345,7 @@ def _of_evaluation(
         "classwise.png": lambda plots, path: plots.plot_classwise(path, **bars),
         "overview.png": lambda plots, path: plots.plot_overview(path, **bars, **panels),
     }
-    if corruptions := _corrupted(evaluation):
+    if corruptions := (evaluation or {}).get("corruptions"):
         accuracy = {
             name: np.asarray(rates, np.float64)[:, drawn]
             for name, rates in corruptions["class_accuracy"].items()

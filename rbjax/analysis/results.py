@@ -15,12 +15,12 @@ import numpy as np
 
 from rbjax import rpr
 from rbjax.analysis.evaluation import Report
-from rbjax.analysis.report import columns_of
-from rbjax.analysis.tables import classwise_sheet
+from rbjax.analysis.tables import classwise_sheet, columns_of
 from rbjax.attacks import AutoAttackResult, SuiteResult, UniversalEvaluation
 from rbjax.attacks.outcome import described
 from rbjax.corruptions import CorruptionResult
 from rbjax.errors import a_type
+from rbjax.inputs import names_of
 from rbjax.sheet import Sheet
 
 Names = Sequence[str] | None
@@ -37,7 +37,7 @@ def table(result: Any, *, class_names: Names = None) -> Sheet:
     Args:
         result: what `run_attacks`, `run_autoattack`, `run_adaptive_autoattack`, `run_corruptions`,
             `rpr.score`, `diagnose`, `metrics.classwise`, `evaluate`, `evaluate_universal` or a
-            `craft_universal...` returned.
+            `craft_universal...` returned, or `rbjax.audit`.
         class_names: K names; None: the numbers, or what the result knows.
 
     Returns:
@@ -55,7 +55,7 @@ def table(result: Any, *, class_names: Names = None) -> Sheet:
         )
     if class_names is None or "class" not in sheet.columns:
         return sheet
-    names = _names(class_names, len(sheet.columns["class"]))
+    names = names_of(class_names, len(sheet.columns["class"]))
     return Sheet(sheet.title, {**sheet.columns, "class": names}, sheet.below, sheet.plain)
 
 
@@ -66,7 +66,7 @@ def _(result: SuiteResult, *, class_names: Names = None) -> Sheet:
         f"{len(result.labels):,} images, correctly classified in per cent\n"
         f"{described(result.settings)}",
         {label: result.class_accuracy(label).value for label in labels},
-        class_names=_names(class_names, result.num_classes),
+        class_names=names_of(class_names, result.num_classes),
         counts=_counts(result.labels, result.num_classes),
         totals={label: result.accuracy(label).value for label in labels},
     )
@@ -93,7 +93,7 @@ def _(result: Report, *, class_names: Names = None) -> Sheet:
     return classwise_sheet(
         result.sheet.title.replace("evaluate: ", "").replace(", 95 % interval", ""),
         columns,
-        class_names=_names(names, len(result["class_names"])),
+        class_names=names_of(names, len(result["class_names"])),
         counts=result["class_counts"],
         totals=totals,
     )
@@ -111,7 +111,7 @@ def _of_flags(
             name: _counts(labels[flag], num_classes) / np.maximum(counts, 1)
             for name, flag in flags.items()
         },
-        class_names=_names(class_names, num_classes),
+        class_names=names_of(class_names, num_classes),
         counts=counts,
         totals={name: float(np.mean(flag)) for name, flag in flags.items()},
     )
@@ -221,13 +221,6 @@ def plot(result: Any, where: Any, *, class_names: Names = None) -> None:
     sheet = table(result, class_names=class_names)
     is_path = isinstance(where, str | os.PathLike)
     (pictures.write if is_path else pictures.draw)(result, where, sheet)
-
-
-def _names(class_names: Names, num_classes: int) -> list[str]:
-    names = list(map(str, range(num_classes) if class_names is None else class_names))
-    if len(names) != num_classes:
-        raise ValueError(f"class_names has {len(names)} names; there are {num_classes} classes")
-    return names
 
 
 def _counts(labels: np.ndarray, num_classes: int) -> np.ndarray:

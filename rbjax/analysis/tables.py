@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rbjax import atomic
+from rbjax.analysis.evaluation import recall_of, results_of
 from rbjax.sheet import Sheet, per_cent
 
 MANY = 100
@@ -107,6 +108,33 @@ def classwise_sheet(
         over = [float(f(present)) if present.size else np.nan for f in summary.values()]
         below[name] = over if totals is None else [totals.get(name, ""), *over]
     return Sheet(title, above, below)
+
+
+def columns_of(
+    evaluation: Mapping[str, Any] | None, scores: Mapping[str, Any] | None
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Returns each column of the table (K,), and its ratio among all examples where it has one."""
+    columns: dict[str, np.ndarray] = {}
+    totals: dict[str, float] = {}
+    for label, result in results_of(evaluation):
+        columns[label] = recall_of(result)
+        totals[label] = result["summary"]["accuracy"]
+        if label == "clean":
+            for heading in ("precision", "f1"):
+                columns[heading] = np.asarray(result["classwise"][heading], np.float64)
+            totals["f1"] = result["summary"]["weighted_f1"]
+    if corruptions := (evaluation or {}).get("corruptions"):
+        columns["corrupted"] = 1 - np.asarray(corruptions["class_mean_error"], np.float64)
+        totals["corrupted"] = 1 - corruptions["mean_error"]
+    if scores:
+        same = evaluation is None or evaluation["split"] == scores["split"]
+        of = "" if same else f" {scores['split']}"
+        for heading, part in ((f"RPR{of}", "all"), (f"RPR{of} of right", "classified_right")):
+            counts = np.asarray(scores[part]["class_counts"])
+            robust = np.asarray(scores[part]["class_robust"])
+            columns[heading] = np.where(counts > 0, robust / np.maximum(counts, 1), np.nan)
+            totals[heading] = robust.sum() / max(counts.sum(), 1)
+    return columns, totals
 
 
 def outermost(column: ArrayLike, counts: ArrayLike) -> tuple[list[int] | None, str]:

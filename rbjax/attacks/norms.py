@@ -29,6 +29,7 @@ from rbjax.attacks.l1 import (
 )
 from rbjax.closures import Closure
 from rbjax.inputs import is_known
+from rbjax.tables import lookup
 from rbjax.typing import Array, Key
 
 
@@ -364,12 +365,14 @@ def check_size(field: str, value: object, norm: str) -> None:
         norm: a name in `NORMS`.
 
     Raises:
-        ValueError: for a value that is negative, not finite, or above 1 in l-inf.
+        ValueError: for a value that is negative, not finite, or above 1 in l-inf; for an unknown
+            norm.
     """
+    rules = lookup(NORMS, norm, what="norm")
     if value is None or not is_known(value):
         return
     numbers = np.asarray(value, dtype=np.float64)
-    high = NORMS[norm].max_epsilon
+    high = rules.max_epsilon
     allowed = (numbers >= 0) & (numbers <= high) & np.isfinite(numbers)
     if not np.all(allowed):
         wrong = float(numbers[~allowed].ravel()[0])
