@@ -64,6 +64,11 @@ def from_data(data: Array) -> Key:
     return jax.random.wrap_key_data(data, impl=_GENERATOR)
 
 
+def with_data(key: Key, data: Array) -> Key:
+    """Returns keys of a key's own generator whose `jax.random.key_data` is data."""
+    return jax.random.wrap_key_data(data, impl=str(jax.random.key_impl(key)))
+
+
 def _as_threefry(key: Key) -> Key:
     """Returns keys of any shape as keys of threefry."""
     dtype = getattr(key, "dtype", None)

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rbjax import watch
+from rbjax import prng, watch
 from rbjax.errors import (
     FullDiskError,
     InUseError,
@@ -283,8 +283,7 @@ def put(tree: Any, sharding: Any) -> Any:
         if isinstance(x, jax.Array) and x.sharding == sharding:
             return x
         if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-            data = leaf(jax.random.key_data(x))
-            return jax.random.wrap_key_data(data, impl=str(jax.random.key_impl(x)))
+            return prng.with_data(x, leaf(jax.random.key_data(x)))
         array = np.asarray(x)
         return jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
 

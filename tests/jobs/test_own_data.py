@@ -49,7 +49,7 @@ def test_from_arrays_to_a_report(job, tmp_path):
     table = analysis.report(workdir)
     for name in CLASSES:
         assert f"\n{printable(name)} " in table
-    assert table.endswith("training.png, classwise.png, overview.png")
+    assert table.endswith("training.png, classwise.png, overview.png, report.html")
     assert sum(report["class_counts"]) == 40
     save(moved, num_test=39)
     with pytest.raises(ValueError, match="holds other data than it did"):
