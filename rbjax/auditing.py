@@ -18,7 +18,7 @@ from rbjax.analysis.tables import classwise_sheet, columns_of
 from rbjax.attacks.diagnostics import diagnose
 from rbjax.attacks.findings import Finding
 from rbjax.attacks.norms import check_size
-from rbjax.attacks.outcome import SuiteResult, described
+from rbjax.attacks.outcome import SuiteResult, described, spec_of
 from rbjax.attacks.suite import Entry
 from rbjax.blocks import check_examples
 from rbjax.classifier import Model, as_classifier
@@ -27,6 +27,7 @@ from rbjax.inputs import check_integer, check_real, names_of
 from rbjax.options import Norm
 from rbjax.paths import of_a_folder
 from rbjax.sheet import Sheet
+from rbjax.training.run_directory import is_run
 from rbjax.typing import Array, Perturbation
 
 _CHECKED = 256
@@ -103,11 +104,13 @@ def audit(
         The results, and where the page is.
 
     Raises:
-        ValueError: for wrong shapes or values.
+        ValueError: for wrong shapes or values, the folder of another audit, or a run directory.
     """
     check_size("epsilon", check_real("epsilon", epsilon), norm)
     max_steps = check_integer("max_steps", max_steps, low=1)
     where = of_a_folder(folder, field="folder")
+    if is_run(where):
+        raise ValueError(f"folder = {str(folder)!r}: is a run directory; give another folder")
     model, key = as_classifier(logits_fn), prng.key(check_integer("seed", seed, low=0))
     ball: dict[str, Any] = {"epsilon": epsilon, "norm": norm}
     if entries is None:
@@ -154,7 +157,9 @@ def audit(
         **about,
         "class_counts": np.bincount(truth, minlength=len(names)),
         "train_class_counts": counts,
-        **evaluation.summarize(attacked, {label: _spec(entries[label]) for label in entries}),
+        **evaluation.summarize(
+            attacked, {label: spec_of(entry) for label, entry in entries.items()}
+        ),
         "diagnostics": {
             "num_examples": len(some),
             **ball,
@@ -195,10 +200,3 @@ def _train_counts(counts: np.ndarray | None, num_classes: int) -> np.ndarray | N
             "integers of 0 and more, one a class"
         )
     return values
-
-
-def _spec(entry: Entry) -> dict[str, Any]:
-    """Returns what an attack says of itself."""
-    threat, plan = getattr(entry, "threat", None), getattr(entry, "plan", None)
-    spec = {name: getattr(threat, name, None) for name in ("norm", "epsilon")}
-    return {**spec, "num_steps": getattr(plan, "num_steps", None)}

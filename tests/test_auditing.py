@@ -73,3 +73,10 @@ def test_a_model_is_audited_in_one_call(tmp_path):
 def test_what_is_wrong_is_said(options, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         audit(**{"folder": tmp_path / "b", **options})
+
+
+def test_a_run_directory_is_left_alone(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="is a run directory; give another folder"):
+        audit(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["config.json"]

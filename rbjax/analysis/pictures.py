@@ -31,6 +31,10 @@ _LINE = 110
 """Letters of a title's line."""
 
 
+_NO_SHARES = ("class", "count", "train", "precision", "f1", "RPR of right")
+"""Columns that are no shares of a class's images, whose intervals are drawn."""
+
+
 @figures.plain
 def write(result: Any, path: str | os.PathLike[str], sheet: Sheet) -> None:
     """Draws a result into a file.
@@ -66,7 +70,7 @@ def _draw(result: Any, axes: Axes, sheet: Sheet) -> None:
 @functools.singledispatch
 def _into(result: Any, axes: Axes, sheet: Sheet) -> None:
     """Draws a group of bars a class: the ratios of the table."""
-    ratios = {k: v for k, v in sheet.columns.items() if k not in ("class", "count", "train")}
+    ratios = {k: v for k, v in sheet.columns.items() if k not in _NO_SHARES}
     ratios = {name: np.asarray(v, np.float64) for name, v in ratios.items()}
     names, counts = list(sheet.columns["class"]), sheet.columns["count"]
     plots.draw_classwise(axes, ratios, class_names=names, counts=counts)

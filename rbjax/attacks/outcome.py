@@ -44,19 +44,36 @@ def setting_of(entry: Any) -> Setting:
     """Returns what an entry of `run_attacks` may do, as far as it says.
 
     Args:
+        entry: as for `spec_of`.
+    """
+    spec = spec_of(entry)
+    effort = [str(spec["version"])] if spec.get("version") else []
+    for name in _COUNTED:
+        count = spec.get(name)
+        if isinstance(count, int) and not (name == "num_restarts" and count <= 1):
+            effort.append(counted(name, count))
+    return Setting(spec.get("norm"), spec.get("epsilon"), ", ".join(effort))
+
+
+def spec_of(entry: Any) -> dict[str, Any]:
+    """Returns that by the names of options, as a config has it; what is not said is left out.
+
+    Args:
         entry: an attack or a driver: its `threat`, and what its plan or its options count.
     """
     options = dict(getattr(entry, "options", None) or ())
     plan, threat = getattr(entry, "plan", None), getattr(entry, "threat", None)
-    version = getattr(entry, "version", options.get("version"))
-    effort = [str(version)] if version else []
-    for name, words in _COUNTED.items():
-        count = options.get(name, getattr(plan, name, None))
-        if isinstance(count, int) and not (name == "num_restarts" and count <= 1):
-            effort.append(f"{count:,} {words[count != 1]}")
+    said = {name: options.get(name) for name in ("norm", "epsilon")}
     if threat is not None:
-        return Setting(threat.norm, threat.epsilon, ", ".join(effort))
-    return Setting(options.get("norm"), options.get("epsilon"), ", ".join(effort))
+        said = {"norm": threat.norm, "epsilon": threat.epsilon}
+    said["version"] = getattr(entry, "version", options.get("version"))
+    said |= {name: options.get(name, getattr(plan, name, None)) for name in _COUNTED}
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def counted(name: str, count: int) -> str:
+    """Returns how much an option says is tried: "1 step", "5,000 queries"."""
+    return f"{count:,} {_COUNTED[name][count != 1]}"
 
 
 class Share(NamedTuple):

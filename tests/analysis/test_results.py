@@ -124,6 +124,9 @@ def test_every_kind(kind, tmp_path):
     analysis.plot(result, tmp_path / "picture.svg")
     picture = (tmp_path / "picture.svg").read_text()
     assert picture.startswith("<?xml")
+    if kind == "report":  # whose interval is not that of a share of the class's images
+        assert "pgd" in picture
+        assert "precision" not in picture
     analysis.plot(result, Figure().add_subplot())
     again = analysis.load(analysis.save(result, tmp_path / "result.npz"))
     assert type(again) is type(result)

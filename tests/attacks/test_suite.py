@@ -11,9 +11,10 @@ import pytest
 from jax.tree_util import Partial
 
 from rbjax import attacks, prng
+from rbjax.analysis.evaluation import Spec
 from rbjax.attack_setup import Known
 from rbjax.attacks import passes, suite
-from rbjax.attacks.outcome import Setting, setting_of
+from rbjax.attacks.outcome import Setting, setting_of, spec_of
 from rbjax.metrics import wilson_interval
 from rbjax.progress import Progress
 from rbjax.typing import AttackResult
@@ -95,6 +96,10 @@ def test_it_prints_as_a_table(expected):
         "l2, epsilon 0.5, standard"
     )
     assert str(setting_of(lambda images: images)) == "not said"
+    for name in ("square", "autoattack", "universal"):  # a report says what a table says
+        entry = attacks.create(name, epsilon=0.5, norm="linf")
+        assert setting_of(Spec(spec_of(entry))) == setting_of(entry)
+        assert str(setting_of(entry)).startswith("linf, epsilon 0.5")
 
 
 @pytest.mark.parametrize(("batch_size", "num_devices"), [(7, 1), (None, 1), (64, 8), (None, 8)])

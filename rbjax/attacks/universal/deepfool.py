@@ -13,7 +13,7 @@ from rbjax import prng
 from rbjax.attacks.attack import Problem
 from rbjax.attacks.deepfool import DeepFoolPlan, to_candidates, walk
 from rbjax.attacks.norms import check_size, project
-from rbjax.attacks.outcome import Setting
+from rbjax.attacks.outcome import Setting, counted
 from rbjax.attacks.universal.crafted import UniversalDeepFoolResult
 from rbjax.attacks.universal.evaluation import apply_universal, judge, room_of
 from rbjax.attacks.universal.gradient import epoch_order
@@ -138,7 +138,7 @@ def craft_universal_deepfool(
         num_moves=np.asarray(moves),
         forwards=(2 * len(rates) + 1) * num_examples + 2 * num_steps,
         backwards=num_steps * (min(num_candidates, examples.num_classes) - 1),
-        setting=Setting(norm, epsilon, f"{len(rates)} passes"),
+        setting=Setting(norm, epsilon, counted("max_passes", len(rates))),
     )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from rbjax import prng
 from rbjax.attacks.l1 import movable
 from rbjax.attacks.norms import Inside, check_size, climb, project, sample
-from rbjax.attacks.outcome import Setting
+from rbjax.attacks.outcome import Setting, counted
 from rbjax.attacks.universal.crafted import ClasswiseResult, UniversalResult
 from rbjax.attacks.universal.evaluation import room_of
 from rbjax.blocks import Blocks, Examples, Placement, check_examples, cut
@@ -197,7 +197,7 @@ class _Ascent(NamedTuple):
     @property
     def setting(self) -> Setting:
         """What stands in the heading of a table."""
-        return Setting(self.norm, self.epsilon, f"{self.num_epochs:,} epochs")
+        return Setting(self.norm, self.epsilon, counted("num_epochs", self.num_epochs))
 
 
 def _sized(ascent: _Ascent, num_images: int) -> _Ascent:
