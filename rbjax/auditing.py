@@ -147,19 +147,18 @@ def audit(
 
     # ------------------------------------------------------------------ written
     about = {
-        "config": {"seed": seed, "model": {"name": name}, "score": {"perturbation": repr(drawn)}},
+        "config": {"seed": seed, "model": {"name": name}, "score": {"perturbation": _name(drawn)}},
         "step": None,
         "dataset": dataset,
         "split": "test",
         "class_names": names,
     }
+    specs = {label: spec_of(entry) for label, entry in entries.items()}
     report = {
         **about,
         "class_counts": np.bincount(truth, minlength=len(names)),
         "train_class_counts": counts,
-        **evaluation.summarize(
-            attacked, {label: spec_of(entry) for label, entry in entries.items()}
-        ),
+        **evaluation.summarize(attacked, specs),
         "diagnostics": {
             "num_examples": len(some),
             **ball,
@@ -169,24 +168,48 @@ def audit(
         "versions": {"rbjax": rbjax.__version__, "jax": jax.__version__},
         "device": jax.devices()[0].device_kind,
     }
-    predictions = {label: outcome.predictions for label, outcome in attacked.outcomes.items()}
-    arrays = {"example_ids": ids, "labels": truth, "clean": attacked.clean, **predictions}
-    evaluation.write_report(where, report, {**arrays, "worst": attacked.worst})
     said = {**about, **robustness.of_scores(scores, truth, num_classes=len(names))}
-    atomic.write_json(where / robustness.SCORES_FILE, said)
     points = robustness.of_examples(scores, images, truth, example_ids=ids)
+    _store(where, report, attacked, ids, said, points)
+    sheet = _sheet(report, said, attacked)
+    return Audit(where / PAGE_FILE, attacked, scores, findings, analysis.report(where), sheet)
+
+
+def _store(
+    where: Path,
+    report: dict[str, Any],
+    attacked: SuiteResult,
+    ids: np.ndarray,
+    said: dict[str, Any],
+    points: dict[str, np.ndarray],
+) -> None:
+    """Writes the files that `analysis.report` reads: of an evaluation and of a scoring."""
+    predictions = {label: outcome.predictions for label, outcome in attacked.outcomes.items()}
+    arrays = {"example_ids": ids, "labels": attacked.labels, "clean": attacked.clean}
+    arrays |= {**predictions, "worst": attacked.worst}
+    evaluation.write_report(where, report, arrays)
+    atomic.write_json(where / robustness.SCORES_FILE, said)
     atomic.write_npz(where / robustness.DATAPOINTS_FILE, **points)
+
+
+def _sheet(report: dict[str, Any], said: dict[str, Any], attacked: SuiteResult) -> Sheet:
+    """Returns the table of classes."""
     columns, totals = columns_of(report, said)
-    sheet = classwise_sheet(
-        f"{name} on {dataset}, {len(truth):,} images, in per cent\n{described(attacked.settings)}; "
-        f"RPR: up to {max_steps:,} random draws",
+    name, count = report["config"]["model"]["name"], len(attacked.labels)
+    return classwise_sheet(
+        f"{name} on {report['dataset']}, {count:,} images, in per cent\n"
+        f"{described(attacked.settings)}; RPR: up to {said['max_steps']:,} random draws",
         columns,
-        class_names=names,
+        class_names=report["class_names"],
         counts=report["class_counts"],
         totals=totals,
-        train_counts=counts,
+        train_counts=report["train_class_counts"],
     )
-    return Audit(where / PAGE_FILE, attacked, scores, findings, analysis.report(where), sheet)
+
+
+def _name(perturbation: Perturbation) -> str:
+    """Returns what a perturbation is called: a function's repr would hold its address."""
+    return str(getattr(perturbation, "__name__", None) or repr(perturbation))
 
 
 def _train_counts(counts: np.ndarray | None, num_classes: int) -> np.ndarray | None:
