@@ -129,9 +129,10 @@ def audit(
         model, key, images, truth, attacks=entries, journal=where / "evaluation", **given
     )
     some = np.argsort(priorities(ids, seed=seed, name="diagnostics"), kind="stable")[:_CHECKED]
-    checks = prng.named(key, "diagnostics")
-    given["example_ids"] = ids[some]
+    given["example_ids"], checks = ids[some], prng.named(key, "diagnostics")
     findings = diagnose(model, checks, images[some], truth[some], **ball, **given)
+    checked = {"num_examples": len(some), **ball}
+    checked["findings"] = [finding._asdict() for finding in findings]
     drawn = perturbation or perturbations.random_pixels()
     scores = rpr.score(
         model,
@@ -153,26 +154,33 @@ def audit(
         "split": "test",
         "class_names": names,
     }
-    specs = {label: spec_of(entry) for label, entry in entries.items()}
-    report = {
-        **about,
-        "class_counts": np.bincount(truth, minlength=len(names)),
-        "train_class_counts": counts,
-        **evaluation.summarize(attacked, specs),
-        "diagnostics": {
-            "num_examples": len(some),
-            **ball,
-            "findings": [finding._asdict() for finding in findings],
-        },
-        "corruptions": None,
-        "versions": {"rbjax": rbjax.__version__, "jax": jax.__version__},
-        "device": jax.devices()[0].device_kind,
-    }
+    report = _report(about, attacked, entries, counts, checked)
     said = {**about, **robustness.of_scores(scores, truth, num_classes=len(names))}
     points = robustness.of_examples(scores, images, truth, example_ids=ids)
     _store(where, report, attacked, ids, said, points)
     sheet = _sheet(report, said, attacked)
     return Audit(where / PAGE_FILE, attacked, scores, findings, analysis.report(where), sheet)
+
+
+def _report(
+    about: dict[str, Any],
+    attacked: SuiteResult,
+    entries: Mapping[str, Entry],
+    train_counts: np.ndarray | None,
+    checked: dict[str, Any],
+) -> dict[str, Any]:
+    """Returns what report.json says, as of an evaluation."""
+    specs = {label: spec_of(entry) for label, entry in entries.items()}
+    return {
+        **about,
+        "class_counts": np.bincount(attacked.labels, minlength=attacked.num_classes),
+        "train_class_counts": train_counts,
+        **evaluation.summarize(attacked, specs),
+        "diagnostics": checked,
+        "corruptions": None,
+        "versions": {"rbjax": rbjax.__version__, "jax": jax.__version__},
+        "device": jax.devices()[0].device_kind,
+    }
 
 
 def _store(
