@@ -41,7 +41,7 @@ def digits(num_classes=10):
     pixels, labels = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(pixels))
     images = (pixels[order] / 16).astype(np.float32).reshape(-1, 8, 8, 1)
-    return images, (labels[order] % num_classes).astype(np.int32)
+    return images, (np.asarray(labels)[order] % num_classes).astype(np.int32)
 
 
 @functools.cache
