@@ -26,6 +26,7 @@ from rbjax.data.order import priorities
 from rbjax.inputs import check_integer, check_real, names_of
 from rbjax.options import Norm
 from rbjax.paths import of_a_folder
+from rbjax.progress import ShowProgress
 from rbjax.sheet import Sheet
 from rbjax.training.run_directory import is_run
 from rbjax.typing import Array, Perturbation
@@ -72,6 +73,7 @@ def audit(
     example_ids: np.ndarray | None = None,
     batch_size: int = 128,
     seed: int = 0,
+    progress: ShowProgress = None,
 ) -> Audit:
     """Attacks a model, perturbs its images at random, and writes what came out as report.html.
 
@@ -99,6 +101,7 @@ def audit(
         example_ids: (N,) integers; None: the row numbers.
         batch_size: images at once.
         seed: of all random numbers, an integer >= 0.
+        progress: shown if True; a function is called after each block of each part.
 
     Returns:
         The results, and where the page is.
@@ -122,7 +125,7 @@ def audit(
     ids, truth = examples.example_ids, examples.labels
     names = names_of(class_names, examples.num_classes)
     counts = _train_counts(train_counts, examples.num_classes)
-    given: dict[str, Any] = {"example_ids": ids, "batch_size": batch_size}
+    given: dict[str, Any] = {"example_ids": ids, "batch_size": batch_size, "progress": progress}
 
     # ------------------------------------------------------------------ measured
     attacked = attacks.run_attacks(
@@ -144,6 +147,7 @@ def audit(
         example_ids=ids,
         batch_size=batch_size,
         journal=where / "scoring",
+        progress=progress,
     )
 
     # ------------------------------------------------------------------ written

@@ -203,6 +203,7 @@ def map_blocks(
     journal: Journal | None = None,
     fields: Sequence[str] | None = None,
     finished: Callable[[Block, Mapping[str, np.ndarray]], None] | None = None,
+    tell: Tell | None = None,
 ) -> dict[str, np.ndarray]:
     """Returns a function's results on all blocks, each computed by one of the processes.
 
@@ -216,6 +217,7 @@ def map_blocks(
         fields: names of what is returned; None: everything. The rest is for the journal and for
             `finished` alone.
         finished: called with each block of this process and its results as it ends.
+        tell: called with how many rows of this process are done.
 
     Returns:
         Arrays (N, ...) by name; of a number (len(blocks),).
@@ -225,6 +227,7 @@ def map_blocks(
     # A process without a block of its own computes the first: what results look like is known.
     own = own or [(0, blocks[0])]
     whole: dict[str, np.ndarray] = {}
+    done, of = 0, sum(len(block.rows) for _, block in own)
 
     def load(block: Block) -> tuple[dict[str, np.ndarray] | None, Any]:
         stored = None if journal is None else journal.read_block(block.name, block.rows)
@@ -254,6 +257,9 @@ def map_blocks(
                     array[block.places if value.ndim else number] = value
             if finished is not None and not is_idle:
                 finished(block, results)
+            done += len(block.rows)
+            if tell is not None:
+                tell(Progress("", done, of))
     if jax.process_count() == 1:
         return whole
     return {name: sum_over_processes(whole[name]) for name in sorted(whole)}

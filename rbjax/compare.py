@@ -150,6 +150,7 @@ def compare_runs(
             attacks=entries,
             example_ids=test.example_ids,
             batch_size=batch_size,
+            progress=True,
         )
         print(f"{run.path}: attacked on {test.num_examples:,} images", file=sys.stderr)
         found.append(result)

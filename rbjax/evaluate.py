@@ -229,6 +229,7 @@ def _diagnose(
         example_ids=some.example_ids,
         batch_size=config.batch_size,
         source=next(sources, None),
+        progress=True,
         **ball,
     )
     failed = [finding for finding in findings if not finding.passed]

@@ -106,7 +106,9 @@ def predict_folder(
     read = imagenet_folder.read if is_imagenet else folders.read_covering
     height, width, channels = run.model.image_shape
     images = folders.FolderImages(files, (height, width, channels), read)
-    return [str(f.relative_to(root)) for f in files], run.predict(images, batch_size=batch_size)
+    return [str(f.relative_to(root)) for f in files], run.predict(
+        images, batch_size=batch_size, progress=True
+    )
 
 
 if __name__ == "__main__":

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from rbjax import methods, prng, processes, stops, validation, watch
 from rbjax.config import Config
 from rbjax.data import Dataset, streaming
 from rbjax.data.pipeline import Block
 from rbjax.errors import StoppedError
+from rbjax.progress import Progress, progress_bar
 from rbjax.training import beginning, finite, hooks, optimizers, run_directory, setup, trial
 from rbjax.training.checkpoint import Checkpoints
 from rbjax.training.method import Epoch
@@ -162,14 +162,15 @@ def _steps(
 ) -> tuple[Any, EpochSums, int]:
     """Makes the steps of an epoch that are left, fewer where a checkpoint is due or a stop is."""
     position, pending = steps.start, None
-    with tqdm(None, title, steps.stop, False, initial=position, unit="step", disable=None) as bar:
+    with progress_bar(title) as tell:
+        tell(Progress("", position, steps.stop))
         while position < min(steps.stop, until) and not watch.stopping():
             state, step_metrics = dispatch(state, next(feed))
             # Read one dispatch late: the device is never waited for.
             sums = sums.plus(pending)
             pending = step_metrics
             position += len(step_metrics.loss)
-            bar.update(len(step_metrics.loss))
+            tell(Progress("", position, steps.stop))
     return state, sums.plus(pending), position - steps.start
 
 

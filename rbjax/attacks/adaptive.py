@@ -17,17 +17,11 @@ from rbjax.attacks import attack
 from rbjax.attacks.norms import check_size
 from rbjax.attacks.outcome import AutoAttackResult, Setting, Verdict
 from rbjax.attacks.rounds import NUM_ROUNDS, Rounds
-from rbjax.blocks import (
-    Blocks,
-    Placement,
-    Progress,
-    Tell,
-    block_size,
-    check_examples,
-)
+from rbjax.blocks import Blocks, Placement, block_size, check_examples
 from rbjax.classifier import Model, as_classifier
 from rbjax.inputs import check_real
 from rbjax.options import Epsilon, checked, named
+from rbjax.progress import Progress, ShowProgress, teller
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key
 
@@ -95,7 +89,7 @@ def run_adaptive_autoattack(
     batch_size: int | None = None,
     devices: Sequence[Any] | None = None,
     journal: str | Path | None = None,
-    progress: Tell | None = None,
+    progress: ShowProgress = None,
 ) -> AutoAttackResult:
     """Runs A3, adaptive auto attack, on a dataset: ever longer rounds on ever fewer images.
 
@@ -131,7 +125,7 @@ def run_adaptive_autoattack(
         devices: the `jax.Device`s to use; None: all local ones.
         journal: a folder in which finished blocks are kept. Repeat the call with the same folder to
             resume; another call is refused.
-        progress: called after each round.
+        progress: shown if True; a function is called after each round.
 
     Returns:
         Adversarial images, which images are robust, the accuracy after each round and the passes.
@@ -172,7 +166,7 @@ def _run(
     batch_size: int | None = None,
     devices: Sequence[Any] | None = None,
     journal: str | Path | None = None,
-    progress: Tell | None = None,
+    progress: ShowProgress = None,
     keep: bool,
 ) -> Rounds:
     """Returns a finished run; `keep` says whether adversarial images are wanted."""
@@ -186,12 +180,12 @@ def _run(
     blocks = blocks.kept_in(
         journal, key, call="adaptive_autoattack", model=logits_fn, attack=[epsilon, norm], keep=keep
     )
-    run = Rounds(model.placed(placement.whole), blocks, epsilon, norm, keep)
+    tell, run = teller(progress), Rounds(model.placed(placement.whole), blocks, epsilon, norm, keep)
     for number in range(NUM_ROUNDS):
         run.apply_round(number, prng.named(key, "adaptive_autoattack"))
-        if progress is not None:
+        if tell is not None:
             robust = int(run.robust.sum())
-            progress(Progress(f"round {number}", number + 1, NUM_ROUNDS, {"robust": robust}))
+            tell(Progress(f"round {number}", number + 1, NUM_ROUNDS, {"robust": robust}))
     return run
 
 

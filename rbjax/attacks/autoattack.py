@@ -19,17 +19,11 @@ from rbjax.attacks import attack, passes
 from rbjax.attacks.norms import check_size
 from rbjax.attacks.outcome import AutoAttackResult, Setting, Verdict
 from rbjax.attacks.passes import Run
-from rbjax.blocks import (
-    Blocks,
-    Placement,
-    Progress,
-    Tell,
-    block_size,
-    check_examples,
-)
+from rbjax.blocks import Blocks, Placement, block_size, check_examples
 from rbjax.classifier import Model, as_classifier
 from rbjax.inputs import check_real
 from rbjax.options import Epsilon, Norm, checked, named
+from rbjax.progress import Progress, ShowProgress, teller
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key
 
@@ -104,7 +98,7 @@ def run_autoattack(
     batch_size: int | None = None,
     devices: Sequence[Any] | None = None,
     journal: str | Path | None = None,
-    progress: Tell | None = None,
+    progress: ShowProgress = None,
 ) -> AutoAttackResult:
     """Runs AutoAttack on a dataset, each attack on the images that are still robust.
 
@@ -135,7 +129,8 @@ def run_autoattack(
         devices: the `jax.Device`s to use; None: all local ones.
         journal: a folder in which finished blocks are kept. Repeat the call with the same folder to
             resume; another call is refused.
-        progress: called after each pass: one attack, or one target of it.
+        progress: shown if True; a function is called after each pass: one attack, or one target
+            of it.
 
     Returns:
         Adversarial images, which images are robust, the accuracy after each attack and the passes.
@@ -178,7 +173,7 @@ def _run(
     batch_size: int | None = None,
     devices: Sequence[Any] | None = None,
     journal: str | Path | None = None,
-    progress: Tell | None = None,
+    progress: ShowProgress = None,
     keep: bool,
 ) -> Run:
     """Returns a finished run; `keep` says whether adversarial images are wanted."""
@@ -201,13 +196,13 @@ def _run(
     blocks = Blocks(examples, placement, size).kept_in(
         journal, key, call="autoattack", model=logits_fn, attack=[epsilon, norm, version], keep=keep
     )
-    run = Run(model.placed(placement.whole), blocks, epsilon, keep)
+    tell, run = teller(progress), Run(model.placed(placement.whole), blocks, epsilon, keep)
     parts = passes.passes(version, norm, examples.num_classes)
     for number, part in enumerate(parts):
         run.apply(part, prng.named(key, part.attack), f"{number:02d}-{part.attack}")
-        if progress is not None:
+        if tell is not None:
             robust = int(run.robust.sum())
-            progress(Progress(part.attack, number + 1, len(parts), {"robust": robust}))
+            tell(Progress(part.attack, number + 1, len(parts), {"robust": robust}))
     run.notes = passes.notes(version, norm, examples.num_classes)
     return run
 

@@ -21,6 +21,7 @@ from rbjax.blocks import Blocks, Placement, block_size, check_examples
 from rbjax.classifier import Model, as_classifier
 from rbjax.inputs import check_real
 from rbjax.options import Norm, named
+from rbjax.progress import ShowProgress, teller
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key
 
@@ -40,6 +41,7 @@ def diagnose(
     source: Model | None = None,
     black_box: CompiledAttack | None = None,
     num_queries: int = 300,
+    progress: ShowProgress = None,
 ) -> Findings:
     """Looks for signs that attacks fail for other reasons than that a model is robust.
 
@@ -60,6 +62,7 @@ def diagnose(
         source: another model of the same classes, from which attacks are transferred.
         black_box: an attack without gradients in that norm; None: the square attack (none in l1).
         num_queries: of the square attack.
+        progress: shown if True; a function is called after each block of each check.
 
     Returns:
         One finding a check, failed or passed; a list that prints as a table.
@@ -88,7 +91,8 @@ def diagnose(
         black_box = square(epsilon=epsilon, norm=norm, num_queries=num_queries)
     placement = Placement(devices)
     size = block_size(len(examples.labels), batch_size, placement)
-    probe = Probe(key, Blocks(examples, placement, size), norm, float(epsilon))
+    blocks = Blocks(examples, placement, size, tell=teller(progress, "checks"))
+    probe = Probe(key, blocks, norm, float(epsilon))
     model = model.placed(placement.whole)
     other = None if source is None else as_classifier(source).placed(placement.whole)
     return Findings(

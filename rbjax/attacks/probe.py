@@ -181,7 +181,7 @@ class Probe(NamedTuple):
                 images = jnp.where(is_second, 1.0 - images, images)
             return {"logits": answer(model, self.keys(stream, block), images)}
 
-        logits = blocks.map(ask)["logits"]
+        logits = blocks.map(ask, task=stream)["logits"]
         if beside:
             logits[np.arange(len(logits)) % size % 2 == 1] = np.nan
         return logits
@@ -197,7 +197,7 @@ class Probe(NamedTuple):
             parts = _search(self.norm, model, keys, images, labels, plan)
             return dict(zip(Searched._fields, parts, strict=True))
 
-        return Searched(**self.blocks.map(run, rows))
+        return Searched(**self.blocks.map(run, rows, task=stream))
 
     def attack(
         self, model: Classifier, attack: CompiledAttack, stream: str, rows: np.ndarray
@@ -209,7 +209,7 @@ class Probe(NamedTuple):
             result = attack(model, self.keys(stream, block), images, labels, epsilon=self.epsilon)
             return {"fooled": result.fooled}
 
-        return self.blocks.map(run, rows)["fooled"]
+        return self.blocks.map(run, rows, task=stream)["fooled"]
 
 
 class Rival(NamedTuple):

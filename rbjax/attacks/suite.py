@@ -31,8 +31,6 @@ from rbjax.blocks import (
     Blocks,
     Examples,
     Placement,
-    Progress,
-    Tell,
     block_size,
     check_examples,
     sum_over_processes,
@@ -40,6 +38,7 @@ from rbjax.blocks import (
 from rbjax.classifier import Classifier, Model, answer, as_classifier, keys_of
 from rbjax.inputs import to_float
 from rbjax.options import named
+from rbjax.progress import Progress, ShowProgress, teller
 from rbjax.typing import Array, Key
 from rbjax.verdicts import Verdicts, verdicts
 
@@ -59,7 +58,7 @@ def run_attacks(
     devices: Sequence[Any] | None = None,
     keep_images: bool = False,
     journal: str | Path | None = None,
-    progress: Tell | None = None,
+    progress: ShowProgress = None,
     finished: Callable[[str, SuiteResult], None] | None = None,
 ) -> SuiteResult:
     """Runs attacks on a dataset, each of them on every example, and keeps what became of each.
@@ -91,7 +90,7 @@ def run_attacks(
             call with the same folder to resume; other attacks may be among those of the new call.
             A model is known by what it computes of a few of the images, an attack by its options,
             what is of one's own in it by what that computes.
-        progress: called after each block; see `progress_bar`.
+        progress: shown if True; a function is called after each block; see `progress_bar`.
         finished: called with "clean" and with the label of each attack as it ends, and the results
             so far.
 
@@ -112,7 +111,7 @@ def run_attacks(
     jobs = jobs_of(attacks, targets or {}, counted or {}, examples.labels, examples.num_classes)
     placement = Placement(devices)
     size = block_size(len(examples.labels), batch_size, placement, journal)
-    blocks = Blocks(examples, placement, size, tell=progress)
+    blocks = Blocks(examples, placement, size, tell=teller(progress))
     work = _Work(
         logits_fn=logits_fn,
         model=model.placed(placement.whole),

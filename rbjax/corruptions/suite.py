@@ -26,7 +26,7 @@ from rbjax.inputs import check_mapping, check_perturbed
 from rbjax.metrics import confusion_matrix, error_rates, stack_confusions
 from rbjax.options import named
 from rbjax.programs import PlainFunction, TracedFunction
-from rbjax.progress import Tell
+from rbjax.progress import ShowProgress, teller
 from rbjax.sheet import Sheet
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key, Perturbation
@@ -125,7 +125,7 @@ def run_corruptions(
     batch_size: int | None = None,
     devices: Sequence[Any] | None = None,
     journal: str | Path | None = None,
-    progress: Tell | None = None,
+    progress: ShowProgress = None,
     finished: Callable[[str, CorruptionResult], None] | None = None,
 ) -> CorruptionResult:
     """Classifies a dataset under corruptions, cut to 256 levels (`quantize` of `create`).
@@ -151,7 +151,7 @@ def run_corruptions(
         batch_size: images at once, over all devices; None: by the platform.
         devices: the `jax.Device`s to use; None: all local ones.
         journal: a folder in which finished blocks are kept; repeat the call to resume.
-        progress: called after each block; see `progress_bar`.
+        progress: shown if True; a function is called after each block; see `progress_bar`.
         finished: called with "clean" and with the name of each corruption as it ends, and the
             results so far.
 
@@ -170,7 +170,7 @@ def run_corruptions(
     )
     placement = Placement(devices)
     size = block_size(len(examples.labels), batch_size, placement, journal)
-    blocks = Blocks(examples, placement, size, tell=progress)
+    blocks = Blocks(examples, placement, size, tell=teller(progress))
     blocks = blocks.kept_in(journal, key, call="corruptions", model=logits_fn)
     model = model.placed(placement.whole)
     clean = _predict(blocks, model, key, CLEAN, None)

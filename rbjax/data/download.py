@@ -23,6 +23,7 @@ from rbjax import atomic
 from rbjax.data.description import File
 from rbjax.errors import is_full
 from rbjax.paths import expanded
+from rbjax.progress import Progress, progress_bar
 
 PART = ".part"
 """Suffix of a file that is still being downloaded."""
@@ -216,8 +217,6 @@ def _receive(answer: Any, out: IO[bytes], file: File) -> None:
     Raises:
         ValueError: as soon as it is more than the published file has; nothing of it is kept.
     """
-    import tqdm
-
     if answer.status != 206:
         out.truncate(0)
     elif not (answer.headers["Content-Range"] or "").startswith(f"bytes {_size(out)}-"):
@@ -228,15 +227,14 @@ def _receive(answer: Any, out: IO[bytes], file: File) -> None:
     if total is not None and most is not None and total > most:
         out.truncate(0)
         raise ValueError(f"{answer.url}: has {total:,} bytes; {file.name} has {most:,}")
-    with tqdm.tqdm(
-        desc=file.name, initial=have, total=total, unit="B", unit_scale=True, leave=False
-    ) as bar:
+    with progress_bar(file.name, unit="B") as tell:
+        tell(Progress("", have, total or 0))
         while block := answer.read(_BLOCK):
             have += len(block)
             if most is not None and have > most:
                 out.truncate(0)
                 raise ValueError(f"{answer.url}: sends more than the {most:,} bytes of {file.name}")
             out.write(block)
-            bar.update(len(block))
+            tell(Progress("", have, total or 0))
     if total is not None and _size(out) < total:
         raise OSError(f"the host sent {_size(out):,} of {total:,} bytes")

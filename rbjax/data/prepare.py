@@ -66,6 +66,8 @@ def prepare(name: str, data_dir: Path, source: str | Path | None = None) -> None
     print(f"{name} is not in {data_dir}: TFDS downloads and prepares it, once", file=sys.stderr)
     import tensorflow_datasets as tfds
 
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()  # which would fill a log
     try:
         builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
         builder.download_and_prepare()

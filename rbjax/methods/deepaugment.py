@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from rbjax import prng
 from rbjax.data import Dataset
@@ -22,6 +21,7 @@ from rbjax.models import Model, cae, edsr
 from rbjax.models.image_to_image import ImageToImage, Params
 from rbjax.models.noise2net import noise2net
 from rbjax.options import Count, NotNegative, Range, Share, checked
+from rbjax.progress import Progress, progress_bar
 from rbjax.training.method import Method, MethodState, Prepared, Setting
 from rbjax.training.reconstruction import fit, psnr
 from rbjax.typing import Array, Key, LogitsFn
@@ -254,7 +254,7 @@ def distorted(
     made, activations = np.empty_like(images), prng.named(key, "activations")
     redrawn = np.flatnonzero(_redraws(prng.named(key, "redraw"), example_ids)[1:]) + 1
     bounds = [0, *redrawn.tolist(), len(images)]
-    with tqdm(None, f"{network.name}, distorted", len(images), False, disable=None) as bar:
+    with progress_bar(f"{network.name}, distorted") as tell:
         for first, end in itertools.pairwise(bounds):
             drawn = prng.fold_in(prng.named(key, "weights"), int(example_ids[first]))
             own = network.distort_weights(drawn, params)
@@ -263,7 +263,7 @@ def distorted(
                 padded = np.resize(rows, _SIZE)
                 outputs = _block(network, own, activations, images[padded], example_ids[padded])
                 made[rows] = np.asarray(outputs)[: len(rows)]
-                bar.update(len(rows))
+                tell(Progress("", int(rows[-1]) + 1, len(images)))
     return made
 
 

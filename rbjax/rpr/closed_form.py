@@ -19,6 +19,7 @@ from rbjax.blocks import Block, Examples, check_examples, cut, map_blocks
 from rbjax.captures import Compiled
 from rbjax.classifier import Classifier, Model, as_classifier
 from rbjax.inputs import check_integer, check_real, to_float
+from rbjax.progress import ShowProgress, Tell, teller
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key
 
@@ -56,6 +57,7 @@ def taylor(
     sigma: float,
     form: str = "normal",
     block_size: int = 256,
+    progress: ShowProgress = None,
 ) -> ClosedForm:
     """Returns P[argmax f(x + sigma n) != t] of the classifier's tangent at x.
 
@@ -70,6 +72,7 @@ def taylor(
         sigma: standard deviation of the noise, in pixel units, above 0.
         form: `"normal"`, or `"sigmoid"`: see `FORMS`.
         block_size: images whose K gradients are taken at once.
+        progress: shown if True; a function is called after each block.
 
     Returns:
         The probabilities.
@@ -89,7 +92,7 @@ def taylor(
     def linearize(rows: np.ndarray, images: Array) -> Linearization:
         return _taylor(model, images, jnp.asarray(examples.labels[rows]), sigma)
 
-    return integrate(_in_blocks(linearize, examples, block_size))
+    return integrate(_in_blocks(linearize, examples, block_size, teller(progress)))
 
 
 def mmse(
@@ -103,6 +106,7 @@ def mmse(
     form: str = "normal",
     example_ids: np.ndarray | Array | None = None,
     block_size: int = 256,
+    progress: ShowProgress = None,
 ) -> ClosedForm:
     """Returns P[argmax f(x + sigma n) != t] of the linear model nearest to f around x.
 
@@ -119,6 +123,7 @@ def mmse(
         form: as for `taylor`.
         example_ids: (N,) integers; None: the row numbers.
         block_size: as for `taylor`.
+        progress: as for `taylor`.
 
     Returns:
         The probabilities.
@@ -146,11 +151,14 @@ def mmse(
         labels = jnp.asarray(examples.labels[rows])
         return _mmse(model, keys, images, labels, sigma, num_draws)
 
-    return integrate(_in_blocks(linearize, examples, block_size))
+    return integrate(_in_blocks(linearize, examples, block_size, teller(progress)))
 
 
 def _in_blocks(
-    linearize: Callable[[np.ndarray, Array], Linearization], examples: Examples, block_size: int
+    linearize: Callable[[np.ndarray, Array], Linearization],
+    examples: Examples,
+    block_size: int,
+    tell: Tell | None,
 ) -> Linearization:
     """Returns the linear models of all images."""
 
@@ -159,7 +167,8 @@ def _in_blocks(
 
     num_images = len(examples.labels)
     blocks = cut(np.arange(num_images), min(block_size, num_images))
-    return Linearization(**map_blocks(run, blocks, read=lambda block: examples.read(block.rows)))
+    read = lambda block: examples.read(block.rows)  # noqa: E731
+    return Linearization(**map_blocks(run, blocks, read=read, tell=tell))
 
 
 def normal_form(linearization: Linearization) -> ClosedForm:

@@ -16,6 +16,7 @@ from rbjax.classifier import Classifier, Model, as_classifier, predicted
 from rbjax.inputs import check_integer, check_perturbed, to_float
 from rbjax.losses.adversarial import margin
 from rbjax.metrics import clopper_pearson_interval
+from rbjax.progress import ShowProgress, teller
 from rbjax.rpr.lanes import OF_THE_MODEL, failures
 from rbjax.typing import Array, Key, Perturbation
 
@@ -84,6 +85,7 @@ def error_against_draws(
     confidence: float = 0.95,
     example_ids: np.ndarray | Array | None = None,
     block_size: int = 256,
+    progress: ShowProgress = None,
 ) -> DrawnError:
     """Draws perturbations of some images and sets the share that fails beside the estimate.
 
@@ -103,6 +105,7 @@ def error_against_draws(
         confidence: of the intervals.
         example_ids: (N,) integers; None: the row numbers.
         block_size: images of one forward pass.
+        progress: shown if True; a function is called after each block.
 
     Returns:
         Estimates, draws and their differences.
@@ -143,7 +146,13 @@ def error_against_draws(
         return {"failed": failed}
 
     blocks = cut(chosen, min(block_size, len(chosen)))
-    failed = map_blocks(count_block, blocks, read=lambda block: examples.read(block.rows))["failed"]
+    counted = map_blocks(
+        count_block,
+        blocks,
+        read=lambda block: examples.read(block.rows),
+        tell=teller(progress),
+    )
+    failed = counted["failed"]
     low, high = clopper_pearson_interval(failed, num_draws, confidence)
     drawn = failed / num_draws
     return DrawnError(chosen, estimated[chosen], drawn, low, high, num_draws, confidence)

@@ -20,6 +20,7 @@ from rbjax.inputs import check_integer, check_labels, check_real, to_float
 from rbjax.metrics.intervals import wilson_interval
 from rbjax.options import named
 from rbjax.perturbations.chain import Clipped
+from rbjax.progress import ShowProgress, teller
 from rbjax.rpr.drawn_error import count_failed
 from rbjax.rpr.estimators import check_counts
 from rbjax.tables import lookup
@@ -71,6 +72,7 @@ def count_failures(
     ties: Ties = "fail",
     example_ids: np.ndarray | Array | None = None,
     block_size: int = 256,
+    progress: ShowProgress = None,
 ) -> Failures:
     """Draws so many perturbations of every image and counts those that are misclassified.
 
@@ -89,6 +91,7 @@ def count_failures(
             of equal logits the first counts, as everywhere else in rbjax.
         example_ids: (N,) integers; None: the row numbers.
         block_size: images of one forward pass.
+        progress: shown if True; a function is called after each block.
 
     Returns:
         The counts.
@@ -127,6 +130,7 @@ def count_failures(
         count_block,
         cut(np.arange(num_images), min(block_size, num_images)),
         read=lambda block: examples.read(block.rows),
+        tell=teller(progress),
     )
     failures = np.asarray(counted["failed"]).astype(np.int64)
     return Failures(failures, num_draws, ~np.asarray(counted["clean_failed"]))

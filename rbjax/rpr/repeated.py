@@ -12,7 +12,7 @@ from rbjax import prng
 from rbjax.classifier import Model
 from rbjax.inputs import check_integer, check_memory, check_real
 from rbjax.options import named
-from rbjax.progress import Progress, Tell
+from rbjax.progress import Progress, ShowProgress, Tell, teller
 from rbjax.rpr.anytime import anytime_interval
 from rbjax.rpr.estimators import count_draws
 from rbjax.rpr.lanes import Draws, Work
@@ -38,7 +38,7 @@ def score_repeatedly(
     block_size: int | None = None,
     devices: Sequence[Any] | None = None,
     journal: str | Path | None = None,
-    progress: Tell | None = None,
+    progress: ShowProgress = None,
 ) -> Repeated:
     """Scores every image several times, each time with draws of its own.
 
@@ -61,7 +61,8 @@ def score_repeatedly(
         block_size: images read at once.
         devices: the `jax.Device`s to use.
         journal: a folder to resume from.
-        progress: called now and then; an image is counted for each of its repetitions.
+        progress: shown if True; a function is called now and then; an image is counted for each
+            of its repetitions.
 
     Returns:
         First failures of every repetition, and their sums.
@@ -96,7 +97,9 @@ def score_repeatedly(
             "confidence": confidence,
         },
     )
-    return _repeat(work, key, repetitions, max_steps, max_width, confidence, progress)
+    return _repeat(
+        work, key, repetitions, max_steps, max_width, confidence, teller(progress, "RPR")
+    )
 
 
 def _repeat(

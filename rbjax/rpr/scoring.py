@@ -17,7 +17,7 @@ from rbjax.blocks import Block, Placement, check_examples, cut, map_blocks, sett
 from rbjax.classifier import Model, as_classifier
 from rbjax.inputs import ANY_NUMBER, check_integer
 from rbjax.options import named
-from rbjax.progress import Progress, Tell
+from rbjax.progress import Progress, ShowProgress, Tell, teller
 from rbjax.rpr.lanes import (
     FEWEST_LANES,
     Draws,
@@ -84,7 +84,7 @@ def score(
     block_size: int | None = None,
     devices: Sequence[Any] | None = None,
     journal: str | Path | None = None,
-    progress: Tell | None = None,
+    progress: ShowProgress = None,
 ) -> Scores:
     """Scores every image: the first of at most `max_steps` random perturbations that fools.
 
@@ -121,8 +121,9 @@ def score(
             one stands. Repeat the call with the same folder to resume; the scores are those of an
             uninterrupted call, and another call is refused. A black box is known by its answers to
             a few of the images, a function by what it computes of them.
-        progress: called now and then; its figures are the "survivors", images that no draw has
-            fooled yet, and the forward "passes" run; see `progress_bar`.
+        progress: shown if True; a function is called now and then; its figures are the
+            "survivors", images that no draw has fooled yet, and the forward "passes" run; see
+            `progress_bar`.
 
     Returns:
         The scores.
@@ -151,7 +152,7 @@ def score(
         journal=journal,
         about={"call": "score", "max_steps": max_steps, "stop": repr(stop)},
     )
-    draws = _draw(work, key, max_steps, stop, progress)
+    draws = _draw(work, key, max_steps, stop, teller(progress, "RPR"))
     max_steps, first_failure = draws.max_steps, draws.first_failure
     steps = np.minimum(first_failure, max_steps)
     return Scores(

@@ -19,6 +19,7 @@ from rbjax.classifier import Classifier, Model, as_classifier, predicted
 from rbjax.inputs import NO_CLASS, check_integer, check_real, to_float
 from rbjax.losses.adversarial import margin
 from rbjax.options import named
+from rbjax.progress import ShowProgress, teller
 from rbjax.tables import lookup
 from rbjax.typing import Array, Key
 
@@ -133,6 +134,7 @@ def failure_probability(
     num_runs: int = 1,
     example_ids: np.ndarray | Array | None = None,
     batch_size: int | None = None,
+    progress: ShowProgress = None,
 ) -> Splitting:
     """Estimates P[s(x + noise) >= 0], s(x) = max_{j != y} z_j(x) - z_y(x), however small.
 
@@ -169,6 +171,7 @@ def failure_probability(
         example_ids: (N,) integers; None: the row numbers.
         batch_size: runs that go side by side, P images each in a forward pass; None: 1 on CPU and
             16 elsewhere.
+        progress: shown if True; a function is called after each block; runs are counted.
 
     Returns:
         The estimates.
@@ -205,7 +208,8 @@ def failure_probability(
         batch = to_float(examples.read(owner)), jnp.asarray(examples.labels[owner])
         return _run_block(options, model, keys[rows], *batch, scale)._asdict()
 
-    runs = map_blocks(run_rows, cut(np.arange(len(owners)), batch_size))
+    blocks = cut(np.arange(len(owners)), batch_size)
+    runs = map_blocks(run_rows, blocks, tell=teller(progress))
     return _summarize(_Run(**{k: x.reshape(-1, num_runs) for k, x in runs.items()}), options)
 
 

@@ -13,6 +13,7 @@ from rbjax.blocks import Block, Blocks, Placement, block_size, check_examples
 from rbjax.classifier import answer, as_classifier, keys_of
 from rbjax.config import Config
 from rbjax.models import Model, Variables
+from rbjax.progress import ShowProgress, teller
 from rbjax.typing import Array, LogitsFn
 from rbjax.verdicts import softmax, verdicts
 
@@ -62,13 +63,16 @@ class Run:
         """Images (B, H, W, C) in [0, 1] -> logits (B, K): a `jax.tree_util.Partial`."""
         return jax.tree_util.Partial(self.model.apply, self.variables)
 
-    def predict(self, images: Any, *, batch_size: int | None = None) -> Predictions:
+    def predict(
+        self, images: Any, *, batch_size: int | None = None, progress: ShowProgress = None
+    ) -> Predictions:
         """Returns what the model says of images.
 
         Args:
             images: (N, H, W, C) of the model's shape, uint8 or floating in [0, 1]; an array, a
                 memory map, or whatever is indexed by row numbers.
             batch_size: images at once, over all local devices; None: by the platform.
+            progress: shown if True; a function is called after each block.
 
         Raises:
             ValueError: for another shape or range.
@@ -84,7 +88,8 @@ class Run:
             images, np.zeros(shape[0], np.int32), count_classes=model.count_classes
         )
         placement = Placement(None)
-        blocks = Blocks(examples, placement, block_size(shape[0], batch_size, placement))
+        size = block_size(shape[0], batch_size, placement)
+        blocks = Blocks(examples, placement, size, tell=teller(progress))
         model = model.placed(placement.whole)
 
         def ask(block: Block, images: Array) -> dict[str, Array]:

@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from tqdm import tqdm
 
 from rbjax import prng
 from rbjax.inputs import to_float
 from rbjax.models.image_to_image import ImageToImage, Params
+from rbjax.progress import Progress, progress_bar
 from rbjax.typing import Array, Key
 
 _BLOCK = 32
@@ -47,10 +47,11 @@ def fit(
     params = network.init(prng.named(key, "init"), to_float(images[:1]))
     opt_state = optimizer.init(params)
     order, own = _batches(prng.named(key, "order"), len(images), size), prng.named(key, "step")
-    steps = range(num_steps)
-    for number in tqdm(steps, network.name, leave=False, unit="step", disable=None):
-        batch, key = images[next(order)], prng.fold_in(own, number)
-        params, opt_state = _step(network, optimizer, params, opt_state, key, batch)
+    with progress_bar(network.name) as tell:
+        for number in range(num_steps):
+            batch, key = images[next(order)], prng.fold_in(own, number)
+            params, opt_state = _step(network, optimizer, params, opt_state, key, batch)
+            tell(Progress("", number + 1, num_steps))
     return params
 
 

@@ -1,33 +1,7 @@
-"""The progress bar: survivors left and time to go in a terminal, silence elsewhere."""
-
-import io
-import sys
+"""What scoring tells of its progress."""
 
 from rbjax import rpr
 from tests.rpr.known import MIXED, score
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-def test_a_terminal_sees_survivors_and_time(monkeypatch):
-    shown = Terminal()
-    monkeypatch.setattr(sys, "stderr", shown)
-    with rpr.progress_bar("RPR of these") as progress:
-        scores = score(MIXED, progress=progress)
-        text = shown.getvalue()
-    assert "RPR of these: " in text
-    assert "203/203 [00:" in text
-    assert f"survivors={scores.robust.sum()}" in text
-    assert f"passes={scores.forward_passes_run:,}" in text
-
-
-def test_a_file_sees_nothing(capsys):
-    with rpr.progress_bar("RPR of these") as progress:
-        score(MIXED, progress=progress)
-    assert capsys.readouterr().err == ""
 
 
 def test_survivors_are_those_not_fooled_yet():
@@ -40,3 +14,11 @@ def test_survivors_are_those_not_fooled_yet():
     assert seen[-1][1:3] == (3 * len(MIXED), 3 * len(MIXED))
     robust = (repeated.first_failure[:, -1] > 20).sum()
     assert seen[-1].figures["survivors"] == robust
+
+
+def test_the_bar_names_survivors_and_passes(capsys, monkeypatch):
+    monkeypatch.setattr("rbjax.progress.SECONDS_BETWEEN_LINES", 0.0)
+    scores = score(MIXED, progress=True)
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("RPR: 203 of 203 (100%), ")
+    assert f"survivors={scores.robust.sum()}, passes={scores.forward_passes_run:,}" in last

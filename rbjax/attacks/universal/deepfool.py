@@ -22,7 +22,7 @@ from rbjax.captures import Compiled
 from rbjax.classifier import Classifier, Model, as_classifier, changed
 from rbjax.inputs import NO_CLASS
 from rbjax.options import MOST, Count, Epsilon, Norm, NotNegative, Range, Share, checked
-from rbjax.progress import Progress, Tell
+from rbjax.progress import Progress, ShowProgress, teller
 from rbjax.typing import Array, Key
 
 _BLOCK = 256
@@ -49,7 +49,7 @@ def craft_universal_deepfool(
     batch_size: Count = 256,
     example_ids: np.ndarray | Array | None = None,
     devices: Sequence[Any] | None = None,
-    progress: Tell | None = None,
+    progress: ShowProgress = None,
 ) -> UniversalDeepFoolResult:
     """Crafts one perturbation that changes the class of most images of a dataset.
 
@@ -77,7 +77,8 @@ def craft_universal_deepfool(
         example_ids: (N,) integers; None: the row numbers.
         devices: the `jax.Device`s to classify on; None: all local ones. Images move the
             perturbation one after another, on the first of them.
-        progress: called after each pass, with the share that is "fooled".
+        progress: shown if True; a function is called after each pass, with the share that
+            is "fooled".
 
     Returns:
         The perturbation and the share that each pass reached.
@@ -101,6 +102,7 @@ def craft_universal_deepfool(
         example_ids=example_ids,
     )
     check_size("epsilon", epsilon, norm)
+    tell = teller(progress)
     plan = DeepFoolPlan("l2", deepfool_steps, num_candidates, overshoot)
     placement, num_examples = Placement(devices), len(examples.labels)
     blocks = Blocks(examples, placement, block_size(num_examples, batch_size, placement))
@@ -126,8 +128,8 @@ def craft_universal_deepfool(
         perturbed, _ = judge(blocks, model, delta, key)
         rates.append(float(np.mean(changed(perturbed, clean))))
         best = delta if rates[-1] >= max(rates) else best
-        if progress is not None:
-            progress(Progress("", number + 1, max_passes, {"fooled": rates[-1]}))
+        if tell is not None:
+            tell(Progress("", number + 1, max_passes, {"fooled": rates[-1]}))
         if rates[-1] >= fooling_rate or moves[-1] == 0:
             break
     # A visit looks once, and a step at where it is and at where it leads; with v = 0 and after each

@@ -14,6 +14,7 @@ from rbjax.blocks import Block, Blocks, Examples, Placement, block_size, check_e
 from rbjax.classifier import Classifier, Model, answer, as_classifier, changed, keys_of
 from rbjax.inputs import NO_CLASS, check_array, check_images, check_labels, is_known, to_float
 from rbjax.options import named
+from rbjax.progress import ShowProgress, teller
 from rbjax.sheet import Sheet, per_cent
 from rbjax.typing import Array, Key
 from rbjax.verdicts import Verdicts, verdicts
@@ -174,6 +175,7 @@ def evaluate_universal(
     batch_size: int = 256,
     devices: Sequence[Any] | None = None,
     key: Key | None = None,
+    progress: ShowProgress = None,
 ) -> UniversalEvaluation:
     """Measures a perturbation, or one a class, on a dataset, every example once.
 
@@ -190,6 +192,7 @@ def evaluate_universal(
         batch_size: images classified at once, over all devices.
         devices: the `jax.Device`s to use; None: all local ones.
         key: what a randomised classifier draws from; None: `jax.random.key(0)`.
+        progress: shown if True; a function is called after each block.
 
     Returns:
         Predictions with and without the perturbation, and what follows from them.
@@ -200,7 +203,8 @@ def evaluate_universal(
     model = as_classifier(logits_fn)
     examples = check_examples(images, labels, count_classes=model.count_classes)
     placement = Placement(devices)
-    blocks = Blocks(examples, placement, block_size(len(examples.labels), batch_size, placement))
+    size = block_size(len(examples.labels), batch_size, placement)
+    blocks = Blocks(examples, placement, size, tell=teller(progress))
     labels, num_classes, shape = examples.labels, examples.num_classes, examples.images.shape[1:]
     shapes = shape, (num_classes, *shape)
     delta = np.asarray(_checked(delta, "delta", "one image's or one a class", *shapes))

@@ -25,7 +25,7 @@ from rbjax.classifier import Classifier, Model, as_classifier, finite
 from rbjax.inputs import RANGE_TOLERANCE, check_labels, to_float
 from rbjax.losses.adversarial import cross_entropy
 from rbjax.options import Count, Epsilon, Norm, Positive, StepSize, checked
-from rbjax.progress import Progress, Tell
+from rbjax.progress import Progress, ShowProgress, Tell, teller
 from rbjax.typing import Array, Key
 
 
@@ -46,7 +46,7 @@ def craft_universal(
     targets: np.ndarray | Array | None = None,
     example_ids: np.ndarray | Array | None = None,
     devices: Sequence[Any] | None = None,
-    progress: Tell | None = None,
+    progress: ShowProgress = None,
 ) -> UniversalResult:
     """Crafts one perturbation that raises the loss of a whole dataset.
 
@@ -79,7 +79,7 @@ def craft_universal(
         targets: (N,) integers, the class that each image is to be taken for.
         example_ids: (N,) integers; None: the row numbers.
         devices: the `jax.Device`s to use; None: all; several processes share the work.
-        progress: called after each epoch, with its "loss".
+        progress: shown if True; a function is called after each epoch, with its "loss".
 
     Returns:
         The perturbation and the loss of each epoch.
@@ -96,7 +96,7 @@ def craft_universal(
     ascent = _sized(ascent, len(data.classes))
     rows, placement = np.arange(len(data.classes)), _placement(devices)
     model = model.placed(placement.whole)
-    return _climb(ascent, placement, model, key, data, rows, progress or (lambda _: None))
+    return _climb(ascent, placement, model, key, data, rows, teller(progress) or (lambda _: None))
 
 
 @checked
@@ -116,7 +116,7 @@ def craft_universal_classwise(
     targets: np.ndarray | Array | None = None,
     example_ids: np.ndarray | Array | None = None,
     devices: Sequence[Any] | None = None,
-    progress: Tell | None = None,
+    progress: ShowProgress = None,
 ) -> ClasswiseResult:
     """Crafts one perturbation a class, each on the images of its class alone.
 
@@ -138,7 +138,8 @@ def craft_universal_classwise(
         targets: (N,) integers, the class that each image is to be taken for.
         example_ids: (N,) integers; None: the row numbers.
         devices: the `jax.Device`s to use; None: all; several processes share the work.
-        progress: called after each epoch of each class, with its "loss".
+        progress: shown if True; a function is called after each epoch of each class, with
+            its "loss".
 
     Returns:
         The perturbations and the losses.
@@ -159,15 +160,16 @@ def craft_universal_classwise(
     ascent = _sized(ascent, int(counts.max()))
     placement, present = _placement(devices), np.flatnonzero(counts)
     model = model.placed(placement.whole)
+    told = teller(progress)
     deltas = np.zeros((num_classes, *data.examples.images.shape[1:]), np.float32)
     losses = np.full((num_classes, ascent.num_epochs), np.nan)
     for i, label in enumerate(present.tolist()):
         rows = np.flatnonzero(labels == label)
 
         def tell(state: Progress, before: int = i) -> None:
-            if progress is not None:
+            if told is not None:
                 done, of = before * state.of + state.done, len(present) * state.of
-                progress(state._replace(done=done, of=of))
+                told(state._replace(done=done, of=of))
 
         own_key = prng.fold_in(key, label)
         climbed = _climb(ascent, placement, model, own_key, data, rows, tell)

@@ -27,6 +27,7 @@ from rbjax.data.digests import CheckedImages
 from rbjax.data.download import DatasetNotFoundError, fetch
 from rbjax.data.prepare import take, taken
 from rbjax.paths import expanded
+from rbjax.progress import Progress, progress_bar
 
 _FORMAT = 1
 _PIXELS, _LABELS, _ABOUT = "images.u8", "labels.npy", "about.json"
@@ -157,13 +158,12 @@ def _write(
     members: Members,
 ) -> np.ndarray:
     """Writes the pixels image by image and returns the labels."""
-    import tqdm
-
     labels = []
-    with path.open("wb") as file:
-        for image, label in tqdm.tqdm(examples, desc=info.name, unit=" images", leave=False):
+    with path.open("wb") as file, progress_bar(info.name) as tell:
+        for image, label in examples:
             file.write(np.ascontiguousarray(image).tobytes())
             labels.append(label)
+            tell(Progress("", len(labels), 0))
     if not labels:
         raise ValueError(f"{members.path}: holds no images of {info.name}")
     return np.array(labels, np.int32)
