@@ -227,6 +227,7 @@ def _check_parts(config: Config) -> None:
 
     from rbjax import attack_setup, corruption_setup, prng
     from rbjax.training import setup, trial
+    from rbjax.training.writers import create_writers
 
     info = setup.info(config)
     image = jax.ShapeDtypeStruct(info.image_shape, "float32")
@@ -241,6 +242,9 @@ def _check_parts(config: Config) -> None:
         "optimizer": lambda: trial.optimizer(config),
         "score": lambda: trial.perturbation(config, info),
     }
+    parts["writers"] = lambda: create_writers(
+        config.writers.name, **setup.options(config, "writers")
+    )
     parts["corruptions"] = lambda: corruption_setup.create(config, info)
     for label, group in config.attacks.items():
         parts[f"attacks.{label}"] = functools.partial(

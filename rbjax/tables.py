@@ -48,6 +48,7 @@ HOMES = {
     "corruption": "rbjax.corruptions.table:CORRUPTIONS",
     "optimizer": "rbjax.training.optimizers:OPTIMIZERS",
     "schedule": "rbjax.training.schedules:SCHEDULES",
+    "writer": "rbjax.training.writers:WRITERS",
 }
 """Where the table of each kind is."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -19,12 +19,13 @@ from rbjax.errors import StoppedError
 from rbjax.progress import Progress, progress_bar
 from rbjax.training import beginning, finite, hooks, optimizers, run_directory, setup, trial
 from rbjax.training.checkpoint import Checkpoints
+from rbjax.training.log import MetricsLog, mend_log, read_log, write_csv
 from rbjax.training.method import Epoch
 from rbjax.training.selection import Selection, after_epoch
 from rbjax.training.state import evaluation_variables, on_host, place
 from rbjax.training.step import Recipe, StepMetrics, TrainStep, make_train_step
 from rbjax.training.sums import EpochSums
-from rbjax.training.writers import MetricsWriter, mend_log, read_log, write_csv
+from rbjax.training.writers import Writer, create_writers
 from rbjax.typing import Device, Key
 
 STEPS_PER_DISPATCH = 4
@@ -33,12 +34,14 @@ STEPS_PER_DISPATCH = 4
 
 
 @run_directory.job
-def train(config: Config, workdir: str) -> None:
+def train(config: Config, workdir: str, *, writers: Iterable[Writer] = ()) -> None:
     """Trains a model, or resumes from the newest checkpoint of the run directory.
 
     Args:
         config: a resolved config.
         workdir: the run directory; made if need be.
+        writers: what gets the metrics besides those that `config.writers` names: objects with the
+            methods `begin`, `write` and `close` of `rbjax.training.writers.Writer`.
 
     Raises:
         ValueError: if the directory belongs to another config, or the batch does not fit the
@@ -105,7 +108,11 @@ def train(config: Config, workdir: str) -> None:
     dispatch = _Dispatch(recipe, prng.named(key, "train"), jax.devices(), streamed=plan.streamed)
     told = {"model": model, "train_set": train_set, "validation_set": validation_set}
     finish = functools.partial(_finish_epoch, config, method, key, validate, devices, told)
-    with MetricsWriter(workdir, step=step - is_open) as writer, stops.deferred(), feed:
+    named = create_writers(config.writers.name, **setup.options(config, "writers"))
+    log = MetricsLog(
+        workdir, step=step - is_open, writers=[*named, *writers], config=config.to_dict()
+    )
+    with log, stops.deferred(), feed:
         while (step < num_steps and selection.waited < patience) or is_open:
             epoch, position = divmod(step - is_open, steps_per_epoch)
             title, clock = f"epoch {epoch + 1}/{config.num_epochs}", _Clock(dispatch, feed)
@@ -125,7 +132,7 @@ def train(config: Config, workdir: str) -> None:
             if position == steps_per_epoch and not is_open:
                 state, selection, sums = ended.state, ended.selection, EpochSums()
                 unsaved_best = ended.best or unsaved_best
-                writer.write(step, ended.record)
+                log.write(step, ended.record)
                 print(_line(title, ended.record))
             is_over = not is_open and (step == num_steps or selection.waited >= patience)
             due = is_over or (epoch + 1) % config.checkpoint.every_epochs == 0

@@ -55,7 +55,7 @@ def reader_folder(tmp_path, monkeypatch):
 def test_adding(reader_folder, capsys):
     """One of each kind, written outside: checked, trained with, evaluated, called; and resumed."""
     counts = run_page(ROOT / "docs" / "adding.md", reader_folder)
-    assert counts["file"] == 10
+    assert counts["file"] == 11
     assert counts["python"] == 2
     assert counts["sh"] == 2
     printed = capsys.readouterr().out
@@ -64,6 +64,8 @@ def test_adding(reader_folder, capsys):
     for name in ("mylab:reversed_counts", "power=1", "mylab:rising", "least=0.75"):
         assert name in printed
     whole = epochs(reader_folder / "runs/mylab")
+    written = (reader_folder / "runs/mylab/spreadsheet.tsv").read_text().splitlines()
+    assert [float(line.split("\t")[1]) for line in written] == [loss for _, loss, *_ in whole]
     shutil.copytree("runs/mylab", "runs/stopped")
     shutil.rmtree("runs/stopped/checkpoints/16")
     command = "--config=mylab_config.py --workdir=runs/stopped --config.model.width=6"

@@ -23,7 +23,7 @@ import rbjax.evaluate
 import rbjax.score
 import rbjax.train
 from rbjax import analysis, config, main, tables
-from rbjax.training import setup, writers
+from rbjax.training import log, setup
 from rbjax.training.checkpoint import MANIFEST
 
 REPORT = importlib.import_module("rbjax.analysis.report")
@@ -167,7 +167,7 @@ def read_all(workdir: Path) -> None:
     setup.trained_variables(resolved, str(workdir), model)
     analysis.read_report(workdir)
     REPORT.report(workdir)
-    writers.write_csv(workdir)
+    log.write_csv(workdir)
 
 
 def mutate_json(draw: Any, value: Any) -> Any:

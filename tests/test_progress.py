@@ -5,6 +5,7 @@ import io
 import sys
 import time
 import types
+from typing import Any
 
 import pytest
 
@@ -80,7 +81,7 @@ def test_lines(clock, capsys, unit, states, line):
 
 
 def test_what_is_over_in_ten_seconds_says_nothing_in_a_log(clock, capsys):
-    tell = teller(True)
+    tell: Any = teller(True)
     for done in range(10):
         clock.seconds += 0.9
         tell(Progress("", done, 9))
@@ -91,7 +92,7 @@ def test_a_terminal_sees_one_bar_a_task(monkeypatch):
     """The parts of an attack are one bar; what is done leaves nothing behind."""
     shown = Terminal()
     monkeypatch.setattr(sys, "stderr", shown)
-    tell = teller(True, "these")
+    tell: Any = teller(True, "these")
     tell(Progress("pgd", 0, 3))
     tell(Progress("pgd", 3, 3, {"robust": 1234}))
     tell(Progress("autoattack: apgd-ce", 1, 4))
@@ -123,7 +124,7 @@ def test_a_notebook_sees_one_output_drawn_over(clock, monkeypatch):
     monkeypatch.setitem(sys.modules, "IPython", ipython)
     monkeypatch.setitem(sys.modules, "IPython.display", types.SimpleNamespace(display=display))
     monkeypatch.setattr(sys, "stderr", io.StringIO())
-    tell = teller(True)
+    tell: Any = teller(True)
     for done in range(4):
         clock.seconds += 0.1
         tell(Progress("pgd", done, 3))
@@ -136,8 +137,9 @@ def test_a_notebook_sees_one_output_drawn_over(clock, monkeypatch):
 
 
 def test_what_is_no_option():
+    wrong: Any = 3
     assert teller(None) is None
     assert teller(False) is None
     assert teller(print) is print
     with pytest.raises(ValueError, match=r"progress is 3; it must be True, False, or a function"):
-        teller(3)
+        teller(wrong)

@@ -144,6 +144,24 @@ def toy_schedule(*, toy: float = 3.0):
     return lambda step: toy
 
 
+class ToyWriter:
+    """A writer of tests."""
+
+    def begin(self, workdir, config, first):
+        pass
+
+    def write(self, step, metrics):
+        pass
+
+    def close(self):
+        pass
+
+
+def toy_writer(*, toy: int = 3):
+    """Returns a writer of tests."""
+    return ToyWriter()
+
+
 TOYS = {
     "attack": toy_attack,
     "method": toy_method,
@@ -156,6 +174,7 @@ TOYS = {
     "corruption": toy_corruption,
     "optimizer": toy_optimizer,
     "schedule": toy_schedule,
+    "writer": toy_writer,
 }
 
 

@@ -17,7 +17,7 @@ from rbjax.data import Dataset
 from rbjax.sweep import Result
 from rbjax.train import train
 from rbjax.training import setup
-from rbjax.training.writers import read_metrics
+from rbjax.training.log import read_metrics
 from rbjax.typing import LogitsFn
 
 _BATCH = 250

@@ -27,7 +27,7 @@ from rbjax.analysis.evaluation import (
 from rbjax.analysis.robustness import DATAPOINTS_FILE, SCORES_FILE
 from rbjax.metrics import wilson_interval
 from rbjax.paths import expanded
-from rbjax.training.writers import read_metrics
+from rbjax.training.log import read_metrics
 
 CSV_FILE = "classwise.csv"
 

@@ -283,6 +283,16 @@ VALIDATION: dict[str, Field] = {
     ),
 }
 
+WRITERS: dict[str, Field] = {
+    "name": Field(
+        str,
+        "tensorboard",
+        "what the metrics of training are written to besides metrics.jsonl, joined by +, or none",
+        several=True,
+        words=("none",),
+    ),
+}
+
 CHECKPOINT: dict[str, Field] = {
     "every_epochs": Field(int, 1, "save every so many epochs", low=1, high=MOST, affects="nothing"),
     "every_steps": Field(
@@ -377,6 +387,7 @@ GROUPS: dict[str, Group] = {
     "score": Group(SCORE, "perturbation", "perturbation", affects="scoring"),
     "validation": Group(VALIDATION),
     "checkpoint": Group(CHECKPOINT),
+    "writers": Group(WRITERS, "writer", affects="nothing"),
 }
 
 ATTACKS = Group(

@@ -21,7 +21,7 @@ from rbjax.models import Model
 from rbjax.tables import is_path
 from rbjax.trained.run import CHECKPOINTS, Run
 from rbjax.training import run_directory, setup
-from rbjax.training.writers import read_metrics
+from rbjax.training.log import read_metrics
 
 
 def read(

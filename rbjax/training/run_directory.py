@@ -25,7 +25,7 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate
 
 from absl import logging
 
@@ -100,9 +100,9 @@ def clear(workdir: str | os.PathLike[str], *names: str) -> None:
         (expanded(workdir, field="workdir") / name).unlink(missing_ok=True)
 
 
-def job[Settings, Result](
-    function: Callable[[Settings, str], Result],
-) -> Callable[[Settings, str], Result]:
+def job[Settings, **Options, Result](
+    function: Callable[Concatenate[Settings, str, Options], Result],
+) -> Callable[Concatenate[Settings, str, Options], Result]:
     """Makes a function of a config and a run directory hold the directory while it runs.
 
     `~` in the directory's path is the home folder, what the function prints cannot fail, and
@@ -110,10 +110,12 @@ def job[Settings, Result](
     """
 
     @functools.wraps(function)
-    def alone(config: Settings, workdir: str) -> Result:
+    def alone(
+        config: Settings, workdir: str, *args: Options.args, **options: Options.kwargs
+    ) -> Result:
         workdir = str(expanded(workdir, field="workdir"))
         with console.steady(), stops.heeded(), atomic.room(workdir), hold(workdir):
-            return function(config, workdir)
+            return function(config, workdir, *args, **options)
 
     return alone
 

@@ -1,125 +1,62 @@
-"""A run's metrics: as JSON lines, and from these as TensorBoard events and a CSV file.
-
-A resumed run cuts its log back to the step of the checkpoint, so that the log of a run that was
-killed and resumed equals that of an uninterrupted one.
-"""
+"""What a run's metrics are written to besides its own log: TensorBoard, W&B, MLflow, one's own."""
 
 from __future__ import annotations
 
-import contextlib
-import csv
 import importlib
-import io
+import importlib.util
 import json
-import os
+import secrets
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any
-
-import jax
-from absl import logging
+from typing import Any, Protocol, runtime_checkable
 
 from rbjax import atomic
-from rbjax.paths import expanded
+from rbjax.options import checked
+from rbjax.tables import Table
 
-METRICS_FILE = "metrics.jsonl"
-CSV_FILE = "metrics.csv"
 TENSORBOARD_FOLDER = "tensorboard"
 
 
-class MetricsWriter:
-    """Appends records to metrics.jsonl and to TensorBoard's events; process 0 alone writes.
+@runtime_checkable
+class Writer(Protocol):
+    """Where records of metrics go; three methods, called by process 0 alone."""
 
-    A record is one line, {"step": 100, "train/loss": 0.3, ...}, handed to the operating system
-    before `write` returns: it survives if the process is killed.  Write a step's records before its
-    checkpoint, or a run killed between the two never gets them.
-
-    Args:
-        workdir: the run directory.
-        step: the step of the checkpoint the run continues from: records after it are dropped;
-            None starts a new log.
-        tensorboard: whether to write TensorBoard events too.
-
-    Raises:
-        ValueError: if an existing metrics.jsonl is damaged.
-    """
-
-    def __init__(
-        self, workdir: str | os.PathLike[str], *, step: int | None, tensorboard: bool = True
-    ) -> None:
-        self._file: io.TextIOWrapper | None = None
-        self._events: _Events | None = None
-        if jax.process_index() != 0:
-            return
-        workdir = expanded(workdir, field="workdir")
-        first = 0 if step is None else step + 1
-        if (workdir / METRICS_FILE).exists():
-            lines = [
-                line for line, record in _read(workdir / METRICS_FILE) if record["step"] < first
-            ]
-            with atomic.replace(workdir / METRICS_FILE) as file:
-                file.write("".join(lines).encode())
-        self._file = (workdir / METRICS_FILE).open("a", encoding="utf-8")
-        if tensorboard:
-            self._events = _Events(workdir / TENSORBOARD_FOLDER, first)
-
-    def write(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Appends one record.
+    def begin(self, workdir: Path, config: Mapping[str, Any], first: int) -> None:
+        """Opens what is written to.
 
         Args:
-            step: updates made, >= 0.
-            metrics: numbers, text, or (nested) lists and arrays of numbers, by name; what is not
-                finite becomes null.
-
-        Raises:
-            ValueError: if a metric is called "step".
-            FullDiskError: if there is no room for it.
+            workdir: the run directory, in which a writer keeps what it needs to resume.
+            config: the run's config, of plain values.
+            first: the first step that will be written, above 0 where a run is resumed. Steps from
+                there on may have been written already, by a run that was killed after its last
+                checkpoint: the numbers are the same.
         """
-        if "step" in metrics:
-            raise ValueError("a metric is called 'step'; that name is the record's own")
-        if self._file is None:
-            return
-        record = {"step": int(step), **atomic.plain(metrics)}
-        with atomic.room(self._file.name):
-            self._file.write(json.dumps(record, allow_nan=False) + "\n")
-            self._file.flush()
-            if self._events is not None:
-                self._events.write(record)
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Takes the numbers of one record, finite ones, those of a list as name/0, name/1, ...
+
+        Args:
+            step: updates made.
+            metrics: by name.
+        """
 
     def close(self) -> None:
-        """Finishes the files; a closed writer writes no more."""
-        with contextlib.ExitStack() as stack:
-            for file in (self._file, self._events):
-                if file is not None:
-                    stack.callback(file.close)
-            self._file = self._events = None
-
-    def __enter__(self) -> MetricsWriter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        # What there is no room for is in its buffers still.
-        with contextlib.suppress(OSError) if error is not None else contextlib.nullcontext():
-            self.close()
+        """Writes what is left; nothing follows."""
 
 
-class _Events:
+class TensorBoard:
     """TensorBoard's events, written here and now: on a full disk tensorboardX's thread is lost."""
 
-    def __init__(self, folder: Path, first: int) -> None:
+    def begin(self, workdir: Path, config: Mapping[str, Any], first: int) -> None:
+        """Opens a file of events in the run directory's folder tensorboard."""
         from tensorboardX.record_writer import RecordWriter
         from tensorboardX.summary import scalar
 
         protocol = importlib.import_module("tensorboardX.proto.event_pb2")  # made at run time
         self._event, self._scalar = protocol.Event, scalar
+        folder = workdir / TENSORBOARD_FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}"
         self._writer = RecordWriter(str(folder / name))
@@ -127,13 +64,14 @@ class _Events:
         # TensorBoard hides what an earlier process wrote from this step on.
         self._add(step=first, session_log=protocol.SessionLog(status=protocol.SessionLog.START))
 
-    def write(self, record: Mapping[str, Any]) -> None:
-        for name, value in _columns(record):
-            if name != "step" and isinstance(value, int | float):
-                self._add(step=record["step"], summary=self._scalar(name, value))
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Writes each number as a scalar."""
+        for name, value in metrics.items():
+            self._add(step=step, summary=self._scalar(name, value))
         self._writer.flush()
 
     def close(self) -> None:
+        """Closes the file."""
         self._writer.close()
 
     def _add(self, **fields: Any) -> None:
@@ -141,94 +79,157 @@ class _Events:
         self._writer.write(event.SerializeToString())
 
 
-def read_metrics(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Reads the records of a run.
+class WandB:
+    """A run of Weights & Biases, resumed under its id, which the run directory keeps."""
+
+    def __init__(self, project: str) -> None:
+        """Names the project."""
+        self._project = project
+
+    def begin(self, workdir: Path, config: Mapping[str, Any], first: int) -> None:
+        """Starts a run, or resumes the one of this run directory."""
+        wandb = importlib.import_module("wandb")
+        path = workdir / "wandb.json"
+        kept = json.loads(path.read_text()) if path.exists() else {"id": secrets.token_hex(4)}
+        if not path.exists():
+            atomic.write_json(path, kept)
+        self._run = wandb.init(
+            project=self._project,
+            id=kept["id"],
+            name=workdir.name,
+            config=dict(config),
+            dir=str(workdir),
+            resume="allow",
+            settings=wandb.Settings(console="off", save_code=False, disable_git=True, silent=True),
+        )
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Logs the record; W&B leaves out steps that it has."""
+        self._run.log(dict(metrics), step=step)
+
+    def close(self) -> None:
+        """Finishes the run."""
+        self._run.finish(quiet=True)
+
+
+class MLflow:
+    """A run of MLflow, resumed under its id, which the run directory keeps."""
+
+    def __init__(self, experiment: str, tracking_uri: str | None) -> None:
+        """Names the experiment and the server."""
+        self._experiment, self._uri = experiment, tracking_uri
+
+    def begin(self, workdir: Path, config: Mapping[str, Any], first: int) -> None:
+        """Starts a run with the config as its parameters, or resumes that of this run directory."""
+        mlflow = importlib.import_module("mlflow")
+        self._metric = mlflow.entities.Metric
+        self._client = mlflow.MlflowClient(self._uri)
+        path, self._last = workdir / "mlflow.json", -1
+        if path.exists():
+            self._id = json.loads(path.read_text())["run_id"]
+            self._last = self._last_step()
+            self._client.update_run(self._id, status="RUNNING")
+            return
+        found = self._client.get_experiment_by_name(self._experiment)
+        number = found.experiment_id if found else self._client.create_experiment(self._experiment)
+        self._id = self._client.create_run(number, run_name=workdir.name).info.run_id
+        atomic.write_json(path, {"run_id": self._id})
+        for name, value in _flat(config):
+            self._client.log_param(self._id, name, value)
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Logs the record, unless the run has that step: MLflow would keep it twice."""
+        if step > self._last:
+            now = int(1000 * time.time())
+            values = [self._metric(k, float(v), now, step) for k, v in metrics.items()]
+            self._client.log_batch(self._id, metrics=values)
+
+    def close(self) -> None:
+        """Ends the run."""
+        self._client.set_terminated(self._id)
+
+    def _last_step(self) -> int:
+        names = self._client.get_run(self._id).data.metrics
+        history = self._client.get_metric_history(self._id, "epoch") if "epoch" in names else []
+        return max((value.step for value in history), default=-1)
+
+
+@checked
+def tensorboard() -> Writer:
+    """Returns TensorBoard's events, in the run directory's folder tensorboard."""
+    return TensorBoard()
+
+
+@checked
+def wandb(*, project: str = "rbjax") -> Writer:
+    """Returns a run of Weights & Biases; WANDB_MODE=offline writes into the run directory alone.
 
     Args:
-        workdir: the run directory.
-
-    Returns:
-        The records in the order they were written; none if there is no log yet.  An unfinished last
-        line of a killed process is left out.
+        project: that it belongs to.
 
     Raises:
-        ValueError: if another line is not a record.
+        ValueError: if wandb is not installed.
     """
-    return [record for _, record in _read(expanded(workdir, field="workdir") / METRICS_FILE)]
+    _check_installed("wandb")
+    return WandB(project)
 
 
-def read_log(workdir: str | os.PathLike[str]) -> str:
-    """Returns the text of the log, which checkpoints keep: its lines have no checksum."""
-    path = expanded(workdir, field="workdir") / METRICS_FILE
-    return path.read_text(encoding="utf-8") if path.exists() else ""
-
-
-def mend_log(workdir: str | os.PathLike[str], text: str | None) -> None:
-    """Writes the log as it was at a checkpoint, with a warning where it was damaged since.
+@checked
+def mlflow(*, experiment: str = "rbjax", tracking_uri: str | None = None) -> Writer:
+    """Returns a run of MLflow, with the config as its parameters.
 
     Args:
-        workdir: the run directory.
-        text: that the checkpoint keeps; None, of an earlier version's: the log is left as it is.
+        experiment: that it belongs to.
+        tracking_uri: a server, a folder or a database, such as sqlite:///mlflow.db; None: what
+            MLFLOW_TRACKING_URI says, else MLflow's default.
+
+    Raises:
+        ValueError: if mlflow is not installed.
     """
-    path = expanded(workdir, field="workdir") / METRICS_FILE
-    kept = path.read_bytes() if path.exists() else b""
-    if text is None or kept == text.encode():
-        return
-    if not kept.startswith(text.encode()):  # else it was killed before the next checkpoint
-        logging.warning("%s is damaged or gone, and written anew from the checkpoint", path)
-    with atomic.replace(path) as file:
-        file.write(text.encode())
+    _check_installed("mlflow")
+    return MLflow(experiment, tracking_uri)
 
 
-def write_csv(workdir: str | os.PathLike[str]) -> Path:
-    """Writes the records of a run as metrics.csv, one row a record.
+WRITERS: Table[Writer] = Table(
+    "writer",
+    {"tensorboard": tensorboard, "wandb": wandb, "mlflow": mlflow},
+    makes=(Writer, "a writer, an object with the methods begin, write and close"),
+)
+"""By name."""
+
+
+def create_writers(names: str, **options: Any) -> list[Writer]:
+    """Makes writers by name.
 
     Args:
-        workdir: the run directory.
+        names: of the table or `package.module:maker`, joined by "+"; "none": no writer.
+        **options: their makers', each taken by those that have it.
 
-    Returns:
-        The path of the file.  Its columns are in the order the log first names them; a list
-        becomes one column per entry, `recall/0`, `recall/1`, ...; what is absent or null is empty.
+    Raises:
+        ValueError: for an unknown name or option, or a package that is not installed.
     """
-    rows = [dict(_columns(record)) for record in read_metrics(workdir)]
-    names = dict.fromkeys(name for row in rows for name in row)
-    text = io.StringIO(newline="")
-    table = csv.DictWriter(text, names or ["step"], lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    path = expanded(workdir, field="workdir") / CSV_FILE
-    content = text.getvalue().encode()
-    if not path.exists() or path.read_bytes() != content:
-        with atomic.replace(path) as file:
-            file.write(content)
-    return path
+    if names == "none":
+        return []
+    taken = {name: WRITERS.options(name) for name in names.split("+")}
+    return [
+        WRITERS.create(name, {k: v for k, v in options.items() if k in known})
+        for name, known in taken.items()
+    ]
 
 
-def _read(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields each line and its record."""
-    if not path.exists():
-        return
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: is damaged ({error.reason} at byte {error.start})") from None
-    for number, line in enumerate(lines, start=1):
-        if not line.endswith("\n"):
-            logging.warning("%s: line %d is unfinished and ignored", path, number)
-            return
-        try:
-            record = json.loads(line)
-            record["step"] += 0  # a number, or it is not a record
-        except (ValueError, TypeError, KeyError, RecursionError):
-            raise ValueError(f"{path}: line {number} is not a record of metrics") from None
-        yield line, record
+def _check_installed(package: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise ValueError(
+            f"{package} is not installed: pip install 'rbjax[{package}]', in a clone '.[{package}]'"
+        )
 
 
-def _columns(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields the names and values of a record, with lists and groups flattened."""
-    if isinstance(value, dict | list):
-        items = value.items() if isinstance(value, dict) else enumerate(value)
-        for key, item in items:
-            yield from _columns(item, f"{name}/{key}" if name else str(key))
-    else:
-        yield name, value
+def _flat(config: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
+    """Returns the fields of a config by their dotted names; those that are absent left out."""
+    fields: list[tuple[str, Any]] = []
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            fields += _flat(value, f"{before}{name}.")
+        elif value is not None:
+            fields.append((before + name, value))
+    return fields

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from rbjax.main import main
+from rbjax.training.log import read_metrics
 from rbjax.training.run_directory import hold
-from rbjax.training.writers import read_metrics
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """

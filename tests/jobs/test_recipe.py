@@ -15,8 +15,8 @@ from rbjax.evaluate import evaluate
 from rbjax.train import train
 from rbjax.training import selection, setup
 from rbjax.training.checkpoint import Checkpoints
+from rbjax.training.log import read_metrics
 from rbjax.training.predict import predict, predict_with_loss
-from rbjax.training.writers import read_metrics
 from tests.jobs.test_training_methods import run_with_a_stop
 
 

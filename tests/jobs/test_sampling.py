@@ -5,7 +5,7 @@ import numpy as np
 from rbjax import command_line
 from rbjax.train import train
 from rbjax.training import setup
-from rbjax.training.writers import read_metrics
+from rbjax.training.log import read_metrics
 
 
 def test_a_deferred_sampler_balances_what_training_sees(job, tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from rbjax import command_line
 from rbjax.errors import StoppedError
 from rbjax.train import _Dispatch, train
 from rbjax.training import setup
-from rbjax.training.writers import read_metrics
+from rbjax.training.log import read_metrics
 
 
 @pytest.fixture

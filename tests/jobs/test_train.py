@@ -22,8 +22,8 @@ from rbjax.score import score
 from rbjax.train import _Dispatch, train
 from rbjax.training import setup
 from rbjax.training.checkpoint import Checkpoints
+from rbjax.training.log import read_metrics
 from rbjax.training.run_directory import read_config
-from rbjax.training.writers import read_metrics
 
 
 @pytest.fixture

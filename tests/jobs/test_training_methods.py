@@ -15,7 +15,7 @@ from rbjax.evaluate import evaluate
 from rbjax.methods import Method
 from rbjax.train import _Dispatch, train
 from rbjax.training import checkpoint, hooks, run_directory, setup
-from rbjax.training.writers import read_metrics
+from rbjax.training.log import read_metrics
 from tests.training import toy_methods as toys
 
 STEPS = 16

@@ -12,7 +12,7 @@ from rbjax import config as schema
 from rbjax.main import main
 from rbjax.train import train
 from rbjax.training import run_directory
-from rbjax.training.writers import read_metrics
+from rbjax.training.log import read_metrics
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "run_v0"
 CONFIG = [

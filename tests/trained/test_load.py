@@ -13,7 +13,7 @@ import rbjax
 from rbjax import analysis, methods
 from rbjax import config as schema
 from rbjax.training import run_directory, setup
-from rbjax.training.writers import read_metrics
+from rbjax.training.log import read_metrics
 from tests.trained.runs import IMAGES, TRAINED, config_of, made
 
 

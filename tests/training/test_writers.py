@@ -1,195 +1,130 @@
-"""A resumed log equals an unbroken one; TensorBoard and CSV show the same numbers."""
+"""What a run's metrics are written to besides its log, by name and by three methods."""
 
-import csv
-import importlib
-import json
 import math
-import struct
+import re
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 import pytest
 
-from rbjax.errors import FullDiskError
-from rbjax.training import writers
-from rbjax.training.writers import MetricsWriter, read_metrics, write_csv
-from tests.limits import files_of_at_most
-
-Event = importlib.import_module("tensorboardX.proto.event_pb2").Event
+from rbjax.training.log import MetricsLog, read_metrics
+from rbjax.training.writers import Writer, create_writers
 
 
-def write_steps(workdir, steps, *, resumed_at=None):
-    with MetricsWriter(workdir, step=resumed_at, tensorboard=False) as writer:
-        for step in steps:
-            writer.write(step, {"loss": 1.0 / (step + 1), "recall": [0.5, step]})
+class Recorder:
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def begin(self, workdir, config, first):
+        self.told.append(("begin", workdir, config, first))
+
+    def write(self, step, metrics):
+        self.told.append((step, dict(metrics)))
+
+    def close(self):
+        self.told.append("close")
 
 
-def log(workdir):
-    return (workdir / "metrics.jsonl").read_bytes()
+class Broken(Recorder):
+    """Has lost its server from a step on."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+
+    def write(self, step, metrics):
+        if step >= self.step:
+            raise ConnectionError("no route to the server")
+        super().write(step, metrics)
 
 
-def scalars(workdir):
-    """Returns (step, name, value) of every scalar event, and the steps purged from."""
-    values, purges = [], []
-    for path in sorted((workdir / "tensorboard").iterdir()):
-        data, position = path.read_bytes(), 0
-        while position < len(data):
-            (length,) = struct.unpack_from("<Q", data, position)
-            event = Event.FromString(data[position + 12 : position + 12 + length])
-            position += length + 16
-            values += [(event.step, v.tag, v.simple_value) for v in event.summary.value]
-            if event.HasField("session_log"):
-                purges.append(event.step)
-    return values, purges
-
-
-def test_records_go_there_and_back(tmp_path):
-    with MetricsWriter(tmp_path, step=None, tensorboard=False) as writer:
-        writer.write(1, {"loss": jnp.float32(0.1), "recall": np.array([0.0, 1.0])})
-        writer.write(2, {"loss": math.nan, "best": True, "note": "é", "f1": [math.inf, 0.5]})
-    assert read_metrics(tmp_path) == [
-        {"step": 1, "loss": float(np.float32(0.1)), "recall": [0.0, 1.0]},
-        {"step": 2, "loss": None, "best": True, "note": "é", "f1": [None, 0.5]},
-    ]
-    assert all(json.loads(line)["step"] for line in log(tmp_path).splitlines())
-
-
-def test_a_record_is_in_the_file_when_write_returns(tmp_path):
-    with MetricsWriter(tmp_path, step=None, tensorboard=False) as writer:
-        writer.write(1, {"loss": 0.5})
-        assert read_metrics(tmp_path) == [{"step": 1, "loss": 0.5}]
-
-
-def test_a_resumed_log_equals_an_unbroken_one(tmp_path):
-    unbroken, resumed = tmp_path / "a", tmp_path / "b"
-    unbroken.mkdir()
-    resumed.mkdir()
-    write_steps(unbroken, range(10))
-    write_steps(resumed, range(8))  # killed after step 7, its last checkpoint was of step 5
-    write_steps(resumed, range(6, 10), resumed_at=5)
-    assert log(resumed) == log(unbroken)
-
-
-def test_a_run_killed_before_its_first_checkpoint_begins_its_log_anew(tmp_path):
-    write_steps(tmp_path, range(3))
-    before = log(tmp_path)
-    write_steps(tmp_path, range(3))
-    assert log(tmp_path) == before
-
-
-def test_a_record_that_a_kill_cut_short_is_left_out(tmp_path):
-    write_steps(tmp_path, range(5))
-    whole = log(tmp_path)
-    for cut in (1, 10, 30):
-        (tmp_path / "metrics.jsonl").write_bytes(whole[:-cut])
-        assert [record["step"] for record in read_metrics(tmp_path)] == [0, 1, 2, 3]
-    write_steps(tmp_path, [4], resumed_at=3)
-    assert log(tmp_path) == whole
-
-
-@pytest.mark.parametrize("line", ["{", "[1]", "3", '{"loss": 1}', '{"step": null}'])
-def test_a_damaged_line_is_named(tmp_path, line):
-    (tmp_path / "metrics.jsonl").write_text(f'{{"step": 1}}\n{line}\n')
-    with pytest.raises(ValueError, match="line 2 is not a record"):
-        read_metrics(tmp_path)
-
-
-def test_no_log_has_no_records(tmp_path):
-    assert read_metrics(tmp_path) == []
-
-
-def test_csv_has_a_column_a_metric_and_a_row_a_record(tmp_path):
-    with MetricsWriter(tmp_path, step=None, tensorboard=False) as writer:
-        writer.write(1, {"train/loss": 0.25})
-        writer.write(1, {"test": {"recall": [0.5, math.nan]}, "note": 'a,"b"'})
-    with write_csv(tmp_path).open(newline="") as file:
-        rows = list(csv.reader(file))
-    assert rows == [
-        ["step", "train/loss", "test/recall/0", "test/recall/1", "note"],
-        ["1", "0.25", "", "", ""],
-        ["1", "", "0.5", "", 'a,"b"'],
+def test_a_writer_is_told_every_finite_number(tmp_path):
+    writer = Recorder()
+    with MetricsLog(tmp_path, step=4, writers=[writer], config={"seed": 3}) as log:
+        log.write(5, {"loss": 0.5, "bad": math.nan, "recall": [0.25, 1.0], "note": "text"})
+    assert writer.told == [
+        ("begin", tmp_path, {"seed": 3}, 5),
+        (5, {"loss": 0.5, "recall/0": 0.25, "recall/1": 1.0}),
+        "close",
     ]
 
 
-def test_csv_of_no_log_has_a_header(tmp_path):
-    assert write_csv(tmp_path).read_text() == "step\n"
+def test_a_writer_that_fails_costs_neither_the_log_nor_the_others(tmp_path, caplog):
+    broken, other = Broken(step=2), Recorder()
+    with MetricsLog(tmp_path, step=None, writers=[broken, other]) as log:
+        for step in (1, 2, 3):
+            log.write(step, {"loss": 0.5})
+    assert [record["step"] for record in read_metrics(tmp_path)] == [1, 2, 3]
+    assert broken.told[1:] == [(1, {"loss": 0.5})]
+    assert [told[0] for told in other.told[1:-1]] == [1, 2, 3]
+    warned = [record.getMessage() for record in caplog.records]
+    assert len(warned) == 1
+    assert re.search(r"Broken failed at step 2: ConnectionError: no route.*goes on", warned[0])
 
 
-def test_tensorboard_has_every_finite_number(tmp_path):
-    with MetricsWriter(tmp_path, step=None) as writer:
-        writer.write(3, {"loss": 0.5, "bad": math.nan, "recall": [0.25, 1.0], "note": "text"})
-    values, _ = scalars(tmp_path)
-    assert values == [(3, "loss", 0.5), (3, "recall/0", 0.25), (3, "recall/1", 1.0)]
+def test_a_writer_that_cannot_begin_is_named_and_the_others_are_closed(tmp_path, monkeypatch):
+    first, second = Recorder(), Recorder()
+    monkeypatch.setattr(second, "begin", lambda *_: 1 / 0)
+    with pytest.raises(ValueError, match=r"writer Recorder cannot begin: ZeroDivisionError"):
+        MetricsLog(tmp_path, step=None, writers=[first, second])
+    assert first.told[-1] == "close"
 
 
-def test_tensorboard_hides_what_comes_after_the_checkpoint(tmp_path):
-    with MetricsWriter(tmp_path, step=None) as writer:
-        writer.write(4, {"loss": 0.5})
-    with MetricsWriter(tmp_path, step=2) as writer:
-        writer.write(3, {"loss": 0.5})
-    _, purges = scalars(tmp_path)
-    assert 3 in purges
+def outside(*, project: str = "ours") -> Writer:
+    """Returns a writer of tests.
+
+    Args:
+        project: its name.
+    """
+    writer = Recorder()
+    writer.told.append(project)
+    return writer
 
 
-def test_only_process_zero_writes(tmp_path, monkeypatch):
-    monkeypatch.setattr(jax, "process_index", lambda: 1)
-    with MetricsWriter(tmp_path, step=None) as writer:
-        writer.write(1, {"loss": 0.5})
-    assert list(tmp_path.iterdir()) == []
+def test_writers_are_made_by_name(monkeypatch):
+    assert create_writers("none") == []
+    ours = f"{__name__}:outside"
+    made = create_writers(f"tensorboard+{ours}", project="theirs")
+    assert [type(writer).__name__ for writer in made] == ["TensorBoard", "Recorder"]
+    assert vars(made[1]) == {"told": ["theirs"]}
+    with pytest.raises(ValueError, match=r"writer 'tensorbord' is unknown.*mean 'tensorboard'"):
+        create_writers("tensorbord")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for name in ("wandb", "mlflow"):
+        with pytest.raises(ValueError, match=rf"{name} is not installed: pip"):
+            create_writers(name)
 
 
-def test_step_is_not_a_metric(tmp_path):
-    with (
-        MetricsWriter(tmp_path, step=None, tensorboard=False) as writer,
-        pytest.raises(ValueError, match="step"),
-    ):
-        writer.write(1, {"step": 2})
+def write_twice(tmp_path, name, **options):
+    """Writes steps 1 to 3, is killed after its checkpoint of step 2, and is resumed to 4."""
+    for resumed_at, steps in ((None, (1, 2, 3)), (2, (3, 4))):
+        writers = create_writers(name, **options)
+        with MetricsLog(tmp_path, step=resumed_at, writers=writers, config={"a": {"b": 7}}) as log:
+            for step in steps:
+                log.write(step, {"epoch": step, "loss": 1 / step, "recall": [0.5, step / 4]})
 
 
-def test_a_cut_that_fails_leaves_the_log(tmp_path, monkeypatch):
-    write_steps(tmp_path, range(3))
-    before = log(tmp_path)
-
-    def full_disk(path):
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(writers.atomic, "replace", full_disk)
-    with pytest.raises(OSError, match="no space"):
-        MetricsWriter(tmp_path, step=1)
-    assert log(tmp_path) == before
-
-
-@pytest.mark.parametrize(("num_metrics", "more", "tensorboard"), [(50, 99, False), (20, 699, True)])
-def test_no_room_for_a_record_names_the_file_and_leaves_the_others(
-    tmp_path, num_metrics, more, tensorboard
-):
-    """In the log itself, and in TensorBoard's events: a thread of their own would be lost."""
-    write_steps(tmp_path, range(2))
-    before = log(tmp_path)
-    record = {f"loss/{number}": 0.5 for number in range(num_metrics)}
-    with files_of_at_most(len(before) + more):
-        writer = MetricsWriter(tmp_path, step=1, tensorboard=tensorboard)
-        with pytest.raises(FullDiskError, match=r"metrics.jsonl: no room is left"), writer:
-            writer.write(2, record)
-    write_steps(tmp_path, range(2, 3), resumed_at=1)
-    assert [record["step"] for record in read_metrics(tmp_path)] == [0, 1, 2]
+@pytest.mark.filterwarnings("default")  # of the libraries that it uses
+def test_mlflow_has_each_step_once_and_the_config(tmp_path):
+    mlflow = pytest.importorskip("mlflow")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    write_twice(tmp_path, "mlflow", experiment="robust", tracking_uri=uri)
+    client = mlflow.MlflowClient(uri)
+    experiment = client.get_experiment_by_name("robust")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert (run.info.run_name, run.info.status) == (tmp_path.name, "FINISHED")
+    assert run.data.params == {"a.b": "7"}
+    history = client.get_metric_history(run.info.run_id, "recall/1")
+    assert [(value.step, value.value) for value in history] == [
+        (step, step / 4) for step in (1, 2, 3, 4)
+    ]
 
 
-def test_a_log_is_mended_from_what_a_checkpoint_keeps(tmp_path, caplog):
-    """Another number, a cut, a loss; what came after the checkpoint is dropped without a word."""
-    with MetricsWriter(tmp_path, step=None, tensorboard=False) as writer:
-        writer.write(1, {"loss": 0.5})
-    kept, path = writers.read_log(tmp_path), tmp_path / "metrics.jsonl"
-    writers.mend_log(tmp_path, None)
-    for damaged in (kept.replace("5", "7"), kept[:-4], None):
-        path.write_text(damaged) if damaged else path.unlink()
-        caplog.clear()
-        writers.mend_log(tmp_path, kept)
-        assert path.read_text() == kept
-        assert "metrics.jsonl is damaged or gone" in caplog.text
-    caplog.clear()
-    path.write_text(f"{kept}{kept}")
-    writers.mend_log(tmp_path, kept)
-    assert path.read_text() == kept
-    assert not caplog.text
+@pytest.mark.filterwarnings("default")
+def test_wandb_offline_keeps_one_id(tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    write_twice(tmp_path, "wandb", project="robust")
+    runs = sorted(path.name for path in (tmp_path / "wandb").glob("offline-run-*"))
+    assert len(runs) == 2
+    assert len({name.rpartition("-")[2] for name in runs}) == 1
