@@ -163,19 +163,19 @@ class _Notebook:
 
     def __init__(self) -> None:
         self._output: Any = None
-        self._drawn = 0.0
+        self._drawn: float | None = None
 
     def show(self, **meter: Any) -> None:
         now = time.monotonic()
-        if self._output is not None and now - self._drawn < _SECONDS_BETWEEN_DRAWINGS:
+        if self._drawn is not None and now - self._drawn < _SECONDS_BETWEEN_DRAWINGS:
             return
         self._drawn = now
         self._draw(tqdm.format_meter(**meter, ncols=_WIDTH))
 
     def clear(self) -> None:
-        if self._output is not None:
+        if self._drawn is not None:
             self._draw("")
-            self._drawn = 0.0
+            self._drawn = None
 
     def _draw(self, text: str) -> None:
         from IPython.display import display
