@@ -21,12 +21,10 @@ from rbjax.config import (
     Config,
     ConfigError,
     attack,
-    describe_kind,
     holds_out,
     of_run,
     open_up,
     parsers,
-    plural,
 )
 from rbjax.config import resolve as schema_resolve
 from rbjax.paths import expanded
@@ -41,6 +39,8 @@ class Command(NamedTuple):
     workdir: str
     typed: tuple[str, ...]
     """Dotted names of the fields that were given one by one."""
+    dry_run: bool = False
+    """Whether only to say what it would do."""
 
 
 def parse(argv: Sequence[str]) -> Command:
@@ -67,6 +67,7 @@ def parse(argv: Sequence[str]) -> Command:
     values, arguments = flags.FlagValues(), [argv[0], *others]
     config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=arguments)
     flags.DEFINE_string("workdir", None, "the run directory", flag_values=values)
+    flags.DEFINE_bool("dry_run", False, "say what it takes, and stop", flag_values=values)
     rest = values(arguments)[1:]
     if rest:
         raise ConfigError(
@@ -76,21 +77,8 @@ def parse(argv: Sequence[str]) -> Command:
     config: Config = values["config"].value
     _keep_none(config, others, run)
     workdir = str(expanded(values["workdir"].value or config.workdir or default, field="workdir"))
-    return Command(config, workdir, tuple(config_flags.get_override_values(values["config"])))
-
-
-def listing(arguments: Sequence[str]) -> str:
-    """Returns what `--list=KIND` prints.
-
-    Raises:
-        ConfigError: if no kind is given, or something besides.
-        ValueError: for an unknown kind.
-    """
-    kinds = [argument.removeprefix("--list=") for argument in arguments if argument != "--list"]
-    if len(kinds) != 1 or len(arguments) != 1:
-        known = ", ".join(map(plural, tables.HOMES))
-        raise ConfigError(f"--list: give one kind and nothing else, --list=KIND; allowed: {known}")
-    return describe_kind(kinds[0])
+    typed = config_flags.get_override_values(values["config"])
+    return Command(config, workdir, tuple(typed), values["dry_run"].value)
 
 
 def resolve(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> Config:
@@ -110,7 +98,7 @@ def resolve(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> Confi
     Raises:
         ValueError: listing every mistake.
     """
-    # Imported here: the tables bring JAX along, and a typo above should not wait for it.
+    # The tables bring JAX along, and a typo above should not wait for it.
     from rbjax.training import given as weights
     from rbjax.training import run_directory
 

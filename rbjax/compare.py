@@ -131,15 +131,9 @@ def compare_runs(
         ValueError: for runs of other datasets or classes, or values out of range.
     """
     from rbjax import attacks, prng
-    from rbjax.training import setup
 
-    check_alike(first, second)
-    test = setup.first(setup.load_test(first.config), max_examples)
-    ball = _ball(first, epsilon, norm)
-    entries: Any = {
-        "pgd": attacks.pgd(num_steps=num_steps, **ball),
-        "apgd": attacks.apgd(**ball),
-    }
+    test = _test_images(first, second, max_examples)
+    entries = _attacks(first, epsilon, norm, num_steps)
     found = []
     for run in (first, second):
         result = attacks.run_attacks(
@@ -155,6 +149,71 @@ def compare_runs(
         print(f"{run.path}: attacked on {test.num_examples:,} images", file=sys.stderr)
         found.append(result)
     return _compared((first, second), test, found)
+
+
+def preview(
+    first: Run,
+    second: Run,
+    files: Sequence[Any],
+    *,
+    epsilon: float | None = None,
+    norm: str | None = None,
+    num_steps: int = 20,
+    max_examples: int | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+) -> str:
+    """Returns what `compare_runs` would attack and take, and writes nothing.
+
+    Args:
+        first: as for `compare_runs`, as are all others.
+        second: the other.
+        files: what would be written.
+        epsilon: radius of the ball.
+        norm: of the ball.
+        num_steps: of PGD.
+        max_examples: test images at most.
+        batch_size: images at once.
+        seed: which changes nothing here.
+
+    Raises:
+        ValueError: as `compare_runs`.
+    """
+    from rbjax import attacks, cost
+    from rbjax.attacks.outcome import setting_of
+
+    del seed
+    test = _test_images(first, second, max_examples)
+    entries, parts = _attacks(first, epsilon, norm, num_steps), []
+    size = {"image_shape": test.info.image_shape, "num_classes": test.info.num_classes}
+    for run in (first, second):
+        rates = cost.measure_passes(run.logits_fn, test, batch_size=batch_size or 128)
+        for label, entry in entries.items():
+            each = attacks.count_passes(entry, **size)
+            assert each is not None
+            how = f"{test.num_examples:,} images, {each.forwards} passes forward each"
+            seconds = rates.seconds(each.times(test.num_examples))
+            parts.append(cost.Part(f"{label}: {run.path}", how, seconds, each.at_most))
+    settings = "; ".join(f"{k}: {setting_of(entry)}" for k, entry in entries.items())
+    data = f"data: {test.info.name} {test.split}, {test.num_examples:,} images"
+    lines = ["dry run of compare: nothing is written", data, settings, cost.times(parts)]
+    there = ", ".join(f"{file}{' (replaced)' if file.exists() else ''}" for file in files)
+    return "\n".join([*lines, cost.memory(), f"would be written: {there}"])
+
+
+def _test_images(first: Run, second: Run, max_examples: int | None) -> Dataset:
+    """Returns the images that both are attacked on, of runs that are alike."""
+    from rbjax.training import setup
+
+    check_alike(first, second)
+    return setup.first(setup.load_test(first.config), max_examples)
+
+
+def _attacks(first: Run, epsilon: float | None, norm: str | None, num_steps: int) -> Any:
+    from rbjax import attacks
+
+    ball = _ball(first, epsilon, norm)
+    return {"pgd": attacks.pgd(num_steps=num_steps, **ball), "apgd": attacks.apgd(**ball)}
 
 
 def _compared(runs: tuple[Run, Run], test: Dataset, found: Sequence[SuiteResult]) -> Compared:
@@ -237,6 +296,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m rbjax
     parser.add_argument(
         "--out", default="comparison", help="the files written, less .json and .csv; comparison"
     )
+    parser.add_argument("--dry_run", action="store_true", help="say what it takes, and stop")
     options = vars(parser.parse_args(arguments))
     try:
         with stops.heeded():
@@ -261,6 +321,9 @@ def _run(options: dict[str, Any]) -> None:
     if options["epsilon"] is not None:
         options["epsilon"] = parse_fraction(options["epsilon"])
     first, second = load(options.pop("first")), load(options.pop("second"))
+    if options.pop("dry_run"):
+        print(preview(first, second, files, **options))
+        return
     found = compare_runs(first, second, **options)
     print(found)
     whole = {

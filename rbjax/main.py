@@ -3,6 +3,7 @@
   --config=FILE[:VARIANT]     the config; every file in configs/ has the variant `smoke`
   --config.GROUP.FIELD=VALUE  changes a field: --config.method.epsilon=4/255
   --workdir=DIR               the run directory; runs/<config name>
+  --dry_run                   reads the data, measures two steps, says what the job takes and writes
   --list=KIND                 what can be named: attacks, methods, models, losses, datasets, ...
 
 Tasks (`--config.task=`): `train` trains, attacks, scores and reports; `evaluate` attacks a run
@@ -59,18 +60,41 @@ def _run(argv: Sequence[str]) -> None:
         print(f"{__doc__}\nFields of a config, their types and what they are when left out:\n")
         print(describe())
         return
+    if any(argument.startswith("--list") for argument in argv[1:]):
+        from rbjax.config import listing
+
+        print(listing(argv[1:]))
+        return
     from absl import flags
 
     from rbjax import command_line
 
-    if any(argument.startswith("--list") for argument in argv[1:]):
-        print(command_line.listing(argv[1:]))
-        return
     try:
         command = command_line.parse(argv)
     except flags.Error as error:
         raise ValueError(f"{error}") from None
-    run(command.config, command.workdir, typed=command.typed)
+    job = preview if command.dry_run else run
+    job(command.config, command.workdir, typed=command.typed)
+
+
+@stops.heeded()
+def preview(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> None:
+    """Prints what `run` would read, take and write; writes nothing.
+
+    Args:
+        config: as for `run`, as is what follows.
+        workdir: the run directory.
+        typed: dotted names of the fields that were typed.
+
+    Raises:
+        ValueError: as `run`; or if data are not on this machine.
+    """
+    from rbjax import command_line, preflight
+    from rbjax.paths import expanded
+
+    workdir = str(expanded(workdir, field="workdir"))
+    config = command_line.resolve(config, workdir, typed=typed)
+    print(preflight.preflight(config, workdir))
 
 
 @stops.heeded()

@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 # The rest is imported inside, JAX with it: a typo and --help should not wait for it.
 from rbjax import console, stops
@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m rbjax
     parser.add_argument("folder", help="of images")
     parser.add_argument("--out", default="predictions.csv", help="the CSV; predictions.csv")
     parser.add_argument("--batch_size", type=int, help="images at once; by the platform")
+    parser.add_argument("--dry_run", action="store_true", help="say what it takes, and stop")
     options = parser.parse_args(arguments)
     try:
         with stops.heeded():
@@ -55,6 +56,9 @@ def _run(options: argparse.Namespace) -> None:
 
     out = of_a_file(options.out, field="out")
     run = load(options.run)
+    if options.dry_run:
+        print(_preview(run, options.folder, out, batch_size=options.batch_size))
+        return
     files, found = predict_folder(run, options.folder, batch_size=options.batch_size)
     names = [run.class_names[label] if label >= 0 else "" for label in found.classes]
     columns = {"file": files, "class": names, "probability": found.probability}
@@ -87,6 +91,12 @@ def predict_folder(
     Raises:
         ValueError: if there is no such folder or no image in it, or one cannot be read.
     """
+    files, images = _images(run, folder)
+    return files, run.predict(images, batch_size=batch_size, progress=True)
+
+
+def _images(run: Run, folder: str | os.PathLike[str]) -> tuple[list[str], Any]:
+    """Returns the images of a folder by name, and themselves, each read when it is asked for."""
     from rbjax.data import folders, imagenet_folder
     from rbjax.paths import expanded
 
@@ -106,9 +116,34 @@ def predict_folder(
     read = imagenet_folder.read if is_imagenet else folders.read_covering
     height, width, channels = run.model.image_shape
     images = folders.FolderImages(files, (height, width, channels), read)
-    return [str(f.relative_to(root)) for f in files], run.predict(
-        images, batch_size=batch_size, progress=True
-    )
+    return [str(f.relative_to(root)) for f in files], images
+
+
+def _preview(run: Run, folder: str | os.PathLike[str], out: Path, *, batch_size: int | None) -> str:
+    """Returns what a prediction would read, take and write; two blocks are measured."""
+    import time
+
+    import numpy as np
+
+    from rbjax import cost
+    from rbjax.data import images as arrays
+
+    files, images = _images(run, folder)
+    size = min(batch_size or 64, len(files))
+
+    def seconds(num_blocks: int) -> float:
+        started = time.perf_counter()
+        rows = np.arange(num_blocks * size) % len(files)
+        run.predict(arrays.take(images, rows), batch_size=size)
+        return time.perf_counter() - started
+
+    seconds(1)  # compiles
+    shape = " x ".join(map(str, run.model.image_shape))
+    part = cost.Part("predict", f"{len(files):,} images", seconds(2) / (2 * size) * len(files))
+    lines = ["dry run of predict: nothing is written", f"data: {len(files):,} images in {folder}"]
+    lines += [f"each becomes {shape}; {len(run.class_names)} classes", cost.times([part])]
+    there = " (replaced)" if out.exists() else ""
+    return "\n".join([*lines, cost.memory(), f"would be written: {out}{there}"])
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ validates all of it at once and fills in what was left absent.  The options of a
 and so on are those of its maker; `fields.py` says what the groups' own fields are.
 """
 
-from rbjax.config.describe import describe, describe_kind, plural
+from rbjax.config.describe import describe, describe_kind, listing, plural
 from rbjax.config.field import Field, Group
 from rbjax.config.fields import ATTACKS, GROUPS, TOP
 from rbjax.config.merge import affecting, flat, of_run, stamped, stored, unaffecting_weights, usual
@@ -39,6 +39,7 @@ __all__ = [
     "flat",
     "format_config",
     "holds_out",
+    "listing",
     "makers_options",
     "of_run",
     "open_up",

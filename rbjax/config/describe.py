@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from rbjax.config import catalog
 from rbjax.config.field import Field, Group
 from rbjax.config.fields import ATTACKS, GROUPS, TOP
+from rbjax.config.schema import ConfigError
 from rbjax.tables import HOMES, lookup
 
 
@@ -17,6 +19,20 @@ def describe() -> str:
     for prefix, group in {**GROUPS, "attacks.<label>": ATTACKS}.items():
         lines += ["", *_lines(f"{prefix}.", group)]
     return "\n".join(lines)
+
+
+def listing(arguments: Sequence[str]) -> str:
+    """Returns what `--list=KIND` prints.
+
+    Raises:
+        ConfigError: if no kind is given, or something besides.
+        ValueError: for an unknown kind.
+    """
+    kinds = [argument.removeprefix("--list=") for argument in arguments if argument != "--list"]
+    if len(kinds) != 1 or len(arguments) != 1:
+        known = ", ".join(map(plural, HOMES))
+        raise ConfigError(f"--list: give one kind and nothing else, --list=KIND; allowed: {known}")
+    return describe_kind(kinds[0])
 
 
 def describe_kind(kinds: str) -> str:

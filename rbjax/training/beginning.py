@@ -97,18 +97,34 @@ def prepare_directory(
     Raises:
         ValueError: if it holds something else.
     """
-    stamped = schema.stamped(config.to_dict(), rbjax.__version__)
-    done = max(checkpoints.steps(), default=0)
-    goes_on = goes_on_longer(config, method, recipe, workdir, done)
-    was_there = run_directory.prepare(
-        workdir,
-        stamped,
-        ignored=(*schema.unaffecting_weights(), *(["num_epochs"] if goes_on else [])),
-        usual=schema.usual(config.to_dict()),
-    )
+    stamped, allowed, goes_on = _allowed(config, method, recipe, workdir, checkpoints)
+    was_there = run_directory.prepare(workdir, stamped, **allowed)
     if goes_on:
         run_directory.replace_config(workdir, stamped)
     return was_there, bool(checkpoints.steps())
+
+
+def check_directory(
+    config: Config, method: Method, recipe: Recipe, workdir: str, checkpoints: Checkpoints
+) -> bool:
+    """Returns whether a run's directory is there; as `prepare_directory`, but writes nothing.
+
+    Raises:
+        ValueError: likewise.
+    """
+    stamped, allowed, _ = _allowed(config, method, recipe, workdir, checkpoints)
+    return run_directory.check(workdir, stamped, **allowed)
+
+
+def _allowed(
+    config: Config, method: Method, recipe: Recipe, workdir: str, checkpoints: Checkpoints
+) -> tuple[dict[str, Any], dict[str, Any], bool]:
+    """Returns a run's config as it is kept, what of it may be another, and if epochs are added."""
+    done = max(checkpoints.steps(), default=0)
+    goes_on = goes_on_longer(config, method, recipe, workdir, done)
+    ignored = (*schema.unaffecting_weights(), *(["num_epochs"] if goes_on else []))
+    allowed = {"ignored": ignored, "usual": schema.usual(config.to_dict())}
+    return schema.stamped(config.to_dict(), rbjax.__version__), allowed, goes_on
 
 
 def goes_on_longer(

@@ -66,6 +66,35 @@ def prepare(
         ValueError: if it holds another config, or files and no config; nothing is written then.
     """
     workdir = expanded(workdir, field="workdir")
+    if check(workdir, config, ignored=ignored, usual=usual):
+        return True
+    workdir.mkdir(parents=True, exist_ok=True)
+    atomic.write_json(workdir / CONFIG_FILE, config)
+    return False
+
+
+def check(
+    workdir: str | os.PathLike[str],
+    config: Mapping[str, Any],
+    *,
+    ignored: Sequence[str] = ("workdir", "data_dir"),
+    usual: Mapping[str, Any] | None = None,
+) -> bool:
+    """Checks that a directory belongs to a config, or could; writes nothing.
+
+    Args:
+        workdir: as for `prepare`, as are all others.
+        config: of the run.
+        ignored: fields that may differ.
+        usual: what each field is when left out.
+
+    Returns:
+        Whether the directory already holds this config.
+
+    Raises:
+        ValueError: as `prepare`.
+    """
+    workdir = expanded(workdir, field="workdir")
     if workdir.exists() and not workdir.is_dir():
         raise ValueError(f"workdir = {str(workdir)!r}: is a file; give a folder")
     if (workdir / CONFIG_FILE).exists():
@@ -79,8 +108,6 @@ def prepare(
             f"workdir = {str(workdir)!r}: holds {', '.join(files[:_SHOWN])} and no {CONFIG_FILE}, "
             "so it is not a run directory; give an empty or a new folder"
         )
-    workdir.mkdir(parents=True, exist_ok=True)
-    atomic.write_json(workdir / CONFIG_FILE, config)
     return False
 
 

@@ -204,10 +204,20 @@ class _Ascent(NamedTuple):
 
 def _sized(ascent: _Ascent, num_images: int) -> _Ascent:
     """Returns the options with a batch of at most all images, and with enough epochs of them."""
-    batch_size = min(ascent.batch_size, num_images)
-    steps_per_epoch = -(-num_images // batch_size)
-    enough = max(10, -(-200 // steps_per_epoch))
-    return ascent._replace(batch_size=batch_size, num_epochs=ascent.num_epochs or enough)
+    epochs = count_epochs(ascent.num_epochs, num_images, ascent.batch_size)
+    return ascent._replace(batch_size=min(ascent.batch_size, num_images), num_epochs=epochs)
+
+
+def count_epochs(num_epochs: int | None, num_images: int, batch_size: int) -> int:
+    """Returns how often images are gone through: as asked, or 10 times and 200 steps at least.
+
+    Args:
+        num_epochs: as asked; None or 0: nothing is.
+        num_images: of the only class, or of the largest.
+        batch_size: of a step.
+    """
+    steps_per_epoch = -(-num_images // min(batch_size, num_images))
+    return num_epochs or max(10, -(-200 // steps_per_epoch))
 
 
 class _Data(NamedTuple):

@@ -1,0 +1,310 @@
+"""What a job would do, found out without doing it: `--dry_run` of any job.
+
+The data are read, everything is made, and two steps, or two blocks, are measured on this machine.
+Nothing is written.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from rbjax import attack_setup, attacks, corruption_setup, cost, methods, prng, rpr, validation
+from rbjax.attacks import Passes
+from rbjax.attacks.universal.gradient import count_epochs
+from rbjax.config import Config
+from rbjax.console import printable
+from rbjax.corruptions import run_corruptions
+from rbjax.cost import Part, Rates, size_of, spoken
+from rbjax.data import Dataset, card
+from rbjax.data import info as known_info
+from rbjax.paths import expanded
+from rbjax.sheet import Sheet
+from rbjax.training import beginning, given, run_directory, setup
+from rbjax.training.step import Recipe
+from rbjax.typing import LogitsFn
+
+_FEWEST = 10
+"""Test images of a class, below which its accuracy says little."""
+_SHOWN = 30
+"""Classes that have a row of their own."""
+_SCORED, _DRAWS = 512, 2
+"""Images and draws that are scored to time a pass."""
+
+
+def preflight(config: Config, workdir: str) -> str:
+    """Returns what a job would read, make, take and write, and makes none of it.
+
+    Args:
+        config: a resolved config.
+        workdir: the run directory, which stays as it is.
+
+    Returns:
+        Data, shapes and classes, steps and passes, time and memory, files; lines.
+
+    Raises:
+        ValueError: if data are missing or the job would refuse them, its config or the directory.
+    """
+    _check_found(config)
+    test = None if _scores_alone(config, "train") else setup.load_test(config)
+    has_train = "train" in setup.info(config).num_examples
+    train, held_out = setup.load_train(config) if has_train else (None, None)
+    lines = [f"dry run of {config.task}: nothing is written", *_data(config, train, held_out, test)]
+    logits_fn, parts, files = _model(config, workdir, train, held_out)
+    scored = train if config.score.split == "train" else test
+    if config.task in ("train", "evaluate"):
+        assert test is not None
+        parts += _evaluation(config, logits_fn, train, held_out, test)
+        files["evaluation/, report.json, report.npz"] = None
+    if config.task in ("train", "score") and config.score.max_steps:
+        assert scored is not None
+        parts.append(_scoring(config, logits_fn, scored))
+        files["scoring/, rpr.json, rpr.npz"] = None
+    files["report.html, classwise.csv, plots"] = None
+    lines += ["", cost.times(parts), cost.memory(), *_written(workdir, files)]
+    return "\n".join(lines)
+
+
+def _scores_alone(config: Config, split: str) -> bool:
+    return config.task == "score" and config.score.split == split
+
+
+def _check_found(config: Config) -> None:
+    """Refuses a dataset that is not there: reading it would download and write it."""
+    if setup.own_data(config) is None:
+        about = known_info(config.dataset.name)
+        if not card.found(about, config.data_dir):
+            raise ValueError(
+                f"dataset.name = {config.dataset.name!r}: is not on this machine, and a dry run "
+                f"writes nothing; `rbjax data {config.dataset.name} --prepare` gets it"
+            )
+
+
+# ------------------------------------------------------------------ data
+
+
+def _data(
+    config: Config, train: Dataset | None, held_out: Dataset | None, test: Dataset | None
+) -> list[str]:
+    """Returns what is read, and the sizes of the classes."""
+    info, own = setup.info(config), setup.own_data(config)
+    where = own.path if own is not None else card.found(known_info(info.name), config.data_dir)
+    sets = {"train": train, "validation": held_out, "test": test}
+    there = {name: dataset for name, dataset in sets.items() if dataset is not None}
+    shape = " x ".join(map(str, info.image_shape))
+    sizes = ", ".join(f"{dataset.num_examples:,} {name}" for name, dataset in there.items())
+    lines = [
+        f"data: {printable(info.name)}, {shape}, {info.num_classes} classes: {sizes} ({where})"
+    ]
+    counts = {name: dataset.class_counts for name, dataset in there.items()}
+    if info.num_classes <= _SHOWN:
+        columns = {"class": list(map(str, info.class_names))}
+        lines.append(repr(Sheet("", {**columns, **{k: v.tolist() for k, v in counts.items()}})))
+    else:
+        lines += [f"{k}: {v.min():,} to {v.max():,} images of a class" for k, v in counts.items()]
+    for name in ("test", "train"):
+        few = np.flatnonzero(counts.get(name, np.full(1, _FEWEST)) < (_FEWEST, 1)[name == "train"])
+        if few.size:
+            what = f"fewer than {_FEWEST} test images" if name == "test" else "no training image"
+            names = [printable(str(info.class_names[i])) for i in few[:10]]
+            more = f" and {few.size - 10} more" if few.size > 10 else ""
+            says = "; an accuracy of so few says little" if name == "test" else ""
+            lines.append(f"caution: {what}: {', '.join(names)}{more}{says}")
+    return lines
+
+
+# ------------------------------------------------------------------ training
+
+
+def _model(
+    config: Config, workdir: str, train: Dataset | None, held_out: Dataset | None
+) -> tuple[LogitsFn, list[Part], dict[str, int | None]]:
+    """Returns the model that is judged, the training that comes first, and what that writes.
+
+    The model has the weights that are there, or those before the first step.
+    """
+    model = setup.create_model(config, setup.info(config))
+    trains = config.task in ("train", "score") and not given.are_given(config)
+    if not trains or train is None:
+        variables = setup.trained_variables(config, workdir, model)[1]
+        model = setup.evaluated_model(config, workdir, model)
+        return jax.tree_util.Partial(model.apply, jax.device_put(variables)), [], {}
+    method = methods.create(config.method.name, **setup.options(config, "method"))
+    recipe, state = beginning.begin(config, model, method, jax.device_count(), train)
+    checkpoints = setup.checkpoints(workdir, keep=config.checkpoint.keep)
+    beginning.check_directory(config, method, recipe, workdir, checkpoints)
+    done, steps = max(checkpoints.steps(), default=0), recipe.steps_per_epoch * config.num_epochs
+    left = max(steps - done, 0)
+    size = f"{left:,} steps of {config.batch_size} images"
+    each = cost.measure_step(config, recipe, state, train)[1] if left else 0.0
+    since = f", from step {done:,} of {steps:,}" if done else ""
+    parts = [Part("training", f"{size}, {spoken(each)} each{since}", left * each)]
+    logits_fn = jax.tree_util.Partial(model.apply, jax.device_put(state.variables))
+    if held_out is not None and left:
+        epochs = math.ceil(left / recipe.steps_per_epoch)
+        parts.append(_validation(config, method, logits_fn, held_out, recipe, epochs))
+    for name, hook in {
+        "prepares": method.prepare,
+        "does between epochs": method.after_epoch,
+    }.items():
+        if hook is not None:
+            parts.append(Part(f"what the method {name}", config.method.name, None))
+    weights = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    kept = f"checkpoints/ ({config.checkpoint.keep} of {size_of(weights)})"
+    log = "config.json, metrics.jsonl, metrics.csv, tensorboard/"
+    return logits_fn, parts, {log: None, kept: config.checkpoint.keep * weights}
+
+
+def _validation(
+    config: Config,
+    method: methods.Method,
+    logits_fn: LogitsFn,
+    held_out: Dataset,
+    recipe: Recipe,
+    epochs: int,
+) -> Part:
+    """Returns the validation of each epoch."""
+    images = recipe.steps_per_epoch * config.batch_size
+    made = validation.create(config, method, held_out, images_per_epoch=images)
+    passes = Passes(held_out.num_examples, 0)
+    if made.attack is not None and made.attacked is not None:
+        passes = passes.plus(_passes(made.attack, made.attacked, made.attacked.num_examples))
+    rates = cost.measure_passes(logits_fn, held_out, batch_size=config.batch_size)
+    size = f"{epochs:,} times {held_out.num_examples:,} images"
+    return Part("validation", size, epochs * rates.seconds(passes))
+
+
+# ------------------------------------------------------------------ evaluation and scoring
+
+
+def _evaluation(
+    config: Config,
+    logits_fn: LogitsFn,
+    train: Dataset | None,
+    held_out: Dataset | None,
+    test: Dataset,
+) -> list[Part]:
+    """Returns the attacks and the corruptions, at the rate of two measured blocks."""
+    made = attack_setup.create(config, train, test, held_out)
+    rates = cost.measure_passes(logits_fn, test, batch_size=config.batch_size)
+    num_images = test.num_examples
+    parts = [Part("clean", f"{num_images:,} images", rates.seconds(Passes(num_images, 0)))]
+    for label, entry in made.attacks.items():
+        count = int(made.counted[label].sum()) if label in made.counted else num_images
+        passes = _passes_of(config, entry, test, count, targeted=label in made.targets)
+        if passes is None:
+            parts.append(Part(label, f"{count:,} images, as many passes as they need", None))
+            continue
+        forwards, backwards = (n / max(count, 1) for n in passes[:2])
+        size = f"{count:,} images, {forwards:,.0f} passes forward and {backwards:,.0f} back each"
+        parts.append(Part(label, size, rates.seconds(passes), passes.at_most))
+    if config.diagnostics and config.attacks:
+        parts.append(Part("checks for masked gradients", f"{config.diagnostics} images", None))
+    plan = corruption_setup.create(config, test.info)
+    return [*parts, *([_corruptions(config, plan, logits_fn, test, rates)] if plan.names else [])]
+
+
+def _passes_of(
+    config: Config, entry: Any, test: Dataset, count: int, *, targeted: bool
+) -> Passes | None:
+    """Returns the passes of an attack, its crafting among them; None: not known beforehand."""
+    if not isinstance(entry, attack_setup.Universal):
+        return None if hasattr(entry, "run") else _passes(entry, test, count, targeted=targeted)
+    sizes = {
+        attacks.craft_universal: entry.images.num_examples,
+        attacks.craft_universal_classwise: int(entry.images.class_counts.max()),
+    }
+    if entry.craft not in sizes:  # each image has as many steps as it needs
+        return None
+    options = dict(entry.options)
+    epochs = count_epochs(options.get("num_epochs"), sizes[entry.craft], config.batch_size)
+    crafting = epochs * entry.images.num_examples
+    return Passes(crafting + 2 * count, crafting)
+
+
+def _passes(entry: Any, dataset: Dataset, count: int, *, targeted: bool = False) -> Any:
+    return attacks.count_passes(
+        entry,
+        image_shape=dataset.info.image_shape,
+        num_classes=dataset.info.num_classes,
+        num_images=count,
+        targeted=targeted,
+    )
+
+
+def _corruptions(
+    config: Config, plan: corruption_setup.Plan, logits_fn: LogitsFn, test: Dataset, rates: Rates
+) -> Part:
+    """Returns the evaluation under corruptions, at the rate of two blocks of each."""
+    passes = test.num_examples * sum(len(levels) for levels in plan.severities.values())
+    size = f"{len(plan.names)} of {test.num_examples:,} images, {passes:,} passes"
+    if plan.archive is not None:
+        return Part("corruptions", f"{size}, of {plan.archive}", passes * rates.forward)
+    block = min(config.batch_size, test.num_examples)
+    first = {name: plan.severities[name][:1] for name in plan.names}
+
+    def seconds(num_blocks: int) -> float:
+        some = test.take(np.arange(num_blocks * block) % test.num_examples)
+        started = time.perf_counter()
+        run_corruptions(
+            logits_fn,
+            prng.key(0),
+            np.asarray(some.images),
+            some.labels,
+            profile=plan.profile,
+            severities=first,
+            options=plan.options,
+            batch_size=block,
+        )
+        return time.perf_counter() - started
+
+    seconds(1)  # compiles
+    return Part("corruptions", size, seconds(2) / (2 * block * (len(first) + 1)) * passes)
+
+
+def _scoring(config: Config, logits_fn: LogitsFn, dataset: Dataset) -> Part:
+    """Returns the scoring, at most, at the rate of some images' first draws."""
+    some = setup.first(dataset, min(_SCORED, dataset.num_examples))
+    perturbation, images = setup.create_perturbation(config), np.asarray(some.images[:])
+
+    def rate() -> float:
+        started = time.perf_counter()
+        scores = rpr.score(
+            logits_fn,
+            prng.key(0),
+            images,
+            some.labels,
+            max_steps=_DRAWS,
+            perturbation=perturbation,
+            batch_size=config.score.batch_size,
+        )
+        return (time.perf_counter() - started) / scores.forward_passes_run
+
+    rate()  # compiles
+    most = dataset.num_examples * config.score.max_steps * config.score.repetitions
+    size = f"{dataset.num_examples:,} images, up to {config.score.max_steps:,} draws"
+    return Part("RPR", size, most * rate(), is_most=True)
+
+
+# ------------------------------------------------------------------ what it comes to
+
+
+def _written(workdir: str, files: Mapping[str, int | None]) -> list[str]:
+    """Returns what would be written where, and what is there."""
+    folder = expanded(workdir, field="workdir")
+    there = "goes on there" if run_directory.is_run(folder) else "would be made"
+    lines = [f"would be written in {workdir} ({there}): {', '.join(files)}"]
+    above: Path = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    free, needed = shutil.disk_usage(above).free, sum(filter(None, files.values()))
+    if free < needed:
+        lines.append(
+            f"caution: {size_of(free)} are free in {above}, checkpoints take {size_of(needed)}"
+        )
+    return lines
