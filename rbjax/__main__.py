@@ -5,6 +5,7 @@
   rbjax score CONFIG [...]                        the RPR of a whole dataset
   rbjax predict RUN FOLDER                        a CSV of classes for images nobody labelled
   rbjax compare RUN OTHER                         which is better, class by class
+  rbjax sweep CONFIG --over="seed=0;1;2" [...]    a run for each value, and their mean and deviation
   rbjax report RUN                                its tables, plots and report.html, made again
   rbjax data [NAME]                               a dataset's card
   rbjax configs [--copy[=FOLDER]]                 the configs there are, or copies to change
@@ -24,7 +25,12 @@ from pathlib import Path
 from rbjax import __version__, console
 from rbjax.errors import exit_code, nearest
 
-_OWN = {"predict": "rbjax.predict", "compare": "rbjax.compare", "data": "rbjax.data.__main__"}
+_OWN = {
+    "predict": "rbjax.predict",
+    "compare": "rbjax.compare",
+    "sweep": "rbjax.sweep.__main__",
+    "data": "rbjax.data.__main__",
+}
 """Commands that parse what is typed themselves."""
 _JOBS = ("train", "evaluate", "score")
 _QUOTES = '"' * 3

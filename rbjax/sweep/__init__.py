@@ -8,11 +8,38 @@ A cell is a pure function of its config, and has a run directory of its own.  It
 JSON file, which alone is enough for it to be skipped: a grid can be gathered from several starts
 and machines, and its results be committed without the runs.  What was stopped is resumed, what
 failed is named while the rest goes on, and what another process works on is left to it.
+
+`rbjax sweep` makes such a grid of a config and of values for some of its fields.
 """
 
-from rbjax.sweep.command import command, forecast, provenance
-from rbjax.sweep.grid import Cell, Ended, Result, by_seed, config_of, job, labels, read, rows, run
-from rbjax.sweep.on_ray import run_on_ray
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rbjax.sweep.experiment import command, forecast, provenance
+    from rbjax.sweep.grid import (
+        Cell,
+        Ended,
+        Result,
+        by_seed,
+        config_of,
+        job,
+        labels,
+        read,
+        rows,
+        run,
+    )
+    from rbjax.sweep.on_ray import run_on_ray
+
+_HOMES = {
+    "experiment": ("command", "forecast", "provenance"),
+    "grid": (
+        *("Cell", "Ended", "Result", "by_seed", "config_of", "job", "labels", "read", "rows"),
+        "run",
+    ),
+    "on_ray": ("run_on_ray",),
+}
+"""By module, what is taken from it when it is first asked for: --help waits for no JAX."""
 
 __all__ = [
     "Cell",
@@ -30,3 +57,10 @@ __all__ = [
     "run",
     "run_on_ray",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,6 +18,7 @@ import rbjax
 from rbjax import atomic, main, stops
 from rbjax import config as schema
 from rbjax.analysis.evaluation import read_arrays, read_report
+from rbjax.analysis.robustness import SCORES_FILE
 from rbjax.config import Config
 from rbjax.errors import FullDiskError, InUseError, StoppedError
 from rbjax.paths import expanded
@@ -26,6 +27,8 @@ from rbjax.training import run_directory
 Result = dict[str, Any]
 
 
+_NO_PART = ("workdir", "data_dir", "distributed")
+"""Fields that decide nothing of what a cell finds."""
 _FOLDERS = ("results", "failures")
 """Of a grid, beside the run directories of its cells."""
 
@@ -42,12 +45,26 @@ def job(config: Config, workdir: str) -> Result:
         "clean", each attack and "worst" under "results" the number of images of each class that
         are "correct" (K,) and "predicted" (K,; not for "worst"), and "rows", a hexadecimal number
         whose bits say which test images are correct: `rows` reads it, for paired comparisons.
-        "labels" are those of the test images, read by `labels`.  "corruptions" has the accuracy
-        under each at each severity, where the config has any.
+        "labels" are those of the test images, read by `labels`.  "settings" has norm, epsilon and
+        effort of each attack.  "corruptions" has the accuracy under each at each severity, where
+        the config has any; "rpr" the draws, and of each class the datapoints ("count") and those
+        that withstand all draws ("robust"), where it scores any.
     """
+    config = config.copy_and_resolve_references()  # the cell's own stays as it was given
     with config.unlocked():
         config.distributed = "off"  # of several processes each has cells of its own
     main.run(config, workdir)
+    found = {"results": {}} if config.task == "score" else _evaluated(workdir)
+    if (Path(workdir) / SCORES_FILE).exists():
+        scored = atomic.read_json(Path(workdir) / SCORES_FILE)
+        counts = {"count": "class_counts", "robust": "class_robust"}
+        found["rpr"] = {name: scored["all"][field] for name, field in counts.items()}
+        found["rpr"]["max_steps"] = scored["max_steps"]
+    return found
+
+
+def _evaluated(workdir: str) -> Result:
+    """Returns what the evaluation in a run directory found, as `job` has it."""
     report = read_report(workdir)
     results: Result = {}
     with read_arrays(Path(workdir), report) as arrays:
@@ -60,6 +77,7 @@ def job(config: Config, workdir: str) -> Result:
                 matrix = report["results"][label]["confusion"]
                 results[label]["predicted"] = matrix.sum(axis=0)[: len(counts)]
     found = {"step": report["step"], "results": results, "count": report["class_counts"]}
+    found["settings"] = {label: list(setting) for label, setting in report.settings.items()}
     found["train_count"] = report["train_class_counts"]
     found["labels"] = labels.astype(_label_dtype(report["class_counts"])).tobytes().hex()
     if report.get("corruptions"):
@@ -95,7 +113,7 @@ class Cell(NamedTuple):
     """One run of a grid."""
 
     name: str
-    """Letters, digits, `-`, `_` and `.`; of its run directory and of its result's file."""
+    """Letters, digits and `-_.,=`; of its run directory and of its result's file."""
     config: Config
     """As `rbjax.config.default()` makes it, not yet resolved."""
     run: Callable[..., Mapping[str, Any]] = job
@@ -218,11 +236,11 @@ def read(cells: Sequence[Cell], results: str) -> dict[str, Result]:
     """
     names = [cell.name for cell in cells]
     for name in names:
-        is_name = re.fullmatch(r"[\w.-]+", name) and not name.startswith(".")
+        is_name = re.fullmatch(r"[\w.,=-]+", name) and not name.startswith(".")
         if not is_name or names.count(name) > 1 or name in _FOLDERS:
             raise ValueError(
-                f"cell {name!r}: its name must be its own, of letters, digits, '-', '_' and '.', "
-                f"and none of {', '.join(_FOLDERS)}"
+                f"cell {name!r}: its name must be its own, of letters, digits, '-', '_', '.', "
+                f"',' and '=', and none of {', '.join(_FOLDERS)}"
             )
     found: dict[str, Result] = {}
     for cell in cells:
@@ -272,7 +290,7 @@ def said(cell: Cell) -> dict[str, Any]:
     return {
         name: value
         for name, value in schema.flat(cell.config.to_dict())
-        if value is not None and value != usual.get(name) and name not in ("workdir", "data_dir")
+        if value is not None and value != usual.get(name) and name not in _NO_PART
     }
 
 
@@ -299,6 +317,7 @@ def _check_same(cell: Cell, stored: Any, path: Path) -> None:
         raise ValueError(f"{path}: is not the result of a cell; remove it to run the cell anew")
     here = atomic.plain({**said(cell), **cell.options})
     there = {**stored["config"], **stored["options"]}
+    there = {name: value for name, value in there.items() if name not in _NO_PART}
     differing = sorted(k for k in {*here, *there} if here.get(k) != there.get(k))
     if differing:
         name = differing[0]

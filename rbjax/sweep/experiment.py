@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
@@ -12,9 +11,9 @@ from rbjax.command_line import resolve
 from rbjax.cost import Cost, estimate
 from rbjax.errors import StoppedError, exit_code
 from rbjax.paths import expanded
-from rbjax.sweep.grid import Cell, Ended, job, read, run, said
-from rbjax.sweep.on_ray import run_on_ray
-from rbjax.tables import lookup, nearest
+from rbjax.sweep import engines
+from rbjax.sweep.grid import Cell, job, read, said
+from rbjax.tables import nearest
 
 
 def command(
@@ -62,14 +61,15 @@ def command(
                 if arguments.dry_run:
                     print(forecast(chosen, results))
                     return 0
-                ended = _engine(arguments)(chosen, workdir, results=results)
+                ended = engines.engine(arguments)(chosen, workdir, results=results)
         except (ValueError, OSError, StoppedError) as error:
             print(f"{name}: {error}", file=sys.stderr)
             if not isinstance(error, StoppedError):
                 return exit_code(error) or 2
             ended = None
         done, folder = read(cells, results), expanded(results, field="results")
-        text = f"{provenance(cells, results, parser.prog, ' --'.join(typed))}\n\n"
+        about = f"`{parser.prog} --scale={' --'.join(typed)}`, {provenance(cells, results)}"
+        text = f"{about}\n\n"
         text += tables[arguments.scale](done, **given)
         folder.mkdir(parents=True, exist_ok=True)  # no cell may have ended
         with atomic.replace(folder / "table.md") as file:
@@ -79,14 +79,8 @@ def command(
         print(f"\n{text}")
         if ended is None:
             return exit_code(StoppedError()) or 1
-        left = [c.name for c in cells if c.name not in {*done, *ended.failed, *ended.elsewhere}]
-        for words, names in (
-            ("failed (see failures/)", ended.failed),
-            ("another process works on", ended.elsewhere),
-            ("not run yet", left),
-        ):
-            if names:
-                print(f"{words}: {', '.join(names)}")
+        for words, names in engines.left(cells, done, ended).items():
+            print(f"{words}: {', '.join(names)}")
     return int(bool(ended.failed or ended.elsewhere))
 
 
@@ -101,35 +95,12 @@ def _parser(
     parser = argparse.ArgumentParser(prog=f"python -m experiments.{name}", description=doc)
     parser.add_argument("--scale", default=next(iter(scales)), help=" | ".join(scales))
     parser.add_argument("--workdir", help=f"the folder of runs; runs/{name}_SCALE")
-    parser.add_argument("--results", help="the folder of results; results in the workdir")
-    parser.add_argument("--only", default="", help="run only cells whose name has this in it")
-    parser.add_argument("--dry_run", action="store_true", help="say what it takes, and stop")
-    parser.add_argument("--engine", default="process", help="process: cells in sequence; ray: many")
-    parser.add_argument("--cpus", type=int, help="of a cell, on Ray; 1")
-    parser.add_argument("--gpus", type=float, help="of a cell, on Ray; none")
-    parser.add_argument("--memory", type=float, help="of a cell, on Ray, in GiB; not counted")
+    engines.add_arguments(parser)
     for switch, about in switches.items():
         parser.add_argument(f"--{switch}", action="store_true", help=about)
     for setting, about in settings.items():
         parser.add_argument(f"--{setting}", help=about)
     return parser
-
-
-def _engine(arguments: argparse.Namespace) -> Callable[..., Ended]:
-    """Returns what runs the cells.
-
-    Raises:
-        ValueError: for an unknown engine, or resources that only Ray counts.
-    """
-    fields = ("cpus", "gpus", "memory")
-    given = {field: value for field in fields if (value := getattr(arguments, field)) is not None}
-    lookup(_ENGINES, arguments.engine, what="engine")
-    if given and arguments.engine != "ray":
-        raise ValueError(f"--{next(iter(given))}: only with --engine=ray")
-    return functools.partial(_ENGINES[arguments.engine], **given)
-
-
-_ENGINES: dict[str, Callable[..., Ended]] = {"process": run, "ray": run_on_ray}
 
 
 def _chosen(
@@ -147,25 +118,20 @@ def _chosen(
         allowed = ", ".join(scales)
         raise ValueError(f"--scale={scale}: unknown; allowed: {allowed}{nearest(scale, scales)}")
     cells = scales[scale](**given)
-    chosen = [cell for cell in cells if only in cell.name]
-    if not chosen:
-        raise ValueError(f"--only={only}: in no name of {len(cells)} cells")
-    return cells, chosen
+    return cells, engines.chosen(cells, only)
 
 
-def provenance(cells: Sequence[Cell], results: str, program: str, scale: str) -> str:
-    """Returns a line that says what made a table: command, cells, versions, devices and dates.
+def provenance(cells: Sequence[Cell], results: str) -> str:
+    """Returns a line that says what a table is of: cells, versions, devices and dates.
 
     Args:
         cells: the grid.
         results: the folder of results.
-        program: as it is started, `python -m experiments.NAME`.
-        scale: of the grid, with what else was typed.
     """
     folder = expanded(results, field="results")
     files = [folder / f"{cell.name}.json" for cell in cells]
     stored = [atomic.read_json(file) for file in files if file.exists()]
-    parts = [f"`{program} --scale={scale}`", f"{len(stored)} of {len(cells)} cells"]
+    parts = [f"{len(stored)} of {len(cells)} cells"]
     for library in ("rbjax", "jax"):
         versions = sorted({about["versions"][library] for about in stored})
         parts += [f"{library} {' and '.join(versions)}"] if versions else []
