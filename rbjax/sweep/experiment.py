@@ -153,14 +153,15 @@ def forecast(cells: Sequence[Cell], results: str) -> str:
         ValueError: as `read`, or if a part of a config cannot be made.
     """
     done, known = read(cells, results), dict[str, Cost]()
-    lines, total = [f"{'cell':<40} {'steps':>9} {'TFLOP':>10} {'minutes':>8}"], 0.0
+    wide = max(40, *(len(cell.name) for cell in cells))
+    lines, total = [f"{'cell':<{wide}} {'steps':>9} {'TFLOP':>10} {'minutes':>8}"], 0.0
     uncounted: dict[str, None] = {}
     for cell in cells:
         if cell.name in done:
-            lines.append(f"{cell.name:<40} finished")
+            lines.append(f"{cell.name:<{wide}} finished")
             continue
         if cell.run is not job and cell.passes is None:
-            lines.append(f"{cell.name:<40} not known: it has a function of its own")
+            lines.append(f"{cell.name:<{wide}} not known: it has a function of its own")
             continue
         about = str(sorted((k, str(v)) for k, v in said(cell).items() if k != "seed"))
         about = f"{about} {cell.passes}"
@@ -170,8 +171,10 @@ def forecast(cells: Sequence[Cell], results: str) -> str:
         total += cost.seconds
         uncounted |= dict.fromkeys(cost.uncounted)
         flops = (cost.train_flops + cost.evaluation_flops) / 1e12
-        lines.append(f"{cell.name:<40} {cost.steps:>9,} {flops:>10.3g} {cost.seconds / 60:>8.1f}")
-    lines.append(f"{'all that is left':<40} {'':>9} {'':>10} {total / 60:>8.1f}")
+        lines.append(
+            f"{cell.name:<{wide}} {cost.steps:>9,} {flops:>10.3g} {cost.seconds / 60:>8.1f}"
+        )
+    lines.append(f"{'all that is left':<{wide}} {'':>9} {'':>10} {total / 60:>8.1f}")
     lines.append(
         "FLOPs of matrix products and convolutions; minutes from two steps of each, without "
         "compiling" + (f", and without {', '.join(uncounted)}" if uncounted else "")
