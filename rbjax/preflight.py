@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from rbjax import attack_setup, attacks, corruption_setup, cost, methods, prng, rpr, validation
 from rbjax.attacks import Passes
+from rbjax.attacks import passes as autoattack
 from rbjax.attacks.universal.gradient import count_epochs
 from rbjax.config import Config
 from rbjax.console import printable
@@ -95,7 +96,10 @@ def _data(
 ) -> list[str]:
     """Returns what is read, and the sizes of the classes."""
     info, own = setup.info(config), setup.own_data(config)
-    where = own.path if own is not None else card.found(known_info(info.name), config.data_dir)
+    if own is not None:
+        where = own.path or own.kind
+    else:
+        where = card.found(known_info(config.dataset.name), config.data_dir)
     sets = {"train": train, "validation": held_out, "test": test}
     there = {name: dataset for name, dataset in sets.items() if dataset is not None}
     shape = " x ".join(map(str, info.image_shape))
@@ -109,14 +113,21 @@ def _data(
         lines.append(repr(Sheet("", {**columns, **{k: v.tolist() for k, v in counts.items()}})))
     else:
         lines += [f"{k}: {v.min():,} to {v.max():,} images of a class" for k, v in counts.items()]
-    for name in ("test", "train"):
-        few = np.flatnonzero(counts.get(name, np.full(1, _FEWEST)) < (_FEWEST, 1)[name == "train"])
+    return [*lines, *_cautions(info.class_names, counts)]
+
+
+def _cautions(class_names: Sequence[str], counts: Mapping[str, np.ndarray]) -> list[str]:
+    """Returns a line for classes that are too small to be judged, or are not learnt at all."""
+    lines = []
+    for name, fewest, words in (
+        ("test", _FEWEST, f"fewer than {_FEWEST} test images, whose accuracy says little"),
+        ("train", 1, "no training images"),
+    ):
+        few = np.flatnonzero(counts[name] < fewest) if name in counts else np.array([], int)
         if few.size:
-            what = f"fewer than {_FEWEST} test images" if name == "test" else "no training image"
-            names = [printable(str(info.class_names[i])) for i in few[:10]]
+            names = [printable(str(class_names[i])) for i in few[:10]]
             more = f" and {few.size - 10} more" if few.size > 10 else ""
-            says = "; an accuracy of so few says little" if name == "test" else ""
-            lines.append(f"caution: {what}: {', '.join(names)}{more}{says}")
+            lines.append(f"caution: {words}: {', '.join(names)}{more}")
     return lines
 
 
@@ -215,6 +226,10 @@ def _passes_of(
     config: Config, entry: Any, test: Dataset, count: int, *, targeted: bool
 ) -> Passes | None:
     """Returns the passes of an attack, its crafting among them; None: not known beforehand."""
+    info = test.info
+    if isinstance(entry, attacks.AutoAttack):
+        most = autoattack.most(entry.version, entry.norm, info.image_shape, info.num_classes)
+        return most.times(count)
     if not isinstance(entry, attack_setup.Universal):
         return None if hasattr(entry, "run") else _passes(entry, test, count, targeted=targeted)
     sizes = {

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from rbjax import __main__ as command
-from rbjax import attacks, cost, preflight
+from rbjax import attacks, cost
 from rbjax import config as schema
+from rbjax.attacks import passes
 from rbjax.attacks.universal.gradient import count_epochs
 from rbjax.command_line import resolve
 from rbjax.training import setup
@@ -79,7 +80,7 @@ def test_a_job_says_what_it_takes_and_writes_nothing(typed, tmp_path):
     config.dataset.max_test_examples = 60
     counts = setup.load_test(resolve(config, "unused")).class_counts
     few = ", ".join(str(i) for i in np.flatnonzero(counts < 10))
-    assert f"caution: fewer than 10 test images: {few}; an accuracy" in printed
+    assert f"test images, whose accuracy says little: {few}\n" in printed
     assert re.search(r"^memory: [\d.]+ (MiB|GiB) at most so far", printed, re.M)
     assert "would be written in run (would be made): config.json, metrics.jsonl" in printed
     assert "report.npz, scoring/, rpr.json" in printed
@@ -148,4 +149,12 @@ def test_a_pass_backwards_takes_what_an_attack_takes_beyond_its_passes_forwards(
     ]
     assert cost.size_of(3 * 2**20) == "3 MiB"
     assert [count_epochs(None, n, 50) for n in (50, 1000, 10_000)] == [200, 10, 10]
-    assert preflight.preflight.__doc__
+
+
+@pytest.mark.parametrize(("num_classes", "num_targets"), [(10, 9), (2, 1)])
+def test_the_most_that_autoattack_does_to_an_image(num_classes, num_targets):
+    """APGD-CE, APGD-T and FAB-T for each target, 100 steps each; Square's 5,000 queries."""
+    most = passes.most("standard", "linf", (4, 4, 1), num_classes)
+    assert most.backwards == 101 * (1 + num_targets) + 100 * num_targets
+    assert 5000 < most.forwards < 5000 + 3.5 * most.backwards
+    assert most.at_most

@@ -88,6 +88,23 @@ def passes(version: str, norm: str, num_classes: int) -> list[Pass]:
     return run
 
 
+def most(version: str, norm: str, image_shape: tuple[int, ...], num_classes: int) -> Passes:
+    """Returns the passes of an image that nothing fools, which are the most that any has.
+
+    Args:
+        version: as for `passes`, as are norm and number of classes.
+        norm: of the ball.
+        image_shape: (H, W, C).
+        num_classes: K.
+    """
+    total = Passes(1, 0, at_most=True)  # as it is
+    for part in passes(version, norm, num_classes):
+        each = of_plan(part.plan, tuple(image_shape), num_classes, part.rank is not None)
+        assert each is not None  # none of their loops ends early
+        total = total.plus(each)
+    return total
+
+
 def num_targets(version: str, norm: str) -> dict[str, int]:
     """Returns how many targets APGD-T and FAB-T have, where there are as many wrong classes."""
     in_l1 = norm == "l1" and version == "standard"
