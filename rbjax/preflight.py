@@ -169,7 +169,8 @@ def _model(
             parts.append(Part(f"what the method {name}", config.method.name, None))
     weights = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     kept = f"checkpoints/ ({config.checkpoint.keep} of {size_of(weights)})"
-    log = "config.json, metrics.jsonl, metrics.csv, tensorboard/"
+    writers = "" if config.writers.name == "none" else f", the log of {config.writers.name}"
+    log = f"config.json, metrics.jsonl, metrics.csv{writers}"
     return logits_fn, parts, {log: None, kept: config.checkpoint.keep * weights}
 
 

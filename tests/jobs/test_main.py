@@ -259,7 +259,7 @@ def test_every_config_and_variant_resolves():
     assert len(files) >= 3
     for file in files:
         for variant in ("", ":smoke"):
-            given, workdir, _ = command_line.parse(["rbjax", f"--config={file}{variant}"])
+            given, workdir, *_ = command_line.parse(["rbjax", f"--config={file}{variant}"])
             assert workdir == f"runs/{file.stem}" + ("_smoke" if variant else "")
             if given.task != "evaluate":
                 assert command_line.resolve(given, workdir).dataset.name
@@ -270,7 +270,7 @@ def test_a_chain_of_perturbations_by_name():
     from rbjax.training import setup
 
     chosen = ["--config.score.perturbation=rotation+gaussian_noise", "--config.score.sigma=0.05"]
-    given, workdir, typed = command_line.parse(
+    given, workdir, typed, _ = command_line.parse(
         ["rbjax", f"--config={REPOSITORY}/configs/rpr_mnist.py", *chosen]
     )
     config = command_line.resolve(given, workdir, typed=typed)

@@ -51,7 +51,7 @@ def test_it_is_evaluated_as_it_was(workdir):
 
 
 def test_it_is_known_as_trained_by_the_same_command_and_refused_another():
-    given, path, typed = command_line.parse(["rbjax", *CONFIG, f"--workdir={FIXTURE}"])
+    given, path, typed, _ = command_line.parse(["rbjax", *CONFIG, f"--workdir={FIXTURE}"])
     config = command_line.resolve(given, path, typed=typed)
     stamped = schema.stamped(config.to_dict(), rbjax.__version__)
     options = {
@@ -68,7 +68,7 @@ def test_it_is_gone_on_with_and_is_of_todays_version_then(workdir, capsys):
     """For an epoch more, which its constant learning rate allows."""
     log, epochs = read_metrics(workdir), run_directory.read_config(workdir)["num_epochs"]
     command = [*CONFIG, f"--workdir={workdir}", f"--config.num_epochs={epochs + 1}"]
-    given, path, typed = command_line.parse(["rbjax", *command])
+    given, path, typed, _ = command_line.parse(["rbjax", *command])
     train(command_line.resolve(given, path, typed=typed), path)
     assert f"training from step {log[-1]['step']} of" in capsys.readouterr().out
     after = read_metrics(workdir)
