@@ -78,7 +78,7 @@ def parse(argv: Sequence[str]) -> Command:
     _keep_none(config, others, run)
     workdir = str(expanded(values["workdir"].value or config.workdir or default, field="workdir"))
     typed = config_flags.get_override_values(values["config"])
-    return Command(config, workdir, tuple(typed), values["dry_run"].value)
+    return Command(config, workdir, tuple(typed), bool(values["dry_run"].value))
 
 
 def resolve(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> Config:
