@@ -204,6 +204,16 @@ class _Log:
         """Leaves what was written."""
 
 
+class _Nowhere:
+    """What other processes than the first of a run show."""
+
+    def show(self, **meter: Any) -> None:
+        """Shows nothing."""
+
+    def clear(self) -> None:
+        """Nothing is shown."""
+
+
 def _line(
     *,
     n: int,
@@ -235,11 +245,20 @@ def _line(
 
 def _display(title: str, unit: str = "") -> _Display:
     """Returns what shows progress where this process is seen."""
-    if sys.stderr.isatty():
-        surface: _Surface = _Terminal()
+    surface: type[_Surface]
+    if not _is_first():
+        surface = _Nowhere
+    elif sys.stderr.isatty():
+        surface = _Terminal
     else:
-        surface = _Notebook() if _in_a_notebook() else _Log()
-    return _Display(title, unit or "it", surface)
+        surface = _Notebook if _in_a_notebook() else _Log
+    return _Display(title, unit or "it", surface())
+
+
+def _is_first() -> bool:
+    """Returns whether this process is alone, or the first of a run."""
+    jax = sys.modules.get("jax")
+    return jax is None or not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
 def _in_a_notebook() -> bool:

@@ -136,6 +136,16 @@ def test_a_notebook_sees_one_output_drawn_over(clock, monkeypatch):
     assert not module._in_a_notebook()
 
 
+def test_of_several_processes_the_first_shows(clock, monkeypatch, capsys):
+    monkeypatch.setattr("jax.distributed.is_initialized", lambda: True)
+    for index, num_lines in ((1, 0), (0, 1)):
+        monkeypatch.setattr("jax.process_index", lambda index=index: index)
+        tell: Any = teller(True)
+        clock.seconds += 11
+        tell(Progress("pgd", 1, 3))
+        assert capsys.readouterr().err.count("\n") == num_lines
+
+
 def test_what_is_no_option():
     wrong: Any = 3
     assert teller(None) is None
