@@ -12,6 +12,7 @@ _SUBMODULES = (
     "analysis",
     "attacks",
     "auditing",
+    "bridges",
     "config",
     "convolution",
     "corruptions",
@@ -32,7 +33,13 @@ _SUBMODULES = (
     "training",
     "typing",
 )
-_FUNCTIONS = {"audit": "auditing", "load": "trained", "save": "trained", "export": "trained"}
+_FUNCTIONS = {
+    "audit": "auditing",
+    "export": "trained",
+    "load": "trained",
+    "save": "trained",
+    "wrap": "bridges",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -74,6 +74,15 @@ def test_adding(reader_folder, capsys):
     assert epochs(reader_folder / "runs/stopped") == whole
 
 
+def test_any_model(reader_folder, capsys):
+    """Models of other libraries, attacked while they train and without gradients."""
+    assert run_page(ROOT / "docs" / "any_model.md", reader_folder)["python"] == 2
+    printed = capsys.readouterr().out
+    assert printed.count("pgd: linf, epsilon 0.1, 5 steps") == 2
+    assert "square" in printed
+    assert "gaussian_noise" in printed
+
+
 def epochs(workdir: Path) -> list[tuple[float, ...]]:
     """Returns what each epoch of a run came to, its speed aside."""
     lines = (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
