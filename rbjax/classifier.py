@@ -336,7 +336,8 @@ def _as_pytree(model: Any, field: str) -> Any:
     if not callable(model):
         raise ValueError(
             f"{field} is a {type(model).__name__}; it must be a function of images that gives "
-            "logits, or jax.tree_util.Partial(apply, variables)"
+            "logits, or jax.tree_util.Partial(apply, variables); of another library's model "
+            "rbjax.wrap(model) makes one"
         )
     if modules.lacks_variables(model):
         raise ValueError(
