@@ -1,10 +1,12 @@
 """A data scientist scores and corrupts a random forest of digits from 0 to 16."""
 
+from typing import Any
+
 import jax
 from sklearn.datasets import load_digits
 from sklearn.ensemble import RandomForestClassifier
 
-digits = load_digits()
+digits: Any = load_digits()
 forest = RandomForestClassifier(random_state=0).fit(digits.data[:1400], digits.target[:1400])
 
 # ---------------------------------------------------------------------- what rbjax is for

@@ -1,5 +1,7 @@
 """A student trains an Equinox model, and sees after each epoch what PGD and noise do to it."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,7 @@ import numpy as np
 import optax
 from sklearn.datasets import load_digits
 
-digits = load_digits()
+digits: Any = load_digits()
 images, labels = np.float32(digits.images[..., None] / 16), np.asarray(digits.target)
 conv, head = jax.random.split(jax.random.key(0))
 model = eqx.nn.Sequential(

@@ -1,12 +1,14 @@
 """A student trains an NNX model, and sees after each epoch what PGD and random pixels do to it."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import optax
 from flax import nnx
 from sklearn.datasets import load_digits
 
-digits = load_digits()
+digits: Any = load_digits()
 images, labels = np.float32(digits.images[..., None] / 16), np.asarray(digits.target)
 
 
