@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import equinox as eqx
+import equinox as eqx  # pyright: ignore[reportMissingImports]
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +10,7 @@ import optax
 from sklearn.datasets import load_digits
 
 digits: Any = load_digits()
-images, labels = np.float32(digits.images[..., None] / 16), np.asarray(digits.target)
+images, labels = np.asarray(digits.images[..., None] / 16, np.float32), np.asarray(digits.target)
 conv, head = jax.random.split(jax.random.key(0))
 model = eqx.nn.Sequential(
     [

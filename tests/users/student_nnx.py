@@ -9,7 +9,7 @@ from flax import nnx
 from sklearn.datasets import load_digits
 
 digits: Any = load_digits()
-images, labels = np.float32(digits.images[..., None] / 16), np.asarray(digits.target)
+images, labels = np.asarray(digits.images[..., None] / 16, np.float32), np.asarray(digits.target)
 
 
 class Net(nnx.Module):
