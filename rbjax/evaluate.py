@@ -14,13 +14,14 @@ from tqdm import tqdm
 
 import rbjax
 from rbjax import attack_setup, attacks, corruption_setup, journal, metrics, prng, processes
+from rbjax.analysis import examples
 from rbjax.analysis.evaluation import Report, read_json, summarize, write_report
 from rbjax.analysis.report import weights_of
 from rbjax.analysis.robustness import SCORES_FILE
 from rbjax.attacks.counting import Passes
 from rbjax.attacks.diagnostics import diagnose, format_findings
 from rbjax.attacks.outcome import Outcome, SuiteResult
-from rbjax.config import Config, affecting
+from rbjax.config import Config
 from rbjax.console import printable
 from rbjax.data import Dataset
 from rbjax.inputs import NO_CLASS
@@ -48,7 +49,7 @@ def evaluate(config: Config, workdir: str) -> Report:
         "no_class", how many answers are NaN, under what. report.json has all but the matrices;
         these are in report.npz, with each example's predictions (-1 for such an answer), what the
         model gives these classes ("<attack>/probability"), whether all of them are correct, and
-        each universal perturbation.
+        each universal perturbation.  Of images that have files examples.csv says the same by name.
 
     Raises:
         ValueError: if the run directory holds no checkpoint, or an attack cannot be made.
@@ -99,6 +100,7 @@ def evaluate(config: Config, workdir: str) -> Report:
         "step": step,
         "dataset": config.dataset.name,
         "split": test.split,
+        "notes": test.info.notes,
         "class_names": list(test.info.class_names),
         "class_counts": test.class_counts,
         "train_class_counts": None if train is None else train.class_counts,
@@ -129,8 +131,13 @@ def evaluate(config: Config, workdir: str) -> Report:
             arrays |= {"shown/images": test.images[rows], "shown/labels": test.labels[rows]}
     if corrupted:
         arrays |= {f"corruptions/{name}": rows for name, rows in corrupted.predictions.items()}
+    if test.files is not None:
+        arrays["files"] = test.files.astype(str)
     if processes.is_first():
         write_report(workdir, report, arrays)
+        if test.files is not None:
+            path, names = Path(workdir) / examples.ATTACKED_FILE, test.info.class_names
+            examples.write(path, results, files=test.files, class_names=names)
     return report
 
 
@@ -200,7 +207,7 @@ def _folder(config: Config, workdir: str, model: str) -> Path:
     """Returns the folder of evaluations of this model, with its weights, on this test set."""
     about: dict[str, Any] = {"model": model, "batch_size": config.batch_size}
     about["format"] = journal.FORMAT
-    about["test"] = affecting("evaluation", "dataset", config.dataset)
+    about["test"] = setup.test_identity(config)
     about["versions"] = (rbjax.__version__, jax.__version__)
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
     return Path(workdir) / "evaluation" / digest[:12]

@@ -97,7 +97,9 @@ def predict_folder(
 
 def _images(run: Run, folder: str | os.PathLike[str]) -> tuple[list[str], Any]:
     """Returns the images of a folder by name, and themselves, each read when it is asked for."""
-    from rbjax.data import folders, imagenet_folder
+    import numpy as np
+
+    from rbjax.data import encoded, folders, imagenet_folder, survey
     from rbjax.paths import expanded
 
     root, left_out = expanded(folder, field="folder"), []
@@ -107,16 +109,16 @@ def _images(run: Run, folder: str | os.PathLike[str]) -> tuple[list[str], Any]:
     files = folders.images_below(root, left_out)
     if not files:
         raise ValueError(f"folder = {str(folder)!r}: holds no image that Pillow reads")
-    reasons: dict[str, list[Path]] = {}
-    for reason, entry in left_out:
-        reasons.setdefault(reason, []).append(entry)
-    for reason, entries in reasons.items():
-        print(f"{root}: {len(entries)} left out, {reason}: {entries[0].name}", file=sys.stderr)
-    is_imagenet = run.config.dataset.name.startswith(("imagenet_folder", "imagenet2012"))
-    read = imagenet_folder.read if is_imagenet else folders.read_covering
+    found = survey.survey_files(root, files, left_out)
     height, width, channels = run.model.image_shape
-    images = folders.FolderImages(files, (height, width, channels), read)
-    return [str(f.relative_to(root)) for f in files], images
+    is_imagenet = run.config.dataset.name.startswith(("imagenet_folder", "imagenet2012"))
+    dtype = np.float32 if found.is_deep and not is_imagenet else np.uint8
+    read = imagenet_folder.read if is_imagenet else encoded.reader(dtype)
+    resized = "" if is_imagenet else found.resized(height, width)
+    for line in filter(None, (*found.said, resized)):
+        print(f"{root}: {line}", file=sys.stderr)
+    images = encoded.EncodedImages(files, (height, width, channels), read, dtype)
+    return [str(file.relative_to(root)) for file in files], images
 
 
 def _preview(run: Run, folder: str | os.PathLike[str], out: Path, *, batch_size: int | None) -> str:

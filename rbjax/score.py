@@ -14,8 +14,8 @@ import numpy as np
 import rbjax
 from rbjax import atomic, prng, processes, rpr
 from rbjax import journal as journals
-from rbjax.analysis import robustness
-from rbjax.config import Config, affecting
+from rbjax.analysis import examples, robustness
+from rbjax.config import Config
 from rbjax.data import Dataset
 from rbjax.training import given, hooks, run_directory, setup
 from rbjax.typing import Key, LogitsFn
@@ -39,7 +39,8 @@ def score(config: Config, workdir: str) -> dict[str, Any]:
         What was written to rpr.json: robust ratios, survival curves and class bias, of all
         datapoints and of those correctly classified, how many failed by an answer or a perturbed
         image that is NaN, and the forward passes. rpr.npz holds each
-        datapoint's first failing draw, flags, and failure probability with its intervals.
+        datapoint's first failing draw, flags, and failure probability with its intervals; of images
+        that have files datapoints.csv says the first by name.
 
     Raises:
         ValueError: if the run directory holds no checkpoint.
@@ -80,12 +81,16 @@ def score(config: Config, workdir: str) -> dict[str, Any]:
         float32 = _logits_fn(config, workdir, dataset, "float32", variables)
         report["effect_of_dtype"] = _effect(config, float32, dataset, once, max_steps)
     ids = dataset.example_ids
-    examples = robustness.of_examples(scores, dataset.images, dataset.labels, example_ids=ids)
+    points = robustness.of_examples(scores, dataset.images, dataset.labels, example_ids=ids)
+    if dataset.files is not None:
+        points["files"] = dataset.files.astype(str)
     if processes.is_first():
-        atomic.write_json(Path(workdir) / robustness.SCORES_FILE, report)
-        atomic.write_npz(
-            Path(workdir) / robustness.DATAPOINTS_FILE, index=dataset.index, **examples
-        )
+        folder, names = Path(workdir), dataset.info.class_names
+        atomic.write_json(folder / robustness.SCORES_FILE, report)
+        atomic.write_npz(folder / robustness.DATAPOINTS_FILE, index=dataset.index, **points)
+        if dataset.files is not None:
+            path = folder / examples.SCORED_FILE
+            examples.write(path, scores, files=dataset.files, class_names=names)
     _print(report, seconds)
     return report
 
@@ -115,7 +120,7 @@ def _journal(config: Config, workdir: str, step: int, logits_fn: Any) -> Path:
             prng.key(0),
             jax.ShapeDtypeStruct(image, np.float32),
         )
-    about["test"] = affecting("evaluation", "dataset", config.dataset)
+    about["test"] = setup.test_identity(config)
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
     return Path(workdir) / "scoring" / digest[:12]
 

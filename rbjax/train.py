@@ -17,7 +17,16 @@ from rbjax.data import Dataset, streaming
 from rbjax.data.pipeline import Block
 from rbjax.errors import StoppedError
 from rbjax.progress import Progress, progress_bar
-from rbjax.training import beginning, finite, hooks, optimizers, run_directory, setup, trial
+from rbjax.training import (
+    beginning,
+    data_card,
+    finite,
+    hooks,
+    optimizers,
+    run_directory,
+    setup,
+    trial,
+)
 from rbjax.training.checkpoint import Checkpoints
 from rbjax.training.log import MetricsLog, mend_log, read_log, write_csv
 from rbjax.training.method import Epoch
@@ -96,6 +105,7 @@ def train(config: Config, workdir: str, *, writers: Iterable[Writer] = ()) -> No
         if processes.is_first():
             write_csv(workdir)  # killed just before it was written, or damaged
         return
+    processes.of_first(lambda: data_card.write(workdir, config, train_set, validation_set))
     best.delete_after(-1 if selection.step is None else selection.step)
     print(_heading(f"from step {step} of {num_steps}", devices, plan, validate, workdir))
 

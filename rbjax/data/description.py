@@ -64,6 +64,8 @@ class DatasetInfo(NamedTuple):
     """What a user has to do first; empty: nothing."""
     epsilon: float = 8 / 255
     """The usual radius of an l-inf ball around its images."""
+    notes: tuple[str, ...] = ()
+    """Of one's own: how its images are read, and what is odd about them."""
 
     @property
     def num_classes(self) -> int:

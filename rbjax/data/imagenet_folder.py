@@ -23,10 +23,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rbjax.data import folders
+from rbjax.data import folders, pictures
 from rbjax.data.class_names import IMAGENET
 from rbjax.data.imagenet_names import NAMES
 from rbjax.data.images import resize_and_crop
+from rbjax.data.survey import survey_files
 from rbjax.errors import nearest
 from rbjax.paths import expanded
 
@@ -42,14 +43,16 @@ class Validation(NamedTuple):
     """The images of a folder."""
 
     root: Path
-    listing: folders.Listing
+    files: tuple[Path, ...]
+    labels: np.ndarray
+    """(N,) int32, into NAMES."""
     left_out: list[tuple[str, Path]]
     """Why, and what."""
 
     def fingerprint(self) -> str:
         """Returns 16 characters: a digest of names, contents and labels of all files."""
-        known = folders.survey_files(self.root, self.listing.files, self.left_out).fingerprint
-        return hashlib.sha256(known.encode() + self.listing.labels.tobytes()).hexdigest()[:16]
+        known = survey_files(self.root, self.files, self.left_out).fingerprint
+        return hashlib.sha256(known.encode() + self.labels.tobytes()).hexdigest()[:16]
 
 
 def scan(path: str | Path, devkit: str | Path | None = None) -> Validation:
@@ -88,20 +91,19 @@ def scan(path: str | Path, devkit: str | Path | None = None) -> Validation:
             files, labels = _flat(root, seen, where, devkit, left_out)
     except OSError as error:
         raise ValueError(f"{where}: cannot be read ({error})") from None
-    listing = folders.Listing(tuple(files), np.asarray(labels, np.int32), NAMES)
-    return Validation(root, listing, left_out)
+    return Validation(root, tuple(files), np.asarray(labels, np.int32), left_out)
 
 
 def tell(validation: Validation) -> None:
     """Prints how many images and classes there are, where they are not those published."""
-    listing = validation.listing
-    for line in folders.survey_files(validation.root, listing.files, validation.left_out).said:
+    known = survey_files(validation.root, validation.files, validation.left_out)
+    for line in known.said:
         print(f"{validation.root}: {line}", file=sys.stderr)
-    counts = np.bincount(listing.labels, minlength=len(NAMES))
+    counts = np.bincount(validation.labels, minlength=len(NAMES))
     if np.any(counts != _PUBLISHED):
         print(
-            f"{validation.root}: {len(listing.files):,} images of {np.count_nonzero(counts):,} of "
-            f"the {len(NAMES):,} classes; published are {_PUBLISHED} of each",
+            f"{validation.root}: {len(validation.files):,} images of {np.count_nonzero(counts):,} "
+            f"of the {len(NAMES):,} classes; published are {_PUBLISHED} of each",
             file=sys.stderr,
         )
 
@@ -179,7 +181,7 @@ def _flat(
     unnumbered = []
     for entry in entries:
         match = _FLAT.fullmatch(entry.name)
-        if not folders.pictures.is_image(entry):
+        if not pictures.is_image(entry):
             left_out.append(("not an image that Pillow reads", entry))
         elif match is None:
             unnumbered.append(entry)

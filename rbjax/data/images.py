@@ -16,7 +16,7 @@ _RESIZED = 256 / 224
 
 
 class ImageArray(Protocol):
-    """Anything indexed like (N, H, W, C) uint8, such as np.ndarray and np.memmap."""
+    """Anything indexed like (N, H, W, C), such as np.ndarray and np.memmap."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -25,7 +25,7 @@ class ImageArray(Protocol):
 
     @property
     def dtype(self) -> np.dtype:
-        """uint8."""
+        """uint8, or float32 of pixels in [0, 1]."""
         ...
 
     def __len__(self) -> int: ...
@@ -38,18 +38,16 @@ class ImageArray(Protocol):
 class View:
     """Some rows of images that are not in memory; they are read when indexed."""
 
-    dtype = np.dtype(np.uint8)
-
     def __init__(self, base: ImageArray, rows: np.ndarray) -> None:
         """Keeps the numbers of the rows.
 
         Args:
-            base: (N, H, W, C) uint8.
+            base: (N, H, W, C).
             rows: (M,) integers in [0, N).
         """
         self._base = base
         self._rows = np.asarray(rows, np.int64)
-        self.shape = (len(self._rows), *base.shape[1:])
+        self.shape, self.dtype = (len(self._rows), *base.shape[1:]), base.dtype
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -74,11 +72,11 @@ def take(images: Any, rows: np.ndarray) -> Any:
     """Returns some images, without reading those that are not in memory.
 
     Args:
-        images: (N, H, W, C) uint8, an ImageArray.
+        images: (N, H, W, C), an ImageArray.
         rows: (M,) integers in [0, N).
 
     Returns:
-        (M, H, W, C) uint8: an array of images in memory, else a View.
+        (M, H, W, C): an array of images in memory, else a View.
     """
     if is_resident(images):
         return images[rows]
@@ -89,12 +87,10 @@ def take(images: Any, rows: np.ndarray) -> Any:
 class _Channels:
     """Some channels of images that are not in memory."""
 
-    dtype = np.dtype(np.uint8)
-
     def __init__(self, base: ImageArray, chosen: Sequence[int]) -> None:
         self._base = base
         self._chosen = list(chosen)
-        self.shape = (*base.shape[:-1], len(self._chosen))
+        self.shape, self.dtype = (*base.shape[:-1], len(self._chosen)), base.dtype
 
     def __len__(self) -> int:
         return len(self._base)
@@ -110,11 +106,11 @@ def channels(images: Any, chosen: Sequence[int]) -> Any:
     """Returns some channels of images, without reading those that are not in memory.
 
     Args:
-        images: (N, H, W, C) uint8, an ImageArray.
+        images: (N, H, W, C), an ImageArray.
         chosen: (D,) integers in [0, C), in the order of the result.
 
     Returns:
-        (N, H, W, D) uint8: an array of images in memory, else an ImageArray.
+        (N, H, W, D): an array of images in memory, else an ImageArray.
     """
     return images[..., list(chosen)] if is_resident(images) else _Channels(images, chosen)
 

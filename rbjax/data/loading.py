@@ -32,7 +32,8 @@ class Dataset:
     info: DatasetInfo
     split: str
     images: Any
-    """(N, H, W, C) uint8, an `images.ImageArray`: in memory, or read when indexed."""
+    """(N, H, W, C) uint8, or float32 in [0, 1], an `images.ImageArray`: in memory, or read when
+    indexed."""
     labels: np.ndarray
     """(N,) int32."""
     index: np.ndarray
@@ -43,6 +44,8 @@ class Dataset:
     groups: np.ndarray | None = None
     """(N,) int32, the group of each example, such as the track that a frame is of; a selection
     takes all of a group or nothing.  None: each example is its own."""
+    files: np.ndarray | None = None
+    """(N,) str, the file that each image is from; None: they are from no files of their own."""
 
     def __post_init__(self) -> None:
         num_examples, num_classes = len(self.labels), self.info.num_classes
@@ -79,6 +82,7 @@ class Dataset:
             index=self.index[rows],
             example_ids=self.example_ids[rows],
             groups=None if self.groups is None else self.groups[rows],
+            files=None if self.files is None else self.files[rows],
         )
 
 
@@ -143,15 +147,17 @@ def from_arrays(
     images: Any,
     labels: np.ndarray,
     group_of: np.ndarray | None = None,
+    files: Sequence[str] | None = None,
 ) -> Dataset:
     """Makes a Dataset of arrays: numbers the examples and orders them by id.
 
     Args:
         dataset_info: of the dataset.
         split: its name.
-        images: (N, H, W, C) uint8, as stored, an `images.ImageArray`.
+        images: (N, H, W, C) uint8, or float32 in [0, 1], as stored, an `images.ImageArray`.
         labels: (N,) integers in [0, K).
         group_of: (N,) integers, the group of each example; None: there are none.
+        files: N names, of the file that each image is from; None: they are from none.
 
     Returns:
         A Dataset; `index` is the row in `images`.  Images that are not in memory are not read:
@@ -174,6 +180,7 @@ def from_arrays(
         index=index.astype(np.int64),
         example_ids=ranks[index],
         groups=None if group_of is None else group_of[index],
+        files=None if files is None else np.array(files, object)[index],
     )
 
 
@@ -183,7 +190,7 @@ def in_memory(dataset: Dataset) -> Dataset:
     Args:
         dataset: what is gone through many times; its numbers stay as they are.
     """
-    small = np.prod(dataset.images.shape) <= _MOST_HELD
+    small = np.prod(dataset.images.shape) * dataset.images.dtype.itemsize <= _MOST_HELD
     if image_arrays.is_resident(dataset.images) or not small:
         return dataset
     return dataclasses.replace(dataset, images=np.asarray(dataset.images[:]))
@@ -366,10 +373,10 @@ def _compare_with_published(published: DatasetInfo, split: str, labels: np.ndarr
 
 def _check(dataset_info: DatasetInfo, split: str, images: Any, labels: np.ndarray) -> None:
     where = f"{dataset_info.name} {split}"
-    if images.dtype != np.uint8 or images.shape[1:] != dataset_info.image_shape:
+    if images.dtype not in (np.uint8, np.float32) or images.shape[1:] != dataset_info.image_shape:
         raise ValueError(
-            f"{where}: images are {images.dtype} {images.shape}; "
-            f"must be uint8 (N, {', '.join(map(str, dataset_info.image_shape))})"
+            f"{where}: images are {images.dtype} {images.shape}; must be uint8, or float32 in "
+            f"[0, 1], (N, {', '.join(map(str, dataset_info.image_shape))})"
         )
     if labels.shape != images.shape[:1]:
         raise ValueError(f"{where}: labels are {labels.shape} for {len(images)} images")

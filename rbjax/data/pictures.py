@@ -1,7 +1,8 @@
-"""One image file: whether it is one, what its header says, and its pixels as 8-bit grey or RGB.
+"""One encoded image: whether a file is one, what its header says, and its pixels, grey or RGB.
 
-Whatever Pillow reads is upright, as EXIF or XMP says; transparent pixels are shown on white; 16
-bits a channel become the upper 8; of several frames the first is read.
+Whatever Pillow reads is upright, as EXIF or XMP says; transparent pixels are shown on white; of
+several frames the first is read.  Pixels are 8 bits; grey images of 16 bits also are float32 in
+[0, 1], of the full range of the type.  Of colours with 16 bits a channel Pillow reads the upper 8.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rbjax.data.arrays import read_npy
-from rbjax.inputs import is_channels_first
+from rbjax.inputs import UNIT_INTERVAL, is_channels_first
 
 _NOT_IMAGES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 """Formats that Pillow names and cannot decode, or decodes by running another program."""
@@ -34,10 +35,11 @@ _ADAM7 = (
 _GREY = ("1", "L", "LA", "La")
 _EIGHT_BITS = {*_GREY, "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
 _DEEP = ("I;16", "I;16L", "I;16B", "I;16N")
-DEEP, FRAMES, TRANSPARENT = (
+DEEP, FRAMES, TRANSPARENT, TURNED = (
     "with 16 bits a channel, of which the upper 8 are kept",
     "with several frames, of which the first is read",
     "with transparency, shown on white",
+    "stored on its side or mirrored, turned upright as EXIF says",
 )
 """What is said of images that are not read as they are stored."""
 
@@ -45,10 +47,14 @@ DEEP, FRAMES, TRANSPARENT = (
 class Header(NamedTuple):
     """What is known of an image before it is decoded."""
 
+    size: tuple[int, int]
+    """Height and width, once it is upright."""
     channels: int
     """1 if it is grey, 3 if it has colours; the bands of a .npy file."""
+    is_deep: bool = False
+    """Whether it is grey of more than 8 bits, all of which can be read."""
     changes: tuple[str, ...] = ()
-    """Of DEEP, FRAMES, TRANSPARENT."""
+    """Of DEEP, FRAMES, TRANSPARENT, TURNED."""
 
 
 def is_image(file: Path) -> bool:
@@ -60,84 +66,117 @@ def is_image(file: Path) -> bool:
     return _begins_as_image(file, stat.st_size, stat.st_mtime_ns)
 
 
-def header(file: Path, content: bytes) -> Header:
+def header(name: str, content: bytes) -> Header:
     """Reads the header of an image.
 
     Args:
-        file: its name.
+        name: of its file.
         content: all its bytes.
 
     Raises:
         ValueError: naming the file, if it cannot be read.
     """
-    if file.suffix.lower() == ".npy":
-        return Header(_bands(file, content, None).shape[2])
+    if name.lower().endswith(".npy"):
+        bands = _bands(name, content, None)
+        return Header(bands.shape[:2], bands.shape[2])
     try:
-        with _open(file, content) as opened:
+        with _open(name, content) as opened:
             if opened.format == "PNG":
                 _check_png(content)
-            is_grey = opened.mode in (*_GREY, *_DEEP, "I", "F")
-            is_animated = getattr(opened, "is_animated", False)
-            changes = ((DEEP, _is_deep(opened)), (FRAMES, is_animated))
-            changes = (*changes, (TRANSPARENT, opened.has_transparency_data))
-            return Header(1 if is_grey else 3, tuple(said for said, holds in changes if holds))
+            is_deep = _is_deep(opened)
+            turn = _turn(opened)
+            held = {
+                DEEP: is_deep and opened.mode in _EIGHT_BITS,
+                FRAMES: getattr(opened, "is_animated", False),
+                TRANSPARENT: opened.has_transparency_data,
+                TURNED: _orientation(opened) != 1,
+            }
+            return Header(
+                (opened.width, opened.height) if turn >= 5 else (opened.height, opened.width),
+                1 if _is_grey(opened) else 3,
+                is_deep and not held[DEEP],
+                tuple(change for change, holds in held.items() if holds),
+            )
     except Exception as error:  # Pillow's readers raise whatever a damaged file leads to
-        raise _unreadable(file, error) from None
+        raise _unreadable(name, error) from None
 
 
-def read(file: Path, channels: int) -> np.ndarray:
-    """Reads an image.
+def read(file: Path, channels: int, dtype: Any = np.uint8) -> np.ndarray:
+    """Reads an image file; see `decode`.
 
-    Args:
-        file: its name.
-        channels: 1, grey, or 3; those of a .npy file.
+    Raises:
+        ValueError: naming the file, if it cannot be read.
+    """
+    return decode(str(file), content_of(file), channels, dtype)
 
-    Returns:
-        (H, W, C) uint8.
+
+def content_of(file: Path) -> bytes:
+    """Returns all bytes of a file.
 
     Raises:
         ValueError: naming the file, if it cannot be read.
     """
     try:
-        content = file.read_bytes()
+        return file.read_bytes()
     except OSError as error:
-        raise _unreadable(file, error) from None
-    if file.suffix.lower() == ".npy":
-        return _bands(file, content, channels)
+        raise _unreadable(str(file), error) from None
+
+
+def decode(name: str, content: bytes, channels: int, dtype: Any = np.uint8) -> np.ndarray:
+    """Returns the pixels of an image.
+
+    Args:
+        name: of its file.
+        content: all its bytes.
+        channels: 1, grey, or 3; those of a .npy file.
+        dtype: uint8, to which 16 bits are cut; or float32, of all bits.
+
+    Returns:
+        (H, W, C), uint8 or float32 in [0, 1].
+
+    Raises:
+        ValueError: naming the file, if it cannot be read.
+    """
+    whole = np.dtype(dtype) == np.float32
+    if name.lower().endswith(".npy"):
+        bands = _bands(name, content, channels)
+        return UNIT_INTERVAL[bands] if whole else bands
     try:
         if channels not in _MODES:
             raise ValueError(f"has 1 or 3 channels, not {channels}; store bands as .npy (H, W, C)")
-        with _open(file, content) as opened:
-            image = _eight_bits(opened)
-            turn = 1 if opened.format == "TIFF" else _orientation(opened)  # Pillow turns TIFF
-            image = image.convert(_MODES[channels])
+        with _open(name, content) as opened:
+            turn = _turn(opened)
+            if whole and opened.mode not in _EIGHT_BITS and _is_deep(opened):
+                image = _deep(opened)
+            else:
+                image = _eight_bits(opened).convert(_MODES[channels])
             image = image if turn == 1 else image.transpose(_turns()[turn])
-        return np.array(image).reshape(image.height, image.width, channels)
+        pixels = np.array(image).reshape(image.height, image.width, -1)
+        pixels = UNIT_INTERVAL[pixels] if whole and pixels.dtype == np.uint8 else pixels
+        return np.repeat(pixels, channels, axis=-1) if pixels.shape[2] < channels else pixels
     except Exception as error:  # as in `header`
-        raise _unreadable(file, error) from None
+        raise _unreadable(name, error) from None
 
 
-def _open(file: Path, content: bytes) -> Any:
+def _open(name: str, content: bytes) -> Any:
     from PIL import Image
 
-    formats = [name for name, begins in _formats().items() if begins]
-    own = _suffixes().get(file.suffix.lower())  # TGA and a few others begin with nothing of theirs
-    return Image.open(io.BytesIO(content), formats=[*formats, *([own] if own else [])])
+    own = _suffixes().get(Path(name).suffix.lower())
+    return Image.open(io.BytesIO(content), formats=_tried(own))
 
 
 def _eight_bits(opened: Any) -> Any:
     """Returns an image with 8 bits a channel and nothing transparent; decodes it."""
     from PIL import Image
 
-    is_12_bits = any(";12" in str(args) for *_, args in opened.tile)  # TIFF's, not scaled by Pillow
-    opened.load()
-    mode, transparent = opened.mode, opened.has_transparency_data
-    if mode in _DEEP or (mode == "I" and opened.format == "PPM"):  # which Pillow scales to 16 bits
-        values = np.asarray(opened).astype(np.uint16)
-        grey = (values >> (4 if is_12_bits else 8)).astype(np.uint8)
-        if transparent:
+    if opened.mode not in _EIGHT_BITS and _is_deep(opened):
+        values, bits = _values(opened)
+        grey = (values >> (bits - 8)).astype(np.uint8)
+        if opened.has_transparency_data:
             grey[values == opened.info["transparency"]] = 255
         return Image.fromarray(grey)
+    opened.load()
+    mode, transparent = opened.mode, opened.has_transparency_data
     if mode in ("I", "F"):
         raise ValueError(f"has more than 8 bits a channel ({mode}), of no known range; at most 16")
     if mode not in _EIGHT_BITS:
@@ -147,6 +186,23 @@ def _eight_bits(opened: Any) -> Any:
     image = opened.convert("LA") if mode == "La" else opened
     white = Image.new("RGBA", image.size, "white")
     return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+
+
+def _deep(opened: Any) -> Any:
+    """Returns a grey image of more than 8 bits as float32 in [0, 1]; decodes it."""
+    from PIL import Image
+
+    values, bits = _values(opened)
+    grey = values.astype(np.float32) / np.float32(2**bits - 1)
+    if opened.has_transparency_data:
+        grey[values == opened.info["transparency"]] = 1.0
+    return Image.fromarray(grey)
+
+
+def _values(opened: Any) -> tuple[np.ndarray, int]:
+    """Returns the values of a grey image of more than 8 bits, and how many bits they have."""
+    is_12_bits = any(";12" in str(args) for *_, args in opened.tile)  # TIFF's, not scaled by Pillow
+    return np.asarray(opened).astype(np.uint16), 12 if is_12_bits else 16
 
 
 def _check_png(content: bytes) -> None:
@@ -172,9 +228,16 @@ def _check_png(content: bytes) -> None:
         raise ValueError(f"says {width} x {height} pixels, and holds {fault}")
 
 
+def _is_grey(opened: Any) -> bool:
+    if opened.mode == "P":  # grey as well, where all its colours are
+        palette = np.asarray(opened.getpalette("RGB") or [0, 0, 0]).reshape(-1, 3)
+        return bool(np.all(palette == palette[:, :1]))
+    return opened.mode in (*_GREY, *_DEEP, "I", "F")
+
+
 def _is_deep(opened: Any) -> bool:
     if opened.mode in _DEEP or (opened.mode == "I" and opened.format == "PPM"):
-        return True
+        return True  # of the latter Pillow scales the values to 16 bits
     raw = [args if isinstance(args, tuple) else (args,) for *_, args in opened.tile]
     if opened.format == "PPM":
         return any(isinstance(value, int) and value > 255 for args in raw for value in args)
@@ -188,6 +251,11 @@ def _orientation(opened: Any) -> int:
     except Exception:  # a damaged EXIF block says nothing; the pixels are sound
         return 1
     return value if value in _turns() else 1
+
+
+def _turn(opened: Any) -> int:
+    """Returns how an image is to be turned: Pillow itself turns TIFF, and says the upright size."""
+    return 1 if opened.format == "TIFF" else _orientation(opened)
 
 
 def _turns() -> dict[int, Any]:
@@ -204,7 +272,7 @@ def _turns() -> dict[int, Any]:
     }
 
 
-def _bands(file: Path, content: bytes, channels: int | None) -> np.ndarray:
+def _bands(file: str, content: bytes, channels: int | None) -> np.ndarray:
     try:
         image = read_npy(io.BytesIO(content), len(content))
     except ValueError as error:
@@ -222,7 +290,7 @@ def _bands(file: Path, content: bytes, channels: int | None) -> np.ndarray:
     return np.ascontiguousarray(image)
 
 
-def _unreadable(file: Path, error: Exception) -> ValueError:
+def _unreadable(file: str, error: Exception) -> ValueError:
     reason = str(error).partition("\n")[0] or type(error).__name__
     if reason.startswith("cannot identify"):  # which names an object of Python's
         reason = "it does not begin as any image does"
@@ -240,6 +308,13 @@ def _formats() -> dict[str, bool]:
         for name, (_, accept) in Image.OPEN.items()
         if name not in _NOT_IMAGES
     }
+
+
+@functools.cache
+def _tried(own: str | None) -> list[str]:
+    """Returns the formats that are tried: that of a file's suffix first, most often right."""
+    others = [name for name, begins in _formats().items() if begins and name != own]
+    return [*([own] if own else []), *others]
 
 
 @functools.cache

@@ -26,7 +26,8 @@ class Block(NamedTuple):
     """What one dispatch uses: a whole split, or the examples of its steps alone."""
 
     images: np.ndarray | Array
-    """(N, H, W, C) uint8, the same on each device; or (devices, K B / devices, H, W, C)."""
+    """(N, H, W, C) uint8 or float32, the same on each device; or (devices, K B / devices, H, W,
+    C)."""
     labels: np.ndarray | Array
     """(N,) int32, or (devices, K B / devices)."""
     example_ids: np.ndarray | Array
@@ -114,7 +115,7 @@ class DeviceDataset(NamedTuple):
     """A whole split on the devices, the same on each."""
 
     images: Array
-    """(N, H, W, C) uint8."""
+    """(N, H, W, C) uint8, or float32 in [0, 1]."""
     labels: Array
     """(N,) int32."""
     example_ids: Array
@@ -122,7 +123,7 @@ class DeviceDataset(NamedTuple):
 
 
 def replicate(dataset: Dataset) -> DeviceDataset:
-    """Returns a whole split on every local device, once each, as uint8.
+    """Returns a whole split on every local device, once each, as it is stored.
 
     Args:
         dataset: of N examples.
@@ -191,7 +192,7 @@ def gather(
     """Returns a batch of a split that lies on the device; for use inside a compiled step.
 
     Args:
-        images: (N, H, W, C) uint8.
+        images: (N, H, W, C) uint8, or float32 in [0, 1].
         labels: (N,) int32.
         example_ids: (N,) int32.
         rows: (B,) int32 in [0, N).

@@ -76,7 +76,8 @@ def plan(
     ahead, handed over and in use stay within the budget together.
 
     Args:
-        images: (N, H, W, C) uint8; an array, a memory map, or anything indexed like one.
+        images: (N, H, W, C) uint8 or float32; an array, a memory map, or whatever is indexed like
+            one.
         batch_size: B, over all processes.
         steps_per_block: the most steps of a dispatch; fewer if the budget requires it.
         devices: the local devices; on CPU they share one memory, and each has a copy of the set.
@@ -91,7 +92,7 @@ def plan(
         ValueError: if the set is too large for "never", or the budget too small to stream.
     """
     budget = default_budget(devices[0]) if memory_budget is None else memory_budget * _MIB
-    num_bytes = int(np.prod(images.shape, dtype=np.int64))
+    num_bytes = int(np.prod(images.shape, dtype=np.int64)) * images.dtype.itemsize
     copies = len(devices) if devices[0].platform == "cpu" else 1
     fits = copies * num_bytes <= budget
     if streaming == "never" and not fits:
@@ -200,8 +201,9 @@ class _Reader:
             size = path.stat().st_size if path.exists() else needed  # deleted: the map still has it
             if size < needed:
                 raise ValueError(f"{path} is truncated: {size:,} bytes of at least {needed:,}")
-        shape = (len(rows), *self._dataset.images.shape[1:])
-        images = np.frombuffer(mmap.mmap(-1, math.prod(shape)), np.uint8).reshape(shape)
+        shape, dtype = (len(rows), *self._dataset.images.shape[1:]), self._dataset.images.dtype
+        pages = mmap.mmap(-1, math.prod(shape) * dtype.itemsize)
+        images = np.frombuffer(pages, dtype).reshape(shape)
         size = max(_MIB // images[0].nbytes, 1)  # decoded images are in memory twice
         try:
             for start in range(0, len(rows), size):

@@ -17,7 +17,7 @@ from rbjax import atomic
 from rbjax import config as schema
 from rbjax.blocks import AXIS
 from rbjax.config import Config
-from rbjax.data import Dataset, subset
+from rbjax.data import Dataset, own_images, subset
 from rbjax.data.card import found
 from rbjax.data.images import is_resident
 from rbjax.data.prepare import published_files
@@ -90,7 +90,7 @@ def _without_folders(config: dict[str, Any]) -> dict[str, Any]:
     groups = {name: dict(group) for name, group in config.items() if isinstance(group, dict)}
     attacks = {label: dict(attack) for label, attack in groups["attacks"].items()}
     for names, holders in (
-        (("path", "subset", "devkit"), [groups["dataset"]]),
+        (("path", "metadata", "subset", "devkit"), [groups["dataset"]]),
         (("weights",), [groups["model"]]),
         (("baseline",), [groups["corruptions"]]),
         (("backbone", "start_from"), [groups["method"]]),
@@ -100,6 +100,9 @@ def _without_folders(config: dict[str, Any]) -> dict[str, Any]:
             for name in names:
                 if isinstance(holder.get(name), str):
                     holder[name] = Path(holder[name]).name
+    kind, _, path = (groups["dataset"].get("test_on") or "").partition(":")
+    if path and kind in own_images.ENCODED:
+        groups["dataset"]["test_on"] = f"{kind}:{Path(path).name}"
     return {**config, **groups, "attacks": attacks, "workdir": None, "data_dir": None}
 
 
@@ -190,7 +193,7 @@ def _data(config: Config, trained_on: Dataset | None) -> dict[str, Any]:
     files = [{"name": file.name, "sha256": file.sha256} for file in known]
     said: dict[str, Any] = {"name": config.dataset.name, "licence": info.licence, "files": files}
     said |= {key: config.dataset.get(key) for key in ("fingerprint", "subset_digest")}
-    said["train"] = None
+    said |= {"notes": info.notes, "train": None}
     if trained_on is not None:
         said["train"] = {
             "class_counts": trained_on.class_counts,

@@ -54,7 +54,7 @@ def prepare(
         return Prepared(_read(path, train_set))
     try:
         # Without groups, which have done their work: the method may make other examples.
-        given = dataclasses.replace(train_set, groups=None)
+        given = dataclasses.replace(train_set, groups=None, files=None)
         prepared = method.prepare(prng.named(key, "prepare"), given, model)
     except ValueError as error:  # of a data set that it made, for example
         raise ValueError(f"the method's prepare failed: {error}") from error
@@ -166,7 +166,9 @@ def _read(path: Path, train_set: Dataset) -> Dataset:
             "Restore it, or train into another workdir"
         )
     # An empty file: nothing was prepared. Other examples have not the groups of those.
-    return dataclasses.replace(train_set, **arrays, groups=None) if arrays else train_set
+    return (
+        dataclasses.replace(train_set, **arrays, groups=None, files=None) if arrays else train_set
+    )
 
 
 def _check_train_set(made: Any, model: Model) -> None:

@@ -2,152 +2,60 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 import optax
 
-from rbjax import data, losses, models, perturbations
+from rbjax import losses, models, perturbations
 from rbjax.blocks import AXIS
-from rbjax.config import Config, makers_options
-from rbjax.data import (
-    Dataset,
-    DatasetInfo,
-    augment,
-    custom,
-    groups,
-    images,
-    imbalance,
-    order,
-    sampling,
-    subset,
-)
+from rbjax.config import Config
+from rbjax.data import Dataset, DatasetInfo, augment, sampling
 from rbjax.data.pipeline import Schedule
 from rbjax.paths import expanded
-from rbjax.tables import lookup
 from rbjax.training import finite, given, hooks, optimizers, posthoc, schedules, state
 from rbjax.training.checkpoint import Checkpoints
+from rbjax.training.data_setup import (
+    check_alike,
+    first,
+    info,
+    load,
+    load_test,
+    load_train,
+    options,
+    other_test,
+    own_data,
+    test_identity,
+)
 from rbjax.typing import LogitsFn, LossFn, Perturbation
 
-
-def load(config: Config, split: str) -> Dataset:
-    """Returns a whole split, one's own or one that is known by name."""
-    own = own_data(config)
-    if own is not None:
-        return custom.load(own, split)
-    return data.load(config.dataset.name, split, data_dir=config.data_dir, bands=_bands(config))
-
-
-def info(config: Config) -> DatasetInfo:
-    """Returns what is known of the dataset; one's own is read for that."""
-    own = own_data(config)
-    if own is not None:
-        return custom.info(own)
-    return data.with_bands(data.info(config.dataset.name), _bands(config))
-
-
-def _bands(config: Config) -> tuple[str, ...]:
-    return tuple(given.split(",")) if (given := config.dataset.get("bands")) else ()
-
-
-def own_data(config: Config) -> custom.Source | None:
-    """Returns where one's own data are; None for a dataset that is known by name.
-
-    Raises:
-        ValueError: for an option out of range, or if bands are named.
-    """
-    fields = config.dataset
-    if isinstance(data.DATASETS.get(fields.name.partition("/")[0]), DatasetInfo):
-        return None
-    if fields.get("bands"):
-        raise ValueError(f"dataset.bands = {fields.bands!r}: only for droughtwatch")
-    return custom.source(fields.name, options(config, "dataset"), path=fields.get("path"))
-
-
-def load_train(config: Config) -> tuple[Dataset, Dataset | None]:
-    """Returns the training set, after imbalance and subset, and the validation set or None."""
-    fraction, source = config.dataset.validation_fraction, config.dataset.get("validation_from")
-    train, validation = data.divide_train(
-        load(config, "train"),
-        validation_fraction=0.0 if source in ("last", "test") else fraction,
-        imbalance=_profile(config),
-        apply_to_validation=config.imbalance.apply_to_test,
-        seed=config.imbalance.seed,
-    )
-    if config.dataset.subset is not None:
-        train = subset.keep(train, config.dataset.subset, expected=config.dataset.subset_digest)
-    if source == "last":
-        train, validation = data.hold_out_last(train, fraction)
-    validation = load(config, "test") if source == "test" else validation
-    try:
-        return first(train, config.dataset.max_train_examples), validation
-    except ValueError as error:
-        raise ValueError(f"dataset.max_train_examples: {error}") from None
-
-
-def load_test(config: Config) -> Dataset:
-    """Returns the test set; it follows the imbalance profile only where the config says so."""
-    other = other_test(config)
-    if other is None:
-        test = load(config, "test")
-    else:  # described as what the model was trained on is
-        test = data.load(*other, data_dir=config.data_dir)
-        test = dataclasses.replace(test, info=info(config), split=" ".join(other))
-    if config.imbalance.apply_to_test:
-        test = data.subsample(test, _profile(config), seed=config.imbalance.seed)
-    return data.in_memory(first(test, config.dataset.max_test_examples))
-
-
-def other_test(config: Config) -> tuple[str, str] | None:
-    """Returns name and split of `dataset.test_on`; None where a run is tested on its own test set.
-
-    Raises:
-        ValueError: if there is no such test set, or it has other classes or images.
-    """
-    given = config.dataset.get("test_on")
-    if given is None:
-        return None
-    name, _, split = given.partition(":")
-    ours, split = info(config), split or "test"
-    try:
-        theirs = data.info(name)
-    except ValueError as error:
-        raise ValueError(f"dataset.test_on = {given!r}: {error}") from None
-    lookup(theirs.num_examples, split, what=f"{name} split")
-    check_alike(theirs, ours, f"dataset.test_on = {given!r}")
-    return name, split
-
-
-def check_alike(theirs: DatasetInfo, ours: DatasetInfo, what: str) -> None:
-    """Refuses a dataset whose images or classes a model for ours does not fit.
-
-    Raises:
-        ValueError: beginning with `what`, for another shape or number of classes.
-    """
-    for field in ("image_shape", "num_classes"):
-        here, there = getattr(ours, field), getattr(theirs, field)
-        if here != there:
-            raise ValueError(
-                f"{what} with {field} {there}; it must have that of {ours.name}, {here}"
-            )
-
-
-def first(dataset: Dataset, num_examples: int | None) -> Dataset:
-    """Returns the first examples of a random order, by id; all of them for None.
-
-    Groups stay whole: there may be fewer.  What is not in memory may lie class by class.
-    """
-    if num_examples is None or num_examples >= dataset.num_examples:
-        return dataset
-    if dataset.groups is not None:
-        return dataset.take(groups.first(dataset.groups, num_examples, name="first"))
-    if images.is_resident(dataset.images):
-        return dataset.take(np.arange(num_examples))
-    numbers = order.priorities(dataset.example_ids, seed=0, name="first")
-    return dataset.take(np.sort(np.argsort(numbers, kind="stable")[:num_examples]))
+__all__ = [
+    "batches",
+    "best_checkpoints",
+    "check_alike",
+    "checkpoints",
+    "create_augment",
+    "create_loss",
+    "create_model",
+    "create_optimizer",
+    "create_perturbation",
+    "create_sampler",
+    "create_schedule",
+    "evaluated_model",
+    "first",
+    "info",
+    "load",
+    "load_test",
+    "load_train",
+    "options",
+    "other_test",
+    "own_data",
+    "test_identity",
+    "trained_logits_fn",
+    "trained_variables",
+]
 
 
 def create_model(config: Config, info: DatasetInfo) -> models.Model:
@@ -382,15 +290,3 @@ def trained_logits_fn(config: Config, workdir: str) -> LogitsFn:
     variables = trained_variables(config, workdir, model)[1]
     model = evaluated_model(config, workdir, model)
     return jax.tree_util.Partial(model.apply, jax.device_put(variables))
-
-
-def options(config: Config, group: str) -> dict[str, Any]:
-    """Returns the options of what a group names, as keywords, without what is absent."""
-    return makers_options(group, config[group].to_dict())
-
-
-def _profile(config: Config) -> Callable[[np.ndarray], np.ndarray]:
-    keywords = options(config, "imbalance")
-    if imbalance.PROFILES.accepts(config.imbalance.name, "seed"):  # of one outside
-        keywords["seed"] = config.imbalance.seed
-    return lambda counts: imbalance.create(config.imbalance.name, class_counts=counts, **keywords)

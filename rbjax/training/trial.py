@@ -222,7 +222,7 @@ def step(config: Config, recipe: Recipe, state: TrainState, train_set: Dataset) 
     device, size = jax.local_devices()[:1], config.batch_size
     compiled = make_train_step(watched, prng.key(0), devices=device)
     shape = (size, *train_set.info.image_shape)
-    images = jax.ShapeDtypeStruct(shape, jnp.uint8)
+    images = jax.ShapeDtypeStruct(shape, train_set.images.dtype)
     labels = jax.ShapeDtypeStruct((size,), jnp.int32)
     rows = jax.ShapeDtypeStruct((1, 1, size), jnp.int32)
     what = f"a training step with {', '.join(outside or groups)}"

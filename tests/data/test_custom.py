@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rbjax.data import custom
+from rbjax.data import custom, own_images
 from rbjax.data.custom import Source
 
 CLASSES = ("ant", "bee", "cow")
@@ -79,7 +79,9 @@ def test_images_are_made_to_fit(tmp_path):
     np.testing.assert_array_equal(first, draw(0, 0)[:, 1:7])
     assert test.images.shape[1:] == (6, 6, 3)
     assert any(np.all(image == 77) for image in test.images)
-    with pytest.raises(ValueError, match=r"000.png: is 12 x 12 pixels, others are 6 x 8; give"):
+    with pytest.raises(
+        ValueError, match=r"of 3 sizes, height x width: 4 of 12 x 12 \(test/ant/000.png\); 4 of 6"
+    ):
         custom.load(Source("folder", str(tmp_path)), "test")
 
 
@@ -105,7 +107,7 @@ def test_grey_images_and_bands(tmp_path):
 
 def test_a_large_folder_is_decoded_as_it_is_used(folder, monkeypatch):
     small = custom.load(Source("folder", str(folder)), "train")
-    monkeypatch.setattr(custom, "_MOST_IN_MEMORY", 0)
+    monkeypatch.setattr(own_images, "_MOST_IN_MEMORY", 0)
     custom._load.cache_clear()
     large = custom.load(Source("folder", str(folder)), "train")
     assert not isinstance(large.images, np.ndarray)
@@ -142,10 +144,10 @@ def test_folders_that_do_not_fit(tmp_path):
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     refused(tmp_path / "loop", "no such folder")
     save(tmp_path / "one", 0, range(3))
-    refused(tmp_path / "one", "holds 1 class folders; must be at least 2")
+    refused(tmp_path / "one", "holds 1 classes; must be at least 2")
     save(tmp_path / "untested" / "train", 0, range(3))
     save(tmp_path / "untested" / "train", 1, range(3))
-    with pytest.raises(ValueError, match="none called test or val"):
+    with pytest.raises(ValueError, match=r"split test holds no image .*; there are those of tr"):
         custom.load(Source("folder", str(tmp_path / "untested")), "test")
     save(tmp_path / "stranger" / "train", 0, range(3))
     save(tmp_path / "stranger" / "train", 1, range(3))
@@ -218,7 +220,7 @@ def test_statistics_are_exact_and_of_few_images_at_a_time(monkeypatch):
     asked = []
 
     class Stored:
-        shape = images.shape
+        shape, dtype = images.shape, images.dtype
 
         def __len__(self):
             return len(images)
@@ -228,9 +230,10 @@ def test_statistics_are_exact_and_of_few_images_at_a_time(monkeypatch):
             return images[rows]
 
     monkeypatch.setattr(custom, "_MEASURED_AT_ONCE", 8)
-    mean, std = custom._statistics(Stored())
+    mean, std, most = custom._statistics(Stored())
     np.testing.assert_allclose(mean, images.mean(axis=(0, 1, 2)) / 255, rtol=1e-12)
     np.testing.assert_allclose(std, images.std(axis=(0, 1, 2)) / 255, rtol=1e-12, atol=1e-12)
+    assert most == images.max() / 255
     assert sum(asked) == 33
     assert max(asked) <= 8
 
@@ -238,7 +241,7 @@ def test_statistics_are_exact_and_of_few_images_at_a_time(monkeypatch):
 def test_colour_if_any_image_has_colours(tmp_path, capsys):
     for split in ("train", "test"):
         for label in range(2):
-            save(tmp_path / split, label, range(2), channels=3)
+            save(tmp_path / split, label, (0, 1) if split == "train" else (8, 9), channels=3)
     file = tmp_path / "train" / "ant" / "000.png"
     Image.open(file).convert("L").save(file)
     assert custom.info(Source("folder", str(tmp_path))).image_shape == (6, 8, 3)

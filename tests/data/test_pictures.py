@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from rbjax.data import pictures
-from rbjax.data.pictures import DEEP, FRAMES, TRANSPARENT
+from rbjax.data.pictures import DEEP, FRAMES, TRANSPARENT, TURNED, Header
 
 TURNS = {  # what a viewer does for EXIF's orientations
     1: lambda x: x,
@@ -33,7 +33,7 @@ def blocks() -> np.ndarray:
 
 
 def read(path, channels: int = 3):
-    header = pictures.header(path, path.read_bytes())
+    header = pictures.header(str(path), path.read_bytes())
     return pictures.read(path, channels), header
 
 
@@ -45,9 +45,11 @@ def test_rotation_is_honoured_alike(ending, tmp_path):
         exif[0x0112] = orientation
         path = tmp_path / f"{orientation}.{ending}"
         Image.fromarray(blocks()).save(path, exif=exif, **(EXACT if ending != "tiff" else {}))
-        image, _ = read(path)
+        image, header = read(path)
         expected = turned(blocks())
         assert image.shape == expected.shape
+        assert header.size == expected.shape[:2]
+        assert header.changes == ((TURNED,) if orientation > 1 else ())
         assert np.median(np.abs(image.astype(int) - expected)) <= 4
     damaged = tmp_path / f"damaged.{ending}"
     if ending != "tiff":
@@ -96,18 +98,35 @@ def test_hidden_colours_are_not_seen(tmp_path):
     np.testing.assert_array_equal(read(_saved(tmp_path / "o.png", opaque))[0], blocks())
 
 
-def test_sixteen_bits_become_the_upper_eight(tmp_path):
+def test_all_sixteen_bits_are_read_or_the_upper_eight(tmp_path):
     deep = np.array([[0, 255, 256, 300, 32768, 65535]] * 2, np.uint16)
     for name in ("a.png", "a.tiff", "a.pgm", "a.jp2"):
         image, header = read(_saved(tmp_path / name, Image.fromarray(deep)), 1)
-        assert header == (1, (DEEP,))
+        assert header == Header((2, 6), 1, is_deep=True)
         assert image[0, :, 0].tolist() == [0, 0, 1, 1, 128, 255]
+        whole = pictures.read(tmp_path / name, 3, np.float32)
+        assert whole.dtype == np.float32
+        expected = (deep / np.float32(65535))[..., None].repeat(3, axis=-1)
+        np.testing.assert_array_equal(whole, expected)
     (tmp_path / "big.tiff").write_bytes(_saved_as(Image.fromarray(deep.astype(">u2")), "TIFF"))
     assert read(tmp_path / "big.tiff", 1)[0][0, :, 0].tolist() == [0, 0, 1, 1, 128, 255]
+    # Beside images of 16 bits others are what they are in 8: k / 255, a colour's luma in grey.
+    _saved(tmp_path / "e.png", Image.fromarray(blocks()))
+    for channels in (1, 3):
+        eight, whole = (
+            pictures.read(tmp_path / "e.png", channels, dtype) for dtype in (np.uint8, np.float32)
+        )
+        np.testing.assert_array_equal(whole, eight / np.float32(255))
+    exif, tall = Image.Exif(), _saved(tmp_path / "t.png", Image.fromarray(deep), transparency=300)
+    exif[0x0112] = 6
+    Image.open(tall).save(tall, exif=exif)
+    whole = pictures.read(tall, 1, np.float32)[..., 0]
+    expected = np.rot90(np.where(deep == 300, 65535, deep) / np.float32(65535), -1)
+    np.testing.assert_array_equal(whole, expected)
     colour = tmp_path / "c.ppm"
     colour.write_bytes(b"P6 2 1 65535\n" + np.array([1, 0x1234, 0xFFFF] * 2, ">u2").tobytes())
     image, header = read(colour)
-    assert header == (3, (DEEP,))
+    assert header == Header((1, 2), 3, changes=(DEEP,))
     np.testing.assert_allclose(image[0, 0], [0, 0x12, 255], atol=1)
 
 
@@ -130,14 +149,17 @@ def test_of_several_frames_the_first_is_read(tmp_path):
 def test_other_modes(tmp_path):
     one = Image.fromarray(blocks()[..., 0] > 100)
     assert np.unique(read(_saved(tmp_path / "a.png", one), 1)[0]).tolist() == [0, 255]
-    assert read(tmp_path / "a.png")[1] == (1, ())
+    assert read(tmp_path / "a.png")[1] == Header((32, 48), 1)
     cmyk = Image.fromarray(blocks()).convert("CMYK")
     for name in ("a.jpg", "a.tiff"):
         image, header = read(_saved(tmp_path / name, cmyk))
-        assert header == (3, ())
+        assert header == Header((32, 48), 3)
         assert np.median(np.abs(image.astype(int) - blocks())) <= 4
     palette = Image.fromarray(blocks()).convert("P", palette=Image.Palette.ADAPTIVE)
     np.testing.assert_allclose(read(_saved(tmp_path / "p.png", palette))[0], blocks(), atol=2)
+    assert read(tmp_path / "p.png")[1].channels == 3
+    grey = Image.fromarray(blocks()).convert("L").convert("P")
+    assert read(_saved(tmp_path / "g.png", grey))[1].channels == 1
     with pytest.raises(ValueError, match=r"l.tiff: .*colour space LAB; store it as RGB"):
         read(_saved(tmp_path / "l.tiff", Image.new("LAB", (4, 4))))
 

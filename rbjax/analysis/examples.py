@@ -1,0 +1,38 @@
+"""Tables of examples whose images have files: what the model says of each, by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rbjax.analysis.results import columns
+from rbjax.analysis.saving import write_csv
+from rbjax.console import printable
+from rbjax.inputs import NO_CLASS
+
+ATTACKED_FILE, SCORED_FILE = "examples.csv", "datapoints.csv"
+
+
+def write(
+    path: Path,
+    result: Any,
+    *,
+    files: Sequence[str] | np.ndarray,
+    class_names: Sequence[str],
+) -> None:
+    """Writes what a result says of each example as CSV: its file, then `analysis.columns`.
+
+    Args:
+        path: the file.
+        result: of `run_attacks` or `rpr.score`, of N examples.
+        files: N names.
+        class_names: of the K classes; they stand in place of the numbers.
+    """
+    found = columns(result)
+    classes = {"label", *(name for name in found if f"{name}_probability" in found)}
+    for name in classes & found.keys():
+        found[name] = [class_names[i] if i != NO_CLASS else "" for i in found[name].tolist()]
+    write_csv(path, {"file": [printable(file) for file in files], **found})
