@@ -6,12 +6,15 @@ from rbjax.config.field import Field
 from rbjax.options import MOST
 
 DATASET: dict[str, Field] = {
-    "name": Field(str, "digits", "the dataset; folder or npz: one's own, at dataset.path"),
+    "name": Field(
+        str, "digits", "the dataset; folder, npz or huggingface: one's own, at dataset.path"
+    ),
     "path": Field(
         str,
         None,
-        "a folder train/<class>/<image> and test/<class>/<image>, or <class>/<image>; an .npz file "
-        "with train_images, train_labels, test_images, test_labels and perhaps class_names",
+        "a folder train/<class>/<image> and test/<class>/<image>, or <class>/<image>, or one that "
+        "dataset.metadata describes; an .npz file with train_images, train_labels, test_images, "
+        "test_labels and perhaps class_names; Parquet of Hugging Face",
         affects="nothing",
         where=lambda dataset: "path" in dataset.takes,
     ),
@@ -112,7 +115,8 @@ DATASET: dict[str, Field] = {
     "test_on": Field(
         str,
         None,
-        "another test set of the same classes, NAME or NAME:SPLIT, such as cifar10_1/v6",
+        "another test set of the same classes, NAME or NAME:SPLIT, such as cifar10_1/v6; or "
+        "folder:PATH, one's own images or a table of them, their classes found by name",
         optional=True,
         affects="evaluation",
     ),

@@ -233,7 +233,7 @@ def _fingerprint_made(source: Source) -> str:
 
 
 _READERS = {
-    "folder": _Kind(own_images.read, own_images.fingerprint),
+    **dict.fromkeys(own_images.ENCODED, _Kind(own_images.read, own_images.fingerprint)),
     "npz": _Kind(_read_npz, lambda source: arrays_of_file.fingerprint(source.path)),
     "imagenet_folder": _Kind(
         _read_imagenet,

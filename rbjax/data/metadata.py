@@ -18,11 +18,12 @@ from typing import NamedTuple
 from rbjax.errors import nearest
 from rbjax.paths import expanded
 
-_SPLITS = {
+SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("test", "testing"), "test"),
     **dict.fromkeys(("val", "valid", "validation", "dev", "eval"), "validation"),
 }
+"""What splits are called elsewhere."""
 _DELIMITERS = (",", ";", "\t")
 _NAMED = 5
 
@@ -122,12 +123,12 @@ def _row(
     values = {what: cells[place].strip() for what, (_, place) in columns.items()}
     split = values.get("split")
     if split is not None:
-        if split.casefold() not in _SPLITS:
+        if split.casefold() not in SPLITS:
             raise ValueError(
                 f"{path} line {line}, column split: {split!r} is unknown; allowed: train, test, "
-                f"validation{nearest(split.casefold(), list(_SPLITS))}"
+                f"validation{nearest(split.casefold(), list(SPLITS))}"
             )
-        split = _SPLITS[split.casefold()]
+        split = SPLITS[split.casefold()]
     file = values["file"].replace("\\", "/")
     if Path(file).is_absolute() or ".." in Path(file).parts:
         raise ValueError(

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rbjax.data import collection, folders
+from rbjax.data import collection, folders, huggingface
 from rbjax.data.collection import Collection, Part
 from rbjax.data.datasets import DatasetInfo
 from rbjax.data.encoded import EncodedImages
@@ -22,7 +22,10 @@ from rbjax.data.sources import Source
 from rbjax.data.survey import few
 from rbjax.paths import expanded
 
-ENCODED: dict[str, Callable[..., Collection]] = {"folder": folders.find}
+ENCODED: dict[str, Callable[..., Collection]] = {
+    "folder": folders.find,
+    "huggingface": huggingface.find,
+}
 """What finds encoded images, by the kind of their source."""
 _MOST_IN_MEMORY = 2**30
 """Bytes; more images are decoded while they are used."""

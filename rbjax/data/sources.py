@@ -165,9 +165,51 @@ def npz(*, path: str, groups: str | None = None) -> Source:
     return Source("npz", path, groups=groups)
 
 
+@checked
+def huggingface(
+    *,
+    path: str,
+    image_size: _Size | None = None,
+    channels: Count | None = None,
+    test_fraction: _Share = 0.2,
+    images: str | None = None,
+    labels: str | None = None,
+    groups: str | None = None,
+) -> Source:
+    """Returns a Hugging Face dataset of images on this machine.
+
+    Args:
+        path: of a folder of Parquet files or one such file, or of what `save_to_disk` wrote.
+        image_size: height and width that images are scaled and cut to; None: all have one size.
+        channels: 1 or 3 to turn images into; None: 3 if any image has colours, else 1.
+        test_fraction: share of each class that is test where there is one split.
+        images: the column of the images; None: the only one, or else image.
+        labels: the column of the classes; None: the only one, or else label.
+        groups: the column that names the patient or scene of each image: none is on both sides of
+            a split; None: each image is its own.
+
+    Returns:
+        Where they are, and how they are read.
+
+    Raises:
+        ValueError: for an option out of range.
+    """
+    size = None if image_size is None else _pair(image_size)
+    return Source(
+        "huggingface",
+        path,
+        size,
+        channels,
+        test_fraction,
+        (("images", images),),
+        groups=groups,
+        labels=labels,
+    )
+
+
 CUSTOM: Table[Any] = Table(
     "dataset",
-    {"folder": folder, "npz": npz, "imagenet_folder": imagenet},
+    {"folder": folder, "npz": npz, "huggingface": huggingface, "imagenet_folder": imagenet},
     supplied=("path",),
     described=DATASETS,
 )
