@@ -13,7 +13,8 @@ from rbjax.data import pictures
 from rbjax.data.images import cover
 from rbjax.data.survey import refuse
 
-_THREADS = 8
+THREADS = 8
+"""That read at once: files and decoders let go of the interpreter."""
 
 Read = Callable[[Any, tuple[int, ...]], np.ndarray]
 """(what stands for an image, (H, W, C)) -> its pixels; called in several threads."""
@@ -52,7 +53,7 @@ class EncodedImages:
                 return error
             return None
 
-        with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+        with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
             failed = pool.map(fill, range(len(numbers)))
             refuse([error for error in failed if error is not None], len(numbers))
         return images

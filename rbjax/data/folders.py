@@ -12,6 +12,7 @@ the folders.  What is left out is counted and named.
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +20,7 @@ from typing import NamedTuple
 from rbjax.data import metadata, pictures
 from rbjax.data.collection import Collection
 from rbjax.data.sources import SUBFOLDERS, Source
-from rbjax.data.survey import few, survey_files
+from rbjax.data.survey import few, relative, survey_files
 from rbjax.paths import expanded
 
 _SPLITS = {"train": ("train",), "test": ("test", "val")}
@@ -60,16 +61,16 @@ def find(source: Source, *, field: str = "dataset.path") -> Collection:
     except OSError as error:
         raise ValueError(f"{where}: cannot be read ({error})") from None
     order = {name: number for number, name in enumerate(class_names)}
-    images.sort(key=lambda image: (order[image.label], image.file))
+    images.sort(key=lambda image: (order[image.label], in_order(image.file)))
     files = tuple(image.file for image in images)
     has_splits = bool(images) and all(image.split is not None for image in images)
     has_groups = bool(images) and all(image.group is not None for image in images)
     return Collection(
         where,
         source.path,
-        names=tuple(file.relative_to(root).as_posix() for file in files),
+        names=tuple(relative(root, files)),
         content=lambda row: pictures.content_of(files[row]),
-        survey=functools.partial(survey_files, root, sorted(files), left_out),
+        survey=functools.partial(survey_files, root, sorted(files, key=in_order), left_out),
         class_names=class_names,
         classes=tuple(image.label for image in images),
         splits=tuple(str(image.split) for image in images) if has_splits else None,
@@ -106,11 +107,11 @@ def _of_folders(source: Source, root: Path, where: str) -> _Read:
     images, inside = [], set()
     for split, own in classes.items():
         for name, folder in own.items():
-            for file in images_below(folder, left_out):
-                below = file.relative_to(folder).parts
-                inside |= {below[0]} if len(below) > 1 else set()
-                group = below[0] if len(below) > 1 else file.relative_to(root).as_posix()
-                group = group if source.groups == SUBFOLDERS else None
+            files = images_below(folder, left_out)
+            for file, below in zip(files, relative(folder, files), strict=True):
+                first, _, rest = below.partition("/")
+                inside |= {first} if rest else set()
+                group = (first if rest else str(file)) if source.groups == SUBFOLDERS else None
                 images.append(_Image(file, name, split if has_splits else None, group))
     return images, class_names, left_out, _of_groups(source, images, inside)
 
@@ -217,28 +218,36 @@ def images_below(folder: Path, left_out: list[tuple[str, Path]]) -> list[Path]:
         folder: of the class.
         left_out: to which is added why another entry is not among them, and which.
     """
-    images, pending, seen = [], [folder], {folder.resolve()}
+    images, pending, seen = [], [str(folder)], {folder.resolve()}
     while pending:
-        inside = pending.pop()
-        for entry in sorted(inside.iterdir(), key=lambda entry: (entry.is_symlink(), entry)):
-            reason = why_left_out(entry)
-            if not reason and entry.is_dir():
-                real = entry.resolve()
+        with os.scandir(pending.pop()) as inside:
+            entries = sorted(inside, key=lambda entry: (entry.is_symlink(), entry.name))
+        for entry in entries:
+            file = Path(entry.path)
+            known = file if entry.is_symlink() else entry  # whose kind is known without asking
+            reason = why_left_out(known)
+            if not reason and known.is_dir():
+                real = file.resolve()
                 if real in seen or folder.resolve().is_relative_to(real):
                     reason = "links to a folder above, or read already"
                 else:
                     seen.add(real)
-                    pending.append(entry)
-            elif not reason and pictures.is_image(entry):
-                images.append(entry)
+                    pending.append(entry.path)
+            elif not reason and pictures.is_image(file):
+                images.append(file)
             elif not reason:
                 reason = "not an image that Pillow reads"
             if reason:
-                left_out.append((reason, entry))
-    return sorted(images)
+                left_out.append((reason, file))
+    return sorted(images, key=in_order)
 
 
-def why_left_out(entry: Path) -> str:
+def in_order(file: Path) -> list[str]:
+    """Returns what files are sorted by, as paths are: folder by folder."""
+    return str(file).split(os.sep)
+
+
+def why_left_out(entry: Path | os.DirEntry[str]) -> str:
     """Returns why an entry of a folder is left out whatever it holds, "" for most."""
     if entry.name.startswith(".") or entry.name in _CLUTTER:
         return "hidden, or a system's own"

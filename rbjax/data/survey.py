@@ -11,6 +11,7 @@ import concurrent.futures
 import functools
 import hashlib
 import itertools
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -93,7 +94,7 @@ def survey_files(root: Path, files: Sequence[Path], left_out: Sequence[tuple[str
     """
     digest, newest = hashlib.sha256(), 0.0
     for file in files:
-        stat = file.stat()
+        stat = os.stat(file)
         state = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
         digest.update(f"{file} {state}\n".encode("utf-8", "surrogateescape"))
         newest = max(newest, stat.st_mtime, stat.st_ctime)
@@ -102,12 +103,18 @@ def survey_files(root: Path, files: Sequence[Path], left_out: Sequence[tuple[str
     return survey_(root, tuple(files), tuple(left_out), digest.hexdigest())
 
 
+def relative(root: Path, files: Sequence[Path]) -> list[str]:
+    """Returns the names of files below a folder; `Path.relative_to` takes as long as a stat."""
+    start = len(str(root / "x")) - 1
+    return [str(file)[start:] for file in files]
+
+
 @functools.lru_cache(maxsize=8)
 def _survey_files(
     root: Path, files: tuple[Path, ...], left_out: tuple[tuple[str, Path], ...], stamp: str
 ) -> Survey:
     """`survey_files`, once for each state of the files, `stamp`."""
-    names = [file.relative_to(root).as_posix() for file in files]
+    names = relative(root, files)
     found = survey(names, lambda row: pictures.content_of(files[row]), str(root))
     return found._replace(said=(*found.said, *_left_out(root, left_out)))
 
