@@ -9,12 +9,18 @@ from rbjax.analysis.report import rehearse, report
 from rbjax.analysis.results import columns, plot, table, to_pandas
 from rbjax.analysis.saving import load, save
 from rbjax.analysis.tables import format_classwise, write_csv
+from rbjax.analysis.views import gallery, plot_epsilons, plot_heat_map, plot_passes, plot_severities
 
 __all__ = [
     "columns",
     "format_classwise",
+    "gallery",
     "load",
     "plot",
+    "plot_epsilons",
+    "plot_heat_map",
+    "plot_passes",
+    "plot_severities",
     "read_report",
     "rehearse",
     "report",

@@ -1,4 +1,4 @@
-"""Plots of what sets classes apart: differences from the mean, sizes, confusions."""
+"""Plots of what sets classes apart: by attack, from the mean, sizes, confusions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 from numpy.typing import ArrayLike
 
 from rbjax.analysis import figures
-from rbjax.analysis.plots import COLOURS, MANY, MARKERS, Columns, PathLike, name_classes
+from rbjax.analysis.plots import COLOURS, MANY, MARKERS, NAMED, Columns, PathLike, name_classes
 
 _MOST_CELLS = 30
 """Classes of a confusion matrix with names and numbers in it; of more the colours alone."""
@@ -28,7 +28,8 @@ def plot_differences(path: PathLike, columns: Columns, *, class_names: Sequence[
     Args:
         path: the picture, `.png`, `.pdf` or `.svg`.
         columns: label -> (K,) ratios in [0, 1]; NaN for a class without images.
-        class_names: K names. Many are sorted by the first column, the highest first.
+        class_names: K names. Many are sorted by the first column, the highest first; over 150 have
+            no names, and each column is sorted by itself.
     """
     values = {name: np.asarray(column, np.float64) for name, column in columns.items()}
     order = np.arange(len(class_names))
@@ -40,6 +41,10 @@ def plot_differences(path: PathLike, columns: Columns, *, class_names: Sequence[
     for i, (name, column) in enumerate(values.items()):
         look: Any = {"marker": MARKERS[i % len(MARKERS)], "color": COLOURS[i % (len(COLOURS) - 1)]}
         away = column[order] - np.nanmean(column)
+        if len(order) > NAMED:
+            (curve,) = axes.plot(np.sort(away[~np.isnan(away)])[::-1], color=look["color"])
+            entries.append((name, curve))
+            continue
         shift = 0.5 * (i - (len(values) - 1) / 2) / len(values)
         entries.append((name, axes.scatter(np.arange(len(order)) + shift, away, s=22, **look)))
     name_classes(axes, [str(class_names[i]) for i in order.tolist()])
@@ -51,6 +56,59 @@ def plot_differences(path: PathLike, columns: Columns, *, class_names: Sequence[
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:+.0f}"))
     figures.legend(axes, entries, loc="lower left", bbox_to_anchor=(1.0, 0.0))
     figures.save(figure, path)
+
+
+@figures.plain
+def plot_heat_map(
+    path: PathLike, columns: Columns, *, class_names: Sequence[str], caption: str = ""
+) -> None:
+    """Draws classes in rows, attacks in columns, accuracy as colour.
+
+    Args:
+        path: the picture, `.png`, `.pdf` or `.svg`.
+        columns: label -> (K,) ratios in [0, 1]; NaN for a class without images.
+        class_names: K names.
+        caption: what stands below.
+
+    More than 20 classes are sorted by the last column, the highest first. Up to 150 have names and
+    numbers; more have ranks alone.
+    """
+    rows = len(class_names)
+    height = 0.26 * rows if rows <= MANY else 0.15 * rows if rows <= NAMED else 7.0
+    width = 2.0 + 0.09 * min(max(map(len, class_names)), 28) + 0.62 * len(columns)
+    figure = Figure(figsize=(max(width, 4.2), 1.5 + height), layout="constrained")
+    draw_heat_map(figure.add_subplot(), columns, class_names=class_names)
+    figures.caption(figure, caption)
+    figures.save(figure, path)
+
+
+def draw_heat_map(axes: Axes, columns: Columns, *, class_names: Sequence[str]) -> None:
+    """Draws the plot of `plot_heat_map` into axes."""
+    cells = np.stack([np.asarray(column, np.float64) for column in columns.values()], axis=1)
+    order = np.arange(len(cells))
+    if len(cells) > MANY:
+        order = np.argsort(-np.nan_to_num(cells[:, -1], nan=-1.0), kind="stable")
+    cells, names = cells[order], [str(class_names[i]) for i in order.tolist()]
+    many = len(names) > NAMED
+    axes.imshow(cells, vmin=0, vmax=1, cmap="cividis", aspect="auto", interpolation="nearest")
+    axes.xaxis.tick_top()
+    rotation = 0 if max(map(len, columns)) <= 8 else 35
+    figures.name_ticks(axes.xaxis, list(columns), size=9, rotation=rotation)
+    if rotation:
+        for text in axes.get_xticklabels():
+            text.set(ha="left", rotation_mode="anchor")
+    axes.axvline(0.5, color="white", linewidth=2)
+    if many:
+        ranks = np.linspace(0, len(names) - 1, 11).round().astype(int)
+        axes.set_yticks(ranks, [f"{rank + 1:,}" for rank in ranks.tolist()], fontsize=7)
+        axes.set_ylabel(f"{len(names):,} classes by rank, the last column's highest first")
+        return
+    size = 8 if len(names) <= MANY else 6.5
+    figures.name_ticks(axes.yaxis, names, size=size)
+    for (row, column), share in np.ndenumerate(cells):
+        shown = "-" if np.isnan(share) else f"{100 * share:.0f}"
+        text: Any = {"ha": "center", "va": "center", "fontsize": size - 0.5}
+        axes.text(column, row, shown, color=figures.on_cell(share), **text)
 
 
 @figures.plain
@@ -127,6 +185,6 @@ def _draw_confusion(axes: Axes, matrix: np.ndarray, class_names: Sequence[str]) 
     figures.name_ticks(axes.xaxis, class_names, size=7, rotation=90)
     for (row, column), share in np.ndenumerate(shares):
         if share >= 0.005:
-            colour = "#FFFFFE" if share <= 0.5 else "#010101"  # on the cell, whatever the page
-            text: Any = {"ha": "center", "va": "center", "fontsize": 6, "color": colour}
+            text: Any = {"ha": "center", "va": "center", "fontsize": 6}
+            text["color"] = figures.on_cell(share)
             axes.text(column, row, f"{100 * share:.0f}", **text)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import functools
 import io
+import math
 import os
+import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -35,6 +37,8 @@ _SMALLEST = 2.0
 """Points of the smallest letters; less than a pixel cannot be drawn."""
 _LETTER = 0.55
 """Width of a letter, of its height."""
+_CAPTION = 7.0
+"""Points of a caption's letters."""
 _OTHER_SCRIPTS = (
     *("Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "Noto Sans SC", "Noto Sans KR"),
     *("WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Droid Sans Fallback", "Arial Unicode MS"),
@@ -118,6 +122,30 @@ def try_names(names: Iterable[object]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         figure.savefig(io.BytesIO(), format="png")
+
+
+def caption(figure: Figure, text: str) -> None:
+    """Writes what is shown below a figure: attack, epsilon and how many images.
+
+    Args:
+        figure: laid out as `constrained`.
+        text: any; it is broken into lines. An empty one leaves the figure as it is.
+    """
+    letters = int(72 * figure.get_size_inches()[0] / (_LETTER * _CAPTION))
+    lines = textwrap.wrap(literal(text), letters - 4)
+    if lines:
+        figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=_CAPTION)
+
+
+def on_cell(share: float) -> str | None:
+    """Returns the colour of a number on a cell of "cividis": no page's theme changes it.
+
+    Args:
+        share: in [0, 1]; NaN is of a cell without colour, where the page's own is right: None.
+    """
+    if not math.isfinite(share):
+        return None
+    return "#FFFFFE" if share <= 0.5 else "#010101"
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:

@@ -27,8 +27,8 @@ from rbjax.sheet import Sheet
 
 _MOST = 10
 """Perturbations beside each other."""
-_LINE = 110
-"""Letters of a title's line."""
+_LETTERS = 16
+"""Of a title, in an inch of the axes, which it may leave to the right: there the legend stands."""
 
 
 _NO_SHARES = ("class", "count", "train", "precision", "f1", "RPR of right")
@@ -63,7 +63,9 @@ def draw(result: Any, axes: Any, sheet: Sheet) -> None:
 
 def _draw(result: Any, axes: Axes, sheet: Sheet) -> None:
     _into(result, axes, sheet)
-    lines = [part for line in sheet.title.splitlines() for part in textwrap.wrap(line, _LINE)]
+    inches = axes.bbox.transformed(axes.figure.dpi_scale_trans.inverted()).width
+    width = max(int(_LETTERS * inches), 30)
+    lines = [part for line in sheet.title.splitlines() for part in textwrap.wrap(line, width)]
     axes.set_title("\n".join(map(figures.literal, lines)), fontsize=9, loc="left")
 
 

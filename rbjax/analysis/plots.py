@@ -36,8 +36,10 @@ _HATCHES = ("", "////", "....")
 """Of bars whose colours are in use already."""
 MANY = 20
 """More classes than this get points in place of bars, and grey lines in place of coloured ones."""
-_NAMED = 150
+NAMED = 150
 """More classes than this have neither names nor whiskers in a picture: there is no room."""
+MIDDLE = (10, 90)
+"""Percentiles of the classes between which the band of very many lies."""
 _CELL_HEIGHT, _CELL_WIDTH = 0.26, 0.52
 """Of a cell, in inches."""
 _WIDEST = 20
@@ -51,6 +53,7 @@ def plot_classwise(
     *,
     class_names: Sequence[str],
     counts: ArrayLike | None = None,
+    caption: str = "",
 ) -> None:
     """Draws a group of bars per class, or of points where there are many classes.
 
@@ -59,14 +62,17 @@ def plot_classwise(
         columns: label -> (K,) ratios in [0, 1], one bar each: clean, and under each attack.
         class_names: K names.
         counts: (K,) examples of each class, for 95 % Wilson intervals; None draws none.
+        caption: what stands below.
 
-    Many classes are sorted by the first column, the highest first; over 150 have no names.
+    Many classes are sorted by the first column, the highest first. Over 150 have no names, and each
+    column is sorted by itself: a curve of how its accuracies are distributed.
     """
     many = len(class_names) > MANY
     width = min(5.0 + 0.14 * len(class_names) * (1 if many else 0.75 + len(columns)), 20)
     figure = Figure(figsize=(width, 4.6), layout="constrained")
     axes = figure.add_subplot()
     draw_classwise(axes, columns, class_names=class_names, counts=counts)
+    figures.caption(figure, caption)
     save(figure, path)
 
 
@@ -79,6 +85,7 @@ def plot_survival(
     class_names: Sequence[str] = (),
     band: tuple[ArrayLike, ArrayLike] | None = None,
     class_band: tuple[ArrayLike, ArrayLike] | None = None,
+    caption: str = "",
 ) -> None:
     """Draws RPR's survival curves: the share of images still robust after each number of draws.
 
@@ -90,11 +97,13 @@ def plot_survival(
         class_names: K names, if there are classes.
         band: (max_steps + 1,) each, the edges of all images' confidence band; None draws none.
         class_band: (K, max_steps + 1) each, those of the classes.
+        caption: what stands below.
     """
     figure = Figure(figsize=(7.6, 4.6), layout="constrained")
     axes = figure.add_subplot()
     bands: dict[str, Any] = {"band": band, "class_band": class_band}
     draw_survival(axes, overall, classes, class_names=class_names, **bands)
+    figures.caption(figure, caption)
     save(figure, path)
 
 
@@ -110,6 +119,7 @@ def plot_overview(
     perturbation: ArrayLike | None = None,
     crafted_on: str = "",
     title: str = "",
+    caption: str = "",
 ) -> None:
     """Draws a run in one picture: bars per class, survival curves, the universal perturbation.
 
@@ -123,6 +133,7 @@ def plot_overview(
         perturbation: (H, W, C) in [-epsilon, epsilon]; None leaves the panel out.
         crafted_on: what images the perturbation was crafted on.
         title: what stands above.
+        caption: what stands below.
     """
     panels: list[tuple[float, Callable[[Axes], None]]] = []
     if survival is not None:
@@ -140,12 +151,13 @@ def plot_overview(
         draw_panel(figure.add_subplot(grid[1, i]))
     if title:
         figure.suptitle(literal(title), fontweight="bold")
+    figures.caption(figure, caption)
     save(figure, path)
 
 
 @figures.plain
 def plot_corruptions(
-    path: PathLike, corruptions: Mapping[str, Any], *, class_names: list[str]
+    path: PathLike, corruptions: Mapping[str, Any], *, class_names: list[str], caption: str = ""
 ) -> None:
     """Draws the accuracy of each class under each corruption, the mean over its severities.
 
@@ -153,6 +165,7 @@ def plot_corruptions(
         path: the picture, `.png`, `.pdf` or `.svg`.
         corruptions: the report's "corruptions".
         class_names: K names.
+        caption: what stands below.
     """
     wide = 0.09 if len(class_names) > MANY else _CELL_WIDTH
     width = min(2.4 + wide * (1 + len(class_names)), _WIDEST)
@@ -164,6 +177,7 @@ def plot_corruptions(
     bar = figure.colorbar(drawn, ax=axes, fraction=0.03, pad=0.01)
     bar.ax.tick_params(labelsize=7)
     bar.ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    figures.caption(figure, caption)
     save(figure, path)
 
 
@@ -194,9 +208,13 @@ def draw_classwise(
         if many:
             marker = MARKERS[i % len(MARKERS)]
             whiskers |= {"fmt": marker, "ms": 4, "color": colour, "alpha": 0.9}
-            if len(order) > _NAMED:
-                whiskers |= {"yerr": None, "ms": 2}
-            entries += [(name, axes.errorbar(np.arange(len(order)), column, **whiskers))]
+            if len(order) > NAMED:
+                ranked = np.sort(column[~np.isnan(column)])[::-1]
+                line: Any = {"drawstyle": "steps-mid", "linestyle": _LINES[i // len(_BARS) % 3]}
+                (curve,) = axes.plot(ranked, color=colour, linewidth=1.8, **line)
+                entries += [(name, curve)]
+            else:
+                entries += [(name, axes.errorbar(np.arange(len(order)), column, **whiskers))]
         else:
             offset = (i - (len(values) - 1) / 2) * bar
             look: Any = {"color": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0}
@@ -219,37 +237,67 @@ def draw_survival(
     class_band: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> None:
     """Draws the plot of `plot_survival` into axes; of many classes, the outermost six are named."""
-    overall = np.asarray(overall, np.float64)
+    draws = np.arange(len(np.asarray(overall)))
+    bands: Any = {"band": band, "class_band": class_band}
+    draw_class_curves(axes, draws, overall, classes, class_names=class_names, **bands)
+    axes.set_title("Images that withstand every random draw so far")
+    axes.set_xlabel("random draws of an image")
+    axes.set_ylabel("still robust")
+
+
+def draw_class_curves(
+    axes: Axes,
+    at: ArrayLike,
+    overall: ArrayLike,
+    classes: ArrayLike | None = None,
+    *,
+    class_names: Sequence[str] = (),
+    band: tuple[ArrayLike, ArrayLike] | None = None,
+    class_band: tuple[ArrayLike, ArrayLike] | None = None,
+) -> None:
+    """Draws a share of all images as a curve, and that of each class, ranked by their ends.
+
+    Args:
+        axes: where.
+        at: (T,) ascending, where the values stand.
+        overall: (T,) of all images.
+        classes: (K, T), NaN for a class without images; None draws none.
+        class_names: K names, if there are classes; of many the outermost six are named.
+        band: (T,) each, the edges of all images' confidence band; None draws none.
+        class_band: (K, T) each, those of the classes.
+    """
+    at, overall = np.asarray(at, np.float64), np.asarray(overall, np.float64)
     curves = np.empty((0, len(overall))) if classes is None else np.asarray(classes, np.float64)
     present = np.flatnonzero(~np.isnan(curves).any(axis=1))
     ranked = present[np.argsort(-curves[present, -1], kind="stable")]
     styles = [(line, colour) for line in _LINES for colour in COLOURS[:-2]]
     named = ranked if len(ranked) <= len(styles) else np.concatenate([ranked[:3], ranked[-3:]])
-    draws = np.arange(len(overall))
     if band is not None:
-        _shade(axes, *band, colour="black")
-    (whole,) = axes.plot(draws, overall, color="black", linewidth=2.6, zorder=3)
-    entries = [(f"all  {overall[-1]:.0%}", whole)]
-    for label in np.setdiff1d(ranked, named):
-        axes.plot(draws, curves[label], color="#BBBBBB", linewidth=0.6)
+        _shade(axes, at, *band, colour="black")
+    (whole,) = axes.plot(at, overall, color="black", linewidth=2.6, zorder=3)
+    entries: list[tuple[str, Any]] = [(f"all  {overall[-1]:.0%}", whole)]
+    if len(ranked) > NAMED:
+        low, high = np.percentile(curves[ranked], MIDDLE, axis=0)
+        shade: Any = {"color": "#BBBBBB", "alpha": 0.6, "linewidth": 0}
+        entries.append(("the middle 80 % of classes", axes.fill_between(at, low, high, **shade)))
+    else:
+        for label in np.setdiff1d(ranked, named):
+            axes.plot(at, curves[label], color="#BBBBBB", linewidth=0.6)
     for label, (line, colour) in zip(named.tolist(), styles, strict=False):
         text = f"{class_names[label]}  {curves[label, -1]:.0%}"
         if class_band is not None:
             low, high = (np.asarray(edge, np.float64)[label] for edge in class_band)
-            _shade(axes, low, high, colour=colour)
-        (curve,) = axes.plot(draws, curves[label], line, color=colour, linewidth=1.4)
+            _shade(axes, at, low, high, colour=colour)
+        (curve,) = axes.plot(at, curves[label], line, color=colour, linewidth=1.4)
         entries.append((text, curve))
-    _percent(axes)
-    axes.set_title("Images that withstand every random draw so far")
-    axes.set_xlim(0, len(overall) - 1)
-    axes.set_xlabel("random draws of an image")
-    axes.set_ylabel("still robust")
+    as_shares(axes)
+    axes.set_xlim(at[0], at[-1])
     figures.legend(axes, entries, size=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
-def _shade(axes: Axes, low: ArrayLike, high: ArrayLike, *, colour: str) -> None:
+def _shade(axes: Axes, at: np.ndarray, low: ArrayLike, high: ArrayLike, *, colour: str) -> None:
     low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
-    axes.fill_between(np.arange(len(low)), low, high, color=colour, alpha=0.12, linewidth=0)
+    axes.fill_between(at, low, high, color=colour, alpha=0.12, linewidth=0)
 
 
 def draw_corruptions(
@@ -273,8 +321,10 @@ def draw_corruptions(
         for text in axes.get_xticklabels():
             text.set(ha="right", rotation_mode="anchor")
         for (row, column), value in np.ndenumerate(cells):
-            shown = "-" if np.isnan(value) else f"{100 * value:.0f}"
-            colour = "white" if value <= 0.5 else "black"  # where there is no value, on white
+            shown, colour = (
+                ("-" if np.isnan(value) else f"{100 * value:.0f}"),
+                figures.on_cell(value),
+            )
             axes.text(column, row, shown, ha="center", va="center", fontsize=7, color=colour)
     axes.set_title("accuracy under corruptions, mean over severities, %", fontsize=9, loc="left")
     return drawn
@@ -302,11 +352,11 @@ def name_classes(axes: Axes, names: Sequence[str]) -> None:
         axes: where.
         names: K of them; over 150 are not shown.
     """
-    if len(names) > _NAMED:
+    if len(names) > NAMED:
         axes.set_xticks([])
-        axes.set_xlabel(f"{len(names):,} classes, the first column's highest first")
+        axes.set_xlabel(f"{len(names):,} classes, the highest of each column first")
         axes.set_xlim(-0.7, len(names) - 0.3)
-        _percent(axes)
+        as_shares(axes)
         return
     many = len(names) > MANY
     turned = many or max(map(len, names)) > 9
@@ -316,10 +366,11 @@ def name_classes(axes: Axes, names: Sequence[str]) -> None:
         for text in axes.get_xticklabels():
             text.set(ha="right", rotation_mode="anchor")
     axes.set_xlim(-0.7, len(names) - 0.3)
-    _percent(axes)
+    as_shares(axes)
 
 
-def _percent(axes: Axes) -> None:
+def as_shares(axes: Axes) -> None:
+    """Lays out an axis of ratios."""
     axes.set_ylim(0, 1.02)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set_axisbelow(True)

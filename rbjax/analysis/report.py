@@ -6,7 +6,7 @@ import copy
 import os
 import tempfile
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,10 @@ import numpy as np
 from absl import logging
 
 from rbjax import atomic, console
-from rbjax.analysis import tables
+from rbjax.analysis import run_plots, tables
 from rbjax.analysis.evaluation import (
     EXAMPLES_FILE,
     REPORT_FILE,
-    read_arrays,
     read_json,
     recall_of,
     results_of,
@@ -72,9 +71,9 @@ def report(workdir: str | os.PathLike[str]) -> str:
 
     Reads those that exist of report.json and report.npz (an evaluation), rpr.json and rpr.npz (a
     scoring) and metrics.jsonl (a training); writes report.html, which has all of it, and
-    classwise.csv, classwise.png, survival.png, training.png, overview.png, corruptions.png and
-    perturbations.png, each if there are data for it. A plot that cannot be drawn is left out, with
-    a warning.
+    classwise.csv, classwise.png, heat_map.png, epsilons.png, passes.png, survival.png,
+    training.png, overview.png, corruptions.png, severities.png and perturbations.png, each if there
+    are data for it. A plot that cannot be drawn is left out, with a warning.
 
     Args:
         workdir: the run directory.
@@ -151,7 +150,7 @@ def _text(
     records: list[dict[str, Any]],
 ) -> str:
     """Returns the table, having written it and the plots."""
-    written = _plot(folder, evaluation, scores, records)
+    written = run_plots.plot(folder, evaluation, scores, records)
     written += _write_page(folder, evaluation, scores, records)
     lines = []
     if evaluation or scores:
@@ -203,38 +202,9 @@ def _accuracies(evaluation: dict[str, Any] | None) -> list[str]:
     text = ", ".join(part.replace(" ", "\xa0") for part in parts)
     lines = textwrap.wrap(f"accuracy (95 % interval): {text}", 100, subsequent_indent="  ")
     lines = [line.replace("\xa0", " ") for line in lines]
-    return lines + [f"{label}: crafted on {said}" for label, said in _crafted_on(evaluation)]
-
-
-def _crafted_on(evaluation: dict[str, Any]) -> list[tuple[str, str]]:
-    """Returns each universal perturbation's label, and what it was crafted on; not of old ones."""
-    details = [(label, result.get("details") or {}) for label, result in results_of(evaluation)]
-    return [(label, said["crafted_on"]) for label, said in details if "crafted_on" in said]
-
-
-def _plot(
-    folder: Path,
-    evaluation: dict[str, Any] | None,
-    scores: dict[str, Any] | None,
-    records: list[dict[str, Any]],
-) -> list[str]:
-    """Writes the plots for which there are data, and returns the names of those that were."""
-    pictures: dict[str, Callable[[Any, Path], None]] = {}
-    if records:
-        names = (evaluation or scores or {}).get("class_names", ())
-
-        def draw(_: Any, path: Path) -> None:
-            from rbjax.analysis.training_curves import plot_training
-
-            plot_training(path, records, class_names=names)
-
-        pictures["training.png"] = draw
-    survival = _survival(scores)
-    if survival:
-        pictures["survival.png"] = lambda plots, path: plots.plot_survival(path, **survival)
-    if evaluation:
-        pictures |= _of_evaluation(folder, evaluation, survival)
-    return [name for name, draw in pictures.items() if _is_drawn(folder / name, draw)]
+    return lines + [
+        f"{label}: crafted on {said}" for label, said in run_plots.crafted_on(evaluation)
+    ]
 
 
 def _write_page(
@@ -250,7 +220,7 @@ def _write_page(
         whole = evaluation
         if evaluation and (folder / EXAMPLES_FILE).exists():
             whole = with_matrices(folder, copy.deepcopy(evaluation))
-        arrays = _pictured(folder, evaluation) if evaluation else {}
+        arrays = run_plots.pictured(folder, evaluation) if evaluation else {}
         deltas = {k: v for k, v in arrays.items() if k.endswith("/perturbation")}
         page.write(
             path,
@@ -268,7 +238,7 @@ def _write_page(
             ),
         )
 
-    return [page.PAGE_FILE] if _is_drawn(folder / page.PAGE_FILE, write) else []
+    return [page.PAGE_FILE] if run_plots.is_drawn(folder / page.PAGE_FILE, write) else []
 
 
 def _title(about: Mapping[str, Any]) -> str:
@@ -288,97 +258,3 @@ def _datapoints(folder: Path) -> dict[str, np.ndarray]:
         return {}
     rows, names = arrays["shown/rows"], ("labels", "first_failure", "example_ids")
     return {"images": arrays["shown/images"], **{name: arrays[name][rows] for name in names}}
-
-
-def _is_drawn(path: Path, draw: Callable[[Any, Path], None]) -> bool:
-    """Draws a picture; one that fails costs itself alone, and a warning that names it."""
-    try:
-        from rbjax.analysis import plots  # matplotlib takes a second to import
-
-        draw(plots, path)
-    except Exception as error:  # whatever matplotlib, a font or the disk says
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        logging.warning("%s is not drawn: %s", path.name, console.printable(reason))
-        path.unlink(missing_ok=True)  # one of an earlier report would belong to other numbers
-        return False
-    return True
-
-
-def _survival(scores: dict[str, Any] | None) -> dict[str, Any]:
-    """Returns what the survival plot shows, {} without scores."""
-    if not scores:
-        return {}
-    arrays = {
-        name: np.asarray(scores["all"][name], np.float64)
-        for name in ("survival", "class_survival", "survival_band", "class_survival_band")
-    }
-    return {
-        "overall": arrays["survival"],
-        "classes": arrays["class_survival"],
-        "class_names": scores["class_names"],
-        "band": arrays["survival_band"],
-        "class_band": arrays["class_survival_band"],
-    }
-
-
-def _of_evaluation(
-    folder: Path, evaluation: dict[str, Any], survival: dict[str, Any]
-) -> dict[str, Callable[[Any, Path], None]]:
-    """Returns what draws each picture of an evaluation."""
-    names, class_counts = evaluation["class_names"], np.asarray(evaluation["class_counts"])
-    # Of many classes those without images would be gaps.
-    drawn = np.flatnonzero((class_counts > 0) | (len(names) <= tables.MANY))
-    bars: dict[str, Any] = {
-        "columns": {label: recall_of(result)[drawn] for label, result in results_of(evaluation)},
-        "class_names": [names[label] for label in drawn],
-        "counts": class_counts[drawn],
-    }
-    arrays = _pictured(folder, evaluation)
-    deltas = {k: v for k, v in arrays.items() if k.endswith("/perturbation")}
-    # Those of one class each are in a picture of their own.
-    of = next((name for name, delta in deltas.items() if delta.ndim == 3), "")
-    crafted_on = dict(_crafted_on(evaluation))
-    panels = {"survival": survival.get("overall"), "class_survival": survival.get("classes")}
-    panels |= {"perturbation": deltas.get(of)}
-    panels |= {"crafted_on": crafted_on.get(of.removesuffix("/perturbation"), "")}
-    pictures: dict[str, Callable[[Any, Path], None]] = {
-        "classwise.png": lambda plots, path: plots.plot_classwise(path, **bars),
-        "overview.png": lambda plots, path: plots.plot_overview(path, **bars, **panels),
-    }
-    if corruptions := (evaluation or {}).get("corruptions"):
-        accuracy = {
-            name: np.asarray(rates, np.float64)[:, drawn]
-            for name, rates in corruptions["class_accuracy"].items()
-        }
-        pictures["corruptions.png"] = lambda plots, path: plots.plot_corruptions(
-            path, {**corruptions, "class_accuracy": accuracy}, class_names=bars["class_names"]
-        )
-    if deltas and "shown/images" in arrays:
-
-        def draw(_: Any, path: Path) -> None:
-            from rbjax.analysis.perturbations import plot_perturbations
-
-            plot_perturbations(
-                path,
-                {name.removesuffix("/perturbation"): delta for name, delta in deltas.items()},
-                images=arrays["shown/images"],
-                labels=arrays["shown/labels"],
-                class_names=names,
-                crafted_on=crafted_on,
-            )
-
-        pictures["perturbations.png"] = draw
-    return pictures
-
-
-def _pictured(folder: Path, evaluation: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Returns the arrays of an evaluation that pictures show; without the file, none."""
-    if not (folder / EXAMPLES_FILE).exists():
-        return {}
-    try:
-        with read_arrays(folder, evaluation) as file:
-            names = [n for n in file.files if n.endswith("/perturbation") or n.startswith("shown/")]
-            return {name: file[name] for name in names}
-    except atomic.DAMAGED as error:
-        logging.warning("no picture of perturbations: %s", error)
-        return {}

@@ -16,7 +16,18 @@ from rbjax import metrics
 from rbjax.analysis import page
 
 NAMES = ["<script>alert(1)</script>", 'a "b" & \x1b[31mc', "third"]
-COLUMNS = {"clean": np.array([0.5, 1.0, np.nan]), "pgd": np.array([0.25, 0.0, np.nan])}
+COLUMNS = {
+    "clean": np.array([0.5, 1.0, np.nan]),
+    "pgd": np.array([0.25, 0.0, np.nan]),
+    "pgd2": np.array([0.5, 0.25, np.nan]),
+}
+CORRUPTED = {
+    "profile": "cifar",
+    "order": ["fog"],
+    "severities": {"fog": [1, 2]},
+    "accuracy": {"fog": [0.5, 0.25]},
+    "mean_error": 0.6,
+}
 RNG = np.random.default_rng(0)
 
 
@@ -54,7 +65,10 @@ def content(names: list[str], columns: dict[str, np.ndarray], **others: Any) -> 
             "confusion": matrix,
             "attack": {},
         }
-    results["pgd"]["attack"] = {"name": "pgd", "epsilon": 0.1, "norm": "linf", "num_steps": 20}
+    spec = {"name": "pgd", "epsilon": 0.1, "norm": "linf", "num_steps": 20}
+    results["pgd"]["attack"] = spec
+    if "pgd2" in results:
+        results["pgd2"]["attack"] = {**spec, "epsilon": 0.05}
     evaluation = {
         "dataset": "made up",
         "split": "test",
@@ -64,6 +78,8 @@ def content(names: list[str], columns: dict[str, np.ndarray], **others: Any) -> 
         "order": list(columns),
         "results": results,
         "config": {"seed": 3, "loss": {"name": names[0]}},
+        "worst": {**results["pgd"], "attack": {}},
+        "corruptions": CORRUPTED | {"class_accuracy": {"fog": [[0.5] * len(names)] * 2}},
         "versions": {"rbjax": "0.1.0"},
         "diagnostics": {
             "num_examples": 4,
@@ -99,9 +115,15 @@ def test_everything_is_in_it_and_nothing_from_elsewhere(written: Path):
     text = written.read_text("utf-8")
     parsed = Parsed(text)
     headings = re.findall(r'<h2 id="(\w+)"', text)
-    expected = ["classes", "confusions", "survival", "perturbations", "training", "diagnostics"]
-    assert headings == [*expected, "made"]
-    assert len(parsed.all("svg")) == 7
+    expected = ["classes", "epsilons", "confusions", "survival", "perturbations", "corruptions"]
+    assert headings == [*expected, "training", "diagnostics", "made"]
+    assert len(parsed.all("svg")) == 11
+    captions = re.findall(r"<figcaption>(.*)</figcaption>", text)
+    of_attacks = [one for one in captions if "pgd: linf, epsilon 0.1, 20 steps" in one]
+    assert len(of_attacks) == 5  # accuracies, heat map, differences, sizes, confusions
+    of_numbers = [one for one in captions if not one.startswith(("Universal", "What training"))]
+    assert len(of_numbers) == 9
+    assert all("n\xa0=\xa0" in one for one in of_numbers)
     ids = [attributes["id"] for _, attributes in parsed.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
     addresses = re.findall(r'(?:src|href)="([^"]*)"', text) + re.findall(r"url\(([^)]*)\)", text)

@@ -97,7 +97,7 @@ def test_many_classes_are_sorted_by_the_first_column():
     np.testing.assert_allclose(axes.lines[1].get_ydata(), columns["PGD"][order])
 
 
-def test_more_classes_than_there_is_room_for_have_no_names_and_no_whiskers():
+def test_of_more_classes_than_there_is_room_for_the_distribution_is_drawn():
     columns = ratios(1000)
     axes = axes_of(
         plots.draw_classwise,
@@ -108,7 +108,8 @@ def test_more_classes_than_there_is_room_for_have_no_names_and_no_whiskers():
     assert not axes.get_xticklabels()
     assert axes.get_xlabel().startswith("1,000 classes")
     assert not any(lines.get_segments() for lines in axes.collections)
-    np.testing.assert_allclose(axes.lines[0].get_ydata(), np.sort(columns["clean"])[::-1])
+    for line, column in zip(axes.lines, columns.values(), strict=True):
+        np.testing.assert_allclose(line.get_ydata(), np.sort(column)[::-1])
 
 
 def test_survival_legend_ranks_the_classes():
@@ -163,3 +164,12 @@ def test_pyplot_is_not_imported():
 
     code = "import sys, rbjax.analysis.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_of_very_many_classes_the_middle_is_a_band_and_the_outermost_are_named():
+    curves = np.linspace(1, 0, 1000)[:, None] * np.ones(3)
+    axes = axes_of(plots.draw_class_curves, [0, 1, 2], np.ones(3), curves, class_names=names(1000))
+    assert len(axes.lines) == 1 + 6
+    (band,) = axes.collections
+    heights = band.get_paths()[0].vertices[:, 1]
+    np.testing.assert_allclose([heights.min(), heights.max()], [0.1, 0.9], atol=1e-9)
