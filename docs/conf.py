@@ -39,14 +39,16 @@ napoleon_numpy_docstring = False
 
 def as_rst(app, what, name, obj, options, lines):
     """Makes docstrings, whose `code` is in single backquotes as in Markdown, what Sphinx reads."""
-    pieces = re.split(r"`([^`]+)`", "\n".join(lines))
+    start = next((i for i, line in enumerate(lines) if line.strip() == "Example:"), len(lines))
+    example = lines[start:]  # as it is
+    pieces = re.split(r"`([^`]+)`", "\n".join(lines[:start]))
     for i, piece in enumerate(pieces):
         if i % 2:  # a letter may follow, as in `jax.Device`s
             after = "\\ " if pieces[i + 1][:1].isalnum() else ""
             pieces[i] = f"``{' '.join(piece.split())}``{after}"
         else:
             pieces[i] = re.sub(r"([*|]|(?<=\w)_(?!\w))", r"\\\1", piece)
-    lines[:] = "".join(pieces).split("\n")
+    lines[:] = [*"".join(pieces).split("\n"), *example]
 
 
 def with_addresses(app, name, source):

@@ -60,12 +60,24 @@ def check(key: Key, num_examples: int | None = None) -> Key:
 
 
 def from_data(data: Array) -> Key:
-    """Returns the keys whose `jax.random.key_data` is data, (..., 2) uint32: of a stored state."""
+    """Returns the keys whose `jax.random.key_data` is data, (..., 2) uint32: of a stored state.
+
+    Example:
+        >>> key = rbjax.prng.key(3)
+        >>> rbjax.prng.from_data(jax.random.key_data(key)) == key
+        Array(True, dtype=bool)
+    """
     return jax.random.wrap_key_data(data, impl=_GENERATOR)
 
 
 def with_data(key: Key, data: Array) -> Key:
-    """Returns keys of a key's own generator whose `jax.random.key_data` is data."""
+    """Returns keys of a key's own generator whose `jax.random.key_data` is data.
+
+    Example:
+        >>> key = rbjax.prng.key(3)
+        >>> rbjax.prng.with_data(rbjax.prng.key(0), jax.random.key_data(key)) == key
+        Array(True, dtype=bool)
+    """
     return jax.random.wrap_key_data(data, impl=str(jax.random.key_impl(key)))
 
 
@@ -102,7 +114,13 @@ def _dtype() -> Any:
 
 
 def fold_in(key: Key, number: Array | int) -> Key:
-    """Returns `jax.random.fold_in(key, number)`."""
+    """Returns `jax.random.fold_in(key, number)`.
+
+    Example:
+        >>> draws = [rbjax.prng.fold_in(rbjax.prng.key(0), draw) for draw in (1, 1, 2)]
+        >>> draws[0] == draws[1], draws[0] == draws[2]
+        (Array(True, dtype=bool), Array(False, dtype=bool))
+    """
     return jax.random.fold_in(_as_threefry(key), number)
 
 
@@ -133,6 +151,11 @@ def per_example(key: Key, example_ids: Array) -> Key:
 
     Returns:
         (B,) keys, `fold_in(key, example_ids[i])`.
+
+    Example:
+        >>> keys = rbjax.prng.per_example(rbjax.prng.key(0), jnp.array([5, 9, 5]))
+        >>> keys.shape, bool(keys[0] == keys[2])
+        ((3,), True)
     """
     return jax.vmap(fold_in, in_axes=(None, 0))(key, jnp.asarray(example_ids))
 
@@ -146,6 +169,11 @@ def per_draw(keys: Key, draw: Array | int) -> Key:
 
     Returns:
         (B,) keys, `fold_in(keys[i], draw[i])`.
+
+    Example:
+        >>> keys = rbjax.prng.per_draw(rbjax.prng.split(rbjax.prng.key(0), 2), 1)
+        >>> keys.shape
+        (2,)
     """
     draw = jnp.broadcast_to(jnp.asarray(draw), keys.shape)
     return jax.vmap(fold_in)(keys, draw)
@@ -175,7 +203,13 @@ def uniform(
     minval: Array | float = 0.0,
     maxval: Array | float = 1.0,
 ) -> Array:
-    """Returns numbers uniform in [minval, maxval)."""
+    """Returns numbers uniform in [minval, maxval).
+
+    Example:
+        >>> draws = rbjax.prng.uniform(rbjax.prng.key(0), (100,))
+        >>> bool(draws.min() >= 0), bool(draws.max() < 1), draws.shape
+        (True, True, (100,))
+    """
     return jax.random.uniform(check(key), shape, dtype, minval, maxval)
 
 
@@ -212,7 +246,13 @@ def bits(key: Key, shape: Shape = ()) -> Array:
 
 
 def randint(key: Key, shape: Shape, minval: Array | int, maxval: Array | int) -> Array:
-    """Returns whole numbers uniform in [minval, maxval), int32."""
+    """Returns whole numbers uniform in [minval, maxval), int32.
+
+    Example:
+        >>> draws = rbjax.prng.randint(rbjax.prng.key(0), (100,), 0, 3)
+        >>> int(draws.min()), int(draws.max())
+        (0, 2)
+    """
     return jax.random.randint(check(key), shape, minval, maxval, jnp.int32)
 
 

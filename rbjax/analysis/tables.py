@@ -46,6 +46,20 @@ def format_classwise(
 
     Raises:
         ValueError: if a column does not have one value per class.
+
+    Example:
+        >>> table = rbjax.analysis.format_classwise(
+        ...     {"clean": [0.5, 1.0]}, class_names=["cat", "dog"], counts=[2, 2]
+        ... )
+        >>> print(table)
+        class   count  clean
+        ------  -----  -----
+        cat         2   50.0
+        dog         2  100.0
+        ------  -----  -----
+        mean            75.0
+        worst           50.0
+        spread          50.0
     """
     return repr(
         classwise_sheet(
@@ -179,6 +193,16 @@ def write_csv(
 
     Raises:
         ValueError: if a column does not have one value per class.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "classes.csv"
+        >>> some = {"class_names": ["cat", "dog"], "counts": [2, 2]}
+        >>> rbjax.analysis.write_csv(path, {"clean": [0.5, 1.0]}, **some)
+        >>> print(path.read_text().strip())
+        class,name,count,clean
+        0,cat,2,0.5
+        1,dog,2,1.0
     """
     counts, values = _checked(columns, class_names, counts)
     text = io.StringIO(newline="")

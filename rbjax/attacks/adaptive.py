@@ -136,6 +136,18 @@ def run_adaptive_autoattack(
     Source:
         Liu et al. 2022, arXiv:2203.05154; the rounds are those of their code,
         liuye6666/adaptive_auto_attack at c3650cd.
+
+    Example:
+        >>> images = np.array([0.2, 0.4, 0.9], np.float32).reshape(3, 1, 1, 1)  # of one pixel
+        >>> labels = np.array([0, 0, 1])  # bright or not
+        >>> def bright(x):
+        ...     return jnp.stack([0.5 - x[:, 0, 0, 0], x[:, 0, 0, 0] - 0.5], axis=1)
+        ...
+        >>> found = rbjax.attacks.run_adaptive_autoattack(
+        ...     bright, jax.random.key(0), images, labels, epsilon=0.2
+        ... )
+        >>> found.robust.tolist()
+        [True, False, True]
     """
     run = _run(
         logits_fn,

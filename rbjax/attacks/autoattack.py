@@ -141,6 +141,18 @@ def run_autoattack(
 
     Source:
         Croce and Hein 2020, arXiv:2003.01690, section 5.
+
+    Example:
+        >>> images = np.array([0.2, 0.4, 0.9], np.float32).reshape(3, 1, 1, 1)  # of one pixel
+        >>> labels = np.array([0, 0, 1])  # bright or not
+        >>> def bright(x):
+        ...     return jnp.stack([0.5 - x[:, 0, 0, 0], x[:, 0, 0, 0] - 0.5], axis=1)
+        ...
+        >>> found = rbjax.attacks.run_autoattack(
+        ...     bright, jax.random.key(0), images, labels, epsilon=0.2
+        ... )
+        >>> found.robust.tolist()  # 0.4 is less than 0.2 from 0.5
+        [True, False, True]
     """
     run = _run(
         logits_fn,

@@ -74,6 +74,18 @@ def diagnose(
         Carlini et al. 2019, arXiv:1902.06705, sections 3 to 5; Athalye, Carlini, Wagner 2018,
         arXiv:1802.00420, section 3.1; Croce and Hein 2020, arXiv:2003.01690, whose code warns of
         randomness, probabilities and zero gradients.
+
+    Example:
+        >>> images = np.array([0.2, 0.4, 0.9], np.float32).reshape(3, 1, 1, 1)  # of one pixel
+        >>> labels = np.array([0, 0, 1])  # bright or not
+        >>> def bright(x):
+        ...     return jnp.stack([0.5 - x[:, 0, 0, 0], x[:, 0, 0, 0] - 0.5], axis=1)
+        ...
+        >>> found = rbjax.attacks.diagnose(
+        ...     bright, jax.random.key(0), images, labels, epsilon=0.2, num_queries=10
+        ... )
+        >>> [finding.name for finding in found if finding.name == "finite"]
+        ['finite']
     """
     lookup(dict.fromkeys(("linf", "l2", "l1")), norm, what="norm")
     check_size("epsilon", check_real("epsilon", epsilon), norm)

@@ -99,6 +99,19 @@ def run_attacks(
 
     Raises:
         ValueError: for wrong shapes or values, or another call's journal.
+
+    Example:
+        >>> images = np.array([0.2, 0.4, 0.9], np.float32).reshape(3, 1, 1, 1)  # of one pixel
+        >>> labels = np.array([0, 0, 1])  # bright or not
+        >>> def bright(x):
+        ...     return jnp.stack([0.5 - x[:, 0, 0, 0], x[:, 0, 0, 0] - 0.5], axis=1)
+        ...
+        >>> attacked = rbjax.attacks.run_attacks(
+        ...     bright, jax.random.key(0), images, labels,
+        ...     attacks={"fgsm": rbjax.attacks.fgsm(epsilon=0.2)},
+        ... )
+        >>> attacked.outcomes["fgsm"].correct.tolist(), round(attacked.accuracy("fgsm").value, 3)
+        ([True, False, True], 0.667)
     """
     key = prng.check(key)
     model = as_classifier(logits_fn)

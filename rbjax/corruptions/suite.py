@@ -161,6 +161,18 @@ def run_corruptions(
     Raises:
         ValueError: for an unknown name, profile or severity, wrong shapes or values, or another
             call's journal.
+
+    Example:
+        >>> images = np.stack([np.full((8, 8, 1), value, np.float32) for value in (0.2, 0.9)])
+        >>> def bright(x):
+        ...     return jnp.stack([0.5 - x.mean((1, 2, 3)), x.mean((1, 2, 3)) - 0.5], axis=1)
+        ...
+        >>> found = rbjax.corruptions.run_corruptions(
+        ...     bright, jax.random.key(0), images, np.array([0, 1]), profile="cifar", severities={},
+        ...     corruptions={"dusk": lambda key, image: image / 2},
+        ... )
+        >>> found.predictions["dusk"].tolist()  # 0.45 is no longer bright
+        [[0, 0]]
     """
     made = _make(profile, severities, corruptions or {}, options or {})
     key = prng.check(key)

@@ -165,6 +165,13 @@ def from_arrays(
 
     Raises:
         ValueError: if the arrays do not match each other or the info.
+
+    Example:
+        >>> images = np.zeros((3, 28, 28, 1), np.uint8)
+        >>> mnist, labels = rbjax.data.info("mnist"), np.array([7, 7, 1])
+        >>> test = rbjax.data.from_arrays(mnist, "test", images, labels)
+        >>> test.num_examples, test.class_counts[[1, 7]].tolist()
+        (3, [1, 2])
     """
     _check(dataset_info, split, images, labels)
     resident = image_arrays.is_resident(images)

@@ -124,6 +124,11 @@ def at_epoch(loss_fn: LossFn, epoch: Array | int) -> LossFn:
     Args:
         loss_fn: (logits, labels) -> (B,), perhaps with the keyword `epoch`.
         epoch: counted from 0; may be traced.
+
+    Example:
+        >>> loss = rbjax.losses.at_epoch(rbjax.losses.cross_entropy(), 3)
+        >>> loss(jnp.zeros((1, 2)), jnp.array([0])).round(3).tolist()  # ln 2
+        [0.6930000185966492]
     """
     told: Callable[..., Array] = loss_fn
     try:

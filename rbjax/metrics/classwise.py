@@ -67,6 +67,10 @@ def confusion_matrix(
     Raises:
         ValueError: for labels or predictions that are not (B,) integers, or outside [0, K) where
             their values are known.
+
+    Example:
+        >>> rbjax.metrics.confusion_matrix([0, 0, 1], [0, 1, 1], 2).tolist()
+        [[1, 1], [0, 1]]
     """
     counts = _counts(labels, predictions, num_classes, mask)
     is_wide = is_known(counts) and np.asarray(counts[:, -1]).any()
@@ -81,6 +85,11 @@ def stack_confusions(matrices: Sequence[Array | np.ndarray]) -> np.ndarray:
 
     Returns:
         (S, K, K), or (S, K, K + 1) if a matrix counts predictions of `NO_CLASS`.
+
+    Example:
+        >>> matrix = np.array([[3, 1], [0, 4]])
+        >>> rbjax.metrics.stack_confusions([matrix, 2 * matrix]).shape
+        (2, 2, 2)
     """
     width = max(matrix.shape[1] for matrix in matrices)
     arrays = [np.asarray(matrix) for matrix in matrices]
@@ -103,6 +112,11 @@ def classwise(
 
     Raises:
         ValueError: as `confusion_matrix`.
+
+    Example:
+        >>> found = rbjax.metrics.classwise([0, 0, 1], [0, 1, 1], num_classes=2)
+        >>> found.recall.tolist(), found.precision.tolist()
+        ([0.5, 1.0], [1.0, 0.5])
     """
     return from_confusion(_counts(labels, predictions, num_classes, mask))
 
@@ -154,6 +168,11 @@ def from_confusion(matrix: Array | np.ndarray) -> ClasswiseMetrics:
 
     Raises:
         ValueError: for another shape or dtype.
+
+    Example:
+        >>> found = rbjax.metrics.from_confusion(np.array([[3, 1], [0, 4]]))
+        >>> found.recall.tolist(), found.precision.tolist()
+        ([0.75, 1.0], [1.0, 0.8])
     """
     matrix = matrix if isinstance(matrix, jax.Array) else np.asarray(matrix)
     is_matrix = matrix.ndim == 2 and matrix.shape[1] - matrix.shape[0] in (0, 1)
@@ -198,6 +217,11 @@ def summarize(matrix: Array | np.ndarray) -> dict[str, float]:
 
     Raises:
         ValueError: if the matrix counts no example.
+
+    Example:
+        >>> found = rbjax.metrics.summarize(np.array([[3, 1], [0, 4]]))
+        >>> found["accuracy"], found["worst_class_accuracy"], found["class_spread"]
+        (0.875, 0.75, 0.25)
     """
     counts = np.asarray(matrix).astype(np.int64)
     total = int(counts.sum())

@@ -78,6 +78,12 @@ def corruption_errors(
 
     Source:
         Hendrycks and Dietterich 2019, arXiv 1903.12261, section 4.3.
+
+    Example:
+        >>> errors = {"fog": [0.2, 0.4], "snow": [0.3, 0.5]}
+        >>> found = rbjax.metrics.corruption_errors(errors, 0.1)
+        >>> round(float(found.mean), 3), round(float(found.relative_mean), 3)
+        (0.35, 0.25)
     """
     clean = _checked("clean_error", clean_error)
     if not errors:
@@ -121,6 +127,11 @@ def error_rates(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Returns:
         (...) of all examples, and (..., K) of each class's, NaN for a class without any; float64.
+
+    Example:
+        >>> whole, classes = rbjax.metrics.error_rates(np.array([[3, 1], [0, 4]]))
+        >>> float(whole), classes.tolist()
+        (0.125, [0.25, 0.0])
     """
     matrix = np.asarray(matrix)
     count = matrix.sum(axis=-1)

@@ -32,6 +32,11 @@ def wilson_interval(successes: ArrayLike, trials: ArrayLike, confidence: float =
 
     Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927,
     Journal of the American Statistical Association 22.
+
+    Example:
+        >>> low, high = rbjax.metrics.wilson_interval(5, 10)
+        >>> round(float(low), 3), round(float(high), 3)
+        (0.237, 0.763)
     """
     successes, trials, confidence = _checked(successes, trials, confidence)
     z = statistics.NormalDist().inv_cdf((1 + confidence) / 2)
@@ -65,6 +70,11 @@ def clopper_pearson_interval(
 
     Source: Clopper and Pearson, "The Use of Confidence or Fiducial Limits Illustrated in the Case
     of the Binomial", 1934, Biometrika 26.
+
+    Example:
+        >>> low, high = rbjax.metrics.clopper_pearson_interval(0, 10)  # high: 1 - 0.025**(1 / 10)
+        >>> float(low), round(float(high), 3)
+        (0.0, 0.308)
     """
     from scipy.special import betaincinv
 
@@ -110,6 +120,11 @@ def mean_over_seeds(
 
     Source: Welch, "The Generalization of 'Student's' Problem when Several Different Population
     Variances are Involved", 1947, Biometrika 34.
+
+    Example:
+        >>> found = rbjax.metrics.mean_over_seeds([0.5, 0.6, 0.7])  # 0.6, and 4.303 * 0.1 / sqrt(3)
+        >>> round(found.value, 3), round(found.low, 3), round(found.high, 3)
+        (0.6, 0.352, 0.848)
     """
     from scipy import stats
 

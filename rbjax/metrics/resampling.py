@@ -34,6 +34,13 @@ def resample_classes(
         ValueError: for labels that are no (N,) integers, or a number out of its range.
 
     Source: Efron, "Bootstrap Methods: Another Look at the Jackknife", 1979, Annals of Statistics 7.
+
+    Example:
+        >>> for label, rows, weights in rbjax.metrics.resample_classes([0, 1, 0], num_draws=4):
+        ...     print(label, rows, weights.shape, weights.sum(axis=1))
+        ...
+        0 [0 2] (4, 2) [1. 1. 1. 1.]
+        1 [1] (4, 1) [1. 1. 1. 1.]
     """
     labels = np.asarray(labels)
     labels = check_labels(labels, num_examples=labels.size, num_classes=ANY_NUMBER)

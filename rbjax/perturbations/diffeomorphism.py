@@ -99,6 +99,15 @@ def gaussian_diffeomorphism(
 
     Raises:
         ValueError: for an option out of range, or a covariance that is none.
+
+    Example:
+        >>> from rbjax.cpab import Field
+        >>> still = rbjax.perturbations.gaussian_diffeomorphism(
+        ...     np.zeros((Field(1, 1).dimension,) * 2), field=Field(1, 1)
+        ... )  # of no variance
+        >>> image = jnp.arange(16.0).reshape(4, 4, 1) / 16
+        >>> bool(jnp.allclose(still(jax.random.key(0), image), image, atol=1e-5))
+        True
     """
     covariance = np.asarray(covariance, np.float64)
     size = (field.dimension, field.dimension)

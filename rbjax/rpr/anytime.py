@@ -41,6 +41,11 @@ def anytime_interval(
     Source: Robbins, "Statistical Methods Related to the Law of the Iterated Logarithm", 1970,
     Annals of Mathematical Statistics 41, equation 16; Howard et al., "Time-uniform, nonparametric,
     nonasymptotic confidence sequences", 2021, arXiv:1810.08240.
+
+    Example:
+        >>> low, high = rbjax.rpr.anytime_interval([0, 1], [10, 10])
+        >>> low.round(2).tolist(), high.round(2).tolist()
+        ([0.0, 0.0], [0.38, 0.54])
     """
     from scipy.special import betaln, xlog1py, xlogy
 

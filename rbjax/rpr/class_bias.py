@@ -78,6 +78,12 @@ def class_bias(
 
     Source: Nanda et al., "Fairness Through Robustness: Investigating Robustness Disparity in Deep
     Learning", 2021, arXiv:2006.12621 (robustness bias and the area between the curves).
+
+    Example:
+        >>> first = np.array([1, 1, 2, 11, 11, 11])  # class 0 fails early
+        >>> found = rbjax.rpr.class_bias(first, 10, np.array([0, 0, 0, 1, 1, 1]), num_classes=2)
+        >>> found.robust_ratio.difference.tolist(), found.robust_ratio.p_value.round(1).tolist()
+        ([-1.0, 1.0], [0.1, 0.1])
     """
     from scipy import stats
 

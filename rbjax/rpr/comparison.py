@@ -73,6 +73,12 @@ def compare(
         the paired-sample design", Statistics in Medicine 17, equations 10 to 13. McNemar 1947,
         "Note on the sampling error of the difference between correlated proportions",
         Psychometrika 12, in its exact form.
+
+    Example:
+        >>> first = np.array([True, True, False, False])
+        >>> found = rbjax.rpr.compare(first, np.array([True, True, True, False]))
+        >>> found.difference, found.only_first, found.only_second, found.p_value
+        (0.25, 0, 1, 1.0)
     """
     from scipy.stats import binomtest
 
@@ -130,6 +136,12 @@ def compare_classes(
 
     Raises:
         ValueError: as `compare`, or for a label out of range.
+
+    Example:
+        >>> first, second = np.array([True, False, True]), np.array([True, True, False])
+        >>> found = rbjax.rpr.compare_classes(first, second, np.array([0, 0, 1]), num_classes=2)
+        >>> [one.difference for one in found]
+        [0.5, -1.0]
     """
     first, second, kept = _checked(first, second, counted)
     labels = np.asarray(labels)

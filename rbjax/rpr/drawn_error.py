@@ -112,6 +112,20 @@ def error_against_draws(
 
     Raises:
         ValueError: for wrong shapes or values.
+
+    Example:
+        >>> images = np.array([0.2, 0.4, 0.9], np.float32).reshape(3, 1, 1, 1)  # of one pixel
+        >>> labels = np.array([0, 0, 1])  # bright or not
+        >>> def bright(x):
+        ...     return jnp.stack([0.5 - x[:, 0, 0, 0], x[:, 0, 0, 0] - 0.5], axis=1)
+        ...
+        >>> darker = lambda key, image: image - 0.5  # every draw fails where the image was bright
+        >>> found = rbjax.rpr.error_against_draws(
+        ...     np.array([0.0, 0.0, 0.9]), bright, jax.random.key(0), images, labels,
+        ...     perturbation=darker, num_draws=10,
+        ... )
+        >>> found.drawn.tolist(), found.difference.round(1).tolist()
+        ([0.0, 0.0, 1.0], [0.0, 0.0, -0.1])
     """
     key = prng.check(key)
     model = as_classifier(logits_fn)

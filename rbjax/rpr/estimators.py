@@ -39,6 +39,11 @@ def count_draws(first_failure: ArrayLike, max_steps: int) -> Counts:
 
     Raises:
         ValueError: for a shape or a first failure out of range.
+
+    Example:
+        >>> found = rbjax.rpr.count_draws([[3, 11], [11, 11]], 10)
+        >>> found.failures.tolist(), found.draws.tolist()
+        ([1, 0], [13, 20])
     """
     max_steps = check_integer("max_steps", max_steps, low=1)
     first_failure = check_draws(first_failure)
@@ -86,6 +91,10 @@ def failure_probability(failures: ArrayLike, draws: ArrayLike) -> np.ndarray:
     Returns:
         (N,) float64 in [0, 1]; NaN where there was no draw. Where sampling stops at a failure it
         is biased upwards: one repetition with N = 1 gives 1.
+
+    Example:
+        >>> rbjax.rpr.failure_probability([1, 0], [4, 10]).tolist()
+        [0.25, 0.0]
     """
     failures, draws = check_counts(failures, draws)
     return np.where(draws > 0, failures / np.maximum(draws, 1), np.nan)
@@ -104,6 +113,10 @@ def log_failure_probability(failures: ArrayLike, draws: ArrayLike) -> np.ndarray
 
     Returns:
         (N,) float64, below 0.
+
+    Example:
+        >>> rbjax.rpr.log_failure_probability([0], [4]).round(3).tolist()  # log10(0.5 / 5)
+        [-1.0]
     """
     failures, draws = check_counts(failures, draws)
     return np.log10((failures + 0.5) / (draws + 1))
@@ -131,6 +144,11 @@ def failure_interval(failures: ArrayLike, draws: ArrayLike, confidence: float = 
         ValueError: for a count or a confidence out of its range.
 
     Source: Clopper and Pearson 1934, Biometrika 26.
+
+    Example:
+        >>> low, high = rbjax.rpr.failure_interval([0], [10])  # 1 - 0.025**(1 / 10)
+        >>> low.tolist(), high.round(3).tolist()
+        ([0.0], [0.308])
     """
     return clopper_pearson_interval(failures, draws, confidence)
 
@@ -155,6 +173,10 @@ def failure_upper_bound(
         ValueError: for a count or a confidence out of its range.
 
     Source: Clopper and Pearson 1934, Biometrika 26.
+
+    Example:
+        >>> rbjax.rpr.failure_upper_bound([0], [250]).round(4).tolist()  # 1 - 0.05**(1 / 250)
+        [0.0119]
     """
     confidence = check_real("confidence", confidence, low=0.5, high=1.0)
     # One end of a two-sided interval with the same probability beyond it.
@@ -177,6 +199,10 @@ def expected_steps(probability: ArrayLike, max_steps: int) -> np.ndarray:
         ValueError: for a value out of range.
 
     Source: Ilie, Popescu and Stefanescu 2020, section 2.1 (P4).
+
+    Example:
+        >>> rbjax.rpr.expected_steps([0.0, 0.5, 1.0], 2).tolist()  # 1 + (1 - p)
+        [2.0, 1.5, 1.0]
     """
     p, max_steps = _probability(probability), check_integer("max_steps", max_steps, low=1)
     from scipy.special import xlog1py
@@ -201,6 +227,10 @@ def capped_expectation(probability: ArrayLike, max_steps: int) -> np.ndarray:
         ValueError: for a value out of range.
 
     Source: Ilie, Popescu and Stefanescu 2020, section 2.1 (P4).
+
+    Example:
+        >>> rbjax.rpr.capped_expectation([0.0, 0.25, 1.0], 10).tolist()  # 1 / p, at most 10
+        [10.0, 4.0, 1.0]
     """
     p, max_steps = _probability(probability), check_integer("max_steps", max_steps, low=1)
     return 1 / np.maximum(p, 1 / max_steps)
@@ -220,6 +250,10 @@ def robust_probability(probability: ArrayLike, max_steps: int) -> np.ndarray:
 
     Raises:
         ValueError: for a value out of range.
+
+    Example:
+        >>> rbjax.rpr.robust_probability([0.0, 0.5, 1.0], 2).tolist()  # (1 - p)**2
+        [1.0, 0.25, 0.0]
     """
     p, max_steps = _probability(probability), check_integer("max_steps", max_steps, low=1)
     from scipy.special import xlog1py

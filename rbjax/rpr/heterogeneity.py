@@ -70,6 +70,11 @@ def fit_beta_geometric(failures: ArrayLike, draws: ArrayLike) -> BetaGeometric:
 
     Source: Weinberg and Gladen, "The Beta-Geometric Distribution Applied to Comparative
     Fecundability Studies", 1986, Biometrics 42.
+
+    Example:
+        >>> found = rbjax.rpr.fit_beta_geometric([1, 1, 1, 0], [1, 2, 4, 10])
+        >>> found.survival([0]).tolist(), bool(0 < found.mean < 1)
+        ([1.0], True)
     """
     from scipy.optimize import minimize
 

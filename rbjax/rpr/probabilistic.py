@@ -102,6 +102,19 @@ def count_failures(
     Source:
         Zhang et al. 2025, "Probabilistic Robustness for Free? Revisiting Training via a
         Benchmark", arXiv 2511.01724 (PRBench), and its authors' code.
+
+    Example:
+        >>> images = np.array([0.2, 0.4, 0.9], np.float32).reshape(3, 1, 1, 1)  # of one pixel
+        >>> labels = np.array([0, 0, 1])  # bright or not
+        >>> def bright(x):
+        ...     return jnp.stack([0.5 - x[:, 0, 0, 0], x[:, 0, 0, 0] - 0.5], axis=1)
+        ...
+        >>> brighter = lambda key, image: image + 0.2
+        >>> found = rbjax.rpr.count_failures(
+        ...     bright, jax.random.key(0), images, labels, perturbation=brighter, num_draws=10
+        ... )
+        >>> found.failures.tolist()
+        [0, 10, 0]
     """
     key = prng.check(key)
     num_draws = check_integer("num_draws", num_draws, low=1)
@@ -170,6 +183,13 @@ def probabilistic_robustness(
         PRBench, arXiv 2511.01724. Korn and Graubard 1998, "Confidence Intervals for Proportions
         with Small Expected Number of Positive Counts Estimated from Survey Data", Survey
         Methodology 24, for the effective number.
+
+    Example:
+        >>> found = rbjax.rpr.probabilistic_robustness(
+        ...     np.array([0, 5, 10]), 10, np.array([0, 0, 1]), num_classes=2
+        ... )  # 1, 1/2 and 0 of the draws
+        >>> float(found.overall.value), found.classes.value.tolist()
+        (0.5, [0.75, 0.0])
     """
     failures, labels = _counted(failures, num_draws, labels, num_classes, counted)
     shares = 1 - failures / num_draws
@@ -222,6 +242,13 @@ def probabilistic_accuracy(
     Source:
         Robey, Chamon, Pappas and Hassani 2022, "Probabilistically Robust Learning", arXiv
         2202.01136; PRBench, arXiv 2511.01724.
+
+    Example:
+        >>> found = rbjax.rpr.probabilistic_accuracy(
+        ...     np.array([0, 1, 10]), 10, np.array([0, 0, 1]), num_classes=2, tolerance=0.2
+        ... )  # of two images fewer than a fifth of the draws fail
+        >>> found.classes.value.tolist()
+        [1.0, 0.0]
     """
     tolerance = check_real("tolerance", tolerance, high=1.0)
     if tolerance == 0:

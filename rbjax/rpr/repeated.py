@@ -72,6 +72,20 @@ def score_repeatedly(
 
     Source:
         The expectation over retries of Ilie, Popescu and Stefanescu 2020, section 2.1 (P4).
+
+    Example:
+        >>> images = np.array([0.2, 0.4, 0.9], np.float32).reshape(3, 1, 1, 1)  # of one pixel
+        >>> labels = np.array([0, 0, 1])  # bright or not
+        >>> def bright(x):
+        ...     return jnp.stack([0.5 - x[:, 0, 0, 0], x[:, 0, 0, 0] - 0.5], axis=1)
+        ...
+        >>> brighter = lambda key, image: image + 0.2
+        >>> scores = rbjax.rpr.score_repeatedly(
+        ...     bright, jax.random.key(0), images, labels,
+        ...     repetitions=2, max_steps=10, perturbation=brighter,
+        ... )
+        >>> scores.failures.tolist(), scores.draws.tolist()
+        ([0, 2, 0], [20, 2, 20])
     """
     check_integer("max_steps", max_steps, low=1, high=MOST_STEPS)
     check_integer("repetitions", repetitions, low=1)

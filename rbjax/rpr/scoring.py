@@ -134,6 +134,19 @@ def score(
     Source:
         Ilie, Popescu and Stefanescu 2020, "Robustness as Inherent Property of Datapoints", section
         2.1 (P4).
+
+    Example:
+        >>> images = np.array([0.2, 0.4, 0.9], np.float32).reshape(3, 1, 1, 1)  # of one pixel
+        >>> labels = np.array([0, 0, 1])  # bright or not
+        >>> def bright(x):
+        ...     return jnp.stack([0.5 - x[:, 0, 0, 0], x[:, 0, 0, 0] - 0.5], axis=1)
+        ...
+        >>> brighter = lambda key, image: image + 0.2
+        >>> scores = rbjax.rpr.score(
+        ...     bright, jax.random.key(0), images, labels, max_steps=10, perturbation=brighter
+        ... )
+        >>> scores.first_failure.tolist(), scores.robust.tolist()
+        ([11, 1, 11], [True, False, True])
     """
     check_integer("max_steps", max_steps, low=1, high=MOST_STEPS)
     if stop is not None and not isinstance(stop, Flattening):

@@ -59,6 +59,13 @@ def robust_subset(
     Source:
         Ilie, Popescu and Stefanescu 2020, "Robustness as Inherent Property of Datapoints", section
         2.3 (P4).
+
+    Example:
+        >>> robust = np.array([True, True, False, True])
+        >>> rbjax.rpr.robust_subset(
+        ...     robust, np.array([0, 0, 0, 1]), num_classes=2, per_class=2
+        ... ).rows.tolist()
+        [0, 1, 3]
     """
     labels, example_ids = _checked(labels, num_classes, example_ids)
     robust = np.asarray(robust)
@@ -107,6 +114,11 @@ def random_subset(
 
     Raises:
         ValueError: for wrong shapes or labels, or if a class has fewer images than asked for.
+
+    Example:
+        >>> subset = rbjax.rpr.random_subset(np.array([0, 0, 0, 1]), class_counts=np.array([2, 1]))
+        >>> len(subset.rows), int(subset.rows[-1])
+        (3, 3)
     """
     class_counts = np.asarray(class_counts)
     labels, example_ids = _checked(labels, class_counts.size, example_ids)

@@ -139,6 +139,12 @@ def survival_curve(
     Source:
         Ilie, Popescu and Stefanescu 2020, "Robustness as Inherent Property of Datapoints", figure
         3 (P4).
+
+    Example:
+        >>> first = np.array([1, 3, 4, 4])  # 4: no draw of 3 failed
+        >>> curves = rbjax.rpr.survival_curve(first, 3, np.array([0, 0, 0, 1]), num_classes=2)
+        >>> curves.overall.tolist(), curves.classes[1].tolist()
+        ([1.0, 0.75, 0.75, 0.5], [1.0, 1.0, 1.0, 1.0])
     """
     first_failure, labels = _counted(first_failure, max_steps, labels, num_classes, counted)
     failures = np.zeros((num_classes, max_steps + 2), np.int64)
@@ -175,6 +181,12 @@ def robust_ratio(
 
     Raises:
         ValueError: as `survival_curve`.
+
+    Example:
+        >>> first = np.array([1, 3, 4, 4])  # 4: no draw of 3 failed
+        >>> ratio = rbjax.rpr.robust_ratio(first, 3, np.array([0, 0, 0, 1]), num_classes=2)
+        >>> float(ratio.overall), ratio.robust.tolist(), ratio.counts.tolist()
+        (0.5, [1, 1], [3, 1])
     """
     first_failure, labels = _counted(first_failure, max_steps, labels, num_classes, counted)
     return RobustRatio(
@@ -217,6 +229,12 @@ def kaplan_meier(
 
     Source: Kaplan and Meier 1958, Journal of the American Statistical Association 53; Sawyer, "The
     Greenwood and Exponential Greenwood Confidence Intervals in Survival Analysis", 2003.
+
+    Example:
+        >>> failed = np.array([True, False, True])  # the second was not drawn a second time
+        >>> curves = rbjax.rpr.kaplan_meier([1, 1, 2], failed, [0, 0, 0], num_classes=1)
+        >>> curves.overall.survival.round(3).tolist()
+        [1.0, 0.667, 0.0]
     """
     draws, failed = np.asarray(draws), np.asarray(failed, bool)
     if draws.size == 0 or failed.shape != draws.shape:

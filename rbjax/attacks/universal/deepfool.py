@@ -92,6 +92,19 @@ def craft_universal_deepfool(
         Theirs returns the v of the last pass, but the share may fall from one pass to the next.
         Their code leaves out an image that DeepFool fools with the last of its steps, here it is
         left out if it is not fooled at all; and it has no largest number of passes.
+
+    Example:
+        >>> images = np.array([0.2, 0.4, 0.9], np.float32).reshape(3, 1, 1, 1)  # of one pixel
+        >>> labels = np.array([0, 0, 1])  # bright or not
+        >>> def bright(x):
+        ...     return jnp.stack([0.5 - x[:, 0, 0, 0], x[:, 0, 0, 0] - 0.5], axis=1)
+        ...
+        >>> found = rbjax.attacks.craft_universal_deepfool(
+        ...     bright, jax.random.key(0), images[:2],
+        ...     epsilon=0.4, fooling_rate=0.9, num_candidates=2,
+        ... )
+        >>> bool(found.delta.ravel()[0] > 0.3), float(found.fooling_rate[-1])
+        (True, 1.0)
     """
     key = prng.check(key)
     model = as_classifier(logits_fn)

@@ -33,6 +33,11 @@ def apply_universal(images: np.ndarray | Array, delta: np.ndarray | Array) -> Ar
     Raises:
         ValueError: for known images outside [0, 1], or of another dtype or shape; and for a delta
             of another shape, or one that is known and not finite.
+
+    Example:
+        >>> images = np.array([0.2, 0.9]).reshape(2, 1, 1, 1)
+        >>> rbjax.attacks.apply_universal(images, np.full((1, 1, 1), 0.2)).ravel()
+        Array([0.4, 1. ], dtype=float32)
     """
     images = images if hasattr(images, "dtype") else np.asarray(images)
     is_batch = images.ndim >= 4
@@ -71,6 +76,11 @@ def apply_classwise(
     Raises:
         ValueError: for labels that are not (B,) integers, or known ones outside [0, K), and as
             `apply_universal`.
+
+    Example:
+        >>> images, deltas = np.full((2, 1, 1, 1), 0.5), np.array([0.1, -0.1]).reshape(2, 1, 1, 1)
+        >>> rbjax.attacks.apply_classwise(images, np.array([1, 0]), deltas).ravel()
+        Array([0.4, 0.6], dtype=float32)
     """
     images = images if hasattr(images, "dtype") else np.asarray(images)
     check_images(images)
@@ -199,6 +209,17 @@ def evaluate_universal(
 
     Raises:
         ValueError: for wrong shapes or values.
+
+    Example:
+        >>> images = np.array([0.2, 0.4, 0.9], np.float32).reshape(3, 1, 1, 1)  # of one pixel
+        >>> labels = np.array([0, 0, 1])  # bright or not
+        >>> def bright(x):
+        ...     return jnp.stack([0.5 - x[:, 0, 0, 0], x[:, 0, 0, 0] - 0.5], axis=1)
+        ...
+        >>> delta = np.full((1, 1, 1), 0.2)
+        >>> found = rbjax.attacks.evaluate_universal(bright, images, labels, delta)
+        >>> found.clean_predictions.tolist(), found.predictions.tolist()
+        ([0, 0, 1], [0, 1, 1])
     """
     model = as_classifier(logits_fn)
     examples = check_examples(images, labels, count_classes=model.count_classes)

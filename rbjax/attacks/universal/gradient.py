@@ -89,6 +89,18 @@ def craft_universal(
 
     Source:
         Shafahi et al. 2020, arXiv:1811.11304, algorithm 2.
+
+    Example:
+        >>> images = np.array([0.2, 0.4, 0.9], np.float32).reshape(3, 1, 1, 1)  # of one pixel
+        >>> labels = np.array([0, 0, 1])  # bright or not
+        >>> def bright(x):
+        ...     return jnp.stack([0.5 - x[:, 0, 0, 0], x[:, 0, 0, 0] - 0.5], axis=1)
+        ...
+        >>> found = rbjax.attacks.craft_universal(
+        ...     bright, jax.random.key(0), images, labels, epsilon=0.2, num_epochs=5
+        ... )
+        >>> found.delta.ravel()  # brighter: there are more dark images
+        Array([0.2], dtype=float32)
     """
     ascent = _Ascent(norm, epsilon, num_epochs or 0, step_size, loss_clip, random_start, batch_size)
     key, model = prng.check(key), as_classifier(logits_fn)
@@ -150,6 +162,18 @@ def craft_universal_classwise(
     Source:
         Benz et al. 2021, "Universal Adversarial Training with Class-Wise Perturbations", ICME: a
         perturbation a class, each with the steps of Shafahi et al.
+
+    Example:
+        >>> images = np.array([0.2, 0.4, 0.9], np.float32).reshape(3, 1, 1, 1)  # of one pixel
+        >>> labels = np.array([0, 0, 1])  # bright or not
+        >>> def bright(x):
+        ...     return jnp.stack([0.5 - x[:, 0, 0, 0], x[:, 0, 0, 0] - 0.5], axis=1)
+        ...
+        >>> found = rbjax.attacks.craft_universal_classwise(
+        ...     bright, jax.random.key(0), images, labels, epsilon=0.2, num_epochs=5
+        ... )
+        >>> found.delta.ravel()  # dark images brighter, bright ones darker
+        Array([ 0.2, -0.2], dtype=float32)
     """
     ascent = _Ascent(norm, epsilon, num_epochs or 0, step_size, loss_clip, random_start, batch_size)
     key, model = prng.check(key), as_classifier(logits_fn)
