@@ -24,8 +24,6 @@ from rbjax.data.survey import few, relative, survey_files
 from rbjax.paths import expanded
 
 _SPLITS = {"train": ("train",), "test": ("test", "val")}
-_OF_SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval"}
-"""What folders of splits are called elsewhere; as classes they would mix all others."""
 _CLUTTER = {"__MACOSX", "Thumbs.db", "desktop.ini"}
 """What systems leave beside files, besides names that begin with a dot, such as ._photo.png."""
 
@@ -95,7 +93,8 @@ def _of_folders(source: Source, root: Path, where: str) -> _Read:
     has_splits = folders["train"] != root
     classes = {split: _classes(folder, left_out) for split, folder in folders.items()}
     class_names = tuple(classes["train"])
-    if class_names and all(name.casefold() in _OF_SPLITS for name in class_names):
+    # As classes they would mix all others.
+    if class_names and all(name.casefold() in metadata.SPLITS for name in class_names):
         raise ValueError(
             f"{where}: holds {', '.join(class_names)}, which are names of splits, not of classes; "
             "rename them to train and test"
@@ -142,12 +141,17 @@ def _of_table(source: Source, root: Path, where: str) -> _Read:
             f"{table} column file: {len(missing)} of {len(rows)} files are not in {root}: "
             f"{few(missing, ', ')}"
         )
-    images = []
+    if source.groups == SUBFOLDERS and any(row.label is not None for row in rows):
+        raise ValueError(
+            f"dataset.groups = {SUBFOLDERS!r}: the classes are a column of {table}, so no folder "
+            "is known to be a patient's; name a column of groups, such as dataset.groups=patient"
+        )
+    images, has_splits = [], _split_folder(root, "train") is not None
     for row in rows:
         *folders, _ = Path(row.file).parts
         split = row.split
-        if _split_folder(root, "train") and folders and folders[0] in ("train", "test", "val"):
-            split = split or ("train" if folders[0] == "train" else "test")
+        if has_splits and folders and folders[0] in ("train", "test", "val"):
+            split = split or metadata.SPLITS[folders[0]]
             folders = folders[1:]
         if row.label is None and not folders:
             raise ValueError(
@@ -157,25 +161,28 @@ def _of_table(source: Source, root: Path, where: str) -> _Read:
         label = folders[0] if row.label is None else row.label
         group = row.group
         if source.groups == SUBFOLDERS:
-            group = "/".join(folders if row.label is not None else folders[1:2]) or row.file
+            group = folders[1] if folders[1:] else row.file
         images.append(_Image(files[row.file], label, split, group))
     return _divided(images, root, table)
 
 
 def _divided(images: list[_Image], root: Path, table: Path) -> _Read:
     """Returns the images of train and test; validation is test where there is no other."""
-    left_out = [
-        ("not in the table", file)
-        for file in images_below(root, [])
-        if file not in {image.file for image in images} and file != table
-    ]
+    known = {table, *(image.file for image in images)}
+    left_out = [("not in the table", file) for file in images_below(root, []) if file not in known]
     splits, notes = {image.split for image in images}, []
+    stray = relative(root, [image.file for image in images if image.split is None])
+    if stray and len(stray) < len(images):
+        raise ValueError(
+            f"{table}: {len(stray)} of {len(images)} images are in no folder of a split, and there "
+            f"is no column split: {few(stray, ', ')}"
+        )
     if "validation" in splits and "test" not in splits:
         images = [
             image._replace(split="test") if image.split == "validation" else image
             for image in images
         ]
-        notes.append("the table has no split test: its split validation is test")
+        notes.append("no image of the table is of split test: those of validation are")
     elif "validation" in splits:
         apart = [image for image in images if image.split == "validation"]
         images = [image for image in images if image.split != "validation"]

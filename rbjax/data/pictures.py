@@ -36,6 +36,8 @@ _ADAM7 = (
 _GREY = ("1", "L", "LA", "La")
 _EIGHT_BITS = {*_GREY, "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
 _DEEP = ("I;16", "I;16L", "I;16B", "I;16N")
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
+"""TIFF's tag that says what a value means, and its value where 0 is white."""
 DEEP, FRAMES, TRANSPARENT, TURNED = (
     "with 16 bits a channel, of which the upper 8 are kept",
     "with several frames, of which the first is read",
@@ -204,7 +206,11 @@ def _deep(opened: Any) -> Any:
 def _values(opened: Any) -> tuple[np.ndarray, int]:
     """Returns the values of a grey image of more than 8 bits, and how many bits they have."""
     is_12_bits = any(";12" in str(args) for *_, args in opened.tile)  # TIFF's, not scaled by Pillow
-    return np.asarray(opened).astype(np.uint16), 12 if is_12_bits else 16
+    bits = 12 if is_12_bits else 16
+    values = np.asarray(opened).astype(np.uint16)
+    if opened.format == "TIFF" and opened.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        values = np.uint16(2**bits - 1) - values  # which Pillow does for 8 bits, not for more
+    return values, bits
 
 
 def _check_png(content: bytes) -> None:
@@ -240,6 +246,8 @@ def _is_grey(opened: Any) -> bool:
 def _is_deep(opened: Any) -> bool:
     if opened.mode in _DEEP or (opened.mode == "I" and opened.format == "PPM"):
         return True  # of the latter Pillow scales the values to 16 bits
+    if opened.mode in ("I", "F"):
+        return False  # among them are 16 bits with a sign, whose range is not known
     raw = [args if isinstance(args, tuple) else (args,) for *_, args in opened.tile]
     if opened.format == "PPM":
         return any(isinstance(value, int) and value > 255 for args in raw for value in args)

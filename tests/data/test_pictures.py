@@ -130,6 +130,37 @@ def test_all_sixteen_bits_are_read_or_the_upper_eight(tmp_path):
     np.testing.assert_allclose(image[0, 0], [0, 0x12, 255], atol=1)
 
 
+def test_tiff_says_what_its_sixteen_bits_mean(tmp_path):
+    deep, path = np.array([[0, 300, 65535]] * 2, np.uint16), tmp_path / "x.tiff"
+    black = _saved_as(Image.fromarray(deep), "TIFF")
+    tag = struct.pack("<HHI", 262, 3, 1)
+    assert black.count(tag + struct.pack("<I", 1)) == 1
+    path.write_bytes(black.replace(tag + struct.pack("<I", 1), tag + struct.pack("<I", 0)))
+    np.testing.assert_array_equal(
+        pictures.read(path, 1, np.float32)[..., 0], (65535 - deep) / np.float32(65535)
+    )
+    assert read(path, 1)[0][0, :, 0].tolist() == [255, 254, 0]
+    # With a sign, as those of computed tomography are: -1000 is not 64536.
+    path.write_bytes(_signed(np.array([[-1000, 300, 1000]] * 2, "<i2")))
+    assert not pictures.header("x.tiff", path.read_bytes()).is_deep
+    for dtype in (np.uint8, np.float32):
+        with pytest.raises(
+            ValueError, match=r"more than 8 bits a channel \(I\), of no known range"
+        ):
+            pictures.read(path, 1, dtype)
+
+
+def _signed(values: np.ndarray) -> bytes:
+    """Returns a TIFF of signed 16 bits, which Pillow does not write."""
+    height, width = values.shape
+    pixels = values.tobytes()
+    tags = {256: width, 257: height, 258: 16, 259: 1, 262: 1, 273: 8, 277: 1, 278: height}
+    tags |= {279: len(pixels), 339: 2}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    start = struct.pack("<2sHI", b"II", 42, 8 + len(pixels))
+    return start + pixels + struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0)
+
+
 def _saved_as(image, kind):
     file = io.BytesIO()
     image.save(file, kind)

@@ -154,6 +154,27 @@ def test_a_table_says_label_group_and_split(tmp_path, capsys):
     assert custom.info(source).class_names == tuple(map(str, range(12)))
 
 
+def test_a_table_over_folders_of_splits(tmp_path, capsys):
+    root = tmp_path / "scans"
+    files = [f"{s}/{c}/{n}.png" for s in ("train", "test", "val") for c in CLASSES for n in (0, 1)]
+    for number, file in enumerate(files):
+        save(root / file, scan(number))
+    named = table(root / "scans.csv", "file", *files)
+    source = folder(root, metadata="scans.csv")
+    # As without a table val is left out where there is test, and test where there is none.
+    train, test = (custom.load(source, split) for split in ("train", "test"))
+    assert (sorted(files_of(train)), sorted(files_of(test))) == (files[:4], files[4:8])
+    assert "4 images of split validation are left out" in capsys.readouterr().err
+    table(named, "file", *files[:4], *files[8:])
+    assert sorted(files_of(custom.load(source, "test"))) == files[8:]
+    assert "no image of the table is of split test: those of val" in capsys.readouterr().err
+    # One file beside them would put all splits together.
+    save(root / "more" / "benign" / "x.png", scan(50))
+    table(named, "file,label", *(f"{file},a" for file in (*files, "more/benign/x.png")))
+    with pytest.raises(ValueError, match=r"1 of 13 images are in no .* split: more/benign/x.png$"):
+        custom.load(source, "train")
+
+
 def test_mistakes_in_a_table_are_named(tmp_path):
     root = hospital(tmp_path)
     place, files = tmp_path / "scans.csv", [f"benign/b{i}/0.png" for i in range(4)]
@@ -182,6 +203,8 @@ def test_mistakes_in_a_table_are_named(tmp_path):
     wrong = r"dataset.groups = 'patients': .*did you mean 'patient'"
     refused(wrong, f"{head},patient", *(f"{row},1" for row in good), groups="patients")
     refused("has no rows", head)
+    wrong = r"groups = 'subfolders': the classes are a column of .*such as dataset.groups=patient"
+    refused(wrong, head, *good, groups="subfolders")
     splits = [f"{row},{'train' if row[-1] == 'a' else 'test'}" for row in good]
     refused("class b holds no image of split train", f"{head},split", *splits)
     place.write_bytes("file,label\nbenign/b0/0.png,a\nbenign/b1/0.png,b\xf6se\n".encode("latin-1"))
