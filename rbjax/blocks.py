@@ -20,13 +20,7 @@ from rbjax import journal as journals
 from rbjax import processes
 from rbjax.black_box import plain_errors
 from rbjax.errors import spelled
-from rbjax.inputs import (
-    ANY_NUMBER,
-    UNIT_INTERVAL,
-    check_images,
-    check_integer,
-    check_labels,
-)
+from rbjax.inputs import ANY_NUMBER, UNIT_INTERVAL, check_images, check_integer, check_labels
 from rbjax.journal import Journal
 from rbjax.progress import Progress, Tell
 from rbjax.typing import Array, Device, Key

@@ -120,11 +120,7 @@ LOSS: dict[str, Field] = {
         float, 0.9999, "of effective_number; 0: all alike, 1: inverse_frequency", low=0.0, high=1.0
     ),
     "start_epoch": Field(
-        int,
-        0,
-        "no class weights before this epoch, counted from 0: deferred re-weighting",
-        low=0,
-        high=MOST,
+        int, 0, "class weights from this epoch on, of 0, 1, ...: deferred", low=0, high=MOST
     ),
 }
 
