@@ -35,7 +35,9 @@ _OWN = {
 _JOBS = ("train", "evaluate", "score")
 _QUOTES = '"' * 3
 _HELP = {"--help", "-h"}
-_ALL = (*_JOBS, *_OWN, "report", "configs", "doctor")
+_PLAIN = ("report", "configs", "doctor")
+"""Commands whose help is this module's."""
+_ALL = (*_JOBS, *_OWN, *_PLAIN)
 
 
 @console.steady()
@@ -46,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the command line's; None: `sys.argv[1:]`.
     """
     command, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    if command in ("--help", "-h", "help") or (command == "configs" and _HELP & set(rest)):
+    if command in ("--help", "-h", "help") or (command in _PLAIN and _HELP & set(rest)):
         print((__doc__ or "").strip())
         return 0
     if command in ("--version", "version"):

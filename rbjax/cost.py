@@ -55,6 +55,8 @@ def estimate(config: Config, *, passes: int | None = None) -> Cost:
     Raises:
         ValueError: if a part of the config cannot be made.
     """
+    if config.task != "train" and passes is None:
+        return Cost(0, 0.0, 0.0, 0.0, (f"what task = {config.task} does",))
     train_set, validation_set = setup.load_train(config)
     model = setup.create_model(config, train_set.info)
     method = methods.create(config.method.name, **setup.options(config, "method"))

@@ -53,7 +53,7 @@ def preflight(config: Config, workdir: str) -> str:
     Raises:
         ValueError: if data are missing or the job would refuse them, its config or the directory.
     """
-    _check_found(config)
+    check_found(config)
     test = None if _scores_alone(config, "train") else setup.load_test(config)
     has_train = "train" in setup.info(config).num_examples
     train, held_out = setup.load_train(config) if has_train else (None, None)
@@ -77,8 +77,15 @@ def _scores_alone(config: Config, split: str) -> bool:
     return config.task == "score" and config.score.split == split
 
 
-def _check_found(config: Config) -> None:
-    """Refuses a dataset that is not there: reading it would download and write it."""
+def check_found(config: Config) -> None:
+    """Refuses a dataset that is not there: reading it would download and write it.
+
+    Args:
+        config: a resolved config.
+
+    Raises:
+        ValueError: saying how to get it.
+    """
     if setup.own_data(config) is None:
         about = known_info(config.dataset.name)
         if not card.found(about, config.data_dir):

@@ -119,9 +119,8 @@ def train(config: Config, workdir: str, *, writers: Iterable[Writer] = ()) -> No
     told = {"model": model, "train_set": train_set, "validation_set": validation_set}
     finish = functools.partial(_finish_epoch, config, method, key, validate, devices, told)
     named = create_writers(config.writers.name, **setup.options(config, "writers"))
-    log = MetricsLog(
-        workdir, step=step - is_open, writers=[*named, *writers], config=config.to_dict()
-    )
+    kept = None if restored is None else step - is_open
+    log = MetricsLog(workdir, step=kept, writers=[*named, *writers], config=config.to_dict())
     with log, stops.deferred(), feed:
         while (step < num_steps and selection.waited < patience) or is_open:
             epoch, position = divmod(step - is_open, steps_per_epoch)

@@ -48,8 +48,9 @@ def test_the_configs_that_come_with_it(tmp_path, monkeypatch, capsys):
     listed = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in listed] == list(config_file.bundled())
     assert all(line.split()[1][0].isupper() for line in listed)
-    assert command.main(["configs", "--help"]) == 0
-    assert "rbjax configs [--copy" in capsys.readouterr().out
+    for name in ("configs", "report", "doctor"):
+        assert command.main([name, "--help"]) == 0
+        assert "rbjax configs [--copy" in capsys.readouterr().out
     assert command.main(["configs", "--copy=mine"]) == 0
     assert {file.stem for file in (tmp_path / "mine").iterdir()} == set(config_file.bundled())
     assert command.main(["configs", "--copy=mine"]) == 2

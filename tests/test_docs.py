@@ -72,6 +72,8 @@ def test_adding(reader_folder, capsys):
     assert main.main(["rbjax.main", *command.split()]) == 0
     assert "training from step 12 of 16" in capsys.readouterr().out
     assert epochs(reader_folder / "runs/stopped") == whole
+    again = (reader_folder / "runs/stopped/spreadsheet.tsv").read_text().splitlines()
+    assert again == written
 
 
 def test_any_model(reader_folder, capsys):

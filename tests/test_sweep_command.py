@@ -1,5 +1,6 @@
 """`rbjax sweep`: a config over values of its fields, and means over seeds."""
 
+import contextlib
 import csv
 import json
 import math
@@ -10,7 +11,8 @@ import pytest
 
 from rbjax import __main__ as command
 from rbjax import main as jobs
-from rbjax.sweep import over, summary
+from rbjax.analysis.evaluation import Report
+from rbjax.sweep import grid, over, summary
 
 CONFIG = """
 from rbjax import config as schema
@@ -56,14 +58,40 @@ def test_axes_keep_the_commas_of_their_values():
     assert name.title == "method"
     found = over.by_values([widths, seed])
     assert found == {
-        ("8,8",): ["widths=8_8,seed=1", "widths=8_8,seed=0"],
-        ("(16, 32)",): ["widths=16_32,seed=1", "widths=16_32,seed=0"],
+        ("8,8",): ["seed=1,widths=8+8", "seed=0,widths=8+8"],
+        ("(16, 32)",): ["seed=1,widths=16+32", "seed=0,widths=16+32"],
     }
-    # Values that are spelled alike have names of their own.
-    (path,) = over.axes(["dataset.path=a/b;a:b"])
-    first, second = over.by_values([path]).values()
+    assert list(over.by_values([epsilon])) == [("2/255",), ("4/255",)]
+    assert over.by_values([epsilon])["2/255",] == ["method.epsilon=2_255"]
+
+
+def test_a_cell_has_one_name_whatever_else_is_typed():
+    """Or a finished run would be run again."""
+    seed, epsilon = over.axes(["seed=0;1", "method.epsilon=0.1;0.2"])
+    names = {name for cells in over.by_values([seed, epsilon]).values() for name in cells}
+    swapped = {name for cells in over.by_values([epsilon, seed]).values() for name in cells}
+    assert names == swapped >= {"seed=0,epsilon=0.1"}
+    # Values that are spelled alike have names of their own, beside each other or not.
+    found = [over.by_values(over.axes([f"dataset.path={v}"])) for v in ("a/b;a:b", "a/b;c")]
+    (first,), (second,) = found[0].values()
     assert first != second
-    assert re.fullmatch(r"path=a_b-[0-9a-f]{6}", first[0])
+    assert re.fullmatch(r"path=a_b-[0-9a-f]{6}", first)
+    assert found[1]["a/b",] == [first]
+
+
+def test_an_attack_that_counts_one_class_alone_is_measured_on_it(tmp_path, monkeypatch):
+    """All of class 0 are fooled, and class 1 was not attacked."""
+    labels = np.array([0, 0, 1, 1])
+    arrays = {"labels": labels, "clean": labels, "worst": np.array([False, False, True, True])}
+    arrays |= {"pgd": np.array([1, 1, 1, 1]), "pgd/counted": labels == 0}
+    matrix = {"confusion": np.eye(2, dtype=int)}
+    report = Report(order=["clean", "pgd"], class_names=["a", "b"], class_counts=[2, 2], step=1)
+    report.update(results={"clean": matrix, "pgd": matrix}, train_class_counts=None, config={})
+    monkeypatch.setattr(grid, "read_report", lambda _: report)
+    monkeypatch.setattr(grid, "read_arrays", lambda *_: contextlib.nullcontext(arrays))
+    found = summary.measures({**grid._evaluated(str(tmp_path))})
+    assert found["clean"] == (1, 1, 1)
+    assert found["pgd"] == (0, 0, 0)
 
 
 @pytest.mark.parametrize(

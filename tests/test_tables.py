@@ -153,7 +153,7 @@ class ToyWriter:
     def write(self, step, metrics):
         pass
 
-    def close(self):
+    def close(self, is_finished):
         pass
 
 

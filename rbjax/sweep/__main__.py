@@ -67,7 +67,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         metavar="'FIELD=VALUE;VALUE'",
         help="a field and its values, separated by ';'; once for each field",
     )
-    parser.add_argument("--workdir", help="the folder of runs; runs/<config name>_sweep")
+    parser.add_argument("--workdir", help="the folder of runs; runs/<config name>_over_<fields>")
     engines.add_arguments(parser)
     return parser
 
@@ -89,7 +89,8 @@ def _run(options: argparse.Namespace, shared: list[str], parser: argparse.Argume
     configs = grids.configs(shared, over)
     engine = engines.engine(options)
     first = next(iter(configs.values()))
-    workdir = options.workdir or first.workdir or f"runs/{title}_sweep"
+    fields = "+".join(sorted(axis.field for axis in over))
+    workdir = options.workdir or first.workdir or f"runs/{title}_over_{fields}"
     from rbjax.sweep.grid import Cell
 
     cells = [Cell(name, config) for name, config in configs.items()]

@@ -11,6 +11,7 @@ from rbjax.command_line import resolve
 from rbjax.cost import Cost, estimate
 from rbjax.errors import StoppedError, exit_code
 from rbjax.paths import expanded
+from rbjax.preflight import check_found
 from rbjax.sweep import engines
 from rbjax.sweep.grid import Cell, job, read, said
 from rbjax.tables import nearest
@@ -150,7 +151,8 @@ def forecast(cells: Sequence[Cell], results: str) -> str:
         results: the folder of results; what is finished there costs nothing.
 
     Raises:
-        ValueError: as `read`, or if a part of a config cannot be made.
+        ValueError: as `read`, if a part of a config cannot be made, or if data are not there: a dry
+            run gets none.
     """
     done, known = read(cells, results), dict[str, Cost]()
     wide = max(40, *(len(cell.name) for cell in cells))
@@ -166,7 +168,9 @@ def forecast(cells: Sequence[Cell], results: str) -> str:
         about = str(sorted((k, str(v)) for k, v in said(cell).items() if k != "seed"))
         about = f"{about} {cell.passes}"
         if about not in known:
-            known[about] = estimate(resolve(cell.config, cell.name), passes=cell.passes)
+            config = resolve(cell.config, cell.name)
+            check_found(config)
+            known[about] = estimate(config, passes=cell.passes)
         cost = known[about]
         total += cost.seconds
         uncounted |= dict.fromkeys(cost.uncounted)

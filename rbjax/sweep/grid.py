@@ -44,7 +44,8 @@ def job(config: Config, workdir: str) -> Result:
         "step", "train_count" (K,) and "count" (K,), training and test images of each class; and for
         "clean", each attack and "worst" under "results" the number of images of each class that
         are "correct" (K,) and "predicted" (K,; not for "worst"), and "rows", a hexadecimal number
-        whose bits say which test images are correct: `rows` reads it, for paired comparisons.
+        whose bits say which test images are correct: `rows` reads it, for paired comparisons. An
+        attack that counts some images alone has a "count" (K,) of its own.
         "labels" are those of the test images, read by `labels`.  "settings" has norm, epsilon and
         effort of each attack.  "corruptions" has the accuracy under each at each severity, where
         the config has any; "rpr" the draws, and of each class the datapoints ("count") and those
@@ -71,8 +72,13 @@ def _evaluated(workdir: str) -> Result:
         labels = arrays["labels"]
         for label in (*report["order"], "worst"):
             is_correct = arrays[label] if label == "worst" else arrays[label] == labels
+            results[label] = {"rows": np.packbits(is_correct).tobytes().hex()}
+            if f"{label}/counted" in arrays:  # images of one class alone, or not of a target class
+                counted, num_classes = arrays[f"{label}/counted"], len(report["class_names"])
+                is_correct = is_correct & counted
+                results[label]["count"] = np.bincount(labels[counted], minlength=num_classes)
             counts = np.bincount(labels[is_correct], minlength=len(report["class_names"]))
-            results[label] = {"correct": counts, "rows": np.packbits(is_correct).tobytes().hex()}
+            results[label]["correct"] = counts
             if label != "worst":
                 matrix = report["results"][label]["confusion"]
                 results[label]["predicted"] = matrix.sum(axis=0)[: len(counts)]

@@ -186,16 +186,22 @@ def _combinations(over: Sequence[Axis]) -> list[tuple[str, ...]]:
 
 def _name(over: Sequence[Axis], values: Sequence[str]) -> str:
     """Returns the name of a cell, and so of its run directory."""
-    parts = zip(over, values, strict=True)
-    return ",".join(f"{axis.title}={_legible(value, axis.values)}" for axis, value in parts)
+    # In whatever order they were typed: the same values are the same cell.
+    parts = sorted(
+        zip(over, values, strict=True), key=lambda part: (part[0].field != SEED, part[0].field)
+    )
+    return ",".join(f"{axis.title}={_legible(value)}" for axis, value in parts)
 
 
-def _legible(value: str, values: Sequence[str]) -> str:
-    """Returns a value as a part of a file's name: 2/255 is 2_255."""
+def _legible(value: str) -> str:
+    """Returns a value as a part of a file's name: 2/255 is 2_255, and (8, 8) is 8+8.
 
-    def plain(text: str) -> str:
-        return re.sub(r"[^\w.-]+", "_", text.strip("()[] "))[:_LONGEST]
-
-    if [plain(other) for other in values].count(plain(value)) == 1:
-        return plain(value)
-    return f"{plain(value)}-{hashlib.sha256(value.encode()).hexdigest()[:6]}"
+    Whatever the other values are: another one does not rename the cells that there are.
+    """
+    inner = value.strip("()[] ")
+    if len(inner) <= _LONGEST and re.fullmatch(r"[\w.-]+(,\s*[\w.-]+)*", inner):
+        return re.sub(r",\s*", "+", inner)
+    if re.fullmatch(r"\d+/\d+", value):
+        return value.replace("/", "_")
+    plain = re.sub(r"[^\w.-]+", "_", inner)[:_LONGEST]
+    return f"{plain}-{hashlib.sha256(value.encode()).hexdigest()[:6]}"

@@ -94,7 +94,8 @@ def measures(result: Result) -> dict[str, Measured]:
     attacks = [label for label in parts if label not in (_CLEAN, _WORST)]
     for label in (_CLEAN, *attacks, *([_WORST] if len(attacks) > 1 else [])):
         if label in parts:
-            found[label] = _of_counts(parts[label]["correct"], result["count"])
+            count = parts[label].get("count", result["count"])
+            found[label] = _of_counts(parts[label]["correct"], count)
     if corrupted := result.get("corruptions"):
         mean = float(np.mean([np.mean(by_severity) for by_severity in corrupted.values()]))
         found["corruptions"] = Measured(mean, math.nan, math.nan)

@@ -73,7 +73,7 @@ class MetricsLog:
                 _begin(writer, workdir, config, first)
                 self._writers.append(writer)
         except BaseException:
-            self.close()
+            self.close(is_finished=False)
             raise
 
     def write(self, step: int, metrics: Mapping[str, Any]) -> None:
@@ -101,14 +101,18 @@ class MetricsLog:
                 with self._dropped_if_it_fails(writer, f"at step {step}"):
                     writer.write(int(step), numbers)
 
-    def close(self) -> None:
-        """Finishes the files; a closed log writes no more."""
+    def close(self, is_finished: bool = True) -> None:
+        """Finishes the files; a closed log writes no more.
+
+        Args:
+            is_finished: what the writers are told: whether training came to its end.
+        """
         with contextlib.ExitStack() as stack:
             if self._file is not None:
                 stack.callback(self._file.close)
             for writer in list(self._writers):
                 with self._dropped_if_it_fails(writer, "at the end"):
-                    writer.close()
+                    writer.close(is_finished)
             self._file, self._writers = None, []
 
     @contextlib.contextmanager
@@ -136,7 +140,7 @@ class MetricsLog:
     ) -> None:
         # What there is no room for is in its buffers still.
         with contextlib.suppress(OSError) if error is not None else contextlib.nullcontext():
-            self.close()
+            self.close(is_finished=error is None)
 
 
 def _begin(writer: Writer, workdir: Path, config: Mapping[str, Any], first: int) -> None:

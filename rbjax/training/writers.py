@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import itertools
 import json
 import secrets
 import socket
@@ -17,6 +18,8 @@ from rbjax.options import checked
 from rbjax.tables import Table
 
 TENSORBOARD_FOLDER = "tensorboard"
+_PARAMS_AT_ONCE = 100
+"""More are refused by MLflow."""
 
 
 @runtime_checkable
@@ -29,7 +32,7 @@ class Writer(Protocol):
         Args:
             workdir: the run directory, in which a writer keeps what it needs to resume.
             config: the run's config, of plain values.
-            first: the first step that will be written, above 0 where a run is resumed. Steps from
+            first: 0 of a new run; of a resumed one the first step that may follow. Steps from
                 there on may have been written already, by a run that was killed after its last
                 checkpoint: the numbers are the same.
         """
@@ -42,8 +45,12 @@ class Writer(Protocol):
             metrics: by name.
         """
 
-    def close(self) -> None:
-        """Writes what is left; nothing follows."""
+    def close(self, is_finished: bool) -> None:
+        """Writes what is left; nothing follows.
+
+        Args:
+            is_finished: whether training came to its end; it was stopped otherwise, or failed.
+        """
 
 
 class TensorBoard:
@@ -70,7 +77,7 @@ class TensorBoard:
             self._add(step=step, summary=self._scalar(name, value))
         self._writer.flush()
 
-    def close(self) -> None:
+    def close(self, is_finished: bool) -> None:
         """Closes the file."""
         self._writer.close()
 
@@ -107,9 +114,9 @@ class WandB:
         """Logs the record; W&B leaves out steps that it has."""
         self._run.log(dict(metrics), step=step)
 
-    def close(self) -> None:
-        """Finishes the run."""
-        self._run.finish(quiet=True)
+    def close(self, is_finished: bool) -> None:
+        """Finishes the run, as failed if it is to be resumed."""
+        self._run.finish(exit_code=0 if is_finished else 1, quiet=True)
 
 
 class MLflow:
@@ -133,9 +140,10 @@ class MLflow:
         found = self._client.get_experiment_by_name(self._experiment)
         number = found.experiment_id if found else self._client.create_experiment(self._experiment)
         self._id = self._client.create_run(number, run_name=workdir.name).info.run_id
-        atomic.write_json(path, {"run_id": self._id})
-        for name, value in _flat(config):
-            self._client.log_param(self._id, name, value)
+        params = [mlflow.entities.Param(name, str(value)) for name, value in _flat(config)]
+        for some in itertools.batched(params, _PARAMS_AT_ONCE):
+            self._client.log_batch(self._id, params=some)
+        atomic.write_json(path, {"run_id": self._id})  # last: a run without its config is left
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Logs the record, unless the run has that step: MLflow would keep it twice."""
@@ -144,9 +152,9 @@ class MLflow:
             values = [self._metric(k, float(v), now, step) for k, v in metrics.items()]
             self._client.log_batch(self._id, metrics=values)
 
-    def close(self) -> None:
-        """Ends the run."""
-        self._client.set_terminated(self._id)
+    def close(self, is_finished: bool) -> None:
+        """Ends the run, as killed if it is to be resumed."""
+        self._client.set_terminated(self._id, "FINISHED" if is_finished else "KILLED")
 
     def _last_step(self) -> int:
         names = self._client.get_run(self._id).data.metrics

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from rbjax.errors import StoppedError
 from rbjax.training.log import MetricsLog, read_metrics
 from rbjax.training.writers import Writer, create_writers
 
@@ -21,8 +22,8 @@ class Recorder:
     def write(self, step, metrics):
         self.told.append((step, dict(metrics)))
 
-    def close(self):
-        self.told.append("close")
+    def close(self, is_finished):
+        self.told.append("finished" if is_finished else "stopped")
 
 
 class Broken(Recorder):
@@ -45,8 +46,17 @@ def test_a_writer_is_told_every_finite_number(tmp_path):
     assert writer.told == [
         ("begin", tmp_path, {"seed": 3}, 5),
         (5, {"loss": 0.5, "recall/0": 0.25, "recall/1": 1.0}),
-        "close",
+        "finished",
     ]
+
+
+def test_a_writer_knows_a_stop_from_an_end(tmp_path):
+    writer = Recorder()
+    log = MetricsLog(tmp_path, step=None, writers=[writer])
+    log.write(1, {"loss": 0.5})
+    with pytest.raises(StoppedError), log:
+        raise StoppedError("stopped")
+    assert writer.told == [("begin", tmp_path, {}, 0), (1, {"loss": 0.5}), "stopped"]
 
 
 def test_a_writer_that_fails_costs_neither_the_log_nor_the_others(tmp_path, caplog):
@@ -67,7 +77,7 @@ def test_a_writer_that_cannot_begin_is_named_and_the_others_are_closed(tmp_path,
     monkeypatch.setattr(second, "begin", lambda *_: 1 / 0)
     with pytest.raises(ValueError, match=r"writer Recorder cannot begin: ZeroDivisionError"):
         MetricsLog(tmp_path, step=None, writers=[first, second])
-    assert first.told[-1] == "close"
+    assert first.told[-1] == "stopped"
 
 
 def outside(*, project: str = "ours") -> Writer:
