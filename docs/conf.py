@@ -52,7 +52,8 @@ def as_rst(app, what, name, obj, options, lines):
 
 
 def with_addresses(app, name, source):
-    """Lets links to files that are no pages lead to the repository."""
+    """Lets links to notebooks lead to their pages, and those to other files to the repository."""
+    source[0] = source[0].replace("](../colab/", "](colab/")
     source[0] = source[0].replace("](../", "](https://github.com/rbjax/rbjax/blob/main/")
 
 
