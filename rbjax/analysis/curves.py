@@ -198,6 +198,14 @@ def plot_severities(
     figures.save(figure, path)
 
 
+def severities_said(corruptions: Sequence[Levels]) -> str:
+    """Returns what is grey in `plot_severities`, in words."""
+    most = max(int((~np.isnan(levels.classes).any(axis=0)).sum()) for levels in corruptions)
+    low, high = plots.MIDDLE
+    band = f"from the {low}th to the {high}th percentile of the classes as a grey band"
+    return band if most > plots.MANY else "of each other class in grey"
+
+
 def draw_severities(axes: Axes, levels: Levels, class_names: Sequence[str]) -> None:
     """Draws one corruption's panel of `plot_severities` into axes."""
     at, classes = levels.severities, levels.classes

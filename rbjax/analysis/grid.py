@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from rbjax import prng
 from rbjax.analysis import figures
 from rbjax.inputs import check_images, to_float
+from rbjax.sheet import spoken
 from rbjax.typing import Array, Key, Perturbation
 
 Row = Perturbation | Sequence[Perturbation] | np.ndarray | Array
@@ -74,6 +75,23 @@ def _given(name: str, row: Any, shape: tuple[int, ...]) -> np.ndarray:
         )
     check_images(images)
     return np.asarray(to_float(images))
+
+
+def sizes_said(image: np.ndarray, rows: Mapping[str, np.ndarray]) -> str:
+    """Returns how far each row's images are from the image at most, for a caption.
+
+    Args:
+        image: (H, W, C) in [0, 1].
+        rows: of `pictures`.
+    """
+    parts = []
+    for name, images in rows.items():
+        away = (images.astype(np.float64) - image).reshape(len(images), -1)
+        linf, l2 = np.abs(away).max(), np.linalg.norm(away, axis=1).max()
+        said = spoken(linf) if np.isfinite(linf) else ""
+        said = said if "/" in said else f"{linf:.3g}"
+        parts.append(f"{name.replace('_', ' ')}: linf {said}, l2 {l2:.3g}")
+    return f"epsilon, the largest change in each row: {'; '.join(parts)}"
 
 
 @figures.plain

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +24,7 @@ class Measured(NamedTuple):
 
     label: str
     name: str
-    """Of the attack, where it is known and the label does not begin with it."""
+    """Of the attack; "" where it is not known."""
     setting: Setting
     """Of nothing where there is no attack."""
     correct: np.ndarray
@@ -33,6 +33,8 @@ class Measured(NamedTuple):
     """(K,) images that count."""
     passes: float | None
     """Through the model, forwards and backwards, for one image."""
+    targets: np.ndarray | None = None
+    """The classes to be taken for, one an image that counts or one for all; None: any wrong one."""
 
     @property
     def accuracy(self) -> Share:
@@ -50,10 +52,23 @@ class Measured(NamedTuple):
         left = _NORM_OR_NUMBER.sub(lambda found: found[1] or "", self.label)
         return " ".join(left.split()).strip(" _-=:,@()") or "attack"
 
+    @property
+    def unsaid_name(self) -> str:
+        """The attack's name, "" where the label begins with it."""
+        return "" if self.label.startswith(self.name) else self.name
+
+    @property
+    def aim(self) -> str:
+        """What images are to be taken for: "taken for class 3"; "" for any wrong class."""
+        if self.targets is None:
+            return ""
+        classes = np.unique(self.targets)
+        return f"taken for class {classes[0]}" if len(classes) == 1 else "taken for given targets"
+
     def __str__(self) -> str:
-        said = [self.name] if self.name else []
-        said += [] if str(self.setting) == "not said" else [str(self.setting)]
-        return f"{self.label}: {', '.join(said)}" if said else self.label
+        setting = "" if str(self.setting) == "not said" else str(self.setting)
+        said = ", ".join(filter(None, (self.unsaid_name, setting, self.aim)))
+        return f"{self.label}: {said}" if said else self.label
 
 
 Family = tuple[str, list[Measured]]
@@ -101,7 +116,8 @@ def _of_suite(result: SuiteResult) -> list[Measured]:
         )
         setting = no_setting if outcome is None else outcome.setting
         passes = None if outcome is None or outcome.passes is None else outcome.passes._asdict()
-        found.append(Measured(label, "", setting, correct, count, _each(passes, count)))
+        targets = None if outcome is None or outcome.targets is None else outcome.targets[counted]
+        found.append(Measured(label, "", setting, correct, count, _each(passes, count), targets))
     return found
 
 
@@ -109,11 +125,12 @@ def _of_report(report: Report) -> list[Measured]:
     found, settings = [], report.settings
     for label, result in results_of(report):
         correct, count = (np.asarray(result["classwise"][name]) for name in ("correct", "count"))
-        name = str((result.get("attack") or {}).get("name") or "")
+        spec = result.get("attack") or {}
+        name, target = str(spec.get("name") or ""), spec.get("target_class")
         setting = settings.get(label, Setting(None, None, ""))
-        named = "" if label.startswith(name) else name
         passes = _each(result.get("passes"), count)
-        found.append(Measured(label, named, setting, correct, count, passes))
+        targets = None if target is None else np.array([target])
+        found.append(Measured(label, name, setting, correct, count, passes, targets))
     return found
 
 
@@ -138,8 +155,8 @@ def described(found: Sequence[Measured]) -> str:
 def over_epsilon(found: Sequence[Measured]) -> dict[str, list[Family]]:
     """Returns the attacks that were made at several sizes, by norm.
 
-    Attacks whose labels differ in numbers alone, and whose norm and steps do not differ, are one
-    curve; the clean accuracy is its value at 0.
+    Attacks whose labels differ in numbers alone, and that are alike in name, norm, steps, images
+    that count and targets, are one curve; the clean accuracy is its value at 0.
 
     Args:
         found: of `attacked`.
@@ -147,20 +164,21 @@ def over_epsilon(found: Sequence[Measured]) -> dict[str, list[Family]]:
     Raises:
         ValueError: if there is none.
     """
-    groups: dict[tuple[str, ...], list[Measured]] = {}
-    for one in found:
-        if one.setting.epsilon is not None:
-            key = (str(one.setting.norm), one.family, one.setting.effort)
-            groups.setdefault(key, []).append(one)
+    sized = [one for one in found if one.setting.epsilon is not None]
     by_norm: dict[str, list[Family]] = {}
-    for (norm, family, effort), points in groups.items():
-        points.sort(key=lambda one: float(one.setting.epsilon or 0.0))
-        if len({one.setting.epsilon for one in points}) < 2:
+    for points in _curves(
+        sized,
+        alike=lambda one: (one.setting.norm, one.setting.effort),
+        place=lambda one: float(one.setting.epsilon or 0.0),
+    ):
+        if len(points) < 2:
             continue
-        start = found[0]._replace(setting=points[0].setting._replace(epsilon=0.0))
+        setting = points[0].setting
+        start = found[0]._replace(setting=setting._replace(epsilon=0.0))
         whole = np.array_equal(start.count, points[0].count)
         curve = [*([start] if whole else []), *points]
-        by_norm.setdefault(norm, []).append((", ".join(filter(None, (family, effort))), curve))
+        name = _called(points[0], setting.effort, found[0])
+        by_norm.setdefault(str(setting.norm), []).append((name, curve))
     if not by_norm:
         raise ValueError(
             "no attack of this result was made at several epsilons; run one at two or more, with "
@@ -170,7 +188,10 @@ def over_epsilon(found: Sequence[Measured]) -> dict[str, list[Family]]:
 
 
 def over_passes(found: Sequence[Measured]) -> list[Family]:
-    """Returns the attacks whose passes are counted, those of one norm and epsilon as a curve.
+    """Returns the attacks whose passes are counted, as curves of different passes.
+
+    Attacks whose labels differ in numbers alone, and that are alike in name, norm, epsilon, images
+    that count and targets, are one curve.
 
     Args:
         found: of `attacked`.
@@ -184,11 +205,51 @@ def over_passes(found: Sequence[Measured]) -> list[Family]:
             "the passes of fewer than two attacks of this result are counted; run at least two, "
             "such as one with 10 and with 100 steps: 'pgd 10', 'pgd 100'"
         )
-    groups: dict[str, list[Measured]] = {}
-    for one in counted:
-        said = str(one.setting._replace(effort=""))
-        groups.setdefault(f"{one.family}: {said}", []).append(one)
-    return [(name, sorted(of, key=lambda one: one.passes or 0)) for name, of in groups.items()]
+    families = _curves(
+        counted,
+        alike=lambda one: one.setting[:2],
+        place=lambda one: float(one.passes or 0.0),
+    )
+    return [
+        (f"{_called(of[0], '', found[0])}: {of[0].setting._replace(effort='')}", of)
+        for of in families
+    ]
+
+
+def _curves(
+    found: Sequence[Measured],
+    *,
+    alike: Callable[[Measured], tuple[Any, ...]],
+    place: Callable[[Measured], float],
+) -> list[list[Measured]]:
+    """Returns the points of each curve, ascending; no two of one stand at the same place.
+
+    Args:
+        found: of `attacked`.
+        alike: in what the points of a curve do not differ, besides family, name, the images of each
+            class that count, and targets.
+        place: where a point stands.
+    """
+    groups: dict[tuple[Any, ...], list[list[Measured]]] = {}
+    for one in found:
+        aim = None if one.targets is None else one.targets.tobytes()
+        key = (one.family, one.name, one.count.tobytes(), aim, *alike(one))
+        of_group = groups.setdefault(key, [])
+        for points in of_group:
+            if place(one) not in map(place, points):
+                points.append(one)
+                break
+        else:
+            of_group.append([one])
+    return [sorted(points, key=place) for of_group in groups.values() for points in of_group]
+
+
+def _called(one: Measured, effort: str, clean: Measured) -> str:
+    """Returns what a curve is called: family, attack, how much it tries, on whom, to what end."""
+    classes = np.flatnonzero(one.count)
+    is_part = len(classes) == 1 and np.count_nonzero(clean.count) > 1
+    whom = f"class {classes[0]} alone" if is_part else ""
+    return ", ".join(filter(None, (one.family, one.unsaid_name, effort, whom, one.aim)))
 
 
 def radii(by_norm: Mapping[str, Sequence[Family]]) -> str:

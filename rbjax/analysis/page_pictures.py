@@ -79,50 +79,77 @@ class Picture(NamedTuple):
 
 def pictures_of(content: Content, names: Sequence[str]) -> dict[str, Picture]:
     """Returns the pictures for which there are data; one that cannot be drawn is left out."""
-    evaluation, scores = content.evaluation, content.scores
+    evaluation = content.evaluation
     made: dict[str, Made] = {}
     found = attacked(Report(evaluation)) if evaluation else []
     if content.accuracies and evaluation:
-        how = described(found)
-        counts = np.asarray(evaluation["class_counts"])
-        drawn = np.flatnonzero((counts > 0) | (len(names) <= plots.MANY))
-        shown = {label: np.asarray(c)[drawn] for label, c in content.accuracies.items()}
-        some: Any = {"class_names": [names[i] for i in drawn.tolist()]}
-        made["accuracy"] = (
-            f"Accuracy of each class, with 95 % intervals. {how}.",
-            lambda path: plots.plot_classwise(path, shown, counts=counts[drawn], **some),
-        )
-        made["differences"] = (
-            "How far each class lies from the mean over the classes, in points: what is left of "
-            "the differences when what an attack takes from all classes alike is taken away. "
-            f"{how}.",
-            lambda path: classes.plot_differences(path, shown, **some),
-        )
-        made |= _of_attacks(found, shown, names, some)
-        made |= _of_counts(evaluation, shown, drawn, some, how)
+        made |= _of_accuracies(evaluation, found, content.accuracies, names)
         made |= _of_matrices(evaluation, found, names)
         made |= _of_corruptions(evaluation, names)
-    if scores:
-        made["survival"] = (
-            "RPR: the share of images that are still correctly classified after each number of "
-            f"random draws, of all and of each class, with 95 % bands; {of_scores(scores)}.",
-            lambda path: _draw_survival(path, scores["all"], names),
-        )
+    if content.scores:
+        made["survival"] = _of_survival(content.scores, names)
     if content.perturbations and content.images is not None:
-        given: Any = {"images": content.images, "labels": content.labels, "class_names": names}
-        said = [str(one) for one in found if one.label in content.perturbations]
-        said += [f"{label}: crafted on {on}" for label, on in crafted_on(evaluation)]
-        made["perturbations"] = (
-            "Universal perturbations, each scaled to full contrast with its largest value above, "
-            f"and an image without and with it. {'; '.join(said)}".strip(),
-            lambda path: plot_perturbations(path, content.perturbations, **given),
-        )
+        made["perturbations"] = _of_perturbations(content, found, names)
     if content.records:
         made["training"] = (
             "What training logged.",
             lambda path: plot_training(path, content.records, class_names=names),
         )
     return {name: picture for name, it in made.items() if (picture := _drawn(name, *it))}
+
+
+def _of_accuracies(
+    evaluation: Mapping[str, Any],
+    found: list[Measured],
+    accuracies: Mapping[str, np.ndarray],
+    names: Sequence[str],
+) -> dict[str, Made]:
+    """Returns the plots of the classes' accuracies, clean and under each attack."""
+    how, counts = described(found), np.asarray(evaluation["class_counts"])
+    drawn = np.flatnonzero((counts > 0) | (len(names) <= plots.MANY))
+    shown = {label: np.asarray(column)[drawn] for label, column in accuracies.items()}
+    some: Any = {"class_names": [names[i] for i in drawn.tolist()]}
+    what = "Accuracy of each class, with 95 % intervals"
+    if len(drawn) > plots.NAMED:
+        what = (
+            f"How the accuracies of {len(drawn):,} classes are distributed: clean and under each "
+            "attack sorted by itself, the highest first, without intervals"
+        )
+    made: dict[str, Made] = {
+        "accuracy": (
+            f"{what}. {how}.",
+            lambda path: plots.plot_classwise(path, shown, counts=counts[drawn], **some),
+        ),
+        "differences": (
+            "How far each class lies from the mean over the classes, in points: what is left of "
+            "the differences when what an attack takes from all classes alike is taken away. "
+            f"{how}.",
+            lambda path: classes.plot_differences(path, shown, **some),
+        ),
+    }
+    made |= _of_attacks(found, shown, names, some)
+    return made | _of_counts(evaluation, shown, drawn, some, how)
+
+
+def _of_survival(scores: Mapping[str, Any], names: Sequence[str]) -> Made:
+    present = ~np.isnan(np.asarray(scores["all"]["class_survival"], np.float64)).any(axis=1)
+    return (
+        "RPR: the share of images that are still correctly classified after each number of random "
+        f"draws, with 95 % bands of all and {plots.class_curves_said(int(present.sum()))}; "
+        f"{of_scores(scores)}.",
+        lambda path: _draw_survival(path, scores["all"], names),
+    )
+
+
+def _of_perturbations(content: Content, found: list[Measured], names: Sequence[str]) -> Made:
+    given: Any = {"images": content.images, "labels": content.labels, "class_names": names}
+    said = [str(one) for one in found if one.label in content.perturbations]
+    said += [f"{label}: crafted on {on}" for label, on in crafted_on(content.evaluation)]
+    return (
+        "Universal perturbations, each scaled to full contrast with its largest value above, "
+        f"and an image without and with it. {'; '.join(said)}".strip(),
+        lambda path: plot_perturbations(path, content.perturbations, **given),
+    )
 
 
 def _of_attacks(
@@ -139,7 +166,7 @@ def _of_attacks(
     with contextlib.suppress(ValueError):  # of one size each
         by_norm = over_epsilon(found)
         made["epsilons"] = (
-            f"Accuracy against epsilon, with 95 % intervals. {radii(by_norm)}.",
+            f"Accuracy against epsilon, of all images with 95 % intervals. {radii(by_norm)}.",
             lambda path: curves.plot_epsilons(path, by_norm, class_names=names),
         )
     with contextlib.suppress(ValueError):
@@ -169,7 +196,7 @@ def _of_corruptions(evaluation: Mapping[str, Any], names: Sequence[str]) -> dict
         levels, said = corrupted(Report(evaluation))
         made["severities"] = (
             "Accuracy against severity, 0 being clean: of all images thick, of the weakest class, "
-            f"which is named, in orange, of the others grey. {said}.",
+            f"which is named, in orange, {curves.severities_said(levels)}. {said}.",
             lambda path: curves.plot_severities(path, levels, class_names=names),
         )
     return made

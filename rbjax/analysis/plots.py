@@ -30,6 +30,8 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F
 
 MARKERS = "osD^vP*X"
 _LINES = ("-", "--", ":")
+_STYLES = [(line, colour) for line in _LINES for colour in COLOURS[:-2]]
+"""Of classes' curves."""
 _BARS = COLOURS[:-1]
 """Of bars: whiskers would not be visible on black."""
 _HATCHES = ("", "////", "....")
@@ -270,8 +272,7 @@ def draw_class_curves(
     curves = np.empty((0, len(overall))) if classes is None else np.asarray(classes, np.float64)
     present = np.flatnonzero(~np.isnan(curves).any(axis=1))
     ranked = present[np.argsort(-curves[present, -1], kind="stable")]
-    styles = [(line, colour) for line in _LINES for colour in COLOURS[:-2]]
-    named = ranked if len(ranked) <= len(styles) else np.concatenate([ranked[:3], ranked[-3:]])
+    named = ranked if len(ranked) <= len(_STYLES) else np.concatenate([ranked[:3], ranked[-3:]])
     if band is not None:
         _shade(axes, at, *band, colour="black")
     (whole,) = axes.plot(at, overall, color="black", linewidth=2.6, zorder=3)
@@ -283,7 +284,7 @@ def draw_class_curves(
     else:
         for label in np.setdiff1d(ranked, named):
             axes.plot(at, curves[label], color="#BBBBBB", linewidth=0.6)
-    for label, (line, colour) in zip(named.tolist(), styles, strict=False):
+    for label, (line, colour) in zip(named.tolist(), _STYLES, strict=False):
         text = f"{class_names[label]}  {curves[label, -1]:.0%}"
         if class_band is not None:
             low, high = (np.asarray(edge, np.float64)[label] for edge in class_band)
@@ -293,6 +294,14 @@ def draw_class_curves(
     as_shares(axes)
     axes.set_xlim(at[0], at[-1])
     figures.legend(axes, entries, size=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def class_curves_said(count: int) -> str:
+    """Returns which curves `draw_class_curves` draws of so many classes with images, in words."""
+    if count <= len(_STYLES):
+        return "of each class"
+    others = "the middle 80 % of classes as a band" if count > NAMED else "the others grey"
+    return f"of the three highest and the three lowest classes; {others}"
 
 
 def _shade(axes: Axes, at: np.ndarray, low: ArrayLike, high: ArrayLike, *, colour: str) -> None:
@@ -321,10 +330,8 @@ def draw_corruptions(
         for text in axes.get_xticklabels():
             text.set(ha="right", rotation_mode="anchor")
         for (row, column), value in np.ndenumerate(cells):
-            shown, colour = (
-                ("-" if np.isnan(value) else f"{100 * value:.0f}"),
-                figures.on_cell(value),
-            )
+            shown = "-" if np.isnan(value) else f"{100 * value:.0f}"
+            colour = figures.on_cell(value)
             axes.text(column, row, shown, ha="center", va="center", fontsize=7, color=colour)
     axes.set_title("accuracy under corruptions, mean over severities, %", fontsize=9, loc="left")
     return drawn

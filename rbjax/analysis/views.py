@@ -40,9 +40,10 @@ def plot_heat_map(result: Any, path: PathLike, *, class_names: Names = None) -> 
 def plot_epsilons(result: Any, path: PathLike, *, class_names: Names = None) -> None:
     """Draws robust accuracy against epsilon, with 95 % intervals.
 
-    Attacks whose labels differ in numbers alone ("pgd 2/255", "pgd 4/255"), and whose norm and
-    steps do not differ, are one curve, which begins with the clean accuracy at 0. A single one is
-    drawn with the curve of each class; of several the weakest class is dashed. Norms are panels.
+    Attacks whose labels differ in numbers alone ("pgd 2/255", "pgd 4/255"), and that are alike in
+    name, norm, steps, images that count and targets, are one curve, which begins with the clean
+    accuracy at 0. A single one is drawn with the curve of each class; of several the weakest class
+    is dashed. Norms are panels. `run_attacks` knows no names, only labels.
 
     Args:
         result: of `run_attacks`, `evaluate` or `read_report`.
@@ -65,8 +66,8 @@ def plot_epsilons(result: Any, path: PathLike, *, class_names: Names = None) -> 
 def plot_passes(result: Any, path: PathLike, *, class_names: Names = None) -> None:
     """Draws robust accuracy against passes through the model: what more effort of an attack gains.
 
-    Attacks whose labels differ in numbers alone ("pgd 10", "pgd 100"), of one norm and epsilon, are
-    one curve.
+    Attacks whose labels differ in numbers alone ("pgd 10", "pgd 100"), and that are alike in name,
+    norm, epsilon, images that count and targets, are one curve.
 
     Args:
         result: of `run_attacks`, `evaluate` or `read_report`.
@@ -87,7 +88,8 @@ def plot_passes(result: Any, path: PathLike, *, class_names: Names = None) -> No
 def plot_severities(result: Any, path: PathLike, *, class_names: Names = None) -> None:
     """Draws accuracy against severity, a panel a corruption, from 0, which is clean, on.
 
-    Black is all images, orange the weakest class, grey the others.
+    Black is all images, orange the weakest class, grey each other one or, of more than 20 classes,
+    the band from the 10th to the 90th percentile.
 
     Args:
         result: of `run_corruptions`, or `evaluate` or `read_report` with corruptions.
@@ -116,6 +118,9 @@ def gallery(
     num_draws: int = 5,
 ) -> None:
     """Draws one image under perturbations, corruptions or attacks as a grid, a row each.
+
+    Below stands how far the images of each row are from the image at most, in l-inf and l2; of a
+    profile, whose constants and which severities.
 
     Args:
         key: one key.
@@ -160,8 +165,10 @@ def gallery(
     place = of_a_file(path)
     made = grid.pictures(key, image, rows, num_draws)
     whole = np.asarray(to_float(np.asarray(image)))
-    sort = f"corruptions, constants of {profile}" if profile else "rows"
-    caption = f"{len(made)} {sort}; n = 1 image"
+    said = grid.sizes_said(whole, made)
+    if profile is not None:
+        said = f"{len(made)} corruptions, constants of {profile}, severities up to {len(headings)}"
+    caption = f"{said}; n\xa0=\xa01 image"
     grid.plot_gallery(place, whole, made, headings=headings, caption=caption)
 
 

@@ -9,11 +9,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import markupsafe
 import numpy as np
 import pytest
 
 from rbjax import metrics
-from rbjax.analysis import page
+from rbjax.analysis import page, page_pictures
 
 NAMES = ["<script>alert(1)</script>", 'a "b" & \x1b[31mc', "third"]
 COLUMNS = {
@@ -142,6 +143,28 @@ def test_everything_is_in_it_and_nothing_from_elsewhere(written: Path):
         "A title",
     ):
         assert said in parsed.text, said
+
+
+@pytest.mark.parametrize("count", [20, 21, 150, 151])
+def test_captions_say_what_is_drawn_of_so_many_classes(count: int, monkeypatch: pytest.MonkeyPatch):
+    def undrawn(name: str, caption: str, draw: Any) -> page_pictures.Picture:
+        return page_pictures.Picture(caption, markupsafe.Markup())
+
+    monkeypatch.setattr(page_pictures, "_drawn", undrawn)
+    names = [f"class {i}" for i in range(count + 1)]
+    columns = {label: np.append(np.full(count, 0.5), np.nan) for label in ("clean", "pgd")}
+    robust = {"class_survival": [[1, 0.5]] * count + [[np.nan] * 2]}
+    scores = {"max_steps": 1, "num_examples": 8, "split": "test", "all": robust}
+    of = content(names, columns, scores=scores)
+    assert of.evaluation
+    of.evaluation["corruptions"]["class_accuracy"] = {"fog": [columns["clean"]] * 2}
+    found = page_pictures.pictures_of(of, names)
+    says_intervals = "Accuracy of each class, with 95 % intervals." in found["accuracy"].caption
+    assert says_intervals == (count <= 150)
+    assert (f"{count} classes are distributed" in found["accuracy"].caption) == (count > 150)
+    assert ("grey band" in found["severities"].caption) == (count > 20)
+    assert ("the three lowest classes" in found["survival"].caption) == (count > 18)
+    assert ("as a band" in found["survival"].caption) == (count > 150)
 
 
 def test_names_are_escaped(written: Path):

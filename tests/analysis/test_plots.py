@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from rbjax.analysis import plots
+from rbjax.analysis import curves, plots
+from rbjax.analysis.measured import Levels
 from rbjax.metrics import wilson_interval
 
 RNG = np.random.default_rng(0)
@@ -164,6 +165,38 @@ def test_pyplot_is_not_imported():
 
     code = "import sys, rbjax.analysis.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (18, "of each class"),
+        (19, "of the three highest and the three lowest classes; the others grey"),
+        (151, "of the three highest and the three lowest classes; the middle 80 % of classes as a"),
+    ],
+)
+def test_what_is_said_of_the_classes_curves_is_drawn(count: int, said: str):
+    of_class = np.linspace(1, 0, count)[:, None] * np.ones(2)
+    bands: Any = {"band": (np.zeros(2), np.ones(2)), "class_band": (of_class, of_class)}
+    axes = axes_of(
+        plots.draw_class_curves, [0, 1], np.ones(2), of_class, class_names=names(count), **bands
+    )
+    assert plots.class_curves_said(count).startswith(said)
+    named, is_band = (count, False) if "each" in said else (6, "middle" in said)
+    assert len(axes.collections) == 1 + named + is_band  # 95 % bands, and that of the middle
+    grey = [line for line in axes.lines if line.get_color() == "#BBBBBB"]
+    assert len(grey) == (count - 6 if "grey" in said else 0)
+
+
+@pytest.mark.parametrize(("count", "said"), [(20, "of each other class"), (21, "from the 10th")])
+def test_what_is_said_of_severities_is_drawn(count: int, said: str):
+    shares = np.linspace(1, 0, count + 1) * np.ones((2, 1))
+    shares[:, -1] = np.nan  # a class without images
+    levels = Levels("fog", np.arange(2), np.ones(2), shares)
+    axes = axes_of(curves.draw_severities, levels, names(count + 1))
+    assert curves.severities_said([levels]).startswith(said)
+    assert len(axes.collections) == ("percentile" in curves.severities_said([levels]))
+    assert len(axes.lines) == (2 + count if "each" in said else 2)
 
 
 def test_of_very_many_classes_the_middle_is_a_band_and_the_outermost_are_named():

@@ -102,6 +102,58 @@ def test_passes_are_those_of_an_image():
     np.testing.assert_allclose(values(axes.lines[1], "y"), [0, 0])  # the weakest class
 
 
+def test_attacks_on_other_classes_or_for_other_targets_are_no_curve():
+    pgd = SUITE.outcomes["pgd 8/255"]
+    some = {f"pgd class {c}": pgd._replace(counted=np.isin(LABELS, c)) for c in (0, 1)}
+    aimed = {f"pgd to {c}": pgd._replace(targets=np.full(6, c)) for c in (0, 1)}
+    result = suite({**some, **aimed})
+    specs = {label: {**SPECS["pgd 8/255"], "target_class": None} for label in some}
+    specs |= {label: {**SPECS["pgd 8/255"], "target_class": int(label[-1])} for label in aimed}
+    report = Report(REPORT | summarize(result, specs))
+    for of in (result, report):
+        families = measured.over_passes(measured.attacked(of))
+        assert [name.split(":")[0] for name, _ in families] == [
+            "pgd class, class 0 alone",
+            "pgd class, class 1 alone",
+            "pgd to, taken for class 0",
+            "pgd to, taken for class 1",
+        ]
+        assert [len(points) for _, points in families] == [1, 1, 1, 1]
+        said = measured.described(measured.attacked(of))
+        assert "pgd to 1: linf, epsilon 8/255, 20 steps, taken for class 1;" in said
+        with pytest.raises(ValueError, match="run one at two or more"):
+            measured.over_epsilon(measured.attacked(of))
+
+
+def test_points_of_a_curve_do_not_stand_at_the_same_place():
+    pgd, more = SUITE.outcomes["pgd 8/255"], SUITE.outcomes["pgd100"]
+    found = measured.attacked(suite({"pgd1": pgd, "pgd2": pgd, "pgd3": more}))
+    families = measured.over_passes(found)
+    assert [[one.label for one in points] for _, points in families] == [["pgd1", "pgd3"], ["pgd2"]]
+
+
+def test_attacks_of_two_names_are_two_curves():
+    outcomes = list(SUITE.outcomes.values())
+    result = suite(dict(zip(("a1", "a2", "a3", "a4"), [*outcomes[:2], *outcomes[:2]], strict=True)))
+    specs = {
+        label: {**of, "name": name}
+        for label, of, name in zip(
+            result.outcomes, list(SPECS.values())[:2] * 2, ("pgd", "pgd", "mim", "mim"), strict=True
+        )
+    }
+    found = measured.attacked(Report(REPORT | summarize(result, specs)))
+    by_norm = measured.over_epsilon(found)
+    assert [name for name, _ in by_norm["linf"]] == ["a, pgd, 20 steps", "a, mim, 20 steps"]
+    for _, points in by_norm["linf"]:
+        assert [one.setting.epsilon for one in points] == [0.0, 2 / 255, 8 / 255]
+    assert "a, mim, 20 steps: linf, epsilon 2/255, 8/255" in measured.radii(by_norm)
+    assert [name for name, _ in measured.over_passes(found)] == [
+        f"a, {name}: linf, epsilon {epsilon}"
+        for name in ("pgd", "mim")
+        for epsilon in ("8/255", "2/255")
+    ]
+
+
 def test_a_heat_map_has_classes_in_rows_and_many_are_ranked():
     found = measured.attacked(SUITE)
     axes = Figure().add_subplot()
@@ -182,7 +234,15 @@ def test_a_gallery_draws_each_row(tmp_path):
     np.testing.assert_allclose(made["brighter"][:, 0, 0, 0], [0.6, 0.7])
     assert made["attacked"].max() == 0
     analysis.gallery(KEY, image, tmp_path / "some.svg", rows=rows, num_draws=3)
-    assert (tmp_path / "some.svg").read_text().count("<image") == 3 + 3 + 2 + 1
+    text = (tmp_path / "some.svg").read_text()
+    assert text.count("<image") == 3 + 3 + 2 + 1
+    said = " ".join(" ".join(re.findall(r"<!-- (.*?) -->", text)).split())
+    assert "epsilon, the largest change in each row: noise: linf 0.0" in said
+    assert said.endswith("brighter: linf 0.2, l2 0.8; attacked: linf 0.5, l2 2; n = 1 image")
+    radius = {"a_pgd": np.full((4, 4, 1), 0.5 - 8 / 255)}
+    assert grid.sizes_said(image, grid.pictures(KEY, image, radius, 1)).endswith(
+        ": a pgd: linf 8/255, l2 0.125"
+    )
     for wrong, words in (
         ({}, "rows is empty"),
         ({"a": np.zeros((2, 3, 4, 1))}, r"rows\['a'\] is of shape \(2, 3, 4, 1\)"),
