@@ -99,7 +99,7 @@ def _images(run: Run, folder: str | os.PathLike[str]) -> tuple[list[str], Any]:
     """Returns the images of a folder by name, and themselves, each read when it is asked for."""
     import numpy as np
 
-    from rbjax.data import encoded, folders, imagenet_folder, survey
+    from rbjax.data import encoded, folders, imagenet_folder, scale, survey
     from rbjax.paths import expanded
 
     root, left_out = expanded(folder, field="folder"), []
@@ -114,10 +114,13 @@ def _images(run: Run, folder: str | os.PathLike[str]) -> tuple[list[str], Any]:
     is_imagenet = run.config.dataset.name.startswith(("imagenet_folder", "imagenet2012"))
     dtype = np.float32 if found.is_deep and not is_imagenet else np.uint8
     read = imagenet_folder.read if is_imagenet else encoded.reader(dtype)
-    resized = "" if is_imagenet else found.resized(height, width)
-    for line in filter(None, (*found.said, resized)):
-        print(f"{root}: {line}", file=sys.stderr)
     images = encoded.EncodedImages(files, (height, width, channels), read, dtype)
+    said = list(found.said)
+    if not is_imagenet:
+        said += [found.resized(height, width), found.converted(channels)]
+        said += scale.beside(images, run.model.mean) if any(run.model.mean) else []
+    for line in filter(None, said):
+        print(f"{root}: {line}", file=sys.stderr)
     return [str(file.relative_to(root)) for file in files], images
 
 

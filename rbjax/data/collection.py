@@ -104,16 +104,16 @@ def part(found: Collection, split: str, *, test_fraction: float) -> Part:
         _require(found, counts, "")
         return _taken(found, _share(found, everything, split, test_fraction))
     splits = np.array(found.splits)
+    for wanted in ("train", split):
+        if wanted not in found.splits:
+            raise ValueError(
+                f"{found.where}: split {wanted} holds no image that can be read; there are those "
+                f"of {', '.join(sorted(set(found.splits)))}"
+            )
     train = np.flatnonzero(splits == "train")
     counts = np.bincount(everything.labels[train], minlength=len(found.class_names))
     _require(found, counts, " of split train")
-    rows = np.flatnonzero(splits == split)
-    if not len(rows):
-        raise ValueError(
-            f"{found.where}: split {split} holds no image that can be read; there are those of "
-            f"{', '.join(sorted(set(found.splits)))}"
-        )
-    return _taken(found, rows)
+    return _taken(found, np.flatnonzero(splits == split))
 
 
 def test_part(found: Collection) -> Part:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from rbjax.data import imagenet_folder, own_images
+from rbjax.data import imagenet_folder, own_images, scale
 from rbjax.data import npz as arrays_of_file
 from rbjax.data.datasets import DATASETS, DatasetInfo
 from rbjax.data.encoded import EncodedImages
@@ -27,10 +27,6 @@ __all__ = [
     "load",
     "source",
 ]
-
-_MOST_MEASURED = 5000
-"""Images of train from which mean and deviation are computed."""
-_MEASURED_AT_ONCE = 50
 
 
 def load(source: Source, split: str) -> Dataset:
@@ -111,8 +107,8 @@ def _load(source: Source, stamp: str, split: str) -> Dataset:
                 f"train {known.image_shape}"
             )
     else:
-        mean, std, most = _statistics(images)
-        notes = (*part.notes, *_dark(most, images.dtype))
+        mean, std, largest = scale.measure(images)
+        notes = (*part.notes, *scale.dark(largest, images.dtype))
         tell(source.path, notes)
         known = DatasetInfo(
             name=source.kind,
@@ -126,36 +122,6 @@ def _load(source: Source, stamp: str, split: str) -> Dataset:
             notes=notes,
         )
     return from_arrays(known, split, images, part.labels, part.groups, part.files)
-
-
-def _dark(most: float, dtype: np.dtype) -> tuple[str, ...]:
-    """Returns what is said of images of 16 bits that use a small part of their range."""
-    if dtype != np.float32 or most >= 0.5:
-        return ()
-    return (
-        f"the largest value is {most:.4f} of the range of 16 bits ({round(most * 65535)} of "
-        "65535): epsilon is in units of the whole range",
-    )
-
-
-def _statistics(images: Any) -> tuple[np.ndarray, np.ndarray, float]:
-    """Returns mean and deviation of each channel, and the largest value, all in [0, 1].
-
-    They are of at most _MOST_MEASURED images.
-    """
-    rows = np.unique(np.linspace(0, len(images) - 1, _MOST_MEASURED).astype(np.int64))
-    # Counted value by value, a few images at a time: exact, in little memory.
-    top = 255 if images.dtype == np.uint8 else 65535
-    counts = np.zeros((images.shape[-1], top + 1), np.int64)
-    for some in np.array_split(rows, -(-len(rows) // _MEASURED_AT_ONCE)):
-        pixels = images[some]
-        pixels = pixels if top == 255 else np.rint(pixels * top).astype(np.int64)
-        for channel, count in enumerate(counts):
-            count += np.bincount(pixels[..., channel].ravel(), minlength=top + 1)
-    values, shares = np.arange(top + 1) / top, counts / counts.sum(axis=1, keepdims=True)
-    mean = shares @ values
-    std = np.sqrt(np.sum(shares * (values - mean[:, None]) ** 2, axis=1))
-    return mean, std, float(np.flatnonzero(counts.any(axis=0)).max() / top)
 
 
 def _scan_imagenet(source: Source) -> imagenet_folder.Validation:

@@ -85,14 +85,16 @@ _Read = tuple[list[_Image], tuple[str, ...], list[tuple[str, Path]], tuple[str, 
 def _of_folders(source: Source, root: Path, where: str) -> _Read:
     left_out: list[tuple[str, Path]] = []
     folders = {split: folder for split in _SPLITS if (folder := _split_folder(root, split))}
-    if "train" in folders:
+    inside = (entry for entry in root.iterdir() if entry.is_dir())
+    visible = {entry.name for entry in inside if not why_left_out(entry)}
+    if "train" in folders or ("test" in folders and visible <= set(_SPLITS["test"])):
         others = (entry for entry in sorted(root.iterdir()) if entry not in folders.values())
         left_out += [(why_left_out(entry) or "beside train and test", entry) for entry in others]
     else:
         folders = {"train": root}
-    has_splits = folders["train"] != root
+    has_splits = folders != {"train": root}
     classes = {split: _classes(folder, left_out) for split, folder in folders.items()}
-    class_names = tuple(classes["train"])
+    class_names = tuple(classes.get("train", classes.get("test", ())))
     # As classes they would mix all others.
     if class_names and all(name.casefold() in metadata.SPLITS for name in class_names):
         raise ValueError(

@@ -51,18 +51,31 @@ def find(source: Source, *, field: str = "dataset.path") -> Collection:
     return _find(source, path, where, hashlib.sha256(repr(stats).encode()).hexdigest())
 
 
+def columns(path: str, *, field: str) -> list[str]:
+    """Returns the names of a dataset's columns.
+
+    Raises:
+        ValueError: as `find`.
+    """
+    place, where = expanded(path, field=field), f"{field} = {path!r}"
+    if not place.exists():
+        raise ValueError(f"{where}: no such file or folder")
+    stored, _ = _splits(_opened(place, where), where)
+    return list(next(iter(stored.values())).features)
+
+
 @functools.lru_cache(maxsize=4)
 def _find(source: Source, path: Path, where: str, stamp: str) -> Collection:
     """`find`, once for each state of the files, `stamp`."""
-    stored, notes = _splits(_opened(path, where))
+    stored, notes = _splits(_opened(path, where), where)
     columns = _columns(next(iter(stored.values())), source, where)
     names, classes, splits, groups, places = [], [], [], [], []
     for split, part in stored.items():
-        part = part.cast_column(columns.images, _library(where).Image(decode=False))
-        names += _names(part.select_columns([columns.images]), columns.images, split)
+        part = _encoded(part, columns.images, where)
+        names += _names(part.select_columns([columns.images]), columns.images, split, where)
         classes += _classes(part, columns.labels, where)
         splits += [split] * len(part)
-        groups += [] if columns.groups is None else list(map(str, part[columns.groups]))
+        groups += [] if columns.groups is None else _groups(part, columns.groups, where)
         places += [(part.select_columns([columns.images]), row) for row in range(len(part))]
 
     def content(row: int) -> bytes:
@@ -113,7 +126,7 @@ def _opened(path: Path, where: str) -> Any:
         ) from None
 
 
-def _splits(opened: Any) -> tuple[dict[str, Any], list[str]]:
+def _splits(opened: Any, where: str) -> tuple[dict[str, Any], list[str]]:
     """Returns train and test, or all together as "all", and what is said of other splits."""
     if not isinstance(opened, Mapping):
         return {"all": opened}, []
@@ -129,7 +142,12 @@ def _splits(opened: Any) -> tuple[dict[str, Any], list[str]]:
     others = [f"{name} ({len(opened[name])})" for name in opened if name not in chosen.values()]
     if others:
         notes.append(f"left out, splits other than train and test: {few(others, ', ')}")
-    return {split: opened[name] for split, name in chosen.items()} or {"all": opened}, notes
+    if not chosen:
+        raise ValueError(
+            f"{where}: no split is called train or test; there are {', '.join(opened)}: store one "
+            "alone, of which a share is held out, or rename them"
+        )
+    return {split: opened[name] for split, name in chosen.items()}, notes
 
 
 def _columns(part: Any, source: Source, where: str) -> _Columns:
@@ -162,23 +180,50 @@ def _column(option: str, given: str | None, kinds: Mapping[str, str], kind: str,
     )
 
 
-def _names(part: Any, column: str, split: str) -> list[str]:
+def _names(part: Any, column: str, split: str, where: str) -> list[str]:
     """Returns a name for each image: that of the file it came from, else its row."""
-    paths = [row["path"] for row in part[column]]
+    there, paths = [], []
+    for image in part[column]:
+        image = image or {"bytes": None, "path": None}
+        there.append(image["bytes"] is not None or image["path"] is not None)
+        paths.append(image["path"])
+    _require(there, column, "image", where)
     whole = None not in paths and len(set(paths)) == len(paths)
     names = paths if whole else [f"{row:08d}" for row in range(len(paths))]
     return list(names) if split == "all" else [f"{split}/{name}" for name in names]
 
 
+def _encoded(part: Any, column: str, where: str) -> Any:
+    """Returns a split whose images are not decoded."""
+    kind = type(part.features[column]).__name__
+    try:
+        return part.cast_column(column, _library(where).Image(decode=False))
+    except Exception:  # of that library, and of pyarrow
+        raise ValueError(
+            f"{where}: dataset.images = {column!r}: not a column of images, but {kind}"
+        ) from None
+
+
+def _groups(part: Any, column: str, where: str) -> list[str]:
+    """Returns the group of each image by name."""
+    values = list(part[column])
+    _require([value not in (None, "") for value in values], column, "group", where)
+    return list(map(str, values))
+
+
+def _require(there: Sequence[bool], column: str, what: str, where: str) -> None:
+    missing = [row for row, is_there in enumerate(there) if not is_there]
+    if missing:
+        raise ValueError(
+            f"{where}: column {column} says no {what} of {len(missing)} of {len(there)} images, "
+            f"such as row {missing[0]}; leave them out"
+        )
+
+
 def _classes(part: Any, column: str, where: str) -> list[str]:
     """Returns the class of each image by name."""
     values, feature = list(part[column]), part.features[column]
-    missing = [row for row, value in enumerate(values) if value is None or value == -1]
-    if missing:
-        raise ValueError(
-            f"{where}: column {column} says no class of {len(missing)} of {len(values)} images, "
-            f"such as row {missing[0]}; leave them out"
-        )
+    _require([value not in (None, -1) for value in values], column, "class", where)
     named = getattr(feature, "names", None)
     return [str(named[value] if named else value) for value in values]
 

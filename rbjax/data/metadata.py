@@ -72,6 +72,25 @@ def read(path: Path, *, labels: str | None = None, groups: str | None = None) ->
         ValueError: naming line and column, for a column that is missing or unknown, a row of
             another length, an empty field, a file named twice, an unknown split.
     """
+    cells = _cells(path)
+    there = [name.strip() for name in cells[0][1]]
+    found = _columns(there, path, labels, groups)
+    rows = [_row(line, row, found, len(there), path) for line, row in cells[1:]]
+    _check(rows, found, path)
+    return rows
+
+
+def columns(path: Path) -> list[str]:
+    """Returns the names of a table's columns.
+
+    Raises:
+        ValueError: as `read`.
+    """
+    return [name.strip() for name in _cells(path)[0][1]]
+
+
+def _cells(path: Path) -> list[tuple[int, list[str]]]:
+    """Returns the lines of a table that are not empty, and their numbers."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -88,10 +107,7 @@ def read(path: Path, *, labels: str | None = None, groups: str | None = None) ->
         raise ValueError(f"{path} line {lines.line_num}: cannot be read ({error})") from None
     if len(cells) < 2:
         raise ValueError(f"{path}: has no rows; its first line names the columns, such as file")
-    columns = _columns([name.strip() for name in cells[0][1]], path, labels, groups)
-    rows = [_row(line, row, columns, len(cells[0][1]), path) for line, row in cells[1:]]
-    _check(rows, columns, path)
-    return rows
+    return cells
 
 
 def _columns(

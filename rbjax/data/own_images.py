@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rbjax.data import collection, folders, huggingface
+from rbjax.data import collection, folders, huggingface, metadata, scale
 from rbjax.data.collection import Collection, Part
 from rbjax.data.datasets import DatasetInfo
 from rbjax.data.encoded import EncodedImages
@@ -125,13 +125,22 @@ def elsewhere(kind: str, path: str, ours: DatasetInfo, *, labels: str | None = N
         kind: of ENCODED.
         path: of the images, or of a table in their folder.
         ours: what the model was trained on, whose shape they are made to have.
-        labels: the table's column of the classes; None: label.
+        labels: what the column of the classes may be called; where there is none of that name it
+            is called as usual.
+
+    Raises:
+        ValueError: if a table, or what has columns, cannot be read.
     """
-    place, table = Path(path), None
-    if kind == "folder" and expanded(path, field="dataset.test_on").is_file():
+    field, place, table = "dataset.test_on", Path(path), None
+    file = expanded(path, field=field)
+    if kind == "folder" and file.is_file():
         place, table = place.parent, place.name
+    there = []
+    if labels is not None and (table or kind == "huggingface"):
+        there = metadata.columns(file) if table else huggingface.columns(path, field=field)
+    if labels is None or labels.casefold() not in map(str.casefold, there):
+        labels = None
     height, width, channels = ours.image_shape
-    labels = labels if table or kind != "folder" else None
     size = height, width
     return Source(kind, str(place), size, channels, metadata=table, labels=labels)
 
@@ -160,7 +169,8 @@ def load_other(source: Source, ours: DatasetInfo, *, trained_on: Source | None =
     Raises:
         ValueError: naming the file, or the class that `ours` does not have.
     """
-    read = _load_other(source, fingerprint_of_other(source), ours.class_names, trained_on)
+    stamp = fingerprint_of_other(source)
+    read = _load_other(source, stamp, ours.class_names, ours.mean, trained_on)
     known = ours._replace(notes=(*ours.notes, *(f"{source.path}: {note}" for note in read.notes)))
     split = f"{source.kind} {source.path}"
     return from_arrays(known, split, read.images, read.labels, files=read.files)
@@ -168,7 +178,11 @@ def load_other(source: Source, ours: DatasetInfo, *, trained_on: Source | None =
 
 @functools.lru_cache(maxsize=2)
 def _load_other(
-    source: Source, stamp: str, class_names: tuple[str, ...], trained_on: Source | None
+    source: Source,
+    stamp: str,
+    class_names: tuple[str, ...],
+    mean: tuple[float, ...],
+    trained_on: Source | None,
 ) -> Split:
     """`load_other`, once for each content."""
     assert source.image_size is not None
@@ -179,8 +193,7 @@ def _load_other(
     counts = np.bincount(labels, minlength=len(class_names))
     lacking = [name for name, count in zip(class_names, counts, strict=True) if not count]
     notes = [*survey.said, survey.resized(*source.image_size), *found.notes]
-    if survey.channels > source.channels:
-        notes.append("images in colour are turned grey, as the training images are")
+    notes.append(survey.converted(source.channels))
     notes.append(f"no image of class {few(lacking, ', ')}" if lacking else "")
     if trained_on is not None and trained_on.kind in ENCODED:
         seen = set(find(trained_on).survey().contents.values())
@@ -191,11 +204,10 @@ def _load_other(
             if same
             else ""
         )
-    said = tuple(filter(None, notes))
+    images = _decoded(found, part, (*source.image_size, source.channels))
+    said = (*filter(None, notes), *scale.beside(images, mean))
     tell(source.path, said)
-    shape = (*source.image_size, source.channels)
     files = tuple(found.names[row] for row in part.rows)
-    images = _decoded(found, part, shape)
     return Split(images, labels, class_names, files=files, notes=said)
 
 

@@ -65,6 +65,14 @@ class Survey(NamedTuple):
             "scaled (bilinear, antialiased) until they cover it, and cut to its middle"
         )
 
+    def converted(self, channels: int) -> str:
+        """Returns what is said of images that another's model is given; "" if they fit it."""
+        if self.channels > channels:
+            return "images in colour are turned grey, as the training images are"
+        if self.channels < channels:
+            return "images are grey, and read as RGB, as the training images are"
+        return self.mixed
+
     def require_one_size(self, where: str) -> None:
         """Refuses images of several sizes.
 
@@ -192,7 +200,7 @@ def _said(headers: Sequence[pictures.Header]) -> tuple[str, ...]:
     if deep := sum(header.is_deep for header in headers):
         said.append(
             f"{deep} of {len(headers)} images with 16 bits: pixels are float32, the value divided "
-            "by the full range of its type, 65535"
+            "by the full range of its type, 65535, or 4095 for a TIFF of 12 bits"
         )
     return tuple(said)
 

@@ -136,7 +136,8 @@ def check_alike(theirs: DatasetInfo, ours: DatasetInfo, what: str) -> None:
     """Refuses a dataset whose images or classes a model for ours does not fit.
 
     Raises:
-        ValueError: beginning with `what`, for another shape or number of classes.
+        ValueError: beginning with `what`, for another shape, number or order of classes, or other
+            names; those of arrays that have none, "0", "1", ..., fit any.
     """
     for field in ("image_shape", "num_classes"):
         here, there = getattr(ours, field), getattr(theirs, field)
@@ -144,6 +145,27 @@ def check_alike(theirs: DatasetInfo, ours: DatasetInfo, what: str) -> None:
             raise ValueError(
                 f"{what} with {field} {there}; it must have that of {ours.name}, {here}"
             )
+    if not (_is_nameless(ours) or _is_nameless(theirs)):
+        for number, (here, there) in enumerate(
+            zip(ours.class_names, theirs.class_names, strict=True)
+        ):
+            if not _is_same(here, there):
+                raise ValueError(
+                    f"{what} whose class {number} is {there}; it must have the classes of "
+                    f"{ours.name} in their order, whose class {number} is {here}"
+                )
+
+
+def _is_nameless(described: DatasetInfo) -> bool:
+    """Returns whether classes are arrays' numbers; of MNIST, which is described, they are names."""
+    numbers = tuple(map(str, range(described.num_classes)))
+    return described.name not in data.DATASETS and described.class_names == numbers
+
+
+def _is_same(one: str, other: str) -> bool:
+    """Returns whether names are of one class; ImageNet's may say more, "n01440764 tench"."""
+    short, long = sorted((one.casefold(), other.casefold()), key=len)
+    return long == short or long.startswith(f"{short} ")
 
 
 def first(dataset: Dataset, num_examples: int | None) -> Dataset:

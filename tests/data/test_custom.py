@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rbjax.data import custom, own_images
+from rbjax.data import custom, own_images, scale
 from rbjax.data.custom import Source
 
 CLASSES = ("ant", "bee", "cow")
@@ -229,11 +229,11 @@ def test_statistics_are_exact_and_of_few_images_at_a_time(monkeypatch):
             asked.append(len(rows))
             return images[rows]
 
-    monkeypatch.setattr(custom, "_MEASURED_AT_ONCE", 8)
-    mean, std, most = custom._statistics(Stored())
+    monkeypatch.setattr(scale, "_AT_ONCE", 8)
+    mean, std, largest = scale.measure(Stored())
     np.testing.assert_allclose(mean, images.mean(axis=(0, 1, 2)) / 255, rtol=1e-12)
     np.testing.assert_allclose(std, images.std(axis=(0, 1, 2)) / 255, rtol=1e-12, atol=1e-12)
-    assert most == images.max() / 255
+    assert largest == images.max() / 255
     assert sum(asked) == 33
     assert max(asked) <= 8
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rbjax.data import custom, huggingface, sources
+from rbjax.data import custom, huggingface, own_images, sources
 
 CLASSES = ["ant", "bee", "cow"]
 
@@ -96,6 +96,39 @@ def test_what_is_saved_is_read(tmp_path, monkeypatch, capsys):
         ValueError, match="column label says no class of 2 of 4 images, such as row 0"
     ):
         custom.load(source(tmp_path / "unlabelled"), "train")
+
+
+def test_what_is_missing_is_refused_in_one_line(tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets", reason="needs rbjax[huggingface]")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    columns = {
+        "image": datasets.Image(),
+        "label": datasets.ClassLabel(names=CLASSES[:2]),
+        "patient": datasets.Value("string"),
+    }
+    rows = [{"image": encoded(n, None), "label": n % 2, "patient": "p"} for n in range(4)]
+
+    def saved(name: str, **changes):
+        some = [*rows[:3], {**rows[3], **changes}]
+        return datasets.Dataset.from_list(some, features=datasets.Features(columns)), name
+
+    for (stored, name), options, wrong in (
+        (saved("image", image=None), {}, "column image says no image of 1 of 4 images, .*row 3"),
+        (saved("group", patient=None), {"groups": "patient"}, "patient says no group of 1 of 4"),
+        (saved("kind"), {"images": "label"}, "images = 'label': not a column .* but ClassLabel$"),
+    ):
+        stored.save_to_disk(tmp_path / name)
+        with pytest.raises(ValueError, match=wrong):
+            custom.load(source(tmp_path / name, **options), "train")
+    folds = datasets.DatasetDict({"fold1": saved("")[0], "fold2": saved("")[0]})
+    folds.save_to_disk(tmp_path / "folds")
+    with pytest.raises(ValueError, match=r"no split is called .*; there are fold1, fold2:"):
+        custom.load(source(tmp_path / "folds"), "train")
+    # A column that training has and the other's data have not is called as usual there.
+    info = custom.info(source(tmp_path / "kind", test_fraction=0.5))
+    for labels, found in (("diagnosis", None), ("label", "label")):
+        other = own_images.elsewhere("huggingface", str(tmp_path / "kind"), info, labels=labels)
+        assert other.labels == found
 
 
 def test_without_the_library_it_is_asked_for(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -246,10 +247,19 @@ def test_another_hospital_is_a_test_set(tmp_path, capsys):
         "images in colour are turned grey",
         "no image of class benign",
         f"1 of 6 images are among those of {tmp_path / 'a'}, byte for byte: malignant/same.png",
+        f"their mean is {test.images.mean():.3f}, that of the training images {info.mean[0]:.3f}",
     ):
         assert f"{theirs}: {note}" in said
     own_images.load_other(source, info, trained_on=ours)
     assert capsys.readouterr().err == ""  # once
+    # Its 12 bits in 16 are said, and grey images beside a model for colours.
+    dark = hospital(tmp_path / "d", top=4095)
+    for seen, note in (
+        (info, "the largest value is 0.06"),
+        (info._replace(image_shape=(6, 8, 3), mean=info.mean * 3), "images are grey, and read as"),
+    ):
+        own_images.load_other(own_images.elsewhere("folder", str(dark), seen), seen)
+        assert note in capsys.readouterr().err
     # By a table in its folder, which names classes as ours.
     rows = ["file,label", "malignant/0.png,benign", "malignant/1.png,malignent"]
     named = table(theirs / "list.csv", *rows)
@@ -261,11 +271,18 @@ def test_another_hospital_is_a_test_set(tmp_path, capsys):
     test = own_images.load_other(source, info)
     found = dict(zip(files_of(test), test.labels.tolist(), strict=True))
     assert found == {"malignant/0.png": 0, "malignant/1.png": 1}
+    # The column that training names its classes by may be called otherwise here.
+    assert own_images.elsewhere("folder", str(named), info, labels="LABEL").labels == "LABEL"
+    assert own_images.elsewhere("folder", str(named), info, labels="diagnosis").labels is None
     # A folder with splits of its own: their test images.
     for split in ("train", "test"):
         for number, name in enumerate(CLASSES):
             save(tmp_path / "c" / split / name / "0.png", scan(2000 + number + 10 * len(split)))
     source = own_images.elsewhere("folder", str(tmp_path / "c"), info)
-    assert sorted(files_of(own_images.load_other(source, info))) == [
-        f"test/{c}/0.png" for c in CLASSES
-    ]
+    for _ in range(2):  # also where there is nothing else
+        assert sorted(files_of(own_images.load_other(source, info))) == [
+            f"test/{c}/0.png" for c in CLASSES
+        ]
+        shutil.rmtree(tmp_path / "c" / "train", ignore_errors=True)
+    with pytest.raises(ValueError, match=r"split train holds no image .* those of test$"):
+        custom.load(folder(tmp_path / "c"), "train")

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rbjax import analysis, command_line
+from rbjax import analysis, command_line, data
 from rbjax.console import printable
-from rbjax.data import load
+from rbjax.data import imagenet_folder, load
 from rbjax.evaluate import evaluate
 from rbjax.train import train
+from rbjax.training import setup
 
 CLASSES = ["$", "$a$b", r"\frac", "_", "^", "US$5 to AU$10", "日本語", "עברית", "a\nb", "x" * 120]
 
@@ -124,3 +125,19 @@ def test_another_test_set(job, tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             resolve_on(wrong)
+
+
+def test_another_test_set_has_our_classes_in_our_order():
+    cifar = data.info("cifar10")
+    swapped = (*cifar.class_names[1::-1], *cifar.class_names[2:])
+    mine = cifar._replace(name="npz", class_names=swapped)
+    with pytest.raises(ValueError, match=r"it whose class 0 is automobile; .* 0 is airplane$"):
+        setup.check_alike(mine, cifar, "it")
+    with pytest.raises(ValueError, match=r"class 0 is T-shirt/top; .* mnist .*class 0 is 0$"):
+        setup.check_alike(data.info("fashion_mnist"), data.info("mnist"), "it")
+    # Numbers of arrays say nothing of their classes.
+    for names in (tuple(map(str, range(10))), tuple(map(str.title, cifar.class_names))):
+        setup.check_alike(cifar, mine._replace(class_names=names), "it")
+    imagenet = data.info("imagenet2012")
+    ours = imagenet._replace(class_names=imagenet_folder.NAMES)
+    setup.check_alike(data.info("imagenet2012_corrupted"), ours, "it")

@@ -74,3 +74,4 @@ def test_scans_of_two_hospitals(job, tmp_path, capsys):
     predicted = dict(zip(files, (run.class_names[i] for i in found.classes), strict=True))
     assert all(row["clean"] == predicted[row["file"]] for row in told if row["file"] in predicted)
     assert len(predicted) == len(told) - 1
+    assert f"{theirs}: their mean is 0." in capsys.readouterr().err
