@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -36,28 +35,28 @@ class BlackBox:
     """(images, cotangents (B, K)) -> cotangents of the images, (B, H, W, C); None: it has none."""
     what: str = "a black box"
     """The model, for messages."""
+    digest: Callable[[], str | None] | None = None
+    """Gives a text that changes with the model's weights of the moment; None: they are unknown."""
 
     def identity(self, asked: Any) -> str:
-        """Returns what a journal knows it by: its fingerprint, or its scores of a few images.
+        """Returns what a journal knows it by: its fingerprint, or a digest of its weights.
 
-        Args:
-            asked: of which the shape (B, H, W, C) is read.
+        What it answers for a few images would not do: two trees may agree on all of them.
 
         Raises:
             ValueError: if it has neither.
         """
-        if self.fingerprint is None and self.scores is not None:
-            images = np.random.default_rng(0).random((8, *asked.shape[1:]), np.float32)
-            # Threads may add up in another order, which moves the last digits.
-            seen = np.round(np.asarray(self.scores(images), np.float64), 3) + 0.0
-            return f"{self.what} {hashlib.sha256(seen.tobytes()).hexdigest()[:16]}"
-        if self.fingerprint is None:
+        del asked
+        if self.fingerprint is not None:
+            return f"black box {self.fingerprint} {self.num_classes}"
+        known = None if self.digest is None else self.digest()
+        if known is None:
+            maker = "black_box(predict, " if self.digest is None else "wrap(model, "
             raise ValueError(
-                "journal: what a black box does cannot be known; give black_box(predict, "
-                "fingerprint=...), a text that changes with the model, such as a digest of its "
-                "weights"
+                f"journal: what {self.what} does cannot be known; give {maker}fingerprint=...), a "
+                "text that changes with the model, such as a digest of its weights"
             )
-        return f"black box {self.fingerprint} {self.num_classes}"
+        return f"{self.what} {known}"
 
     def labels(self, images: np.ndarray) -> np.ndarray:
         """Returns what the model says of a batch.
@@ -119,9 +118,14 @@ def black_box(
         )
     if num_classes is not None:
         check_integer("num_classes", num_classes, low=2)
+    check_fingerprint(fingerprint)
+    return BlackBox(predict, num_classes, fingerprint)
+
+
+def check_fingerprint(fingerprint: Any) -> None:
+    """Raises a ValueError for what is no text."""
     if fingerprint is not None and not (isinstance(fingerprint, str) and fingerprint):
         raise ValueError(f"fingerprint is {spelled(fingerprint)}; it must be a text")
-    return BlackBox(predict, num_classes, fingerprint)
 
 
 def without_gradient(

@@ -13,9 +13,10 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+import numpy as np
 from jax.tree_util import Partial
 
-from rbjax.black_box import BlackBox
+from rbjax.black_box import BlackBox, check_fingerprint
 from rbjax.bridges import (
     equinox,
     exported,
@@ -56,6 +57,7 @@ def wrap(
     mean: float | Sequence[float] = 0.0,
     std: float | Sequence[float] = 1.0,
     outputs: Literal["logits", "probabilities"] | None = None,
+    fingerprint: str | None = None,
 ) -> Callable[..., Any] | BlackBox:
     """Returns a model of any library as what every entry point takes for `logits_fn`.
 
@@ -75,10 +77,12 @@ def wrap(
         channels: where the model wants them; None: "first", (C, H, W), for Equinox, PyTorch and
             ONNX; "last", (H, W, C), for the others, Keras as it is set.
         mean: subtracted from images in [0, 1] before the model sees them: a number, or one a
-            channel.
+            channel, in a sequence or an array of any library.
         std: divided by next, likewise.
         outputs: what the model gives; None: "probabilities" for a Keras model that ends in
             a softmax, else "logits". The logits of probabilities are their logarithms.
+        fingerprint: of a model on the host, a text that changes with it, for journals; None: a
+            digest of its weights, where they can be read.
 
     Returns:
         images (B, H, W, C) in [0, 1] -> logits (B, K), float32; or a model on the host.
@@ -97,9 +101,17 @@ def wrap(
         std=_per_channel("std", std, low=1e-12),
         outputs=_one_of("outputs", outputs, ("logits", "probabilities")),
     )
+    check_fingerprint(fingerprint)
     asked = _bridge(model)(model, *weights)
     form = form.completed(asked)
-    return as_black_box(asked, form) if asked.on_host else as_function(asked, form)
+    if asked.on_host:
+        return as_black_box(asked, form, fingerprint)
+    if fingerprint is not None:
+        raise ValueError(
+            f"fingerprint is {spelled(fingerprint)}; {asked.what} is known by its program and its "
+            "weights, leave it out"
+        )
+    return as_function(asked, form)
 
 
 def _bridge(model: Any) -> Callable[..., Asked]:
@@ -140,7 +152,8 @@ def _one_of(field: str, value: Any, allowed: tuple[str, str]) -> Any:
 
 
 def _per_channel(field: str, value: Any, *, low: float = float("-inf")) -> tuple[float, ...]:
-    values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    listed = value.tolist() if hasattr(value, "tolist") else value  # an array of any library
+    values = np.ravel(np.asarray(listed, dtype=object)).tolist()
     if not values:
         raise ValueError(f"{field} is {spelled(value)}; it must be a number, or one a channel")
     return tuple(check_real(field, number, low=low) for number in values)

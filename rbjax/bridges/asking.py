@@ -17,7 +17,7 @@ from rbjax.errors import a_type
 from rbjax.tables import reason
 from rbjax.typing import Array
 
-_KEYS = ("key", "keys", "rng", "rngs", "rng_key", "prng_key")
+KEYS = ("key", "keys", "rng", "rngs", "rng_key", "prng_key")
 _TRAINS = ("train", "training", "is_training")
 _DOES_NOT_TRAIN = ("deterministic", "use_running_average", "inference")
 _LEAST = float(np.finfo(np.float32).tiny)
@@ -44,6 +44,8 @@ class Asked(NamedTuple):
     gradient: Callable[..., Any] | None = None
     """On the host: (images as `call` takes them, cotangents of its answers) -> those of the images;
     None: there is none."""
+    digest: Callable[[], str | None] = lambda: None
+    """On the host: a text that changes with the weights of the moment; None: it cannot be known."""
 
 
 class Form(NamedTuple):
@@ -127,11 +129,12 @@ def _answered(asked: Asked, form: Form, weights: tuple[Any, ...], images: Any, x
     shape = getattr(answers, "shape", None)
     if shape is None:
         raise ValueError(f"{asked.what} returns {a_type(answers)}; it must return logits (B, K)")
-    wanted = form.num_classes
-    if wanted is not None and (len(shape) != 2 or shape[1] != wanted):
+    wanted, size = form.num_classes, len(images)
+    if len(shape) != 2 or shape[0] != size or wanted not in (None, shape[1]):
+        of = "it must be" if wanted is None else f"of num_classes = {wanted} it must be"
         raise ValueError(
-            f"{asked.what} gives shape {tuple(shape)} for {len(images)} images; of num_classes = "
-            f"{wanted} it must be ({len(images)}, {wanted})"
+            f"{asked.what} gives shape {tuple(shape)} for {size} images; {of} "
+            f"({size}, {wanted or 'num_classes'})"
         )
     answers = answers.astype(xp.float32)
     return xp.log(xp.maximum(answers, _LEAST)) if form.outputs == "probabilities" else answers
@@ -162,7 +165,7 @@ def _takes(asked: Asked, form: Form, weights: tuple[Any, ...], images: Any) -> b
     return True
 
 
-def as_black_box(asked: Asked, form: Form) -> BlackBox:
+def as_black_box(asked: Asked, form: Form, fingerprint: str | None = None) -> BlackBox:
     """Returns a model on the host as a black box that knows its scores."""
 
     def scores(images: np.ndarray) -> np.ndarray:
@@ -177,14 +180,22 @@ def as_black_box(asked: Asked, form: Form) -> BlackBox:
         return asked.predict(form.prepared(np.asarray(images, np.float32), np))
 
     def gradient(images: np.ndarray, cotangents: np.ndarray) -> np.ndarray:
-        ask: Any = asked.gradient
         given = form.prepared(images, np)
-        if form.outputs == "probabilities":
-            shares = asked.call(given)
-            cotangents = np.where(shares >= _LEAST, cotangents / np.maximum(shares, _LEAST), 0)
-        found = ask(given, cotangents)
+        try:
+            found = _pulled_back(asked, form, given, cotangents)
+        except Exception as error:
+            if isinstance(error, ValueError) and str(error).startswith(asked.what):
+                raise
+            raise ValueError(
+                f"{asked.what} fails in its gradient with images as {given.shape[1:]}: "
+                f"{reason(error)}"
+            ) from None
         found = np.moveaxis(found, 1, -1) if form.channels == "first" else found
         return found / np.asarray(form.std, np.float32)
+
+    def digest() -> str | None:
+        known = asked.digest() if fingerprint is None else fingerprint
+        return None if known is None else f"{known} {tuple(form)}"
 
     return BlackBox(
         predict,
@@ -192,7 +203,17 @@ def as_black_box(asked: Asked, form: Form) -> BlackBox:
         scores=scores,
         gradient=None if asked.gradient is None else gradient,
         what=asked.what,
+        digest=digest,
     )
+
+
+def _pulled_back(asked: Asked, form: Form, given: np.ndarray, cotangents: np.ndarray) -> np.ndarray:
+    """Returns the cotangents of images as the model sees them, of cotangents of logits."""
+    ask: Any = asked.gradient
+    if form.outputs == "probabilities":
+        shares = asked.call(given)
+        cotangents = np.where(shares >= _LEAST, cotangents / np.maximum(shares, _LEAST), 0)
+    return ask(given, cotangents)
 
 
 def _refuse_probabilities(what: str, answers: np.ndarray) -> None:
@@ -220,7 +241,7 @@ def modes(call: Callable[..., Any], what: str, *, leading: int = 1) -> dict[str,
     found: dict[str, Any] = {one.name: False for one in named[leading:] if one.name in _TRAINS}
     found |= {one.name: True for one in named[leading:] if one.name in _DOES_NOT_TRAIN}
     needed = [one.name for one in named[leading:] if one.default is one.empty]
-    found |= {name: None for name in needed if name in _KEYS}
+    found |= {name: None for name in needed if name in KEYS}
     missing = [name for name in needed if name not in found]
     if missing:
         raise ValueError(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,8 @@ from rbjax.paths import expanded
 from rbjax.tables import reason
 
 _WHAT = "the ONNX model"
+_LOCATION = re.compile(rb"\n\x08location\x12(.)", re.DOTALL)
+"""How a tensor says in which file beside the model it is: a key, and the length of what follows."""
 
 
 def ask_file(path: str | os.PathLike[str], *weights: Any) -> Asked:
@@ -28,7 +33,7 @@ def ask(model: Any, *weights: Any) -> Asked:
     if weights:
         raise ValueError(f"{_WHAT} holds its own weights; give wrap(model) alone")
     session = model if hasattr(model, "run") else _session(model.SerializeToString(), "model")
-    inputs, first = session.get_inputs(), session.get_outputs()[0].name
+    inputs, first = session.get_inputs(), _logits(session.get_outputs()).name
     if len(inputs) != 1:
         raise ValueError(f"{_WHAT} has {len(inputs)} inputs; it must take images alone")
     (given,) = inputs
@@ -46,7 +51,31 @@ def ask(model: Any, *weights: Any) -> Asked:
         parts = [session.run([first], {given.name: block})[0] for block in blocks]
         return np.concatenate(parts)[: len(images)]
 
-    return Asked(call, _WHAT, channels="first", on_host=True)
+    known = _digest(session)  # the files may be written again later
+    return Asked(call, _WHAT, channels="first", on_host=True, digest=lambda: known)
+
+
+def _logits(outputs: list[Any]) -> Any:
+    """Returns the output (B, K); of several, the one called logits, else the first."""
+    tables = [output for output in outputs if len(output.shape or ()) == 2] or outputs
+    return next((output for output in tables if output.name == "logits"), tables[0])
+
+
+def _digest(session: Any) -> str | None:
+    """Returns what changes with a model and its weights, those in files beside it too."""
+    content, path = (getattr(session, name, None) for name in ("_model_bytes", "_model_path"))
+    try:
+        content = Path(path).read_bytes() if content is None and path else content
+        if content is None:
+            return None
+        state = hashlib.sha256(content)
+        ends = [(one.end(), one.end() + one[1][0]) for one in _LOCATION.finditer(content)]
+        for name in sorted({content[start:end].decode() for start, end in ends}):
+            with (Path(path or "").parent / name).open("rb") as file:
+                state.update(hashlib.file_digest(file, "sha256").digest())
+    except (OSError, UnicodeDecodeError, ValueError):  # no such file: it is no place of a tensor's
+        return None
+    return state.hexdigest()[:16]
 
 
 def _session(model: str | bytes, where: str) -> Any:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from rbjax.bridges.asking import Asked, modes
+from rbjax.bridges.asking import KEYS, Asked, modes
 from rbjax.closures import Closure
 from rbjax.errors import a_type
 
 _WHAT = "the pair's apply"
-_KEYS = ("rng", "key", "rng_key", "prng_key")
 
 
 def is_pair(model: Any) -> bool:
@@ -38,7 +37,7 @@ def ask(pair: Any, *weights: Any) -> Asked:
             f"{_WHAT} is called with ({', '.join(names)}), and wrap with {len(weights)} beside the "
             f"pair; give {wanted}"
         )
-    takes_key = len(names) > len(weights) and names[len(weights)] in _KEYS
+    takes_key = len(names) > len(weights) and names[len(weights)] in KEYS
     leading = len(weights) + takes_key + 1
     keywords = modes(apply, _WHAT, leading=leading)
     options = {"apply": apply, "takes_key": takes_key, "has_state": has_state}

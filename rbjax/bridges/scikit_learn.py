@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 from typing import Any
 
@@ -16,8 +17,9 @@ def ask(estimator: Any, *weights: Any) -> Asked:
     """Returns how a classifier is asked: images become rows of H W C numbers.
 
     Its scores are its probabilities where it has some, else what it decides by, else 1 for its
-    answer. Classes that are numbers from 0 on keep them, others are counted in the order of
-    `classes_`.
+    answer. Classes that are whole numbers from 0 on, integers or floats, keep them: fitted on 1
+    to K, an estimator has K + 1 classes, of which it never answers 0. Others are counted in the
+    order of `classes_`.
     """
     if weights:
         raise ValueError(f"{_WHAT} holds what it has learnt; give wrap(estimator) alone")
@@ -30,7 +32,9 @@ def ask(estimator: Any, *weights: Any) -> Asked:
         names = np.asarray(estimator.classes_)
     except (sklearn.exceptions.NotFittedError, AttributeError):
         raise ValueError(f"{_WHAT} {name} is not fitted; call fit(rows, labels) first") from None
-    is_numbered = np.issubdtype(names.dtype, np.integer) and names.min() >= 0
+    _refuse_pairs(estimator, len(names))
+    is_number = names.dtype.kind in "iuf"
+    is_numbered = is_number and bool(np.all((names >= 0) & (names == np.floor(names))))
     columns = names.astype(np.int64) if is_numbered else np.arange(len(names))
     num_classes = int(columns.max()) + 1
 
@@ -54,7 +58,30 @@ def ask(estimator: Any, *weights: Any) -> Asked:
         return _with_on_top(answers, predict(images))
 
     said: Any = {"on_host": True, "outputs": "scores", "num_classes": num_classes}
-    return Asked(scores, _WHAT, predict=predict, **said)
+    return Asked(scores, _WHAT, predict=predict, digest=lambda: _digest(estimator), **said)
+
+
+def _refuse_pairs(estimator: Any, num_classes: int) -> None:
+    """Raises a ValueError for a support vector machine whose scores are those of pairs."""
+    last = estimator
+    while inner := getattr(last, "best_estimator_", None) or getattr(last, "steps", None):
+        last = inner[-1][1] if isinstance(inner, list) else inner
+    is_of_pairs = getattr(last, "decision_function_shape", None) == "ovo" and num_classes > 2
+    if is_of_pairs and not hasattr(estimator, "predict_proba"):
+        raise ValueError(
+            f"{_WHAT} {type(last).__name__} has decision_function_shape = 'ovo', a score a pair of "
+            "classes; set_params(decision_function_shape='ovr') gives one a class, without fitting "
+            "again"
+        )
+
+
+def _digest(estimator: Any) -> str | None:
+    """Returns what changes with all that an estimator holds; None for one that is not pickled."""
+    try:
+        # Pickled once, it is what a file of it gives in another process.
+        return sys.modules["joblib"].hash(pickle.loads(pickle.dumps(estimator)))  # noqa: S301
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return None
 
 
 def _scores(estimator: Any, rows: np.ndarray, num_classes: int) -> np.ndarray:

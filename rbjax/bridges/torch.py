@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,7 +13,6 @@ import numpy as np
 from rbjax.bridges.asking import Asked
 
 _WHAT = "the PyTorch module"
-_CHANGES = ("Dropout", "BatchNorm", "InstanceNorm", "StochasticDepth", "DropPath", "SyncBatchNorm")
 
 
 def ask(module: Any, *weights: Any) -> Asked:
@@ -43,7 +45,7 @@ def ask(module: Any, *weights: Any) -> Asked:
         return tensor if like is None else tensor.to(like)
 
     def call(images: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
+        with torch.no_grad():
             return answered(given(images)).float().cpu().numpy()
 
     def gradient(images: np.ndarray, cotangents: np.ndarray) -> np.ndarray:
@@ -56,15 +58,53 @@ def ask(module: Any, *weights: Any) -> Asked:
 
     if not is_program:
         _refuse_training(module)
-    return Asked(call, _WHAT, channels="first", on_host=True, gradient=gradient)
+    host: dict[str, Any] = {"gradient": gradient, "digest": lambda: _digest(module, torch)}
+    return Asked(call, _WHAT, channels="first", on_host=True, **host)
 
 
 def _refuse_training(module: Any) -> None:
-    """Raises a ValueError if a layer drops out, or normalises by the batch."""
+    """Raises a ValueError for what may drop out at random, or normalise by the batch."""
     for path, layer in module.named_modules():
-        kind = type(layer).__name__
-        if layer.training and any(name in kind for name in _CHANGES):
+        if getattr(layer, "training", False):  # torch.jit.freeze leaves no such attribute
             raise ValueError(
-                f"{_WHAT} is in training mode: {path or 'itself'} ({kind}) answers otherwise "
-                "then; call module.eval() first"
+                f"{_WHAT} is in training mode: {path or 'itself'} ({type(layer).__name__}); call "
+                "module.eval() first, and module.train() to go on training"
             )
+
+
+def _digest(module: Any, torch: Any) -> str | None:
+    """Returns what changes with a module's layers, weights and other attributes; None: unknown."""
+    state = hashlib.sha256(_spelled(module))
+    try:
+        for name, value in _attributes(module, torch):
+            if isinstance(value, torch.Tensor):
+                tensor = value.detach().cpu().contiguous().reshape(-1)
+                numbers = tensor.view(torch.uint8).numpy()  # NumPy has no bfloat16
+                state.update(f"{name} {value.dtype} {value.shape}".encode() + numbers.tobytes())
+            else:
+                state.update(f"{name} ".encode() + _spelled(value))
+    except (RuntimeError, TypeError):  # of sparse and of quantised tensors
+        return None
+    return state.hexdigest()[:16]
+
+
+def _attributes(module: Any, torch: Any) -> Iterator[tuple[str, Any]]:
+    """Yields what a module's answers follow from, by name; tensors, and what is spelled in full."""
+    for name, value in module.state_dict().items():
+        if not isinstance(value, torch.Tensor):  # such as the packed weights of a quantised layer
+            raise TypeError(name)
+        yield name, value
+    yield from module.named_buffers()  # also those that are not saved
+    for path, layer in module.named_modules():
+        yield path, type(layer).__qualname__
+        yield f"{path}.code", getattr(layer, "code", None)  # of TorchScript and of programs
+        for name, value in sorted(vars(layer).items()):
+            if isinstance(value, np.ndarray):
+                yield f"{path}.{name}", torch.from_numpy(value)
+            elif isinstance(value, torch.Tensor | int | float | str | tuple | list):
+                yield f"{path}.{name}", value
+
+
+def _spelled(value: Any) -> bytes:
+    """Returns a value's text without addresses, which are others in another process."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value)).encode()

@@ -11,10 +11,7 @@ import numpy as np
 
 from rbjax.data import pictures
 from rbjax.data.images import cover
-from rbjax.data.survey import refuse
-
-THREADS = 8
-"""That read at once: files and decoders let go of the interpreter."""
+from rbjax.data.survey import THREADS, refuse
 
 Read = Callable[[Any, tuple[int, ...]], np.ndarray]
 """(what stands for an image, (H, W, C)) -> its pixels; called in several threads."""

@@ -19,7 +19,9 @@ from typing import Any, NamedTuple
 
 from rbjax.data import pictures
 
-_AT_ONCE, _THREADS = 1000, 8
+THREADS = 8
+"""That read at once: files and decoders let go of the interpreter."""
+_AT_ONCE = 1000
 _JUST_NOW = 1.0
 """Seconds; a file that was written since may be written again without looking different."""
 _NAMED = 5
@@ -148,7 +150,7 @@ def survey(names: Sequence[str], content: Callable[[int], bytes], where: str) ->
         except ValueError as error:
             return b"", error
 
-    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+    with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
         for some in itertools.batched(range(len(names)), _AT_ONCE):
             for row, (own, header) in zip(some, pool.map(examine, some), strict=True):
                 digest.update(names[row].encode("utf-8", "surrogateescape") + b"\0" + own)

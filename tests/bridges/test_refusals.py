@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -97,6 +99,10 @@ def test_at_once(tmp_path):
         ({"num_classes": 1}, "num_classes is 1"),
         ({"std": 0.0}, "std is 0.0"),
         ({"mean": ()}, r"mean is \(\); it must be a number, or one a channel"),
+        ({"mean": "0.5"}, "mean is '0.5'; it must be a number"),
+        ({"mean": np.array([0.5, np.nan])}, "mean is nan"),
+        ({"fingerprint": "a"}, "fingerprint is 'a'; the function is known by its program"),
+        ({"fingerprint": 3}, "fingerprint is 3; it must be a text"),
     ]
     for option, message in options:
         with pytest.raises(ValueError, match=message):
@@ -112,6 +118,7 @@ def test_with_certain_images(tmp_path):
             wrap(linear, num_classes=10),
             r"the function gives shape \(6, 3\) .* it must be \(6, 10\)",
         ),
+        (wrap(lambda images: images), r"function gives shape \(6, 4, 4, 3\) .* \(6, num_classes\)"),
         (wrap(linear, mean=(0.5, 0.5)), r"mean has 2 numbers; images of shape \(4, 4, 3\) have 3"),
         (wrap(lambda images: (images, images)), "the function returns a tuple; it must return"),
         (wrap(Conv(), {}), r"fails with images as \(4, 4, 3\); it takes them with channels=.first"),
@@ -136,12 +143,29 @@ def ask(model, images):
     return as_classifier(model).count_classes(images)
 
 
+def test_means_of_arrays():
+    expected = wrap(linear, mean=(0.1, 0.2, 0.3))(IMAGES)
+    mean = np.array([0.1, 0.2, 0.3])
+    for given in (mean, jnp.asarray(mean), mean.reshape(1, 1, 1, 3), list(mean)):
+        np.testing.assert_allclose(wrap(linear, mean=given)(IMAGES), expected, atol=1e-6)
+
+
 def test_estimators():
     labels = np.arange(6) % 3
     # A number keeps its place, and what is never answered has no logit.
     box = wrap(RandomForestClassifier(5, random_state=0).fit(ROWS, labels + 2))
     assert box.num_classes == 5
     np.testing.assert_array_equal(np.isinf(box.scores(IMAGES)), [[True, True] + 3 * [False]] * 6)
+    # So it does if it is a float.
+    tree = RandomForestClassifier(1, bootstrap=False, random_state=0)
+    numbered = wrap(tree.fit(ROWS, labels + 1.0))
+    assert numbered.num_classes == 4
+    np.testing.assert_array_equal(numbered.labels(IMAGES), labels + 1)
+    pairs = SVC(decision_function_shape="ovo").fit(ROWS, labels)
+    for one in (pairs, make_pipeline(StandardScaler(), pairs).fit(ROWS, labels)):
+        with pytest.raises(ValueError, match=r"SVC has .* 'ovo', .* set_params"):
+            wrap(one)
+    wrap(pairs.set_params(decision_function_shape="ovr"))
     named = SVC().fit(ROWS, np.array(["cat", "dog", "ant"])[labels])
     box = wrap(named)
     np.testing.assert_array_equal(named.classes_[box.labels(IMAGES)], named.predict(ROWS))
@@ -165,15 +189,29 @@ def test_estimators():
         wrap(named, outputs="logits")
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_torch():
     torch = pytest.importorskip("torch")
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Dropout(), torch.nn.Flatten())
-    with pytest.raises(ValueError, match=r"in training mode: 1 \(Dropout\).* call module.eval"):
+    with pytest.raises(ValueError, match=r"in training mode: itself \(Sequential\); call"):
         wrap(net)
     net.eval()
+    net[1].train()
+    with pytest.raises(ValueError, match=r"in training mode: 1 \(Dropout\); call module.eval"):
+        wrap(net)
+    net.eval()
+    for one in (
+        functional(torch),
+        torch.jit.trace(functional(torch).train(), torch.zeros(1, 3, 4, 4), check_trace=False),
+        torch.nn.Sequential(torch.nn.RReLU()),
+    ):
+        with pytest.raises(ValueError, match="in training mode: itself"):
+            wrap(one)
     for model, message in (
         (wrap(net, channels="last"), r"fails with images as \(4, 4, 3\); .*channels=.first"),
         (wrap(net, num_classes=10), r"gives shape \(1, 16\) for 1 images"),
+        (wrap(net[0]), r"gives shape \(1, 4, 2, 2\) for 1 images; it must be \(1, num_classes\)"),
+        (wrap(torch.nn.Flatten(0).eval()), r"gives shape \(48,\) for 1 images"),
         (wrap(torch.nn.Sequential(net, torch.nn.Softmax(1)).eval()), "give outputs=.probabilities"),
     ):
         with pytest.raises(ValueError, match=message) as error:
@@ -181,6 +219,49 @@ def test_torch():
         assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match=r"model is a torch\.Tensor; give the torch.nn.Module"):
         wrap(torch.zeros(3))
+
+
+def functional(torch: Any) -> Any:
+    """Returns a module that drops out by a function, of no layer's name."""
+
+    class Functional(torch.nn.Module):
+        def forward(self, images):
+            return torch.nn.functional.dropout(images.flatten(1), 0.5, self.training)
+
+    return Functional()
+
+
+def test_torch_gradients():
+    """One that fails is one line; what a module keeps of a call does not spoil the next one."""
+    torch = pytest.importorskip("torch")
+
+    class Failing(torch.autograd.Function):
+        @staticmethod
+        def forward(context, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(context, *cotangents):
+            raise RuntimeError("no kernel image is available")
+
+    class Net(torch.nn.Module):
+        def __init__(self, fails):
+            super().__init__()
+            self.fails, self.kept = fails, None
+
+        def forward(self, images):
+            if self.kept is None:
+                self.kept = torch.ones(1)
+            x = images.flatten(1)[:, :3] * self.kept
+            return Failing.apply(x) if self.fails else x
+
+    data = KEY, IMAGES, np.zeros(6, int)
+    options: Any = {"attacks": {"fgsm": attacks.fgsm(epsilon=0.1)}, "devices": jax.devices()[:1]}
+    attacks.run_attacks(wrap(Net(False).eval()), *data, **options)
+    message = r"fails in its gradient with images as \(3, 4, 4\): RuntimeError: no kernel image"
+    with pytest.raises(ValueError, match=message) as error:
+        attacks.run_attacks(wrap(Net(True).eval()), *data, **options)
+    assert "\n" not in str(error.value)
 
 
 def test_equinox():
