@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rbjax.data import imbalance
@@ -14,7 +14,12 @@ NUM_CLASSES = st.integers(2, 1000)
 RATIO = st.floats(1.0, 1e4, allow_nan=False)
 FALLING = ("exponential", "linear", "step")
 
-PROPERTIES = settings(max_examples=150, deadline=None, derandomize=True)
+PROPERTIES = settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],  # of a machine that does other things too
+)
 
 
 def make(name: str, num_max: int, num_classes: int, ratio: float) -> np.ndarray | None:
