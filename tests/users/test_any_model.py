@@ -14,7 +14,7 @@ OURS = (
 )
 """A script's lines from here on are those that rbjax costs."""
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.full_size
 
 
 def run(name: str, most_lines: int) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.full_size
 
 JOB = Path(__file__).with_name("cluster_job.sh").read_text(encoding="utf-8")
 

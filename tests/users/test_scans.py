@@ -12,7 +12,7 @@ from PIL import Image
 
 from rbjax.data import load
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.full_size
 
 SCRIPT = Path(__file__).with_name("scans_by_patient.sh").read_text(encoding="utf-8")
 
