@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 # The rest is imported inside, JAX with it: a typo and --help should not wait for it.
 from rbjax import console, stops
 from rbjax.errors import exit_code
+from rbjax.progress import ShowProgress
 from rbjax.sheet import Sheet
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ def compare_runs(
     max_examples: int | None = None,
     batch_size: int | None = None,
     seed: int = 0,
+    progress: ShowProgress = None,
 ) -> Compared:
     """Attacks two runs with the same attacks and keys, and compares them image by image.
 
@@ -123,6 +125,7 @@ def compare_runs(
         max_examples: test images at most; None: all.
         batch_size: images at once; None: by the platform.
         seed: of the attacks' keys.
+        progress: shown if True; a function is called after each block.
 
     Returns:
         The differences, second less first, of all images and of each class.
@@ -144,7 +147,7 @@ def compare_runs(
             attacks=entries,
             example_ids=test.example_ids,
             batch_size=batch_size,
-            progress=True,
+            progress=progress,
         )
         print(f"{run.path}: attacked on {test.num_examples:,} images", file=sys.stderr)
         found.append(result)
@@ -324,7 +327,7 @@ def _run(options: dict[str, Any]) -> None:
     if options.pop("dry_run"):
         print(preview(first, second, files, **options))
         return
-    found = compare_runs(first, second, **options)
+    found = compare_runs(first, second, progress=True, **options)
     print(found)
     whole = {
         label: one._asdict() | {"verdict": found.verdict(label)}

@@ -177,6 +177,29 @@ class Table[T](dict[str, Callable[..., T]]):
             )
         return made
 
+    def create_each(self, names: str, options: Mapping[str, Any]) -> list[T]:
+        """Makes several things, whose names are joined by "+"; each takes the options that it has.
+
+        Args:
+            names: each as for `create`.
+            options: of any of them, by name.
+
+        Raises:
+            ValueError: as `create`, and for an option that none of them has.
+        """
+        own = [self.options(name) for name in names.split("+")]
+        known = list(dict.fromkeys(option for each in own for option in each))
+        for option in options:
+            if option not in known:
+                allowed = f"{', '.join(known) or 'none'}{nearest(option, known)}"
+                raise ValueError(
+                    f"{self.kind} {names!r} has no option {option!r}; allowed: {allowed}"
+                )
+        return [
+            self.create(name, {k: v for k, v in options.items() if k in each})
+            for name, each in zip(names.split("+"), own, strict=True)
+        ]
+
     def check(self, name: str, own: Mapping[str, Option], options: Iterable[str]) -> None:
         """Refuses options that a thing does not have, and the lack of one that it needs."""
         options = list(options)

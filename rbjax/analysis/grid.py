@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from rbjax import prng
 from rbjax.analysis import figures
@@ -114,8 +115,8 @@ def plot_gallery(
     """
     columns = 1 + max(map(len, rows.values()))
     side = _PANEL * image.shape[0] / image.shape[1]
-    figure = Figure(figsize=(_PANEL * columns + 1.6, side * len(rows) + 0.6), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)  # type: ignore
+    layout = ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
+    figure = Figure(figsize=(_PANEL * columns + 1.6, side * len(rows) + 0.6), layout=layout)
     grid = figure.subplots(len(rows), columns, squeeze=False)
     for (name, images), line in zip(rows.items(), grid, strict=True):
         for axes in line:

@@ -19,7 +19,7 @@ from rbjax.perturbations.noise import gaussian_noise, impulse_noise, uniform_noi
 from rbjax.perturbations.photometric import brightness, contrast
 from rbjax.perturbations.pixels import random_pixels
 from rbjax.perturbations.weather import fog, rain, snow
-from rbjax.tables import Table, is_made, nearest
+from rbjax.tables import Table, is_made
 from rbjax.typing import Perturbation
 
 __all__ = [
@@ -85,19 +85,5 @@ def create(name: str | Callable[..., Any], **options: Any) -> Perturbation:
         if options:
             raise ValueError(f"a perturbation that is made already has no options; got {options}")
         return name
-    names = name.split("+")
-    own = [PERTURBATIONS.options(member) for member in names]
-    known = dict.fromkeys(option for parameters in own for option in parameters)
-    for option in options:
-        if option not in known:
-            raise ValueError(
-                f"perturbation {name!r} has no option {option!r}; allowed: "
-                f"{', '.join(known)}{nearest(option, known)}"
-            )
-    members = [
-        PERTURBATIONS.create(
-            member, {option: value for option, value in options.items() if option in parameters}
-        )
-        for member, parameters in zip(names, own, strict=True)
-    ]
+    members = PERTURBATIONS.create_each(name, options)
     return members[0] if len(members) == 1 else compose(*members)

@@ -167,8 +167,8 @@ def _in_blocks(
 
     num_images = len(examples.labels)
     blocks = cut(np.arange(num_images), min(block_size, num_images))
-    read = lambda block: examples.read(block.rows)  # noqa: E731
-    return Linearization(**map_blocks(run, blocks, read=read, tell=tell))
+    found = map_blocks(run, blocks, read=lambda block: examples.read(block.rows), tell=tell)
+    return Linearization(**found)
 
 
 def normal_form(linearization: Linearization) -> ClosedForm:

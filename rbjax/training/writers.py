@@ -216,13 +216,7 @@ def create_writers(names: str, **options: Any) -> list[Writer]:
     Raises:
         ValueError: for an unknown name or option, or a package that is not installed.
     """
-    if names == "none":
-        return []
-    taken = {name: WRITERS.options(name) for name in names.split("+")}
-    return [
-        WRITERS.create(name, {k: v for k, v in options.items() if k in known})
-        for name, known in taken.items()
-    ]
+    return [] if names == "none" else WRITERS.create_each(names, options)
 
 
 def _check_installed(package: str) -> None:

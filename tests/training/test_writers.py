@@ -99,6 +99,8 @@ def test_writers_are_made_by_name(monkeypatch):
     assert vars(made[1]) == {"told": ["theirs"]}
     with pytest.raises(ValueError, match=r"writer 'tensorbord' is unknown.*mean 'tensorboard'"):
         create_writers("tensorbord")
+    with pytest.raises(ValueError, match=r"has no option 'projct'; allowed: project; did you"):
+        create_writers(f"tensorboard+{ours}", projct="theirs")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     for name in ("wandb", "mlflow"):
         with pytest.raises(ValueError, match=rf"{name} is not installed: pip"):
