@@ -6,7 +6,6 @@ CI runs a tenth, RBJAX_FUZZ=1 the whole: 1,000 configs and 200 files, the same o
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import json
 import os
@@ -23,10 +22,10 @@ import rbjax.evaluate
 import rbjax.score
 import rbjax.train
 from rbjax import analysis, config, main, tables
+from rbjax.analysis import run_plots
 from rbjax.training import log, setup
 from rbjax.training.checkpoint import MANIFEST
 
-REPORT = importlib.import_module("rbjax.analysis.report")
 TENTHS = 10 if os.environ.get("RBJAX_FUZZ") else 1
 
 
@@ -150,7 +149,7 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fuzz")
     (folder / "job.py").write_text(JOB)
     with contextlib.redirect_stdout(io.StringIO()), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(REPORT, "_plot", lambda *_: [])
+        patch.setattr(run_plots, "is_drawn", lambda *_: False)
         assert main.main(["rbjax", f"--config={folder}/job.py", f"--workdir={folder}/run"]) == 0
     return folder / "run"
 
@@ -166,7 +165,7 @@ def read_all(workdir: Path) -> None:
     model = setup.create_model(resolved, setup.info(resolved))
     setup.trained_variables(resolved, str(workdir), model)
     analysis.read_report(workdir)
-    REPORT.report(workdir)
+    analysis.report(workdir)
     log.write_csv(workdir)
 
 
@@ -200,7 +199,7 @@ def damage(draw: Any, content: bytes, is_json: bool) -> bytes:
 
 
 def test_files_of_a_run_directory(finished, monkeypatch):
-    monkeypatch.setattr(REPORT, "_plot", lambda *_: [])
+    monkeypatch.setattr(run_plots, "is_drawn", lambda *_: False)
     (manifest,) = finished.glob(f"checkpoints/*/{MANIFEST}")
     names = ["config.json", "report.json", "rpr.json", "metrics.jsonl", "report.npz"]
     files = [*(finished / name for name in names), manifest]

@@ -15,7 +15,7 @@ from rbjax.data import images as image_arrays
 from rbjax.data.datasets import DatasetInfo, info, with_bands
 from rbjax.data.digits import load_digits
 from rbjax.data.imbalance import select
-from rbjax.inputs import check_labels
+from rbjax.inputs import check_images, check_labels
 from rbjax.tables import lookup
 
 _MOST_HELD = 2**30
@@ -164,7 +164,7 @@ def from_arrays(
         their rows are the ids, too.
 
     Raises:
-        ValueError: if the arrays do not match each other or the info.
+        ValueError: if the arrays do not match each other or the info, or pixels are outside [0, 1].
 
     Example:
         >>> images = np.zeros((3, 28, 28, 1), np.uint8)
@@ -174,7 +174,8 @@ def from_arrays(
         (3, [1, 2])
     """
     _check(dataset_info, split, images, labels)
-    resident = image_arrays.is_resident(images)
+    if resident := image_arrays.is_resident(images):
+        check_images(images)
     ranks = (
         order.example_ids(images, labels) if resident else np.arange(len(labels), dtype=np.int32)
     )

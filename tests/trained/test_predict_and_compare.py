@@ -42,7 +42,7 @@ def test_a_folder_of_images_nobody_labelled(tmp_path, capsys):
     counts = [int(word) for word in re.findall(r"\w+ (\d+)(?:,|\n)", printed.out)]
     assert printed.out.startswith("3 images: ")
     assert sum(counts) == 3
-    assert "1 left out, not an image that Pillow reads: notes.txt" in printed.err
+    assert "left out, not an image that Pillow reads: 1 (notes.txt)" in printed.err
     rows = list(csv.DictReader(out.read_text().splitlines()))
     assert [row["file"] for row in rows] == ["a,b.png", "b/one.png", "c.png"]
     expected = RUN.predict(pixels[[2, 0, 1], ..., None])
