@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import re
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -151,16 +151,44 @@ def without_gradient(
     return logits
 
 
+_watches: list[list[BaseException]] = []
+"""One list of failures for each `with raised_here()` that is running, in any thread."""
+
+
 @contextlib.contextmanager
-def plain_errors() -> Iterator[None]:
-    """Raises what a black box is refused for as it is, not as the error of a whole program."""
+def raised_here() -> Iterator[None]:
+    """Raises what a model on the host raised while programs ran that asked it, here and as it is.
+
+    Raised within a compiled program, it would reach the caller as an error of the whole program;
+    where that runs on several CPU devices XLA ends the process (jaxlib 0.12.0.1). So the program
+    goes on with NaN for answers, and the model is not asked again. Results must be there when the
+    block ends.
+    """
+    failures: list[BaseException] = []
+    _watches.append(failures)
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
-        refusals = re.findall(r"^.*?ValueError: (.+)$", str(error), re.MULTILINE)
-        if not refusals:
+    finally:
+        _watches[:] = [watch for watch in _watches if watch is not failures]
+    if failures:
+        raise failures[0]
+
+
+def _guarded(ask: Callable[..., np.ndarray], *arguments: Any, like: Any) -> np.ndarray:
+    """Returns what a model answers within a program; NaN once it has failed, if that is watched."""
+    if any(_watches):
+        return np.full(like.shape, np.nan, like.dtype)
+    try:
+        answer = ask(*arguments)
+        if answer.shape != like.shape:
+            raise ValueError(f"the model gives shape {answer.shape}; it gave {like.shape} before")
+        return answer.astype(like.dtype)
+    except BaseException as error:
+        if not _watches:
             raise
-        raise ValueError(refusals[-1]) from None
+        for failures in _watches:
+            failures.append(error)
+        return np.full(like.shape, np.nan, like.dtype)
 
 
 def on_the_host(box: BlackBox) -> Callable[[Array], Array]:
@@ -182,7 +210,8 @@ def on_the_host(box: BlackBox) -> Callable[[Array], Array]:
             # Also what is wrong with images of this shape is said here, outside any program.
             counted[shape] = answer(np.zeros((1, *shape))).shape[-1]
         result = (len(images), counted.get(shape, box.num_classes))
-        return jax.pure_callback(answer, jax.ShapeDtypeStruct(result, jnp.float32), images)
+        like = jax.ShapeDtypeStruct(result, jnp.float32)
+        return jax.pure_callback(functools.partial(_guarded, answer, like=like), like, images)
 
     return without_gradient(logits, box.what) if box.gradient is None else _with(box, logits)
 
@@ -195,12 +224,15 @@ def _with(box: BlackBox, logits_fn: Callable[[Array], Array]) -> Callable[[Array
         return logits_fn(images)
 
     def pull_back(images: Array, cotangents: Array) -> tuple[Array]:
-        return (jax.pure_callback(ask, jax.typeof(images), images, cotangents),)
+        like = jax.typeof(images)
+        asked = functools.partial(_guarded, ask, like=like)
+        return (jax.pure_callback(asked, like, images, cotangents),)
 
     def ask(images: Any, cotangents: Any) -> np.ndarray:
         gradient: Any = box.gradient
-        given = np.asarray(images, np.float32), np.asarray(cotangents, np.float32)
-        return np.asarray(gradient(*given)).astype(images.dtype)
+        return np.asarray(
+            gradient(np.asarray(images, np.float32), np.asarray(cotangents, np.float32))
+        )
 
     logits.defvjp(lambda images: (logits(images), images), pull_back)
     return logits

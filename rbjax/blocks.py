@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rbjax import journal as journals
 from rbjax import processes
-from rbjax.black_box import plain_errors
+from rbjax.black_box import raised_here
 from rbjax.errors import spelled
 from rbjax.inputs import ANY_NUMBER, UNIT_INTERVAL, check_images, check_integer, check_labels
 from rbjax.journal import Journal
@@ -238,7 +238,7 @@ def map_blocks(
             if following is not None:
                 ahead = reader.submit(load, following[1])
             if results is None:
-                with plain_errors():
+                with raised_here():
                     arrays = {name: np.asarray(x) for name, x in function(block, loaded).items()}
                 results = {k: x[: len(block.rows)] if x.ndim else x for k, x in arrays.items()}
                 if journal is not None:

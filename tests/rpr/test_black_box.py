@@ -10,6 +10,7 @@ from jax.tree_util import Partial
 from sklearn.linear_model import RidgeClassifier
 
 from rbjax import attacks, data, perturbations, prng, rpr
+from rbjax.black_box import BlackBox
 from tests.rpr.known import KEY, LOGITS_FN, MIXED, score, threshold
 
 ONE = jax.devices()[:1]
@@ -143,3 +144,50 @@ def test_not_a_function():
     with pytest.raises(ValueError, match="predict is a ndarray; it must be a function"):
         rpr.black_box(np.zeros(3))  # pyright: ignore[reportArgumentType]
     assert score(MIXED[:3], logits_fn=LOGITS_FN).robust.shape == (3,)
+
+
+class LostError(Exception):
+    """What the model of a person raises."""
+
+
+@pytest.mark.parametrize("devices", [ONE, None], ids=["one device", "eight"])
+@pytest.mark.parametrize("part", ["logits", "gradient"])
+@pytest.mark.parametrize("entry", ["run_attacks", "craft_universal", "craft_universal_deepfool"])
+def test_what_a_model_raises_reaches_the_caller(entry, part, devices):
+    """Within a program on several CPU devices it would end the process."""
+    weights, calls = np.array([[1.0, -1.0]], np.float32), {"logits": 0, "gradient": 0}
+
+    def counted(name, answer):
+        calls[name] += 1
+        if name == part and calls[name] > 3:
+            raise LostError(f"the server is gone, call {calls[name]}")
+        return answer
+
+    box = BlackBox(
+        lambda images: np.zeros(len(images), int),
+        2,
+        scores=lambda images: counted("logits", images.reshape(len(images), -1) @ weights),
+        gradient=lambda images, along: counted(
+            "gradient", (along @ weights.T).reshape(-1, 1, 1, 1)
+        ),
+    )
+    images, labels = np.linspace(0, 1, 16, dtype=np.float32).reshape(16, 1, 1, 1), np.arange(16) % 2
+    entries = {
+        "run_attacks": lambda: attacks.run_attacks(
+            box,
+            KEY,
+            images,
+            labels,
+            attacks={"pgd": attacks.pgd(epsilon=0.1, num_steps=20)},
+            devices=devices,
+        ),
+        "craft_universal": lambda: attacks.craft_universal(
+            box, KEY, images, labels, epsilon=0.1, num_epochs=9, batch_size=8, devices=devices
+        ),
+        "craft_universal_deepfool": lambda: attacks.craft_universal_deepfool(
+            box, KEY, images, epsilon=0.1, devices=devices
+        ),
+    }
+    with pytest.raises(LostError, match="the server is gone, call 4"):
+        entries[entry]()
+    assert calls[part] == 4  # nor is it asked again

@@ -17,6 +17,7 @@ from rbjax.attacks.outcome import Setting, counted
 from rbjax.attacks.universal.crafted import UniversalDeepFoolResult
 from rbjax.attacks.universal.evaluation import apply_universal, judge, room_of
 from rbjax.attacks.universal.gradient import epoch_order
+from rbjax.black_box import raised_here
 from rbjax.blocks import Blocks, Placement, block_size, check_examples, cut
 from rbjax.captures import Compiled
 from rbjax.classifier import Classifier, Model, as_classifier, changed
@@ -34,6 +35,7 @@ images of no class."""
 
 
 @checked
+@raised_here()
 def craft_universal_deepfool(
     logits_fn: Model,
     key: Key,

@@ -19,6 +19,7 @@ from rbjax.attacks.norms import Inside, check_size, climb, project, sample
 from rbjax.attacks.outcome import Setting, counted
 from rbjax.attacks.universal.crafted import ClasswiseResult, UniversalResult
 from rbjax.attacks.universal.evaluation import room_of
+from rbjax.black_box import raised_here
 from rbjax.blocks import Blocks, Examples, Placement, check_examples, cut
 from rbjax.captures import Compiled
 from rbjax.classifier import Classifier, Model, as_classifier, finite
@@ -253,6 +254,7 @@ class _Data(NamedTuple):
     targeted: bool
 
 
+@raised_here()
 def _climb(
     ascent: _Ascent,
     placement: Placement,
