@@ -17,6 +17,9 @@ import jax
 import numpy as np
 
 from rbjax import attack_setup, attacks, corruption_setup, cost, methods, prng, rpr, validation
+from rbjax.analysis.evaluation import EXAMPLES_FILE, REPORT_FILE
+from rbjax.analysis.examples import ATTACKED_FILE, SCORED_FILE
+from rbjax.analysis.robustness import DATAPOINTS_FILE, SCORES_FILE
 from rbjax.attacks import Passes
 from rbjax.attacks import passes as autoattack
 from rbjax.attacks.universal.gradient import count_epochs
@@ -63,12 +66,14 @@ def preflight(config: Config, workdir: str) -> str:
     if config.task in ("train", "evaluate"):
         assert test is not None
         parts += _evaluation(config, logits_fn, train, held_out, test)
-        files["evaluation/, report.json, report.npz"] = None
+        files |= dict.fromkeys(("evaluation/", REPORT_FILE, EXAMPLES_FILE))
+        files |= {} if test.files is None else {ATTACKED_FILE: None}
     if config.task in ("train", "score") and config.score.max_steps:
         assert scored is not None
         parts.append(_scoring(config, logits_fn, scored))
-        files["scoring/, rpr.json, rpr.npz"] = None
-    files["report.html, classwise.csv, plots"] = None
+        files |= dict.fromkeys(("scoring/", SCORES_FILE, DATAPOINTS_FILE))
+        files |= {} if scored.files is None else {SCORED_FILE: None}
+    files |= dict.fromkeys(("report.html", "classwise.csv", "plots (*.png)"))
     lines += ["", cost.times(parts), cost.memory(), *_written(workdir, files)]
     return "\n".join(lines)
 
@@ -163,22 +168,29 @@ def _model(
     size = f"{left:,} steps of {config.batch_size} images"
     each = cost.measure_step(config, recipe, state, train)[1] if left else 0.0
     since = f", from step {done:,} of {steps:,}" if done else ""
-    parts = [Part("training", f"{size}, {spoken(each)} each{since}", left * each)]
+    may_stop = config.schedule.early_stop != "none"
+    parts = [Part("training", f"{size}, {spoken(each)} each{since}", left * each, may_stop)]
     logits_fn = jax.tree_util.Partial(model.apply, jax.device_put(state.variables))
     if held_out is not None and left:
         epochs = math.ceil(left / recipe.steps_per_epoch)
-        parts.append(_validation(config, method, logits_fn, held_out, recipe, epochs))
+        part = _validation(config, method, logits_fn, held_out, recipe, epochs)
+        parts.append(part._replace(is_most=may_stop))
     for name, hook in {
         "prepares": method.prepare,
         "does between epochs": method.after_epoch,
     }.items():
         if hook is not None:
             parts.append(Part(f"what the method {name}", config.method.name, None))
-    weights = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-    kept = f"checkpoints/ ({config.checkpoint.keep} of {size_of(weights)})"
-    writers = "" if config.writers.name == "none" else f", the log of {config.writers.name}"
-    log = f"config.json, metrics.jsonl, metrics.csv{writers}"
-    return logits_fn, parts, {log: None, kept: config.checkpoint.keep * weights}
+    names = ["config.json", "data.json", "metrics.jsonl", "metrics.csv"]
+    if config.writers.name != "none":
+        names.append(f"the log of {config.writers.name}")
+    keep, whole = config.checkpoint.keep, sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    kept = f"checkpoints/ ({keep} of {size_of(whole)})"
+    if held_out is not None:  # the best epoch's weights, and one more while they are written
+        best = sum(leaf.nbytes for leaf in jax.tree.leaves(state.variables))
+        kept = f"{kept[:-1]}, {keep + 1} of {size_of(best)} in best/)"
+        whole += best
+    return logits_fn, parts, {**dict.fromkeys(names), kept: (keep + 1) * whole}
 
 
 def _validation(
@@ -313,6 +325,8 @@ def _scoring(config: Config, logits_fn: LogitsFn, dataset: Dataset) -> Part:
     rate()  # compiles
     most = dataset.num_examples * config.score.max_steps * config.score.repetitions
     size = f"{dataset.num_examples:,} images, up to {config.score.max_steps:,} draws"
+    if config.score.repetitions > 1:
+        size += f", {config.score.repetitions} times"
     return Part("RPR", size, most * rate(), is_most=True)
 
 

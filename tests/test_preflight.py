@@ -82,10 +82,16 @@ def test_a_job_says_what_it_takes_and_writes_nothing(typed, tmp_path):
     few = ", ".join(str(i) for i in np.flatnonzero(counts < 10))
     assert f"test images, whose accuracy says little: {few}\n" in printed
     assert re.search(r"^memory: [\d.]+ (MiB|GiB) at most so far", printed, re.M)
-    assert "would be written in run (would be made): config.json, metrics.jsonl" in printed
-    assert "report.npz, scoring/, rpr.json" in printed
+    (written,) = re.findall(r"would be written in run \(would be made\): (.*)$", printed, re.M)
+    promised = re.sub(r" \([^)]*\)", "", written.replace("the log of tensorboard", "tensorboard/"))
 
     assert typed("train", "small.py", "--workdir=run")[0] == 0
+    made = {f"{p.name}{'/' * p.is_dir()}" for p in (tmp_path / "run").iterdir()}
+    pictures = {name for name in made if name.endswith(".png")}
+    assert pictures
+    assert set(promised.split(", ")) == {"plots", *(made - pictures)}
+    assert (tmp_path / "run/checkpoints/best").is_dir()
+    assert "in best/)" in written
     before = files(tmp_path)
     code, printed, _ = typed("train", "small.py", "--workdir=run", "--dry_run")
     assert row(printed, "training").startswith(
@@ -110,6 +116,13 @@ def test_a_job_says_what_it_takes_and_writes_nothing(typed, tmp_path):
     assert row(printed, "pgd: run").startswith("60 images, 4 passes forward each")
     assert "would be written: comparison.json, comparison.csv" in printed
     assert files(tmp_path) == before
+
+    stops = ("--config.schedule.early_stop=loss", "--config.score.repetitions=2")
+    code, printed, _ = typed("train", "small.py", "--workdir=other", "--dry_run", *stops)
+    assert code == 0
+    assert re.match(r"12 steps of 32 images, [^ ]+ m?s each +at most ", row(printed, "training"))
+    assert re.match(r"3 times 145 images +at most ", row(printed, "validation"))
+    assert re.match(r"60 images, up to 7 draws, 2 times +at most ", row(printed, "RPR"))
 
     (tmp_path / "photographs").mkdir()
     for name in ("a", "b", "c"):
