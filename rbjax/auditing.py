@@ -13,6 +13,8 @@ import numpy as np
 import rbjax
 from rbjax import analysis, atomic, attacks, perturbations, prng, rpr
 from rbjax.analysis import evaluation, robustness
+from rbjax.analysis.examples import ATTACKED_FILE, SCORED_FILE
+from rbjax.analysis.examples import write as write_examples
 from rbjax.analysis.page import PAGE_FILE
 from rbjax.analysis.tables import classwise_sheet, columns_of
 from rbjax.attacks.diagnostics import diagnose
@@ -71,6 +73,7 @@ def audit(
     max_steps: int = 100,
     train_counts: np.ndarray | None = None,
     example_ids: np.ndarray | None = None,
+    files: Sequence[str] | None = None,
     batch_size: int = 128,
     seed: int = 0,
     progress: ShowProgress = None,
@@ -99,6 +102,8 @@ def audit(
         train_counts: (K,) training images of each class, to set beside their robustness; None: not
             known.
         example_ids: (N,) integers; None: the row numbers.
+        files: N names, of the images' files, which then stand beside what is said of each: in the
+            page, and in examples.csv and datapoints.csv; None: there are none.
         batch_size: images at once.
         seed: of all random numbers, an integer >= 0.
         progress: shown if True; a function is called after each block of each part.
@@ -123,7 +128,7 @@ def audit(
         images, labels, count_classes=model.count_classes, example_ids=example_ids
     )
     ids, truth = examples.example_ids, examples.labels
-    names = names_of(class_names, examples.num_classes)
+    names, files = names_of(class_names, examples.num_classes), _files(files, len(ids))
     counts = _train_counts(train_counts, examples.num_classes)
     given: dict[str, Any] = {"example_ids": ids, "batch_size": batch_size, "progress": progress}
 
@@ -161,6 +166,10 @@ def audit(
     report = _report(about, attacked, entries, counts, checked)
     said = {**about, **robustness.of_scores(scores, truth, num_classes=len(names))}
     points = robustness.of_examples(scores, images, truth, example_ids=ids)
+    if files is not None:
+        points["files"] = np.array(files)
+        for file, result in {ATTACKED_FILE: attacked, SCORED_FILE: scores}.items():
+            write_examples(where / file, result, files=files, class_names=names)
     _store(where, report, attacked, ids, said, points)
     sheet = _sheet(report, said, attacked)
     return Audit(where / PAGE_FILE, attacked, scores, findings, analysis.report(where), sheet)
@@ -222,6 +231,16 @@ def _sheet(report: dict[str, Any], said: dict[str, Any], attacked: SuiteResult) 
 def _name(perturbation: Perturbation) -> str:
     """Returns what a perturbation is called: a function's repr would hold its address."""
     return str(getattr(perturbation, "__name__", None) or repr(perturbation))
+
+
+def _files(files: Sequence[str] | None, num_images: int) -> list[str] | None:
+    """Returns the names of the images' files, if they are known."""
+    if files is None:
+        return None
+    if isinstance(files, str) or len(files) != num_images:
+        what = repr(files) if isinstance(files, str) else f"{len(files)} names"
+        raise ValueError(f"files is {what}; it must be {num_images} names, one an image")
+    return [str(file) for file in files]
 
 
 def _train_counts(counts: np.ndarray | None, num_classes: int) -> np.ndarray | None:

@@ -175,6 +175,20 @@ def run(
     return Results(result.confusion(), matrices, dict(result.predictions))
 
 
+def columns(plan: Plan, results: Results) -> dict[str, np.ndarray]:
+    """Returns the predictions of each corruption and severity by a heading, "fog 3"; each (N,).
+
+    Args:
+        plan: of `create`.
+        results: of `run`; of an archive there are none.
+    """
+    return {
+        f"{name} {severity}": row
+        for name, rows in results.predictions.items()
+        for severity, row in zip(plan.severities[name], rows, strict=True)
+    }
+
+
 def summarize(plan: Plan, results: Results) -> dict[str, Any]:
     """Returns what a report says: accuracies by corruption and severity, and errors, per class.
 

@@ -137,7 +137,9 @@ def evaluate(config: Config, workdir: str) -> Report:
         write_report(workdir, report, arrays)
         if test.files is not None:
             path, names = Path(workdir) / examples.ATTACKED_FILE, test.info.class_names
-            examples.write(path, results, files=test.files, class_names=names)
+            others = corruption_setup.columns(plan, corrupted) if corrupted else None
+            given_names: Any = {"files": test.files, "class_names": names}
+            examples.write(path, results, **given_names, predictions=others)
     return report
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import re
 from typing import Any
 
 import jax.numpy as jnp
@@ -58,6 +60,8 @@ def test_a_model_is_audited_in_one_call(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"files": ["a.png"]}, r"files is 1 names; it must be 40 names, one an image"),
+        ({"files": "folder"}, r"files is 'folder'; it must be 40 names"),
         ({"class_names": ["a", "b"]}, "class_names has 2 names; there are 3 classes"),
         ({"train_counts": np.ones(2, int)}, r"train_counts is int64 of shape \(2,\)"),
         ({"class_names": "cow"}, "class_names is 'cow'; it must be a list of names"),
@@ -73,6 +77,25 @@ def test_a_model_is_audited_in_one_call(tmp_path):
 def test_what_is_wrong_is_said(options, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         audit(**{"folder": tmp_path / "b", **options})
+
+
+def test_files_stand_beside_what_is_said_of_their_images(tmp_path):
+    files = [f"scans/<i>{row}.png" for row in range(40)]
+    result = audit(tmp_path / "a", files=files, class_names=NAMES)
+    tables = {}
+    for name in ("examples.csv", "datapoints.csv"):
+        with (tmp_path / "a" / name).open(encoding="utf-8") as file:
+            tables[name] = list(csv.DictReader(file))
+        assert [row["file"] for row in tables[name]] == files
+        assert [row["label"] for row in tables[name]] == [NAMES[label] for label in LABELS]
+    assert [row["fgsm"] for row in tables["examples.csv"]] == [
+        NAMES[i] for i in result.attacked.outcomes["fgsm"].predictions
+    ]
+    page = result.page.read_text("utf-8")
+    least = int(np.argmin(np.where(result.attacked.clean == LABELS, result.scores.robust, True)))
+    assert f"scans/&lt;i&gt;{least}.png: fails at draw" in page or result.scores.robust.all()
+    assert len(re.findall(r"scans/&lt;i&gt;\d+\.png: ", page)) == page.count("an image of class")
+    assert ", example " not in page
 
 
 def test_a_run_directory_is_left_alone(tmp_path):

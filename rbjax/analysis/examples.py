@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ def write(
     *,
     files: Sequence[str] | np.ndarray,
     class_names: Sequence[str],
+    predictions: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Writes what a result says of each example as CSV: its file, then `analysis.columns`.
 
@@ -30,9 +31,11 @@ def write(
         result: of `run_attacks` or `rpr.score`, of N examples.
         files: N names.
         class_names: of the K classes; they stand in place of the numbers.
+        predictions: heading -> (N,) classes that come after them; None: none.
     """
     found = columns(result)
     classes = {"label", *(name for name in found if f"{name}_probability" in found)}
+    found, classes = found | (dict(predictions or {})), classes | (predictions or {}).keys()
     for name in classes & found.keys():
         found[name] = [class_names[i] if i != NO_CLASS else "" for i in found[name].tolist()]
     write_csv(path, {"file": [printable(file) for file in files], **found})

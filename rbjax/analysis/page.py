@@ -162,8 +162,8 @@ def _datapoints(content: Content, names: Sequence[str]) -> list[dict[str, Any]]:
     for i, image in enumerate(at["images"]):
         failed, name = int(at["first_failure"][i]), names[int(at["labels"][i])]
         said = f"fails at draw {failed}" if failed <= most else f"withstands all {most} draws"
-        number = int(at["example_ids"][i])
-        shown.append({"picture": _png(image), "name": name, "said": said, "number": number})
+        of = str(at["files"][i]) if "files" in at else f"example {int(at['example_ids'][i])}"
+        shown.append({"picture": _png(image), "name": name, "said": said, "of": printable(of)})
     return shown
 
 

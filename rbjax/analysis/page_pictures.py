@@ -67,7 +67,8 @@ class Content(NamedTuple):
     """(M, H, W, C) images on which these are drawn, and their labels (M,)."""
     labels: np.ndarray | None = None
     datapoints: Mapping[str, np.ndarray] = {}
-    """The most and the least robust ones: "images", "labels", "first_failure", "example_ids"."""
+    """The most and the least robust ones: "images", "labels", "first_failure", "example_ids",
+    and "files" where images have them."""
 
 
 class Picture(NamedTuple):

@@ -256,5 +256,6 @@ def _datapoints(folder: Path) -> dict[str, np.ndarray]:
     arrays = atomic.read_npz(folder / DATAPOINTS_FILE)
     if arrays is None or "shown/images" not in arrays:
         return {}
-    rows, names = arrays["shown/rows"], ("labels", "first_failure", "example_ids")
-    return {"images": arrays["shown/images"], **{name: arrays[name][rows] for name in names}}
+    rows, names = arrays["shown/rows"], ("labels", "first_failure", "example_ids", "files")
+    of_each = {name: arrays[name][rows] for name in names if name in arrays}
+    return {"images": arrays["shown/images"], **of_each}

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 import rbjax
-from rbjax import command_line, predict
+from rbjax import atomic, command_line, predict
 from rbjax.data import load
 from rbjax.evaluate import evaluate
 from rbjax.score import score
@@ -42,6 +42,7 @@ def test_scans_of_two_hospitals(job, tmp_path, capsys):
     given.dataset.update(max_test_examples=None, max_train_examples=None, rotation_degrees=0.0)
     given.score.max_steps, given.batch_size = 2, 32
     del given.attacks.universal
+    given.corruptions.update(name="contrast", source="online")
     config = command_line.resolve(given, workdir)
     train(config, workdir)
     said = json.loads(Path(workdir, "data.json").read_text())
@@ -61,13 +62,18 @@ def test_scans_of_two_hospitals(job, tmp_path, capsys):
         assert report["split"] == f"folder {theirs}"
         assert any("no image of class two" in note for note in report["notes"])
         journals |= set(Path(workdir, "evaluation").iterdir())
-        assert len(journals) == change + 1  # other images, another journal
+        assert len(journals) == 2 * (change + 1)  # other images, another journal
         next(theirs.rglob("*.png")).unlink()
     told = rows(workdir, "examples.csv")
     assert {row["label"] for row in told} == set(NAMES[:2])
     assert all(row["file"].startswith(f"{row['label']}/patient_") for row in told)
     right = np.mean([row["clean"] == row["label"] for row in told])
     assert right == report["results"]["clean"]["summary"]["accuracy"] > 0.5
+    stored = atomic.read_npz(Path(workdir, "report.npz"))
+    assert stored is not None
+    for severity in (1, 2, 3, 4, 5):  # of each corruption, too
+        given = [report["class_names"][i] for i in stored["corruptions/contrast"][severity - 1]]
+        assert [row[f"contrast {severity}"] for row in told] == given
     # What is predicted of the same files, read alone, is the same.
     run = rbjax.load(workdir)
     files, found = predict.predict_folder(run, theirs)
