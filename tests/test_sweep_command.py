@@ -65,6 +65,14 @@ def test_axes_keep_the_commas_of_their_values():
     assert over.by_values([epsilon])["2/255",] == ["method.epsilon=2_255"]
 
 
+@pytest.mark.parametrize("values", ["model.widths=8,8;16,32", "method.epsilon=2/255;4/255"])
+def test_a_grid_takes_the_names_of_any_values(values, tmp_path):
+    configs = over.configs(["--config=uat_digits"], over.axes([values]))
+    cells = [grid.Cell(name, config) for name, config in configs.items()]
+    assert len(cells) == 2
+    assert grid.read(cells, str(tmp_path)) == {}
+
+
 def test_a_cell_has_one_name_whatever_else_is_typed():
     """Or a finished run would be run again."""
     seed, epsilon = over.axes(["seed=0;1", "method.epsilon=0.1;0.2"])

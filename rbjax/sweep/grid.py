@@ -242,11 +242,11 @@ def read(cells: Sequence[Cell], results: str) -> dict[str, Result]:
     """
     names = [cell.name for cell in cells]
     for name in names:
-        is_name = re.fullmatch(r"[\w.,=-]+", name) and not name.startswith(".")
+        is_name = re.fullmatch(r"[\w.,=+-]+", name) and not name.startswith(".")
         if not is_name or names.count(name) > 1 or name in _FOLDERS:
             raise ValueError(
                 f"cell {name!r}: its name must be its own, of letters, digits, '-', '_', '.', "
-                f"',' and '=', and none of {', '.join(_FOLDERS)}"
+                f"',', '=' and '+', and none of {', '.join(_FOLDERS)}"
             )
     found: dict[str, Result] = {}
     for cell in cells:
