@@ -22,6 +22,7 @@ from rbjax.attacks.findings import Finding
 from rbjax.attacks.norms import check_size
 from rbjax.attacks.outcome import SuiteResult, described, spec_of
 from rbjax.attacks.suite import Entry
+from rbjax.black_box import BlackBox
 from rbjax.blocks import check_examples
 from rbjax.classifier import Model, as_classifier
 from rbjax.data.order import priorities
@@ -47,7 +48,8 @@ class Audit(NamedTuple):
     scores: rpr.Scores
     """How many random perturbations each datapoint withstands."""
     findings: list[Finding]
-    """Of the checks for a false sense of robustness, those that failed among them."""
+    """Of the checks for a false sense of robustness, those that failed among them;
+    none of a model without gradients."""
     text: str
     """The table of classes, and which files were written."""
     sheet: Sheet
@@ -86,7 +88,8 @@ def audit(
     to resume a stopped one: what is done is in the folder.
 
     Args:
-        logits_fn: images (B, H, W, C) in [0, 1] -> logits (B, K), differentiable.
+        logits_fn: images (B, H, W, C) in [0, 1] -> logits (B, K); or a black box, by its
+            fingerprint or of `rbjax.wrap`.
         images: (N, H, W, C) uint8, or floating in [0, 1]: test images.
         labels: (N,) integers, the true classes.
         class_names: K names; None: the numbers.
@@ -96,7 +99,7 @@ def audit(
         epsilon: radius of the ball of the attacks, in pixel units.
         norm: `"linf"`, `"l2"` or `"l1"`.
         entries: label -> attack, as for `attacks.run_attacks`; None: "pgd" with 20 steps and "apgd"
-            with 100.
+            with 100; of a model without gradients "square" with 1,000 queries.
         perturbation: (key, image) -> image; None: `perturbations.random_pixels()`.
         max_steps: random perturbations of an image, at most.
         train_counts: (K,) training images of each class, to set beside their robustness; None: not
@@ -119,13 +122,14 @@ def audit(
     where = of_a_folder(folder, field="folder")
     if is_run(where):
         raise ValueError(f"folder = {str(folder)!r}: is a run directory; give another folder")
-    model, key = as_classifier(logits_fn), prng.key(check_integer("seed", seed, low=0))
+    classifier, key = as_classifier(logits_fn), prng.key(check_integer("seed", seed, low=0))
+    # A journal knows a black box by what it says of itself, and all else by what it computes.
+    model = logits_fn if isinstance(logits_fn, BlackBox) else classifier
     ball: dict[str, Any] = {"epsilon": epsilon, "norm": norm}
-    if entries is None:
-        entries = {"pgd": attacks.pgd(num_steps=20, **ball), "apgd": attacks.apgd(**ball)}
+    entries = _entries(model, ball) if entries is None else entries
     images = np.asarray(images)
     examples = check_examples(
-        images, labels, count_classes=model.count_classes, example_ids=example_ids
+        images, labels, count_classes=classifier.count_classes, example_ids=example_ids
     )
     ids, truth = examples.example_ids, examples.labels
     names, files = names_of(class_names, examples.num_classes), _files(files, len(ids))
@@ -136,10 +140,12 @@ def audit(
     attacked = attacks.run_attacks(
         model, key, images, truth, attacks=entries, journal=where / "evaluation", **given
     )
-    some = np.argsort(priorities(ids, seed=seed, name="diagnostics"), kind="stable")[:_CHECKED]
-    given["example_ids"], checks = ids[some], prng.named(key, "diagnostics")
-    findings = diagnose(model, checks, images[some], truth[some], **ball, **given)
-    checked = {"num_examples": len(some), **ball}
+    findings = []
+    if _has_gradient(model):
+        some = np.argsort(priorities(ids, seed=seed, name="diagnostics"), kind="stable")[:_CHECKED]
+        given["example_ids"], checks = ids[some], prng.named(key, "diagnostics")
+        findings = diagnose(model, checks, images[some], truth[some], **ball, **given)
+    checked = {"num_examples": min(len(ids), _CHECKED), **ball}
     checked["findings"] = [finding._asdict() for finding in findings]
     drawn = perturbation or perturbations.random_pixels()
     scores = rpr.score(
@@ -163,7 +169,7 @@ def audit(
         "split": "test",
         "class_names": names,
     }
-    report = _report(about, attacked, entries, counts, checked)
+    report = _report(about, attacked, entries, counts, checked if findings else None)
     said = {**about, **robustness.of_scores(scores, truth, num_classes=len(names))}
     points = robustness.of_examples(scores, images, truth, example_ids=ids)
     if files is not None:
@@ -175,12 +181,23 @@ def audit(
     return Audit(where / PAGE_FILE, attacked, scores, findings, analysis.report(where), sheet)
 
 
+def _has_gradient(model: Model) -> bool:
+    return not isinstance(model, BlackBox) or model.gradient is not None
+
+
+def _entries(model: Model, ball: dict[str, Any]) -> dict[str, Entry]:
+    """Returns the attacks of an audit that names none."""
+    if _has_gradient(model):
+        return {"pgd": attacks.pgd(num_steps=20, **ball), "apgd": attacks.apgd(**ball)}
+    return {"square": attacks.square(num_queries=1000, **ball)}
+
+
 def _report(
     about: dict[str, Any],
     attacked: SuiteResult,
     entries: Mapping[str, Entry],
     train_counts: np.ndarray | None,
-    checked: dict[str, Any],
+    checked: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Returns what report.json says, as of an evaluation."""
     specs = {label: spec_of(entry) for label, entry in entries.items()}

@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn.ensemble import RandomForestClassifier
 
 import rbjax
 from rbjax import analysis, attacks
@@ -77,6 +78,22 @@ def test_a_model_is_audited_in_one_call(tmp_path):
 def test_what_is_wrong_is_said(options, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         audit(**{"folder": tmp_path / "b", **options})
+
+
+def test_a_forest_is_audited_by_its_answers(tmp_path):
+    forest = RandomForestClassifier(5, random_state=0).fit(IMAGES.reshape(40, -1), LABELS)
+    given = {"epsilon": 0.3, "max_steps": 3, "folder": tmp_path / "a"}
+    result = rbjax.audit(rbjax.wrap(forest), IMAGES, LABELS, **given)
+    assert list(result.attacked.outcomes) == ["square"]
+    assert result.attacked.outcomes["square"].fooled.any()
+    np.testing.assert_array_equal(result.attacked.clean, forest.predict(IMAGES.reshape(40, -1)))
+    assert result.findings == []
+    assert "Can the numbers be trusted" not in result.page.read_text("utf-8")
+    again = rbjax.audit(rbjax.wrap(forest), IMAGES, LABELS, **given)  # from the journals
+    assert repr(again) == repr(result)
+    forest.fit(IMAGES.reshape(40, -1), 2 - LABELS)
+    with pytest.raises(ValueError, match="journal"):
+        rbjax.audit(rbjax.wrap(forest), IMAGES, LABELS, **given)
 
 
 def test_files_stand_beside_what_is_said_of_their_images(tmp_path):
