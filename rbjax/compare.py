@@ -13,14 +13,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 # The rest is imported inside, JAX with it: a typo and --help should not wait for it.
 from rbjax import console, stops
 from rbjax.errors import exit_code
 from rbjax.progress import ShowProgress
-from rbjax.sheet import Sheet
+from rbjax.sheet import Sheet, spoken
 
 if TYPE_CHECKING:
     from rbjax.attacks import Setting, SuiteResult
@@ -118,8 +118,8 @@ def compare_runs(
     Args:
         first: as `rbjax.load` returns; its test images are those of both.
         second: of the same dataset and classes.
-        epsilon: radius of the ball, in pixel units; None: that of the first run's method or of its
-            first attack, else 8/255.
+        epsilon: radius of the ball, in pixel units; None: that within which either was trained; if
+            neither was, of the first attack that a config has, else 8/255.
         norm: `"linf"`, `"l2"` or `"l1"`; None: likewise, else `"linf"`.
         num_steps: of PGD; Auto-PGD, the other attack, makes 100.
         max_examples: test images at most; None: all.
@@ -131,12 +131,13 @@ def compare_runs(
         The differences, second less first, of all images and of each class.
 
     Raises:
-        ValueError: for runs of other datasets or classes, or values out of range.
+        ValueError: for runs of other datasets or classes, or trained within different balls where
+            none is given, or values out of range.
     """
     from rbjax import attacks, prng
 
     test = _test_images(first, second, max_examples)
-    entries = _attacks(first, epsilon, norm, num_steps)
+    entries = _attacks((first, second), epsilon, norm, num_steps)
     found = []
     for run in (first, second):
         result = attacks.run_attacks(
@@ -187,7 +188,7 @@ def preview(
 
     del seed
     test = _test_images(first, second, max_examples)
-    entries, parts = _attacks(first, epsilon, norm, num_steps), []
+    entries, parts = _attacks((first, second), epsilon, norm, num_steps), []
     size = {"image_shape": test.info.image_shape, "num_classes": test.info.num_classes}
     for run in (first, second):
         rates = cost.measure_passes(run.logits_fn, test, batch_size=batch_size or 128)
@@ -206,16 +207,19 @@ def preview(
 
 def _test_images(first: Run, second: Run, max_examples: int | None) -> Dataset:
     """Returns the images that both are attacked on, of runs that are alike."""
+    from rbjax.inputs import check_integer
     from rbjax.training import setup
 
     check_alike(first, second)
+    if max_examples is not None:
+        check_integer("max_examples", max_examples, low=1)
     return setup.first(setup.load_test(first.config), max_examples)
 
 
-def _attacks(first: Run, epsilon: float | None, norm: str | None, num_steps: int) -> Any:
+def _attacks(runs: tuple[Run, Run], epsilon: float | None, norm: str | None, num_steps: int) -> Any:
     from rbjax import attacks
 
-    ball = _ball(first, epsilon, norm)
+    ball = _ball(runs, epsilon, norm)
     return {"pgd": attacks.pgd(num_steps=num_steps, **ball), "apgd": attacks.apgd(**ball)}
 
 
@@ -267,16 +271,42 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _ball(run: Run, epsilon: float | None, norm: str | None) -> dict[str, Any]:
-    """Returns the ball asked for, or that which the run's own config speaks of."""
-    groups = [run.config.method, *run.config.attacks.values()]
-    known = next((g for g in groups if g.get("epsilon") and g.get("norm")), {})
-    if norm is not None and epsilon is None and norm != known.get("norm", "linf"):
+def _ball(runs: tuple[Run, Run], epsilon: float | None, norm: str | None) -> dict[str, Any]:
+    """Returns the ball asked for, or that which the runs' own configs speak of, in either order.
+
+    Raises:
+        ValueError: if it was asked for by half, or the methods of the runs have different ones.
+    """
+    balls = [_balls([run.config.method])[:1] for run in runs]
+    if not any(balls):  # neither was trained within one
+        attacked = [_balls(run.config.attacks.values()) for run in runs]
+        balls = [(attacked[0] or attacked[1])[:1]]
+    known = list(dict.fromkeys(ball for of in balls for ball in of))
+    if norm is None and epsilon is not None:
+        known = list(dict.fromkeys((theirs, epsilon) for theirs, _ in known))
+    if (norm is None or epsilon is None) and len(known) > 1:
+        said = [f"{run.path} {_spoken(of[0])}" for run, of in zip(runs, balls, strict=True)]
+        missing = "--norm" if epsilon is not None else "--epsilon and --norm"
+        raise ValueError(
+            f"trained within different balls, {' and '.join(said)}: say within which both are "
+            f"attacked, {missing}"
+        )
+    (their_norm, their_epsilon) = known[0] if known else ("linf", 8 / 255)
+    if norm is not None and epsilon is None and norm != their_norm:
         raise ValueError(f"norm = {norm!r}: give epsilon too")
     return {
-        "epsilon": known.get("epsilon", 8 / 255) if epsilon is None else epsilon,
-        "norm": norm or known.get("norm", "linf"),
+        "epsilon": their_epsilon if epsilon is None else epsilon,
+        "norm": norm or their_norm,
     }
+
+
+def _balls(groups: Iterable[Any]) -> list[tuple[str, float]]:
+    """Returns norm and radius of each group of a config that says both."""
+    return [(g["norm"], g["epsilon"]) for g in groups if g.get("epsilon") and g.get("norm")]
+
+
+def _spoken(ball: tuple[str, float]) -> str:
+    return f"{ball[0]}, epsilon {spoken(ball[1])}"
 
 
 @console.steady()
@@ -290,14 +320,14 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m rbjax
     parser = argparse.ArgumentParser(prog=prog, description=(__doc__ or "").splitlines()[0])
     parser.add_argument("first", help="a run directory, or a file of rbjax.save")
     parser.add_argument("second", help="another, of the same dataset")
-    parser.add_argument("--epsilon", help="such as 8/255; that of the first run")
-    parser.add_argument("--norm", choices=("linf", "l2", "l1"), help="that of the first run")
+    parser.add_argument("--epsilon", help="such as 8/255; that of training")
+    parser.add_argument("--norm", choices=("linf", "l2", "l1"), help="that of training")
     parser.add_argument("--num_steps", type=int, default=20, help="of PGD; 20")
     parser.add_argument("--max_examples", type=int, help="test images at most; all")
     parser.add_argument("--batch_size", type=int, help="images at once; by the platform")
     parser.add_argument("--seed", type=int, default=0, help="of the attacks; 0")
     parser.add_argument(
-        "--out", default="comparison", help="the files written, less .json and .csv; comparison"
+        "--out", default="comparison", help="the files written, with .json and .csv; comparison"
     )
     parser.add_argument("--dry_run", action="store_true", help="say what it takes, and stop")
     options = vars(parser.parse_args(arguments))
@@ -320,6 +350,8 @@ def _run(options: dict[str, Any]) -> None:
     from rbjax.trained import load
 
     out = expanded(options.pop("out"), field="out")
+    if out.suffix.lower() in (".json", ".csv"):  # both are written, whichever was named
+        out = out.with_suffix("")
     files = [of_a_file(f"{out}.{suffix}", field="out") for suffix in ("json", "csv")]
     if options["epsilon"] is not None:
         options["epsilon"] = parse_fraction(options["epsilon"])

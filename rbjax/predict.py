@@ -51,10 +51,15 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m rbjax
 
 def _run(options: argparse.Namespace) -> None:
     from rbjax.analysis.saving import write_csv
+    from rbjax.inputs import check_integer
     from rbjax.paths import of_a_file
     from rbjax.trained import load
 
     out = of_a_file(options.out, field="out")
+    if out.suffix.lower() != ".csv":
+        raise ValueError(f"out = {options.out!r}: suffix {out.suffix!r}; allowed: .csv")
+    if options.batch_size is not None:
+        check_integer("batch_size", options.batch_size, low=1)
     run = load(options.run)
     if options.dry_run:
         print(_preview(run, options.folder, out, batch_size=options.batch_size))

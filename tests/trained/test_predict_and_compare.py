@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import re
+from types import SimpleNamespace
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,6 +15,7 @@ from PIL import Image
 
 import rbjax
 from rbjax import atomic, attacks, compare, predict, rpr
+from rbjax import config as schema
 from rbjax.analysis import robustness
 from rbjax.attacks.outcome import Outcome, Setting
 from tests.trained.runs import IMAGES, TRAINED, config_of, made
@@ -53,7 +56,10 @@ def test_a_folder_of_images_nobody_labelled(tmp_path, capsys):
         (str(tmp_path / "run"), str(tmp_path)): "there is no such run directory or file",
         (TRAINED, str(tmp_path), "--out=/no/folder/a.csv"): "there is no folder",
         (TRAINED, str(tmp_path), f"--out={tmp_path}"): "is a folder; give a file in it",
+        (TRAINED, str(tmp_path), "--out=p.xlsx"): "out = 'p.xlsx': suffix '.xlsx'; allowed: .csv",
         (TRAINED, str(out)): "is a file; give a folder",
+        # Before anything is read:
+        ("/no/run", "/no", "--batch_size=0"): "batch_size is 0; it must be a whole number of at",
     }.items():
         assert predict.main(wrong) == 2
         assert words in capsys.readouterr().err
@@ -114,7 +120,7 @@ def test_two_runs_image_by_image(tmp_path, monkeypatch, capsys):
         return attacked([] if len(asked) == 2 else zeros[:8].tolist(), labels)
 
     monkeypatch.setattr("rbjax.attacks.run_attacks", run_attacks)
-    options = [f"--out={tmp_path / 'found'}", "--epsilon=8/255", "--norm=linf"]
+    options = [f"--out={tmp_path / 'found.csv'}", "--epsilon=8/255", "--norm=linf"]
     assert compare.main([TRAINED, str(other), *options]) == 0
     (key, images, ids, threat), (key_2, images_2, ids_2, threat_2) = asked
     assert key == key_2
@@ -142,3 +148,31 @@ def test_runs_of_other_data_are_refused(tmp_path, capsys):
     assert "has dataset.name mnist" in said
     assert "runs of different data cannot be compared" in said
     assert said.count("\n") == 1
+
+
+def test_both_orders_are_attacked_within_the_ball_of_training(capsys):
+    def run(path, **method) -> Any:
+        config = schema.default()
+        config.method.update(method)
+        return SimpleNamespace(path=path, config=schema.resolve(config))
+
+    plain, small = run("plain"), run("small", name="pgd", epsilon=4 / 255, norm="linf")
+    round_ = run("round", name="pgd", epsilon=0.5, norm="l2")
+    for runs in ((plain, small), (small, plain), (small, small)):
+        assert compare._ball(runs, None, None) == {"norm": "linf", "epsilon": 4 / 255}
+        assert compare._ball(runs, 0.1, None) == {"norm": "linf", "epsilon": 0.1}
+    assert compare._ball((plain, plain), None, None) == {"norm": "linf", "epsilon": 8 / 255}
+    assert compare._ball((small, round_), 1.0, "l2") == {"norm": "l2", "epsilon": 1.0}
+    with pytest.raises(ValueError, match=r"small linf, epsilon 4/255 and .*l2, .*--epsilon and --n"):
+        compare._ball((small, round_), None, None)
+    with pytest.raises(ValueError, match=r"both are attacked, --norm$"):
+        compare._ball((small, round_), 0.1, None)
+    with pytest.raises(ValueError, match=r"norm = 'l2': give epsilon too"):
+        compare._ball((plain, small), None, "l2")
+    small.config.method.name, small.config.method.epsilon = "standard", None
+    with plain.config.unlocked():
+        plain.config.attacks.fgsm = schema.attack("fgsm", epsilon=0.2, norm="linf")
+    for runs in ((plain, small), (small, plain)):
+        assert compare._ball(runs, None, None) == {"norm": "linf", "epsilon": 0.2}
+    assert compare.main([TRAINED, TRAINED, "--max_examples=0"]) == 2
+    assert "max_examples is 0; it must be a whole number of at least 1" in capsys.readouterr().err
