@@ -33,6 +33,27 @@ _OWN = {
 }
 """Commands that parse what is typed themselves."""
 _JOBS = ("train", "evaluate", "score")
+_USAGE = {
+    "train": """rbjax train CONFIG [--config.FIELD=VALUE ...]: trains, attacks, scores and reports.
+
+  rbjax train uat_digits:smoke --config.num_epochs=1
+
+CONFIG is a file, or the name of a config that comes with rbjax; `rbjax configs` lists them.  The
+same command resumes a run that was stopped.""",
+    "evaluate": """rbjax evaluate RUN [--config=CONFIG] [...]: attacks a run directory and reports.
+
+  rbjax evaluate runs/uat_digits --config=evaluate_corruptions
+
+RUN is a run directory, CONFIG says what it is attacked with: evaluate_standard where it is left
+out.  Weights that others trained need no run: --config.model.weights=FILE.""",
+    "score": """rbjax score CONFIG [--config.FIELD=VALUE ...]: scores the RPR of a whole dataset.
+
+  rbjax score rpr_mnist --workdir=runs/uat_mnist
+
+CONFIG is a file, or the name of a config that comes with rbjax; `rbjax configs` lists them.  The
+run directory is trained first where it holds no model yet.""",
+}
+"""What `--help` of a job begins with."""
 _QUOTES = '"' * 3
 _HELP = {"--help", "-h"}
 _PLAIN = ("report", "configs", "doctor")
@@ -67,6 +88,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from rbjax import doctor
 
             return doctor.main()
+        if command in _JOBS and _HELP & set(rest):
+            from rbjax.main import described
+
+            print(described(_USAGE[command]))
+            return 0
         if command in _JOBS:
             from rbjax.main import main as run
 
@@ -83,8 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _job(command: str, rest: list[str]) -> list[str]:
     """Returns what `python -m rbjax.main` is given for a job."""
-    if _HELP & set(rest):
-        return ["--help"]
+    if any(argument.startswith("--list") for argument in rest):
+        return rest
     has_config = any(argument.split("=")[0] == "--config" for argument in rest)
     given = rest.pop(0) if rest and not rest[0].startswith("-") else None
     if command == "evaluate":
@@ -122,7 +148,7 @@ def _configs(rest: list[str]) -> int:
     target.mkdir(parents=True, exist_ok=True)
     for file in known.values():
         (target / file.name).write_bytes(file.read_bytes())
-    print(f"copied {len(known)} configs: {target}")
+    print(f"copied {len(known)} configs: {target}; rbjax train {target}/uat_digits.py uses one")
     return 0
 
 

@@ -184,6 +184,7 @@ def preview(
         ValueError: as `compare_runs`.
     """
     from rbjax import attacks, cost
+    from rbjax.analysis.evaluation import tested_on
     from rbjax.attacks.outcome import setting_of
 
     del seed
@@ -199,7 +200,7 @@ def preview(
             seconds = rates.seconds(each.times(test.num_examples))
             parts.append(cost.Part(f"{label}: {run.path}", how, seconds, each.at_most))
     settings = "; ".join(f"{k}: {setting_of(entry)}" for k, entry in entries.items())
-    data = f"data: {test.info.name} {test.split}, {test.num_examples:,} images"
+    data = f"data: {tested_on(test.info.name, test.split)}, {test.num_examples:,} images"
     lines = ["dry run of compare: nothing is written", data, settings, cost.times(parts)]
     there = ", ".join(f"{file}{' (replaced)' if file.exists() else ''}" for file in files)
     return "\n".join([*lines, cost.memory(), f"would be written: {there}"])

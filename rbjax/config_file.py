@@ -96,6 +96,8 @@ def load(file: str, variant: str) -> Config:
 def _there(file: str) -> str:
     """Returns the path of a config file, one of rbjax's own among them, that is there."""
     path, ours = Path(file), {}
+    if path.is_dir() and "/" not in file and file in bundled():
+        return str(bundled()[file])  # a copy of the configs may have a folder of the name
     if path.is_dir():
         raise ConfigError(
             f"--config={file}: is a folder, and no config; a run directory is --workdir={file}"

@@ -55,10 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str]) -> None:
     if {"--help", "-h", "-help"} & set(argv[1:]):
-        from rbjax.config import describe
-
-        print(f"{__doc__}\nFields of a config, their types and what they are when left out:\n")
-        print(describe())
+        print(described())
         return
     if any(argument.startswith("--list") for argument in argv[1:]):
         from rbjax.config import listing
@@ -75,6 +72,21 @@ def _run(argv: Sequence[str]) -> None:
         raise ValueError(f"{error}") from None
     job = preview if command.dry_run else run
     job(command.config, command.workdir, typed=command.typed)
+
+
+def described(usage: str | None = None) -> str:
+    """Returns what `--help` prints: options and every field.
+
+    Args:
+        usage: what it begins with; None: how this module is run.
+    """
+    from rbjax.config import describe
+
+    about = (__doc__ or "").strip()
+    if usage is not None:
+        about = f"{usage}\n\n{about.split('\n\n')[1]}"
+    fields = "Fields of a config, their types and what they are when left out:"
+    return f"{about}\n\n{fields}\n\n{describe()}"
 
 
 @stops.heeded()

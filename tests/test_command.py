@@ -52,9 +52,24 @@ def test_the_configs_that_come_with_it(tmp_path, monkeypatch, capsys):
         assert command.main([name, "--help"]) == 0
         assert "rbjax configs [--copy" in capsys.readouterr().out
     assert command.main(["configs", "--copy=mine"]) == 0
+    assert "; rbjax train mine/uat_digits.py uses one" in capsys.readouterr().out
     assert {file.stem for file in (tmp_path / "mine").iterdir()} == set(config_file.bundled())
     assert command.main(["configs", "--copy=mine"]) == 2
     assert "is there already; nothing was copied" in capsys.readouterr().err
+    (tmp_path / "uat_digits").mkdir()  # of that name, as `--copy uat_digits` makes it
+    assert config_file.load(*config_file.split(["--config=uat_digits:smoke"])[:2]).num_epochs == 2
+
+
+def test_help_of_a_job_is_of_that_command_and_kinds_are_listed(capsys):
+    for name, argument in (("train", "CONFIG"), ("evaluate", "RUN"), ("score", "CONFIG")):
+        assert command.main([name, "--help"]) == 0
+        said = capsys.readouterr().out
+        assert said.startswith(f"rbjax {name} {argument} ")
+        assert "--config.GROUP.FIELD=VALUE" in said
+        assert "attacks.<label>.epsilon" in said
+        assert "python -m" not in said
+        assert command.main([name, "--list=attacks"]) == 0
+        assert capsys.readouterr().out.startswith("fgsm ")
 
 
 @pytest.mark.parametrize(
@@ -67,6 +82,7 @@ def test_the_configs_that_come_with_it(tmp_path, monkeypatch, capsys):
         (["evaluate"], "rbjax evaluate RUN: name a run directory"),
         (["evaluate", "mine.py"], "'mine.py': is a file, so it is not a run directory"),
         (["score", "runs"], "--config=runs: is a folder.*a run directory is --workdir=runs"),
+        (["train", "uat_digits", "--config.task=predict"], "score; .*: rbjax predict RUN FOLDER"),
         (["train", "uat_digitz"], "no such file.*did you mean 'uat_digits'"),
     ],
 )

@@ -48,13 +48,18 @@ class Report(dict[str, Any]):
             rows.append((*shown, float(recall[lowest])))
         headings = ("attack", "images", "correct", "low", "high", "fooled", "worst class")
         return Sheet(
-            f"evaluate: {self['dataset']} {self['split']}, step {self['step']}, correctly "
-            f"classified in per cent, 95 % interval\n{described(self.settings)}",
+            f"evaluate: {tested_on(self['dataset'], self['split'])}, step {self['step']}, "
+            f"correctly classified in per cent, 95 % interval\n{described(self.settings)}",
             dict(zip((*headings, "its correct"), zip(*rows, strict=True), strict=True)),
         )
 
     def __repr__(self) -> str:
         return repr(self.sheet) if "results" in self else super().__repr__()
+
+
+def tested_on(dataset: str, split: str) -> str:
+    """Returns what stands in headings: "digits test"; another test set's split names it alone."""
+    return split if " " in split else f"{dataset} {split}"
 
 
 def results_of(evaluation: Mapping[str, Any] | None) -> list[tuple[str, dict[str, Any]]]:

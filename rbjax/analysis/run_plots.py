@@ -13,7 +13,14 @@ from absl import logging
 
 from rbjax import atomic, console
 from rbjax.analysis import tables
-from rbjax.analysis.evaluation import EXAMPLES_FILE, Report, read_arrays, recall_of, results_of
+from rbjax.analysis.evaluation import (
+    EXAMPLES_FILE,
+    Report,
+    read_arrays,
+    recall_of,
+    results_of,
+    tested_on,
+)
 from rbjax.analysis.measured import (
     Levels,
     Measured,
@@ -109,7 +116,8 @@ def _of_evaluation(
         "counts": class_counts[drawn],
     }
     found = attacked(Report(evaluation))
-    said: Any = {"caption": f"{evaluation['dataset']} {evaluation['split']}; {described(found)}"}
+    where = tested_on(evaluation["dataset"], evaluation["split"])
+    said: Any = {"caption": f"{where}; {described(found)}"}
     pictures: dict[str, Callable[[Any, Path], None]] = {
         "classwise.png": lambda plots, path: plots.plot_classwise(path, **bars, **said),
         "overview.png": _overview(folder, evaluation, survival, bars | said),

@@ -27,8 +27,20 @@ class Field(Option):
     """Of a selector, what it may say besides names of things, for none or many of them."""
     where: Callable[[Entry], bool] | None = None
     """Which named things it applies to; None: all."""
+    elsewhere: tuple[tuple[str, str], ...] = ()
+    """Of choices, what is none of them but may be asked for, and how it is done."""
+
+    def choice_of(self, value: Any) -> str:
+        """As `Option.choice_of`, with how what is asked for is done, where another way is."""
+        said = super().choice_of(value)
+        return "; ".join(filter(None, (said, dict(self.elsewhere).get(str(value)))))
 
 
+COMMANDS = (
+    ("predict", "that is a command of its own: rbjax predict RUN FOLDER"),
+    ("compare", "that is a command of its own: rbjax compare RUN OTHER"),
+)
+"""What is no task, and how it is done."""
 _KEYWORDS = {"model": ("mean", "std"), "optimizer": ("schedule",), "corruption": ("quantize",)}
 """Keywords of the kinds' `create` that are neither fields of the config nor supplied to makers."""
 

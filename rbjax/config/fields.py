@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from rbjax.config.catalog import Entry
 from rbjax.config.data_fields import DATASET, IMBALANCE, SAMPLER
-from rbjax.config.field import Field, Group
+from rbjax.config.field import COMMANDS, Field, Group
 from rbjax.options import MOST
 
 
@@ -24,9 +24,10 @@ CRITERIA = (
 )
 """What of the validation split can say which epoch is better, see `training.selection`."""
 
+_TASKS = ("train", "evaluate", "score")
 TOP: dict[str, Field] = {
     "task": Field(
-        str, "train", "what to do", choices=("train", "evaluate", "score"), affects="nothing"
+        str, "train", "what to do", choices=_TASKS, affects="nothing", elsewhere=COMMANDS
     ),
     "seed": Field(int, 0, "every random number follows from it", low=0, high=2**31 - 1),
     "batch_size": Field(

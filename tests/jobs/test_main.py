@@ -24,6 +24,7 @@ def in_repository(monkeypatch):
 
 def refused(capsys, *arguments: str) -> str:
     """Runs a command that must end with status 2 and one line; returns the line."""
+    capsys.readouterr()  # such as the progress of what ran before
     assert main(["rbjax", *arguments]) == 2
     output = capsys.readouterr()
     lines = output.err.strip().splitlines()

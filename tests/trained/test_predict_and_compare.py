@@ -163,7 +163,7 @@ def test_both_orders_are_attacked_within_the_ball_of_training(capsys):
         assert compare._ball(runs, 0.1, None) == {"norm": "linf", "epsilon": 0.1}
     assert compare._ball((plain, plain), None, None) == {"norm": "linf", "epsilon": 8 / 255}
     assert compare._ball((small, round_), 1.0, "l2") == {"norm": "l2", "epsilon": 1.0}
-    with pytest.raises(ValueError, match=r"small linf, epsilon 4/255 and .*l2, .*--epsilon and --n"):
+    with pytest.raises(ValueError, match=r"small linf, epsilon 4/255 and .*--epsilon and --norm"):
         compare._ball((small, round_), None, None)
     with pytest.raises(ValueError, match=r"both are attacked, --norm$"):
         compare._ball((small, round_), 0.1, None)
