@@ -30,6 +30,7 @@ from rbjax.inputs import check_integer, check_real, names_of
 from rbjax.options import Norm
 from rbjax.paths import of_a_folder
 from rbjax.progress import ShowProgress
+from rbjax.rpr.scores import called
 from rbjax.sheet import Sheet
 from rbjax.training.run_directory import is_run
 from rbjax.typing import Array, Perturbation
@@ -163,7 +164,7 @@ def audit(
 
     # ------------------------------------------------------------------ written
     about = {
-        "config": {"seed": seed, "model": {"name": name}, "score": {"perturbation": _name(drawn)}},
+        "config": {"seed": seed, "model": {"name": name}, "score": {"perturbation": called(drawn)}},
         "step": None,
         "dataset": dataset,
         "split": "test",
@@ -243,11 +244,6 @@ def _sheet(report: dict[str, Any], said: dict[str, Any], attacked: SuiteResult) 
         totals=totals,
         train_counts=report["train_class_counts"],
     )
-
-
-def _name(perturbation: Perturbation) -> str:
-    """Returns what a perturbation is called: a function's repr would hold its address."""
-    return str(getattr(perturbation, "__name__", None) or repr(perturbation))
 
 
 def _files(files: Sequence[str] | None, num_images: int) -> list[str] | None:

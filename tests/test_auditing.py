@@ -49,7 +49,10 @@ def test_a_model_is_audited_in_one_call(tmp_path):
         assert said in page, said
     assert "<b>dog" not in page
     assert {finding.name for finding in result.findings} >= {"pixel_range"}
-    assert repr(result).startswith("images test, per cent:\nclass")
+    assert repr(result).startswith(
+        "images test, per cent; fgsm: linf, epsilon 0.1, 1 step; "
+        "RPR: up to 5 draws of RandomPixels:\n"
+    )
     table = analysis.table(result)
     assert "Mine on images, 40 images" in table.title
     assert "linf, epsilon 0.1" in table.title

@@ -18,6 +18,7 @@ from rbjax.analysis import run_plots, tables
 from rbjax.analysis.evaluation import (
     EXAMPLES_FILE,
     REPORT_FILE,
+    Report,
     read_json,
     recall_of,
     results_of,
@@ -167,7 +168,7 @@ def _text(
             for side, edge in edges:
                 csv_columns[f"{label} {side}"] = np.where(np.asarray(count) > 0, edge, np.nan)
         tables.write_csv(folder / CSV_FILE, csv_columns, class_names=names, counts=counts)
-        lines.append(f"{either['dataset']} {either['split']}, per cent:")
+        lines += _heading(either, evaluation, scores)
         shown, others = tables.outermost(next(iter(columns.values())), counts)
         lines.append(
             tables.format_classwise(
@@ -188,6 +189,26 @@ def _text(
     return "\n".join([*lines, f"written: {', '.join(written)}"])
 
 
+def _heading(
+    either: dict[str, Any], evaluation: dict[str, Any] | None, scores: dict[str, Any] | None
+) -> list[str]:
+    """Returns the lines that say what the table is of: data, attacks and draws."""
+    said = [f"{either['dataset']} {either['split']}, per cent"]
+    settings = Report(evaluation).settings if evaluation else {}
+    said += [f"{k}: {v}" for k, v in settings.items() if str(v) != "not said"]
+    if scores:
+        drawn = scores.get("config", {}).get("score", {}).get("perturbation")
+        said.append(f"RPR: up to {scores['max_steps']:,} draws{f' of {drawn}' if drawn else ''}")
+    return _wrapped(said, ";", end=":")
+
+
+def _wrapped(parts: Sequence[str], mark: str, *, start: str = "", end: str = "") -> list[str]:
+    """Returns the parts as lines that break between two of them only."""
+    text = f"{mark} ".join(part.replace(" ", "\xa0") for part in parts)
+    lines = textwrap.wrap(f"{start}{text}{end}", 100, subsequent_indent="  ")
+    return [line.replace("\xa0", " ") for line in lines]
+
+
 def _accuracies(evaluation: dict[str, Any] | None) -> list[str]:
     """Returns the lines that say each attack's accuracy with its interval."""
     if evaluation is None:
@@ -198,11 +219,7 @@ def _accuracies(evaluation: dict[str, Any] | None) -> list[str]:
         low, high = (100 * float(edge) for edge in wilson_interval(correct, count))
         of = "" if count == num_examples else f" of {count:,}"
         parts.append(f"{label} {100 * correct / count:.1f}{of} ({low:.1f} to {high:.1f})")
-    # A line may break between two attacks only.
-    text = ", ".join(part.replace(" ", "\xa0") for part in parts)
-    lines = textwrap.wrap(f"accuracy (95 % interval): {text}", 100, subsequent_indent="  ")
-    lines = [line.replace("\xa0", " ") for line in lines]
-    return lines + [
+    return _wrapped(parts, ",", start="accuracy (95 % interval): ") + [
         f"{label}: crafted on {said}" for label, said in run_plots.crafted_on(evaluation)
     ]
 

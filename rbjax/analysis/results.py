@@ -21,6 +21,7 @@ from rbjax.attacks.outcome import described
 from rbjax.corruptions import CorruptionResult
 from rbjax.errors import a_type
 from rbjax.inputs import names_of
+from rbjax.rpr.scores import draws_of
 from rbjax.sheet import Sheet
 
 Names = Sequence[str] | None
@@ -53,10 +54,21 @@ def table(result: Any, *, class_names: Names = None) -> Sheet:
             "run_corruptions, rpr.score, diagnose, metrics.classwise, evaluate or another such "
             "function returned"
         )
-    if class_names is None or "class" not in sheet.columns:
+    if class_names is None:
         return sheet
+    if "class" not in sheet.columns:
+        return _renamed(sheet, result, class_names)
     names = names_of(class_names, len(sheet.columns["class"]))
     return Sheet(sheet.title, {**sheet.columns, "class": names}, sheet.below, sheet.plain)
+
+
+def _renamed(sheet: Sheet, result: Any, class_names: Sequence[str]) -> Sheet:
+    """Returns a table without a row a class, with names in place of numbers where it has any."""
+    if not isinstance(result, CorruptionResult):
+        return sheet
+    names = names_of(class_names, result.num_classes)
+    worst = [names[label] for label in sheet.columns["worst class"]]
+    return Sheet(sheet.title, {**sheet.columns, "worst class": worst}, sheet.below, sheet.plain)
 
 
 @table.register
@@ -75,15 +87,20 @@ def _(result: SuiteResult, *, class_names: Names = None) -> Sheet:
 @table.register
 def _(result: AutoAttackResult, *, class_names: Names = None) -> Sheet:
     flags = {"clean": result.clean_predictions == result.labels, "robust": result.robust}
-    return _of_flags(f"{result.name}: {result.setting}", flags, result.labels, class_names)
+    names = names_of(class_names, result.num_classes)
+    return _of_flags(f"{result.name}: {result.setting}", flags, result.labels, names)
 
 
 @table.register
 def _(result: rpr.Scores | rpr.Repeated, *, class_names: Names = None) -> Sheet:
     robust = _first(result) > result.max_steps
     flags = {"clean": result.clean_correct, "robust": robust}
-    title = f"rpr: up to {result.max_steps:,} random draws"
-    return _of_flags(title, flags, result.labels, class_names)
+    title = f"rpr: {draws_of(result)}"
+    title += f"; {result.of_all}" if isinstance(result, rpr.Repeated) else ""
+    known, most = result.num_classes, int(result.labels.max()) + 1
+    # A black box that does not say how many classes there are has those that are named.
+    names = names_of(class_names, known or max(most, len(class_names or ())))
+    return _of_flags(title, flags, result.labels, names)
 
 
 @table.register
@@ -100,10 +117,10 @@ def _(result: Report, *, class_names: Names = None) -> Sheet:
 
 
 def _of_flags(
-    title: str, flags: Mapping[str, np.ndarray], labels: np.ndarray, class_names: Names
+    title: str, flags: Mapping[str, np.ndarray], labels: np.ndarray, names: Sequence[str]
 ) -> Sheet:
     """Returns the table of shares of images, class by class."""
-    num_classes = int(labels.max()) + 1 if class_names is None else len(class_names)
+    num_classes = len(names)
     counts = _counts(labels, num_classes)
     return classwise_sheet(
         f"{title}\n{len(labels):,} images, in per cent",
@@ -111,7 +128,7 @@ def _of_flags(
             name: _counts(labels[flag], num_classes) / np.maximum(counts, 1)
             for name, flag in flags.items()
         },
-        class_names=names_of(class_names, num_classes),
+        class_names=names,
         counts=counts,
         totals={name: float(np.mean(flag)) for name, flag in flags.items()},
     )

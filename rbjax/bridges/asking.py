@@ -61,8 +61,11 @@ class Form(NamedTuple):
         """Returns the form with what the library says where the person says nothing."""
         if self.outputs is not None and asked.outputs == "scores":
             raise ValueError(f"outputs is {self.outputs!r}; {asked.what} says itself what it gives")
+        known = asked.num_classes
+        if None not in (self.num_classes, known) and self.num_classes != known:
+            raise ValueError(f"num_classes is {self.num_classes}; {asked.what} has {known} classes")
         return self._replace(
-            num_classes=self.num_classes or asked.num_classes,
+            num_classes=self.num_classes or known,
             channels=self.channels or asked.channels,
             outputs=self.outputs or asked.outputs,
         )

@@ -16,8 +16,8 @@ from rbjax.progress import Progress, ShowProgress, Tell, teller
 from rbjax.rpr.anytime import anytime_interval
 from rbjax.rpr.estimators import count_draws
 from rbjax.rpr.lanes import Draws, Work
-from rbjax.rpr.scores import Repeated
-from rbjax.rpr.scoring import MOST_STEPS, ImageSource, first_failures, prepare
+from rbjax.rpr.scores import Repeated, called
+from rbjax.rpr.scoring import MOST_STEPS, ImageSource, first_failures, known_classes, prepare
 from rbjax.typing import Array, Key, Perturbation
 
 
@@ -111,9 +111,9 @@ def score_repeatedly(
             "confidence": confidence,
         },
     )
-    return _repeat(
-        work, key, repetitions, max_steps, max_width, confidence, teller(progress, "RPR")
-    )
+    told = teller(progress, "RPR")
+    scores = _repeat(work, key, repetitions, max_steps, max_width, confidence, told)
+    return scores._replace(drawn=called(perturbation))
 
 
 def _repeat(
@@ -171,4 +171,5 @@ def _repeat(
         forward_passes_run=num_passes,
         no_class=no_class,
         labels=work.examples.labels,
+        num_classes=known_classes(work),
     )

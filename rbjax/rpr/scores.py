@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 import numpy as np
 
 from rbjax.metrics import wilson_interval
 from rbjax.sheet import Sheet
+from rbjax.typing import Perturbation
 
 
 class Scores(NamedTuple):
@@ -32,6 +34,10 @@ class Scores(NamedTuple):
     perturbation's is."""
     labels: np.ndarray
     """(N,) int32."""
+    num_classes: int | None = None
+    """K, where the model says it."""
+    drawn: str = ""
+    """What the perturbation is called."""
 
     @property
     def sheet(self) -> Sheet:
@@ -60,16 +66,48 @@ class Repeated(NamedTuple):
     """(N,) bool, whether any draw that failed is of no class, as in `Scores`."""
     labels: np.ndarray
     """(N,) int32."""
+    num_classes: int | None = None
+    """K, where the model says it."""
+    drawn: str = ""
+    """What the perturbation is called."""
+
+    @property
+    def of_all(self) -> str:
+        """Which repetition a table is of, and what is robust in all of those run."""
+        run = self.first_failure > 0
+        robust = np.sum(self.first_failure > self.max_steps, axis=0) / np.maximum(run.sum(0), 1)
+        robust = 100 * robust[np.any(run, axis=0)]
+        spread = f" ± {np.std(robust, ddof=1):.1f}" if len(robust) > 1 else ""
+        return (
+            f"the first of {len(robust)} repetitions; robust in one of them on average "
+            f"{np.mean(robust):.1f}{spread} %"
+        )
 
     @property
     def sheet(self) -> Sheet:
         """What is robust in the first repetition, of all images and of those that are right."""
-        num = self.first_failure.shape[1]
         robust = self.first_failure[:, 0] > self.max_steps
-        return robustness_sheet(f"rpr.score_repeatedly, {num} repetitions", robust, self)
+        return robustness_sheet(f"rpr.score_repeatedly, {self.of_all}", robust, self)
 
     def __repr__(self) -> str:
         return repr(self.sheet)
+
+
+def draws_of(scores: Scores | Repeated) -> str:
+    """Returns how many draws of which perturbation an image had at most."""
+    return f"up to {scores.max_steps:,} draws{f' of {scores.drawn}' if scores.drawn else ''}"
+
+
+def called(perturbation: Perturbation) -> str:
+    """Returns what a perturbation is called: its name, or its kind with its numbers."""
+    if (name := getattr(perturbation, "__name__", None)) is not None:
+        return "a function" if name == "<lambda>" else name
+    change = getattr(perturbation, "change", perturbation)
+    kind, options = type(change).__name__.lstrip("_"), []
+    if dataclasses.is_dataclass(change):
+        given = {one.name: getattr(change, one.name) for one in dataclasses.fields(change)}
+        options = [f"{k} {v:.4g}" for k, v in given.items() if type(v) in (int, float)]
+    return f"{kind} ({', '.join(options)})" if options else kind
 
 
 def robustness_sheet(call: str, robust: np.ndarray, scores: Scores | Repeated) -> Sheet:
@@ -86,7 +124,7 @@ def robustness_sheet(call: str, robust: np.ndarray, scores: Scores | Repeated) -
     low, high = wilson_interval(right, counts)
     steps = np.minimum(np.reshape(scores.first_failure, (len(robust), -1))[:, 0], scores.max_steps)
     return Sheet(
-        f"{call}: {len(robust):,} images, up to {scores.max_steps:,} draws each, robust in per "
+        f"{call}: {len(robust):,} images, {draws_of(scores)} each, robust in per "
         f"cent, 95 % interval; {scores.forward_passes_run:,} passes forwards",
         {
             "images": list(parts),

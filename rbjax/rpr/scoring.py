@@ -28,7 +28,7 @@ from rbjax.rpr.lanes import (
     score_block,
 )
 from rbjax.rpr.on_host import OnHost
-from rbjax.rpr.scores import Scores
+from rbjax.rpr.scores import Scores, called
 from rbjax.rpr.survival import Flattening
 from rbjax.typing import Array, Key, Perturbation
 
@@ -178,6 +178,8 @@ def score(
         forward_passes_needed=int(np.sum(steps, dtype=np.int64)),
         no_class=draws.no_class,
         labels=work.examples.labels,
+        num_classes=known_classes(work),
+        drawn=called(perturbation),
     )
 
 
@@ -334,7 +336,7 @@ def prepare(
     examples = check_examples(
         images,
         labels,
-        count_classes=(lambda _: ANY_NUMBER) if box else model.count_classes,
+        count_classes=(lambda _: box.num_classes or ANY_NUMBER) if box else model.count_classes,
         example_ids=example_ids,
     )
     for field, size in (("batch_size", batch_size), ("block_size", block_size)):
@@ -369,6 +371,12 @@ def prepare(
         journal, examples, key, model=logits_fn, block_size=block_size, **about
     )
     return work._replace(examples=examples, journal=book)
+
+
+def known_classes(work: Work) -> int | None:
+    """Returns the number of classes; None of a black box that does not say it."""
+    num_classes = work.examples.num_classes
+    return None if num_classes == ANY_NUMBER else num_classes
 
 
 def _num_lanes(num_rows: int, batch_size: int | None, platform: str, images_per_lane: int) -> int:

@@ -70,7 +70,7 @@ def test_whole_run(tmp_path: Path):
     write(tmp_path, "metrics.jsonl", {"step": 1, "epoch": 1, "train/loss": 0.1})
     atomic.write_npz(tmp_path / "report.npz", **{"universal/perturbation": np.ones((4, 4, 1))})
     lines = analysis.report(tmp_path).split("\n")
-    assert lines[0] == "digits test, per cent:"
+    assert lines[0] == "digits test, per cent; RPR: up to 2 draws:"
     cells = {line.split()[0]: line.split()[1:] for line in lines}
     assert cells["class"] == [
         "train",
@@ -199,10 +199,20 @@ def test_perturbations_are_drawn(tmp_path: Path):
     assert (tmp_path / "perturbations.png").stat().st_size > 1000
 
 
+def test_the_table_says_what_it_is_of(tmp_path: Path):
+    report, given = evaluation(), scores()
+    report["results"]["pgd"]["attack"] = {"name": "pgd", "norm": "linf", "epsilon": 8 / 255}
+    given["config"] = {"score": {"perturbation": "fog"}}
+    write(tmp_path, "report.json", report)
+    write(tmp_path, "rpr.json", given)
+    said = "digits test, per cent; pgd: linf, epsilon 8/255; RPR: up to 2 draws of fog:"
+    assert analysis.report(tmp_path).split("\n")[0] == said
+
+
 def test_scores_alone(tmp_path: Path):
     write(tmp_path, "rpr.json", scores("train"))
     text = analysis.report(tmp_path)
-    assert text.startswith("digits train, per cent:")
+    assert text.startswith("digits train, per cent; RPR: up to 2 draws:")
     assert "overview.png" not in text
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import importlib.util
 import sys
 from typing import Any
@@ -161,6 +163,35 @@ def test_a_class_a_row_and_names_are_text():
         "100.0",
         "50.0",
     ]
+
+
+def test_repetitions_are_all_in_the_heading():
+    first = np.array([[3, 3], [1, 3], [2, 1], [3, 1]])
+    result = RESULTS["repeated"]._replace(first_failure=first, drawn="Gaussian (sigma 0.1)")
+    said = "the first of 2 repetitions; robust in one of them on average 50.0 ± 0.0 %"
+    assert said in repr(result)
+    title = analysis.table(result).title
+    assert title.startswith(f"rpr: up to 2 draws of Gaussian (sigma 0.1); {said}\n")
+
+
+@pytest.mark.parametrize("kind", ["scores", "repeated", "autoattack"])
+def test_classes_without_images_have_a_row(kind):
+    result = RESULTS[kind]
+    own = getattr(result, "_replace", functools.partial(dataclasses.replace, result))
+    result = own(num_classes=5)
+    sheet = analysis.table(result)
+    assert sheet.columns["class"] == list("01234")
+    assert sheet.columns["count"][3:] == [0, 0]
+    with pytest.raises(ValueError, match="class_names has 3 names; there are 5 classes"):
+        analysis.table(result, class_names=NAMES)
+
+
+def test_corruptions_name_the_weakest_class():
+    sheet = analysis.table(RESULTS["corruptions"], class_names=NAMES)
+    numbers = analysis.table(RESULTS["corruptions"]).columns["worst class"]
+    assert sheet.columns["worst class"] == [NAMES[i] for i in numbers]
+    with pytest.raises(ValueError, match="class_names has 1 names; there are 3 classes"):
+        analysis.table(RESULTS["corruptions"], class_names=NAMES[:1])
 
 
 def test_what_is_kept_of_each_example(tmp_path):

@@ -155,6 +155,8 @@ def test_estimators():
     # A number keeps its place, and what is never answered has no logit.
     box = wrap(RandomForestClassifier(5, random_state=0).fit(ROWS, labels + 2))
     assert box.num_classes == 5
+    with pytest.raises(ValueError, match=r"num_classes is 7; the estimator has 5 classes"):
+        wrap(RandomForestClassifier(5).fit(ROWS, labels + 2), num_classes=7)
     np.testing.assert_array_equal(np.isinf(box.scores(IMAGES)), [[True, True] + 3 * [False]] * 6)
     # So it does if it is a float.
     tree = RandomForestClassifier(1, bootstrap=False, random_state=0)

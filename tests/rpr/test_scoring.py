@@ -59,7 +59,9 @@ def test_equals_the_loop_over_images_and_draws():
     assert scores.clean_correct.all()
     np.testing.assert_array_equal(scores.labels, labels)
     lines = repr(scores).splitlines()
-    assert lines[0].startswith("rpr.score: 24 images, up to 12 draws each")
+    assert lines[0].startswith(
+        "rpr.score: 24 images, up to 12 draws of RandomPixels (max_pixels 8) each"
+    )
     shown = [f"{100 * scores.robust.mean():.1f}", f"{scores.steps.mean():.4g}"]
     assert [lines[-1].split()[i] for i in (3, -1)] == shown
 

@@ -15,7 +15,7 @@ from rbjax.classifier import Classifier, Model, answer, as_classifier, changed, 
 from rbjax.inputs import NO_CLASS, check_array, check_images, check_labels, is_known, to_float
 from rbjax.options import named
 from rbjax.progress import ShowProgress, teller
-from rbjax.sheet import Sheet, per_cent
+from rbjax.sheet import Sheet, per_cent, spoken
 from rbjax.typing import Array, Key
 from rbjax.verdicts import Verdicts, verdicts
 
@@ -148,14 +148,18 @@ class UniversalEvaluation(NamedTuple):
     entropy: float
     """Of the predictions under the perturbation, in nats: 0 if they are all one class, log K if
     they are spread evenly."""
+    delta_norms: tuple[float, float] | None = None
+    """Of the perturbation in l-inf and in l2; of one a class, the largest."""
 
     @property
     def sheet(self) -> Sheet:
         """A class a row: perturbed images that are correctly classified, and fooled."""
-        counts = np.maximum(self.class_counts, 1)
+        counts, of = np.maximum(self.class_counts, 1), ""
+        if self.delta_norms is not None:
+            of = ", delta of linf {} and l2 {}".format(*map(spoken, self.delta_norms))
         return Sheet(
-            f"evaluate_universal: {len(self.predictions):,} images of {len(counts)} classes, per "
-            f"cent; clean {per_cent(self.clean_accuracy)}, most are taken for "
+            f"evaluate_universal{of}: {len(self.predictions):,} images of {len(counts)} classes, "
+            f"per cent; clean {per_cent(self.clean_accuracy)}, most are taken for "
             f"{self.dominant_label} ({per_cent(self.dominant_share)})",
             {
                 "class": list(map(str, range(len(counts)))),
@@ -234,6 +238,7 @@ def evaluate_universal(
     perturbed, probability = judge(blocks, model, delta, key)
     correct, fooled = perturbed == labels, changed(perturbed, clean)
     counts = np.bincount(perturbed[perturbed != NO_CLASS], minlength=num_classes)
+    squares = np.sum(np.square(delta, dtype=np.float64), axis=(-3, -2, -1))
     dominant, shares = int(np.argmax(counts)), counts[counts > 0] / max(counts.sum(), 1)
     return UniversalEvaluation(
         predictions=perturbed,
@@ -249,6 +254,7 @@ def evaluate_universal(
         dominant_label=dominant,
         dominant_share=float(counts[dominant] / len(labels)),
         entropy=float(-np.sum(shares * np.log(shares))),
+        delta_norms=(float(np.abs(delta).max()), float(np.sqrt(squares.max()))),
     )
 
 
