@@ -84,6 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _configs(rest)
         if command == "report":
             return _report(rest)
+        if command == "doctor" and rest:
+            raise ValueError(f"rbjax doctor: {rest[0]!r} is not understood; it takes nothing")
         if command == "doctor":
             from rbjax import doctor
 

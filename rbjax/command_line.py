@@ -99,6 +99,7 @@ def resolve(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> Confi
         ValueError: listing every mistake.
     """
     # The tables bring JAX along, and a typo above should not wait for it.
+    from rbjax import platforms
     from rbjax.training import given as weights
     from rbjax.training import run_directory
 
@@ -119,6 +120,7 @@ def resolve(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> Confi
             if value is None and given[group].get(key) is None
         ]
     resolved = schema_resolve(given, names, emptied=emptied)
+    platforms.check()
     _tie_to_subset(resolved)
     _tie_to_own_data(resolved)
     weights.tie(resolved)

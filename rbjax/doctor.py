@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import os
 import platform
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from rbjax import platforms
 from rbjax.console import printable
 from rbjax.data import storage
 from rbjax.data.card import found
@@ -21,11 +20,15 @@ from rbjax.data.datasets import DATASETS
 from rbjax.private import keep_cache_private
 
 _PACKAGES = ("rbjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-_PLUGINS = ("jax-cuda12-plugin", "jax-cuda13-plugin", "libtpu")
+_GPU_PLUGINS = platforms.PLUGINS["cuda"]
+_PLUGINS = (*_GPU_PLUGINS, *platforms.PLUGINS["tpu"])
 _OPTIONAL = {
     "tensorflow": ("prepare", "TFDS prepares a dataset with it; nothing else needs it"),
     "pandas": ("pandas", "`analysis.to_pandas`"),
     "ray": ("ray", "a grid over many machines"),
+    "datasets": ("huggingface", "`dataset.name=huggingface`"),
+    "wandb": ("wandb", "`writers.name=wandb`"),
+    "mlflow": ("mlflow", "`writers.name=mlflow`"),
 }
 _VARIABLES = ("CUDA_VISIBLE_DEVICES", "JAX_", "MPLBACKEND", "NPROC", "TFDS_", "XLA_", "RBJAX_")
 """Names of environment variables that change what happens, or how they begin."""
@@ -36,7 +39,8 @@ _SCARCE = 2 * 2**30
 def main() -> int:
     """Prints what there is, then what would go wrong; returns 0."""
     cautions: list[str] = []
-    lines = [*_versions(cautions), *_devices(cautions), *_room(cautions), *_data(), *_settings()]
+    lines = [*_versions(cautions), *_devices(cautions), *_room(cautions), *_data(cautions)]
+    lines += _settings()
     width = max(len(label) for label, _ in lines)
     for label, text in lines:
         print(f"{label:{width}}  {printable(text)}")
@@ -47,59 +51,59 @@ def main() -> int:
 
 
 def _versions(cautions: list[str]) -> list[tuple[str, str]]:
-    known = {name: _version(name) for name in _PACKAGES + _PLUGINS}
+    known = {name: platforms.version(name) for name in _PACKAGES + _PLUGINS}
     own = [f"{name} {version}" for name, version in known.items() if version]
     lines = [("python", f"{platform.python_version()}, {sys.executable}"), ("versions", own[0])]
     lines += [("", text) for text in own[1:]]
-    for plugin in _PLUGINS[:2]:
+    for plugin in _GPU_PLUGINS:
         if known[plugin] not in (None, known["jax"]):
             cautions.append(
                 f"{plugin} {known[plugin]} does not fit jax {known['jax']}: the GPU is left aside; "
                 f"pip install --upgrade 'rbjax[{plugin.split('-')[1]}]'"
             )
     for name, (extra, why) in _OPTIONAL.items():
-        there = importlib.util.find_spec(name) is not None
+        spec = importlib.util.find_spec(name)
+        there = spec is not None and spec.origin is not None  # a folder of the name is no package
         missing = f"not installed ({why}): pip install 'rbjax[{extra}]'"
-        version = _version(name) or _version(f"{name}-cpu") or "installed"
+        version = platforms.version(name) or platforms.version(f"{name}-cpu") or "installed"
         lines.append((name, version if there else missing))
     return lines
 
 
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def _devices(cautions: list[str]) -> list[tuple[str, str]]:
-    devices = jax.local_devices()
-    kind = devices[0].device_kind
-    memory = (devices[0].memory_stats() or {}).get("bytes_limit") if kind != "cpu" else None
-    each = f", {memory / 2**30:.1f} GiB for JAX on each" if memory else ""
-    text = f"{len(devices)} x {kind} ({jax.default_backend()}){each}"
-    if jax.default_backend() == "cpu" and (card := _gpu()):
-        cautions.append(
-            f"{card} is not used: this JAX has no plugin for it; pip install 'rbjax[cuda12]'"
-        )
-    if jax.default_backend() == "cpu" and any(Path("/dev").glob("accel*")):
-        cautions.append("a TPU is not used: this JAX is without libtpu; pip install 'rbjax[tpu]'")
+    text = "none"
+    try:
+        platforms.check()
+    except ValueError as error:
+        cautions.append(f"{error}")
+    else:
+        devices = jax.local_devices()
+        kind = devices[0].device_kind
+        memory = (devices[0].memory_stats() or {}).get("bytes_limit") if kind != "cpu" else None
+        each = f", {memory / 2**30:.1f} GiB for JAX on each" if memory else ""
+        text = f"{len(devices)} x {kind} ({jax.default_backend()}){each}"
+        cautions += _unused()
     return [("devices", text), ("processors", f"{os.cpu_count()} cores, {platform.machine()}")]
 
 
-def _gpu() -> str | None:
-    """Returns the name of an NVIDIA card, None where there is none to be found."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return None
-    command = [program, "--query-gpu=name", "--format=csv,noheader"]
-    try:
-        said = subprocess.run(  # noqa: S603  # nothing that anybody typed
-            command, capture_output=True, text=True, timeout=20, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return said.stdout.splitlines()[0].strip() if said.stdout.strip() else None
+def _unused() -> list[str]:
+    """Returns what this machine has and JAX leaves aside, a line each."""
+    if jax.default_backend() != "cpu":
+        return []
+    found = []
+    asked, has_plugin = jax.config.jax_platforms, any(map(platforms.version, _GPU_PLUGINS))
+    if card := platforms.gpu():
+        why = f"this JAX has no plugin for it; {platforms.cuda(card.driver)}"
+        if has_plugin:
+            why = (
+                f"JAX_PLATFORMS = {asked}" if asked else "JAX_PLATFORMS=cuda rbjax doctor says why"
+            )
+        found.append(f"{card.name} is not used: {why}")
+    elif lacking := platforms.lacking():
+        found.append(lacking)
+    if any(Path("/dev").glob("accel*")):
+        found.append("a TPU is not used: this JAX is without libtpu; pip install 'rbjax[tpu]'")
+    return found
 
 
 def _room(cautions: list[str]) -> list[tuple[str, str]]:
@@ -114,16 +118,36 @@ def _room(cautions: list[str]) -> list[tuple[str, str]]:
         cautions.append(f"{here} has {free / 2**30:.1f} GiB left: checkpoints may not fit")
     if not os.access(here, os.W_OK):
         cautions.append(f"{here} cannot be written: give --workdir")
+    return [*lines, ("program cache", _cache(cautions))]
+
+
+def _cache(cautions: list[str]) -> str:
+    """Returns where compiled programs are kept."""
+    asked = jax.config.jax_compilation_cache_dir
     keep_cache_private()
     cache = jax.config.jax_compilation_cache_dir
-    said = str(cache) if cache else "none; set JAX_COMPILATION_CACHE_DIR to keep programs"
-    return [*lines, ("program cache", said)]
+    if asked and not cache:
+        cautions.append(f"programs are not kept: another user can write {asked}; chmod 700 {asked}")
+    if cache and "://" not in cache and not _is_writable(Path(cache)):
+        cautions.append(
+            f"JAX_COMPILATION_CACHE_DIR = {cache}: cannot be written, so every job compiles its "
+            "programs again; give a folder of your own"
+        )
+    return str(cache) if cache else "none; set JAX_COMPILATION_CACHE_DIR to keep programs"
 
 
-def _data() -> list[tuple[str, str]]:
+def _is_writable(folder: Path) -> bool:
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+
+
+def _data(cautions: list[str]) -> list[tuple[str, str]]:
     folder = storage.default_data_dir()
+    is_file = folder.exists() and not folder.is_dir()
+    if is_file:
+        cautions.append(f"TFDS_DATA_DIR = {folder}: is a file; give a folder, or unset it")
     here = [name for name, info in DATASETS.items() if not info.embedded and found(info)]
-    lines = [("data folder", f"{folder}{'' if folder.is_dir() else ' (does not exist yet)'}")]
+    state = " (a file)" if is_file else "" if folder.is_dir() else " (does not exist yet)"
+    lines = [("data folder", f"{folder}{state}")]
     said = ", ".join(here) or "none; `rbjax data NAME --prepare` gets one, and digits need none"
     return [*lines, ("prepared", said)]
 

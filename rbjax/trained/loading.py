@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from rbjax import platforms
 from rbjax.errors import nearest, spelled
 from rbjax.paths import expanded
 from rbjax.trained import directory, model_file
@@ -50,6 +51,7 @@ def load(
                 f"model = {spelled(model)}: {str(path)!r} is a run directory, whose config says "
                 "which model it has; leave it out"
             )
+        platforms.check()
         return directory.read(str(place), **choices)
     if not place.exists():
         beside = place.parent.iterdir() if place.parent.is_dir() else ()
@@ -61,4 +63,5 @@ def load(
                 f"{field} = {spelled(value)}: {str(path)!r} is a file, which holds one model; give "
                 "its run directory to choose"
             )
+    platforms.check()
     return model_file.read(place, model)
