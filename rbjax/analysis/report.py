@@ -22,6 +22,7 @@ from rbjax.analysis.evaluation import (
     read_json,
     recall_of,
     results_of,
+    tested_on,
     with_matrices,
 )
 from rbjax.analysis.robustness import DATAPOINTS_FILE, SCORES_FILE
@@ -193,7 +194,7 @@ def _heading(
     either: dict[str, Any], evaluation: dict[str, Any] | None, scores: dict[str, Any] | None
 ) -> list[str]:
     """Returns the lines that say what the table is of: data, attacks and draws."""
-    said = [f"{either['dataset']} {either['split']}, per cent"]
+    said = [f"{tested_on(either['dataset'], either['split'])}, per cent"]
     settings = Report(evaluation).settings if evaluation else {}
     said += [f"{k}: {v}" for k, v in settings.items() if str(v) != "not said"]
     if scores:

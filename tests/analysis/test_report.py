@@ -181,6 +181,12 @@ def test_several_attacks_have_a_worst_column_and_intervals(tmp_path: Path):
     assert [float(rows[1][f"only {edge}"]) for edge in ("low", "high")] == [float(e) for e in edges]
 
 
+def test_another_test_set_is_named_once(tmp_path: Path):
+    elsewhere = {"dataset": "folder", "split": "folder scans"}
+    write(tmp_path, "rpr.json", scores() | elsewhere)
+    assert analysis.report(tmp_path).startswith("folder scans, per cent;")
+
+
 def test_one_attack_has_no_worst_column(tmp_path: Path):
     value = evaluation() | {"worst": {"summary": {"accuracy": 0.05}, "classwise": WORST}}
     write(tmp_path, "report.json", value)
