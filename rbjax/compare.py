@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 # The rest is imported inside, JAX with it: a typo and --help should not wait for it.
 from rbjax import console, stops
-from rbjax.errors import exit_code
+from rbjax.errors import exit_code, spelled
 from rbjax.progress import ShowProgress
 from rbjax.sheet import Sheet, spoken
 
@@ -253,6 +253,9 @@ def check_alike(first: Run, second: Run) -> None:
     Raises:
         ValueError: naming what differs: the dataset, what it holds, its images or its classes.
     """
+    for field, run in {"first": first, "second": second}.items():
+        if not hasattr(run, "logits_fn"):
+            raise ValueError(f"{field} is {spelled(run)}; give what rbjax.load(path) returns")
     fields = {
         "dataset.name": [run.config.dataset.name for run in (first, second)],
         "dataset.fingerprint": [run.config.dataset.get("fingerprint") for run in (first, second)],

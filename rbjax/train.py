@@ -34,7 +34,7 @@ from rbjax.training.selection import Selection, after_epoch
 from rbjax.training.state import evaluation_variables, on_host, place
 from rbjax.training.step import Recipe, StepMetrics, TrainStep, make_train_step
 from rbjax.training.sums import EpochSums
-from rbjax.training.writers import Writer, create_writers
+from rbjax.training.writers import Writer, check_writers, create_writers
 from rbjax.typing import Device, Key
 
 STEPS_PER_DISPATCH = 4
@@ -60,6 +60,7 @@ def train(config: Config, workdir: str, *, writers: Iterable[Writer] = ()) -> No
         StoppedError: after Ctrl-C or SIGTERM, once the state is saved.
     """
     # ------------------------------------------------------------------ data and recipe
+    own = check_writers(writers)
     devices, everywhere = jax.local_devices(), jax.device_count()
     train_set, validation_set = setup.load_train(config)
     model = setup.create_model(config, train_set.info)
@@ -120,7 +121,7 @@ def train(config: Config, workdir: str, *, writers: Iterable[Writer] = ()) -> No
     finish = functools.partial(_finish_epoch, config, method, key, validate, devices, told)
     named = create_writers(config.writers.name, **setup.options(config, "writers"))
     kept = None if restored is None else step - is_open
-    log = MetricsLog(workdir, step=kept, writers=[*named, *writers], config=config.to_dict())
+    log = MetricsLog(workdir, step=kept, writers=[*named, *own], config=config.to_dict())
     with log, stops.deferred(), feed:
         while (step < num_steps and selection.waited < patience) or is_open:
             epoch, position = divmod(step - is_open, steps_per_epoch)

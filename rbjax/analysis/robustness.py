@@ -189,7 +189,7 @@ def read_scores(workdir: str | os.PathLike[str]) -> rpr.Scores | rpr.Repeated:
         # Scorings of the first version do not say which answers were of no class.
         shared["no_class"] = arrays.get("no_class", np.zeros(len(first), bool))
         shared |= {"max_steps": max_steps, "forward_passes_run": about["forward_passes_run"]}
-        shared["num_classes"] = len(about["class_names"])
+        shared["num_classes"] = len(about.get("class_names", ())) or None
         shared["drawn"] = about.get("config", {}).get("score", {}).get("perturbation", "")
         if "repetitions" in arrays:
             counts = {name: arrays[name] for name in ("failures", "draws")}

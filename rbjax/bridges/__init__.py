@@ -116,6 +116,10 @@ def wrap(
 
 def _bridge(model: Any) -> Callable[..., Asked]:
     """Returns the bridge of the library that an object is of."""
+    if isinstance(model, type):
+        raise ValueError(
+            f"model is the class {model.__name__}; give a model of it, made and with its weights"
+        )
     if isinstance(model, str | os.PathLike):
         return onnx.ask_file if str(model).endswith(".onnx") else exported.ask_file
     for kind in type(model).__mro__:

@@ -14,6 +14,7 @@ from rbjax.classifier import answer, as_classifier, keys_of
 from rbjax.config import Config
 from rbjax.models import Model, Variables
 from rbjax.progress import ShowProgress, teller
+from rbjax.sheet import Sheet
 from rbjax.typing import Array, LogitsFn
 from rbjax.verdicts import softmax, verdicts
 
@@ -21,7 +22,7 @@ CHECKPOINTS = ("best", "last")
 
 
 class Predictions(NamedTuple):
-    """What a model says of images."""
+    """What a model says of images; `print` it for what they are taken for."""
 
     classes: np.ndarray
     """(N,) int32, numbers in `Run.class_names`; -1 where the answer is of no class, such as NaN."""
@@ -29,6 +30,29 @@ class Predictions(NamedTuple):
     """(N,) float32, what it gives that class."""
     probabilities: np.ndarray
     """(N, K) float32, what it gives every class."""
+
+    @property
+    def sheet(self) -> Sheet:
+        """A class a row: images that are taken for it, and how sure the model is of them."""
+        count, num_classes = len(self.classes), self.probabilities.shape[1]
+        none = int(np.sum(self.classes < 0))
+        taken = np.bincount(self.classes[self.classes >= 0], minlength=num_classes)
+        sums = [self.probability[self.classes == label].sum() for label in range(num_classes)]
+        return Sheet(
+            f"predict: {count:,} images, what they are taken for"
+            + (f"; {none:,} answers are of no class" if none else ""),
+            {
+                "class": list(map(str, range(num_classes))),
+                "images": taken.tolist(),
+                "mean probability": [
+                    float(total) / n if n else None
+                    for total, n in zip(sums, taken.tolist(), strict=True)
+                ],
+            },
+        )
+
+    def __repr__(self) -> str:
+        return repr(self.sheet)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -77,6 +101,7 @@ class Run:
         Raises:
             ValueError: for another shape or range.
         """
+        images = images if hasattr(images, "shape") else np.asarray(images)
         shape, wanted = tuple(images.shape), tuple(self.model.image_shape)
         if shape[1:] != wanted or not shape[0]:
             raise ValueError(

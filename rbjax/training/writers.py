@@ -9,11 +9,12 @@ import json
 import secrets
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from rbjax import atomic
+from rbjax.errors import spelled
 from rbjax.options import checked
 from rbjax.tables import Table
 
@@ -204,6 +205,18 @@ WRITERS: Table[Writer] = Table(
     makes=(Writer, "a writer, an object with the methods begin, write and close"),
 )
 """By name."""
+
+
+def check_writers(writers: Any) -> list[Writer]:
+    """Returns the writers that a person gives, if they are some."""
+    given = list(writers) if isinstance(writers, Iterable) else [writers]
+    for writer in given:
+        if isinstance(writer, type) or not isinstance(writer, Writer):
+            raise ValueError(
+                f"writers holds {spelled(writer)}; give a list of objects with the methods begin, "
+                "write and close"
+            )
+    return given
 
 
 def create_writers(names: str, **options: Any) -> list[Writer]:

@@ -150,6 +150,11 @@ def test_means_of_arrays():
         np.testing.assert_allclose(wrap(linear, mean=given)(IMAGES), expected, atol=1e-6)
 
 
+def test_a_class_is_no_model():
+    with pytest.raises(ValueError, match="the class RandomForestClassifier; give a model of it"):
+        wrap(RandomForestClassifier)
+
+
 def test_estimators():
     labels = np.arange(6) % 3
     # A number keeps its place, and what is never answered has no logit.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 import chex
@@ -64,10 +64,14 @@ LARGE = "inception_v3_imagenet"
 """Differs from `inception_v3` in its first layers only, and takes longer than the others."""
 
 
-def each(names: Iterable[str]) -> list[Any]:
-    """Returns the names as parameters."""
+DEEP = (LARGE, "inception_v3", "googlenet")
+"""Of many small branches, which take long to compile at any width."""
+
+
+def each(names: Iterable[str], *, but: Container[str] = (LARGE,)) -> list[Any]:
+    """Returns the names as parameters, of which some are for `-m full_size`."""
     large = pytest.mark.full_size
-    return [pytest.param(name, marks=large) if name == LARGE else name for name in names]
+    return [pytest.param(name, marks=large) if name in but else name for name in names]
 
 
 WITH_BATCH_NORM = ["lenet_modern", *(name for name in NARROW if name != RECTIFIED)]
@@ -120,8 +124,8 @@ def setting(name: str):
     return model, variables, images, jax.jit(model.apply), jax.jit(model.apply_train)
 
 
-@pytest.mark.parametrize("name", each(SHAPES))
 class TestModel:
+    @pytest.mark.parametrize("name", each(SHAPES))
     def test_shapes_and_dtypes(self, name: str):
         model, variables, images, apply, apply_train = setting(name)
         chex.assert_tree_all_finite(variables)
@@ -138,6 +142,7 @@ class TestModel:
         chex.assert_trees_all_equal_shapes(batch_stats, variables.get("batch_stats", {}))
         np.testing.assert_array_equal(apply(variables, images), logits)
 
+    @pytest.mark.parametrize("name", each(SHAPES))
     def test_logits_are_the_head_of_the_features_in_any_batch(self, name: str):
         model, variables, images, apply, _ = setting(name)
         head = jax.device_get(variables["params"]["head"])
@@ -148,6 +153,7 @@ class TestModel:
             expected = np.maximum(expected, 0) if name == RECTIFIED else expected
             np.testing.assert_allclose(together[row : row + 1], expected, atol=1e-5)
 
+    @pytest.mark.parametrize("name", each(SHAPES, but=DEEP))
     def test_bfloat16_is_close_to_float32(self, name: str):
         _, variables, images, apply, _ = setting(name)
         logits = jax.jit(create(name, dtype="bfloat16").apply)(variables, images)
@@ -156,6 +162,7 @@ class TestModel:
         np.testing.assert_allclose(logits, precise, atol=0.05 * np.abs(precise).max())
         assert not np.array_equal(logits, precise)
 
+    @pytest.mark.parametrize("name", each(SHAPES))
     def test_same_arguments_give_the_same_object(self, name: str):
         model, *_ = setting(name)
         maker, own, _ = NARROW.get(name) or (name, models.options_of(name), 0)
@@ -172,7 +179,7 @@ class TestModel:
         assert hash(again) == hash(model)
 
 
-@pytest.mark.parametrize("name", each(SHAPES))
+@pytest.mark.parametrize("name", each(SHAPES, but=DEEP))
 def test_a_cosine_head_is_the_linear_one_without_its_bias(name: str):
     linear, _, images, *_ = setting(name)
     model = create(name, head="cosine")
@@ -237,7 +244,7 @@ def test_running_statistics_move_in_training_by_a_tenth(name: str):
     chex.assert_trees_all_close(again, jax.tree.map(lambda m: 0.9 * m, moved), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", each(WITH_BATCH_NORM))
+@pytest.mark.parametrize("name", each(WITH_BATCH_NORM, but=DEEP))
 def test_batch_statistics_span_the_named_axis(name: str):
     """Two devices of two examples and one device of four give the same."""
     _, variables, images, _, apply_train = setting(name)

@@ -300,6 +300,7 @@ def finished(tmp_path_factory):
     return workdir, scale, codes
 
 
+@pytest.mark.full_size
 def test_a_smoke_run_resumes_and_writes_all(finished, capsys):
     workdir, scale, codes = finished
     assert codes == [1, 0]
@@ -313,6 +314,7 @@ def test_a_smoke_run_resumes_and_writes_all(finished, capsys):
     assert "equal updates" in text
 
 
+@pytest.mark.full_size
 def test_what_a_cell_stores_is_what_scoring_gives(finished):
     workdir, scale, _ = finished
     result = json.loads((workdir / "results" / f"retrain.{OTHER}.0.json").read_text())["result"]

@@ -297,6 +297,7 @@ def digits(tmp_path_factory):
     return plan.SMOKE._replace(dataset="npz", path=str(folder / "digits.npz"), stable=8)
 
 
+@pytest.mark.full_size
 def test_the_program_measures_a_cell_once(digits, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setattr(program, "SCALES", {"smoke": digits})

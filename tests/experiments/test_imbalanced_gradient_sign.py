@@ -153,7 +153,7 @@ def finished(tmp_path_factory):
     return workdir / "results"
 
 
-@pytest.mark.slow
+@pytest.mark.full_size
 def test_a_cell_is_enough_for_tables_and_figures(finished):
     files = sorted(file.name for file in finished.glob("*.json"))
     assert files == ["written.balanced.0.json", "written.under.0.0.json"]

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import rbjax
-from rbjax import atomic, attacks, compare, predict, rpr
+from rbjax import analysis, atomic, attacks, compare, predict, rpr
 from rbjax import config as schema
 from rbjax.analysis import robustness
 from rbjax.attacks.outcome import Outcome, Setting
@@ -29,6 +29,11 @@ def test_what_a_run_says_of_images():
     np.testing.assert_allclose(found.probabilities, shares, rtol=1e-4)
     np.testing.assert_array_equal(found.classes, np.argmax(shares, axis=1))
     np.testing.assert_allclose(found.probability, shares.max(axis=1), rtol=1e-4)
+    taken = analysis.table(found).columns["images"]
+    assert taken == [int(np.sum(found.classes == label)) for label in range(10)]
+    assert "probabilities" not in repr(found)
+    with pytest.raises(ValueError, match=r"images have shape \(2,\)"):
+        RUN.predict([1, 2])
     with pytest.raises(ValueError, match=r"images have shape \(3, 8, 8, 1\); it must be \(N, 16"):
         RUN.predict(IMAGES[:, ::2, ::2])
 
@@ -142,6 +147,10 @@ def test_two_runs_image_by_image(tmp_path, monkeypatch, capsys):
 
 
 def test_runs_of_other_data_are_refused(tmp_path, capsys):
+    with pytest.raises(
+        ValueError, match=r"first is 'runs/a'; give what rbjax.load\(path\) returns"
+    ):
+        compare.compare_runs("runs/a", RUN)  # pyright: ignore[reportArgumentType]
     made(tmp_path / "other", config_of(dataset={"name": "mnist"}))
     assert compare.main([TRAINED, str(tmp_path / "other")]) == 2
     said = capsys.readouterr().err

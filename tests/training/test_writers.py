@@ -7,7 +7,7 @@ import pytest
 
 from rbjax.errors import StoppedError
 from rbjax.training.log import MetricsLog, read_metrics
-from rbjax.training.writers import Writer, create_writers
+from rbjax.training.writers import Writer, check_writers, create_writers
 
 
 class Recorder:
@@ -89,6 +89,13 @@ def outside(*, project: str = "ours") -> Writer:
     writer = Recorder()
     writer.told.append(project)
     return writer
+
+
+@pytest.mark.parametrize("wrong", [5, "wandb", [Recorder]])
+def test_what_is_no_writer_is_named(wrong):
+    with pytest.raises(ValueError, match="give a list of objects with the methods begin, write"):
+        check_writers(wrong)
+    assert check_writers(iter([recorder := Recorder()])) == [recorder]
 
 
 def test_writers_are_made_by_name(monkeypatch):

@@ -35,7 +35,6 @@ images of no class."""
 
 
 @checked
-@raised_here()
 def craft_universal_deepfool(
     logits_fn: Model,
     key: Key,
@@ -129,17 +128,18 @@ def craft_universal_deepfool(
     for number in range(max_passes):
         counts = []
         order = epoch_order(key, examples.example_ids, number)
-        for block in cut(order, min(_BLOCK, num_examples)):
-            is_padding = np.arange(block.size) >= len(block.rows)
-            references = clean[block.padded]
-            references = np.where(is_padding | (references == NO_CLASS), _FOOLED, references)
-            batch = block.fill(examples.read(block.rows)), references
-            delta, *count = _visit(plan, norm, model_of_first, delta, *batch, epsilon, room)
-            counts.append(count)
-        moved, stepped = np.sum(jax.device_get(counts), axis=0)
-        moves.append(int(moved))
-        num_steps += int(stepped)
-        delta = jax.device_get(delta)
+        with raised_here():
+            for block in cut(order, min(_BLOCK, num_examples)):
+                is_padding = np.arange(block.size) >= len(block.rows)
+                references = clean[block.padded]
+                references = np.where(is_padding | (references == NO_CLASS), _FOOLED, references)
+                batch = block.fill(examples.read(block.rows)), references
+                delta, *count = _visit(plan, norm, model_of_first, delta, *batch, epsilon, room)
+                counts.append(count)
+            moved, stepped = np.sum(jax.device_get(counts), axis=0)
+            moves.append(int(moved))
+            num_steps += int(stepped)
+            delta = jax.device_get(delta)
         perturbed, _ = judge(blocks, model, delta, key)
         rates.append(float(np.mean(changed(perturbed, clean))))
         best = delta if rates[-1] >= max(rates) else best

@@ -254,7 +254,6 @@ class _Data(NamedTuple):
     targeted: bool
 
 
-@raised_here()
 def _climb(
     ascent: _Ascent,
     placement: Placement,
@@ -282,14 +281,16 @@ def _climb(
     for epoch in range(ascent.num_epochs):
         totals = []
         order = rows[epoch_order(key, examples.example_ids[rows], epoch)]
-        for block in cut(order, ascent.batch_size, multiple_of=num_devices):
-            mask, ids = np.arange(block.size) < len(block.rows), examples.example_ids[block.padded]
-            batch = (ids, blocks.read(block), data.classes[block.padded], mask)
-            delta, step_key = placement.replicate((delta, prng.fold_in(stream, epoch)))
-            batch = placement.split(batch)
-            delta, total = _ascend(how, model, step_key, delta, *batch, sizes, room)
-            totals.append(total)
-        losses.append(float(np.sum(jax.device_get(totals))) / len(rows))
+        with raised_here():
+            for block in cut(order, ascent.batch_size, multiple_of=num_devices):
+                ids = examples.example_ids[block.padded]
+                mask = np.arange(block.size) < len(block.rows)
+                batch = (ids, blocks.read(block), data.classes[block.padded], mask)
+                delta, step_key = placement.replicate((delta, prng.fold_in(stream, epoch)))
+                batch = placement.split(batch)
+                delta, total = _ascend(how, model, step_key, delta, *batch, sizes, room)
+                totals.append(total)
+            losses.append(float(np.sum(jax.device_get(totals))) / len(rows))
         progress(Progress("", epoch + 1, ascent.num_epochs, {"loss": losses[-1]}))
     passes = ascent.num_epochs * len(rows)
     return UniversalResult(
