@@ -1,8 +1,7 @@
-"""What a run will cost: operations counted on shapes, time from two measured steps."""
+"""What a run will cost: time from two measured steps or blocks, operations counted on shapes."""
 
 from __future__ import annotations
 
-import functools
 import math
 import resource
 import sys
@@ -11,93 +10,19 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from rbjax import attack_setup, attacks, methods, prng
-from rbjax.attacks import suite
+from rbjax import attacks, prng
 from rbjax.config import Config
 from rbjax.data import Dataset
-from rbjax.models import Model
 from rbjax.sheet import Sheet
-from rbjax.training import beginning, setup
 from rbjax.training.state import TrainState, place
 from rbjax.training.step import Recipe, make_train_step
 from rbjax.typing import LogitsFn
 
 
-class Cost(NamedTuple):
-    """What a training and its evaluation take."""
-
-    steps: int
-    """Training steps."""
-    train_flops: float
-    """Of all training steps, over all devices."""
-    evaluation_flops: float
-    """Of the attacks on the test set that are counted."""
-    seconds: float
-    """Of both, at the rate of two training steps on this machine; without compiling."""
-    uncounted: tuple[str, ...]
-    """What is left out: attacks whose work depends on the data, validation, RPR, ..."""
-
-
-def estimate(config: Config, *, passes: int | None = None) -> Cost:
-    """Counts the operations of a config's training and evaluation, and times two steps.
-
-    Args:
-        config: a resolved config.
-        passes: forward passes of one image, in place of the config's evaluation; None: that.
-
-    Returns:
-        Its cost.  Operations are those of matrix products and convolutions, 2 for each product of
-        two numbers, which are nearly all.
-
-    Raises:
-        ValueError: if a part of the config cannot be made.
-    """
-    if config.task != "train" and passes is None:
-        return Cost(0, 0.0, 0.0, 0.0, (f"what task = {config.task} does",))
-    train_set, validation_set = setup.load_train(config)
-    model = setup.create_model(config, train_set.info)
-    method = methods.create(config.method.name, **setup.options(config, "method"))
-    devices = jax.local_devices()
-    recipe, state = beginning.begin(config, model, method, len(devices), train_set)
-    steps = recipe.steps_per_epoch * config.num_epochs
-    step_flops, step_seconds = measure_step(config, recipe, state, train_set)
-    evaluation_flops, unknown = 0.0, []
-    if passes is not None:
-        evaluation_flops = passes * _forward(config, model, state, batch_size=1)
-    elif config.task == "train":
-        evaluation_flops, unknown = _evaluation(config, model, state, train_set)
-    left_out = {
-        "what the method prepares": method.prepare is not None,
-        "what it does between epochs": method.after_epoch or method.average or method.guard,
-        "validation": validation_set is not None,
-        "corruptions": config.corruptions.name != "none",
-        "RPR": config.score.max_steps > 0,
-    }
-    # In one training step forward, backward and attack passes mix as they do in an attack.
-    rate = step_flops / step_seconds
-    return Cost(
-        steps,
-        steps * step_flops,
-        evaluation_flops,
-        steps * step_seconds + evaluation_flops / rate,
-        (*unknown, *(name for name, is_there in left_out.items() if is_there)),
-    )
-
-
-def _forward(config: Config, model: Model, state: TrainState, batch_size: int) -> float:
-    """Returns the operations of classifying one batch."""
-    logits_fn = jax.tree_util.Partial(model.apply, state.variables)
-    shape = (batch_size, *setup.info(config).image_shape)
-    return count_flops(jax.make_jaxpr(logits_fn)(jax.ShapeDtypeStruct(shape, jnp.float32)).jaxpr)
-
-
-def measure_step(
-    config: Config, recipe: Recipe, state: TrainState, train_set: Dataset
-) -> tuple[float, float]:
-    """Returns the operations of one training step, and the seconds that each of two takes.
+def measure_step(config: Config, recipe: Recipe, state: TrainState, train_set: Dataset) -> float:
+    """Returns the seconds that each of two training steps takes.
 
     Args:
         config: a resolved config.
@@ -111,36 +36,13 @@ def measure_step(
     images = np.asarray(some.images)
     rows = np.arange(config.batch_size, dtype=np.int32).reshape(len(devices), 1, -1)
     batch = (images, some.labels, some.example_ids, rows)
-    placed = place(state, devices)
-    flops = len(devices) * count_flops(jax.make_jaxpr(step)(placed, *batch).jaxpr)
-    seconds: list[float] = []
+    placed, seconds = place(state, devices), list[float]()
     for _ in range(4):  # the first compiles, and the second warms up
         started = time.perf_counter()
         placed, metrics = step(placed, *batch)
         jax.block_until_ready((placed, metrics))
         seconds.append(time.perf_counter() - started)
-    return flops, sum(seconds[2:]) / 2
-
-
-def _evaluation(
-    config: Config, model: Model, state: TrainState, train_set: Dataset
-) -> tuple[float, list[str]]:
-    """Returns the operations of the clean test set and of its compiled attacks, and the others."""
-    test = setup.load_test(config)
-    logits_fn = jax.tree_util.Partial(model.apply, state.variables)
-    images = jax.ShapeDtypeStruct((config.batch_size, *test.info.image_shape), jnp.float32)
-    labels = jax.ShapeDtypeStruct((config.batch_size,), jnp.int32)
-    flops, uncounted = _forward(config, model, state, config.batch_size), []
-    # Nothing is crafted here, on whatever images.
-    made = attack_setup.create(config, train_set, test, validation=train_set)
-    for label, attack in made.attacks.items():
-        if isinstance(attack, suite.Driver):
-            uncounted.append(label)
-            continue
-        targets = labels if label in made.targets else None
-        call = functools.partial(attack, logits_fn, prng.key(0), targets=targets)
-        flops += count_flops(jax.make_jaxpr(call)(images, labels).jaxpr)
-    return math.ceil(test.num_examples / config.batch_size) * flops, uncounted
+    return sum(seconds[2:]) / 2
 
 
 class Rates(NamedTuple):
@@ -260,6 +162,8 @@ class Part(NamedTuple):
     """None: not known beforehand."""
     is_most: bool = False
     """Whether it may end earlier."""
+    steps: int = 0
+    """Training steps."""
 
 
 def times(parts: Sequence[Part]) -> str:
@@ -268,8 +172,6 @@ def times(parts: Sequence[Part]) -> str:
     Args:
         parts: that were measured here.
     """
-    known = [part for part in parts if part.seconds is not None]
-    unknown = [part.name for part in parts if part.seconds is None]
     columns = {
         "part": [part.name for part in parts],
         "how much": [part.size for part in parts],
@@ -280,13 +182,38 @@ def times(parts: Sequence[Part]) -> str:
             for part in parts
         ],
     }
-    total = spoken(sum(part.seconds or 0.0 for part in known))
-    most = "at most " if any(part.is_most for part in known) else ""
+    title = f"time on {where()}, from two measured steps or blocks of each; without compiling"
+    total = in_all(parts)
+    left_out = f", and what is not known: {', '.join(total.unknown)}" if total.unknown else ""
+    most = "at most " if total.is_most else ""
+    return f"{Sheet(title, columns)}\nin all {most}{spoken(total.seconds)}{left_out}"
+
+
+def where() -> str:
+    """Returns the devices that are measured on."""
     devices = jax.local_devices()
-    where = f"{len(devices)} x {devices[0].device_kind}"
-    title = f"time on {where}, from two measured steps or blocks of each; without compiling"
-    left_out = f", and what is not known: {', '.join(unknown)}" if unknown else ""
-    return f"{Sheet(title, columns)}\nin all {most}{total}{left_out}"
+    return f"{len(devices)} x {devices[0].device_kind}"
+
+
+class Total(NamedTuple):
+    """What parts come to."""
+
+    seconds: float
+    """Of those that are known."""
+    is_most: bool
+    """Whether any of them may end earlier."""
+    unknown: tuple[str, ...]
+    """The names of the others."""
+
+
+def in_all(parts: Sequence[Part]) -> Total:
+    """Returns what parts come to."""
+    known = [part for part in parts if part.seconds is not None]
+    return Total(
+        sum(part.seconds or 0.0 for part in known),
+        any(part.is_most for part in known),
+        tuple(part.name for part in parts if part.seconds is None),
+    )
 
 
 def memory() -> str:

@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -43,6 +43,16 @@ _SCORED, _DRAWS = 512, 2
 """Images and draws that are scored to time a pass."""
 
 
+class Measured(NamedTuple):
+    """What a job would read, take and write."""
+
+    data: list[str]
+    """What is read, in a line; then the sizes of the classes."""
+    parts: list[Part]
+    files: dict[str, int | None]
+    """What is written into the run directory, and the bytes of what is large."""
+
+
 def preflight(config: Config, workdir: str) -> str:
     """Returns what a job would read, make, take and write, and makes none of it.
 
@@ -56,12 +66,33 @@ def preflight(config: Config, workdir: str) -> str:
     Raises:
         ValueError: if data are missing or the job would refuse them, its config or the directory.
     """
-    check_found(config)
+    data, parts, files = measure(config, workdir)
+    lines = [f"dry run of {config.task}: nothing is written", *data]
+    return "\n".join([*lines, "", cost.times(parts), cost.memory(), *_written(workdir, files)])
+
+
+def measure(config: Config, workdir: str, *, passes: int | None = None) -> Measured:
+    """Returns what a job would read, take and write, and does none of it.
+
+    Args:
+        config: as for `preflight`, as is the run directory.
+        workdir: of the job.
+        passes: forward passes of one image that follow training, in place of evaluation and
+            scoring; None: those.
+
+    Raises:
+        ValueError: as `preflight`.
+    """
+    _check_found(config)
     test = None if _scores_alone(config, "train") else setup.load_test(config)
     has_train = "train" in setup.info(config).num_examples
     train, held_out = setup.load_train(config) if has_train else (None, None)
-    lines = [f"dry run of {config.task}: nothing is written", *_data(config, train, held_out, test)]
+    data = _data(config, train, held_out, test)
     logits_fn, parts, files = _model(config, workdir, train, held_out)
+    if passes is not None and train is not None:
+        rates = cost.measure_passes(logits_fn, train, batch_size=config.batch_size)
+        parts.append(Part("what follows", f"{passes:,} passes", passes * rates.forward))
+        return Measured(data, parts, files)
     scored = train if config.score.split == "train" else test
     if config.task in ("train", "evaluate"):
         assert test is not None
@@ -74,15 +105,14 @@ def preflight(config: Config, workdir: str) -> str:
         files |= dict.fromkeys(("scoring/", SCORES_FILE, DATAPOINTS_FILE))
         files |= {} if scored.files is None else {SCORED_FILE: None}
     files |= dict.fromkeys(("report.html", "classwise.csv", "plots (*.png)"))
-    lines += ["", cost.times(parts), cost.memory(), *_written(workdir, files)]
-    return "\n".join(lines)
+    return Measured(data, parts, files)
 
 
 def _scores_alone(config: Config, split: str) -> bool:
     return config.task == "score" and config.score.split == split
 
 
-def check_found(config: Config) -> None:
+def _check_found(config: Config) -> None:
     """Refuses a dataset that is not there: reading it would download and write it.
 
     Args:
@@ -166,10 +196,10 @@ def _model(
     done, steps = max(checkpoints.steps(), default=0), recipe.steps_per_epoch * config.num_epochs
     left = max(steps - done, 0)
     size = f"{left:,} steps of {config.batch_size} images"
-    each = cost.measure_step(config, recipe, state, train)[1] if left else 0.0
+    each = cost.measure_step(config, recipe, state, train) if left else 0.0
     since = f", from step {done:,} of {steps:,}" if done else ""
     may_stop = config.schedule.early_stop != "none"
-    parts = [Part("training", f"{size}, {spoken(each)} each{since}", left * each, may_stop)]
+    parts = [Part("training", f"{size}, {spoken(each)} each{since}", left * each, may_stop, left)]
     logits_fn = jax.tree_util.Partial(model.apply, jax.device_put(state.variables))
     if held_out is not None and left:
         epochs = math.ceil(left / recipe.steps_per_epoch)
@@ -177,7 +207,7 @@ def _model(
         parts.append(part._replace(is_most=may_stop))
     for name, hook in {
         "prepares": method.prepare,
-        "does between epochs": method.after_epoch,
+        "does between epochs": method.after_epoch or method.average or method.guard,
     }.items():
         if hook is not None:
             parts.append(Part(f"what the method {name}", config.method.name, None))

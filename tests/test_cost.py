@@ -1,12 +1,10 @@
-"""Operations of traced programs against counts by hand, and the forecast of a run."""
+"""Operations of traced programs against counts by hand."""
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from rbjax import config as schema
 from rbjax import cost
-from rbjax.command_line import resolve
 from rbjax.convolution import loop_safe
 
 
@@ -54,43 +52,3 @@ def test_loops_count_as_often_as_they_run_and_the_dearest_branch_counts():
 
     assert count(jax.jit(loop), (4, 4)) == 10 * 2 * 4**3
     assert count(branch, (4, 4)) == 2 * 2 * 4**3
-
-
-@pytest.fixture
-def config():
-    config = schema.default()
-    config.dataset.max_train_examples, config.dataset.max_test_examples = 64, 20
-    config.batch_size, config.num_epochs, config.diagnostics = 16, 3, 0
-    config.model.name, config.model.widths = "mlp", (8,)
-    config.score.max_steps = 0
-    return config
-
-
-def test_a_run_costs_its_steps_and_its_attacks(config):
-    """256 inputs, 8 hidden, 10 classes: forward, and backward without the first layer's inputs."""
-    layers = 256 * 8, 8 * 10
-    forward = 2 * sum(layers)
-    step = 16 * (2 * forward + 2 * layers[1])
-    found = cost.estimate(resolve(config, "unused"))
-    assert found.steps == 4 * 3
-    assert found.train_flops == 12 * step
-    assert found.evaluation_flops == 2 * 16 * forward  # two batches of 16 hold 20 images
-    assert found.seconds > 0
-    assert not found.uncounted
-
-    config.method.name, config.method.num_replays = "free", 2
-    free = cost.estimate(resolve(config, "unused"))
-    assert free.train_flops == 12 * 2 * 16 * 3 * forward  # the gradient of the images as well
-    config.method.name, config.method.num_replays = "standard", None
-
-    config.attacks.fgsm = schema.attack("fgsm", epsilon=0.1)
-    config.attacks.universal = schema.attack("universal", epsilon=0.1)
-    attacked = cost.estimate(resolve(config, "unused"))
-    assert attacked.uncounted == ("universal",)
-    config.dataset.validation_fraction, config.score.max_steps = 0.1, 5
-    config.corruptions.name = "contrast"
-    left_out = cost.estimate(resolve(config, "unused")).uncounted
-    assert left_out == ("universal", "validation", "corruptions", "RPR")
-    config.dataset.validation_fraction = 0.0
-    # Forward and backward to the images, 2 and 1, and the pass that decides; two batches of 16.
-    assert attacked.evaluation_flops - found.evaluation_flops == 2 * 16 * 3 * forward

@@ -11,7 +11,9 @@ from rbjax import config as schema
 from rbjax import sweep
 from rbjax.analysis.evaluation import read_report
 from rbjax.command_line import resolve
+from rbjax.cost import Part
 from rbjax.errors import NotFiniteError, StoppedError
+from rbjax.preflight import Measured
 from rbjax.train import train
 from rbjax.training import run_directory
 
@@ -253,12 +255,12 @@ def test_the_command_line(cells, calls, tmp_path, capsys):
     assert "stopped" in printed.err
     more = [*cells, sweep.Cell("new-0", config(7)), sweep.Cell("new-1", config(8)), *stops]
     assert command("--dry_run", cells=more) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert "stops" in lines[7]
-    assert "not known" in lines[7]
-    assert re.fullmatch(r"cell-0 +finished", lines[1])
-    assert lines[5].split()[:2] == ["new-0", "4"]
-    assert lines[5].split()[1:] == lines[6].split()[1:]  # but for the seed the same: measured once
+    printed = capsys.readouterr().out
+    assert printed.startswith("data: digits, 16 x 16 x 1, 10 classes: 64 train, 50 test ")
+    assert re.search(r"^cell-0 +finished$", printed, re.M)
+    assert re.search(r"^stops +not known", printed, re.M)
+    first, second = re.findall(r"^new-\d +(4 +.+)$", printed, re.M)
+    assert first == second  # but for the seed the same: measured once
     bad = failing([sweep.Cell("bad", config(9))], calls, {9: RuntimeError("no")})
     assert command(cells=bad) == 1
     assert "failed (see failures/): bad" in capsys.readouterr().out
@@ -318,5 +320,44 @@ def test_switches_figures_and_the_cost_of_a_function_of_ones_own(cells, calls, t
     assert "--scale=smoke --twice --unit=km/h`, 1 of 2 cells" in printed
     assert "--scale=smoke --twice`, 1 of 2 cells" in printed
     assert 'True: {"cell-0": 14}' in printed
-    cost = next(line for line in printed.splitlines() if re.match(r"cell-0 +4 ", line))
-    assert float(cost.split()[2]) > 0
+    assert re.search(r"^cell-0 +4 +[\d.]+ m?s$", printed, re.M)
+
+
+def test_a_dry_run_that_is_stopped_writes_nothing(cells, tmp_path, monkeypatch):
+    def stopped(*_):
+        raise StoppedError("stopped")
+
+    monkeypatch.setattr("rbjax.sweep.experiment.forecast", stopped)
+    typed = [f"--workdir={tmp_path / 'grid'}", "--dry_run"]
+    scales = {"smoke": lambda: cells}, {"smoke": table}
+    assert sweep.command(*scales, name="squares", doc="Squares.", argv=typed) == 75
+    assert not (tmp_path / "grid").exists()
+
+
+def test_a_forecast_sums_all_parts_of_each_cell(tmp_path, monkeypatch):
+    asked = []
+
+    def measure(config, workdir, *, passes):
+        asked.append((config.seed, config.dataset.cutout_size, passes))
+        parts = [Part("training", "", 30.0, steps=5), Part("uap", "", 90.0), Part("pgd", "", None)]
+        if config.dataset.cutout_size:
+            parts.append(Part("RPR", "", 3600.0, is_most=True))
+        size = config.dataset.max_train_examples
+        return Measured([f"data: {size} images", "class  train"], parts, {})
+
+    monkeypatch.setattr("rbjax.sweep.experiment.measure", measure)
+    cells = [sweep.Cell(f"a{seed}", config(seed)) for seed in range(3)]
+    cells += [sweep.Cell("b", config(cutout_size=4))]
+    small = config()
+    small.dataset.max_train_examples = 60
+    cells += [sweep.Cell("c", small, lambda *_: {}, passes=7)]
+    assert [line.split() for line in sweep.forecast(cells, str(tmp_path)).splitlines()[:-1]] == [
+        *(["data:", "64", "images"], ["class", "train"], ["data:", "60", "images"], []),
+        ["cell", "steps", "time"],
+        *([f"a{seed}", "5", "2", "min"] for seed in range(3)),
+        ["b", "5", "at", "most", "62", "min"],
+        ["c", "5", "2", "min"],
+        ["all", "that", "is", "left", "25", "at", "most", "70", "min"],
+    ]
+    assert sweep.forecast(cells, str(tmp_path)).endswith("without what is not known: pgd")
+    assert asked[:3] == [(0, 0, None), (0, 4, None), (0, 0, 7)]

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from rbjax import atomic, console, stops
 from rbjax.command_line import resolve
-from rbjax.cost import Cost, estimate
+from rbjax.cost import Part, in_all, spoken, where
 from rbjax.errors import StoppedError, exit_code
 from rbjax.paths import expanded
-from rbjax.preflight import check_found
+from rbjax.preflight import Measured, measure
 from rbjax.sweep import engines
 from rbjax.sweep.grid import Cell, job, read, said
 from rbjax.tables import nearest
@@ -65,7 +65,7 @@ def command(
                 ended = engines.engine(arguments)(chosen, workdir, results=results)
         except (ValueError, OSError, StoppedError) as error:
             print(f"{name}: {error}", file=sys.stderr)
-            if not isinstance(error, StoppedError):
+            if arguments.dry_run or not isinstance(error, StoppedError):
                 return exit_code(error) or 2
             ended = None
         done, folder = read(cells, results), expanded(results, field="results")
@@ -143,7 +143,7 @@ def provenance(cells: Sequence[Cell], results: str) -> str:
 
 
 def forecast(cells: Sequence[Cell], results: str) -> str:
-    """Returns a table of what each cell takes: steps, operations, and minutes on this machine.
+    """Returns what the cells read, and a table of what each takes on this machine.
 
     Args:
         cells: the grid; those that differ in their seed alone are measured once, and those with a
@@ -154,10 +154,9 @@ def forecast(cells: Sequence[Cell], results: str) -> str:
         ValueError: as `read`, if a part of a config cannot be made, or if data are not there: a dry
             run gets none.
     """
-    done, known = read(cells, results), dict[str, Cost]()
+    done, known = read(cells, results), dict[str, Measured]()
     wide = max(40, *(len(cell.name) for cell in cells))
-    lines, total = [f"{'cell':<{wide}} {'steps':>9} {'TFLOP':>10} {'minutes':>8}"], 0.0
-    uncounted: dict[str, None] = {}
+    lines, left = [f"{'cell':<{wide}} {'steps':>9} {'time':>16}"], list[Part]()
     for cell in cells:
         if cell.name in done:
             lines.append(f"{cell.name:<{wide}} finished")
@@ -168,19 +167,29 @@ def forecast(cells: Sequence[Cell], results: str) -> str:
         about = str(sorted((k, str(v)) for k, v in said(cell).items() if k != "seed"))
         about = f"{about} {cell.passes}"
         if about not in known:
-            config = resolve(cell.config, cell.name)
-            check_found(config)
-            known[about] = estimate(config, passes=cell.passes)
-        cost = known[about]
-        total += cost.seconds
-        uncounted |= dict.fromkeys(cost.uncounted)
-        flops = (cost.train_flops + cost.evaluation_flops) / 1e12
-        lines.append(
-            f"{cell.name:<{wide}} {cost.steps:>9,} {flops:>10.3g} {cost.seconds / 60:>8.1f}"
-        )
-    lines.append(f"{'all that is left':<{wide}} {'':>9} {'':>10} {total / 60:>8.1f}")
+            workdir = f"{results}/{cell.name}"  # where nothing is, as if it had not begun
+            config = resolve(cell.config, workdir)
+            known[about] = measure(config, workdir, passes=cell.passes)
+        lines.append(_row(cell.name, known[about].parts, wide))
+        left += known[about].parts
+    lines.append(_row("all that is left", left, wide))
+    unknown = ", ".join(dict.fromkeys(in_all(left).unknown))
     lines.append(
-        "FLOPs of matrix products and convolutions; minutes from two steps of each, without "
-        "compiling" + (f", and without {', '.join(uncounted)}" if uncounted else "")
+        f"time on {where()}, from two measured steps or blocks of each part; without compiling"
+        + (f", and without what is not known: {unknown}" if unknown else "")
     )
-    return "\n".join(lines)
+    return "\n".join([*_data(list(known.values())), *lines])
+
+
+def _row(name: str, parts: Sequence[Part], wide: int) -> str:
+    """Returns the line of a cell, or of all."""
+    total, steps = in_all(parts), sum(part.steps for part in parts)
+    time = f"{'at most ' if total.is_most else ''}{spoken(total.seconds)}"
+    return f"{name:<{wide}} {steps:>9,} {time:>16}"
+
+
+def _data(measured: Sequence[Measured]) -> list[str]:
+    """Returns what the first cell reads, and a line for those that read something else."""
+    first = measured[0].data if measured else []
+    others = dict.fromkeys(found.data[0] for found in measured if found.data[0] != first[0])
+    return [*first, *others, *([""] if first else [])]
