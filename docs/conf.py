@@ -7,7 +7,54 @@ import shutil
 import rbjax
 
 HERE = pathlib.Path(__file__).parent
-shutil.copytree(HERE.parent / "colab", HERE / "colab", dirs_exist_ok=True)
+REPOSITORY = "https://github.com/rbjax/rbjax/blob/main"
+EXPERIMENTS = {
+    "p1": "rendezvous",
+    "p2": "classwise",
+    "p3": "delta_accuracy",
+    "p4": "datapoints",
+    "p5": "imbalanced_gradient_sign",
+}
+ELSEWHERE = {"rbjax.bridges": ", BlackBox, Partial, Asked, Form"}
+"""What a module's page leaves out, since it is of another module."""
+
+
+def copy_notebooks():
+    """Puts the notebooks where Sphinx finds them."""
+    shutil.copytree(HERE.parent / "colab", HERE / "colab", dirs_exist_ok=True)
+
+
+def write_papers():
+    """Makes a page of each paper, the README of its experiment."""
+    (HERE / "papers").mkdir(exist_ok=True)
+    for paper, name in EXPERIMENTS.items():
+        text = (HERE.parent / "experiments" / name / "README.md").read_text(encoding="utf-8")
+        here = f"../../experiments/{name}/"
+        text = re.sub(r"(!\[[^]]*\]\()(?!https?:)", rf"\1{here}", text)
+        text = re.sub(
+            r"(?<!!)(\[[^]]*\]\()(?!https?:|#)", rf"\1{REPOSITORY}/experiments/{name}/", text
+        )
+        (HERE / "papers" / f"{paper}.md").write_text(text, encoding="utf-8")
+
+
+def write_api():
+    """Makes a page of each module that api.md lists."""
+    (HERE / "api").mkdir(exist_ok=True)
+    listed = re.findall(r"^api/(\S+)$", (HERE / "api.md").read_text(encoding="utf-8"), re.MULTILINE)
+    for module in listed:
+        lines = [f"# {module}", "", "```{eval-rst}"]
+        if module == "rbjax":
+            lines += [f".. autofunction:: rbjax.{name}" for name in rbjax.FUNCTIONS]
+        else:
+            left_out = f"Array, Progress{ELSEWHERE.get(module, '')}"
+            options = [":members:", ":imported-members:", f":exclude-members: {left_out}"]
+            lines += [f".. automodule:: {module}", *(f"   {option}" for option in options)]
+        (HERE / "api" / f"{module}.md").write_text("\n".join([*lines, "```", ""]), encoding="utf-8")
+
+
+copy_notebooks()
+write_papers()
+write_api()
 
 project = "rbjax"
 author = "The rbjax developers"
@@ -53,8 +100,10 @@ def as_rst(app, what, name, obj, options, lines):
 
 def with_addresses(app, name, source):
     """Lets links to notebooks lead to their pages, and those to other files to the repository."""
+    if "/" in name:  # of a page that was made above
+        return
     source[0] = source[0].replace("](../colab/", "](colab/")
-    source[0] = source[0].replace("](../", "](https://github.com/rbjax/rbjax/blob/main/")
+    source[0] = re.sub(r"(?<!!)(\[[^]]*\]\()\.\./", rf"\1{REPOSITORY}/", source[0])
 
 
 def setup(app):

@@ -33,7 +33,7 @@ _SUBMODULES = (
     "training",
     "typing",
 )
-_FUNCTIONS = {
+FUNCTIONS = {
     "audit": "auditing",
     "export": "trained",
     "load": "trained",
@@ -45,10 +45,10 @@ _FUNCTIONS = {
 def __getattr__(name: str) -> Any:
     if name in _SUBMODULES:
         return importlib.import_module(f"rbjax.{name}")
-    if name in _FUNCTIONS:
-        return getattr(importlib.import_module(f"rbjax.{_FUNCTIONS[name]}"), name)
+    if name in FUNCTIONS:
+        return getattr(importlib.import_module(f"rbjax.{FUNCTIONS[name]}"), name)
     raise AttributeError(f"module 'rbjax' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return [*_SUBMODULES, *_FUNCTIONS, "__version__"]
+    return [*_SUBMODULES, *FUNCTIONS, "__version__"]

@@ -117,6 +117,16 @@ def audit(
 
     Raises:
         ValueError: for wrong shapes or values, the folder of another audit, or a run directory.
+
+    Example:
+        >>> images = np.array([0.2, 0.4, 0.7, 0.9], np.float32).reshape(4, 1, 1, 1)  # of one pixel
+        >>> labels = np.array([0, 0, 1, 1])  # bright or not
+        >>> def bright(x):
+        ...     return jnp.stack([0.5 - x[:, 0, 0, 0], x[:, 0, 0, 0] - 0.5], axis=1)
+        ...
+        >>> found = rbjax.audit(bright, images, labels, epsilon=0.15, max_steps=5)
+        >>> found.page.name, found.attacked.class_accuracy("worst").value.tolist()
+        ('report.html', [0.5, 1.0])
     """
     check_size("epsilon", check_real("epsilon", epsilon), norm)
     max_steps = check_integer("max_steps", max_steps, low=1)

@@ -25,8 +25,9 @@ NAMES = {"jax": jax, "jnp": jnp, "np": np, "rbjax": rbjax}
 def public() -> Iterator[tuple[str, Callable[..., Any]]]:
     """Yields what docs/api.md lists that is called: `module.name`, and the function, each once."""
     seen = set()
-    for module in re.findall(r"automodule:: (\S+)", API.read_text(encoding="utf-8")):
-        for name in getattr(importlib.import_module(module), "__all__", ()):
+    for module in re.findall(r"^api/(\S+)$", API.read_text(encoding="utf-8"), re.MULTILINE):
+        own = rbjax.FUNCTIONS if module == "rbjax" else ()
+        for name in getattr(importlib.import_module(module), "__all__", own):
             function = getattr(importlib.import_module(module), name)
             if inspect.isfunction(function) and id(function) not in seen:
                 seen.add(id(function))
