@@ -17,7 +17,7 @@ from rbjax.analysis.examples import ATTACKED_FILE, SCORED_FILE
 from rbjax.analysis.examples import write as write_examples
 from rbjax.analysis.page import PAGE_FILE
 from rbjax.analysis.tables import classwise_sheet, columns_of
-from rbjax.attacks.diagnostics import diagnose
+from rbjax.attacks.diagnostics import diagnose, summary_of
 from rbjax.attacks.findings import Finding
 from rbjax.attacks.norms import check_size
 from rbjax.attacks.outcome import SuiteResult, described, spec_of
@@ -52,7 +52,7 @@ class Audit(NamedTuple):
     """Of the checks for a false sense of robustness, those that failed among them;
     none of a model without gradients."""
     text: str
-    """The table of classes, and which files were written."""
+    """The table of classes, which files were written, and how many of the checks failed."""
     sheet: Sheet
     """The same table, as `analysis.table` gives it."""
 
@@ -189,7 +189,10 @@ def audit(
             write_examples(where / file, result, files=files, class_names=names)
     _store(where, report, attacked, ids, said, points)
     sheet = _sheet(report, said, attacked)
-    return Audit(where / PAGE_FILE, attacked, scores, findings, analysis.report(where), sheet)
+    text = analysis.report(where)
+    if findings:
+        text += "\n" + summary_of(findings, num_examples=checked["num_examples"])
+    return Audit(where / PAGE_FILE, attacked, scores, findings, text, sheet)
 
 
 def _has_gradient(model: Model) -> bool:

@@ -19,7 +19,7 @@ from rbjax.analysis.evaluation import Report, read_json, summarize, write_report
 from rbjax.analysis.report import weights_of
 from rbjax.analysis.robustness import SCORES_FILE
 from rbjax.attacks.counting import Passes
-from rbjax.attacks.diagnostics import diagnose, format_findings
+from rbjax.attacks.diagnostics import diagnose, summary_of
 from rbjax.attacks.outcome import Outcome, SuiteResult
 from rbjax.config import Config
 from rbjax.console import printable
@@ -241,13 +241,7 @@ def _diagnose(
         progress=True,
         **ball,
     )
-    failed = [finding for finding in findings if not finding.passed]
-    print(
-        f"{len(findings)} checks for a false sense of robustness, {some.num_examples} images: "
-        f"{'none' if not failed else len(failed)} failed"
-    )
-    if failed:
-        print(format_findings(failed))
+    print(summary_of(findings, num_examples=some.num_examples))
     return {
         "num_examples": some.num_examples,
         **ball,

@@ -6,6 +6,7 @@ import csv
 import re
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -49,6 +50,9 @@ def test_a_model_is_audited_in_one_call(tmp_path):
         assert said in page, said
     assert "<b>dog" not in page
     assert {finding.name for finding in result.findings} >= {"pixel_range"}
+    assert f"{len(result.findings)} checks for a false sense of robustness, 40 images: " in str(
+        result
+    )
     assert repr(result).startswith(
         "images test, per cent; fgsm: linf, epsilon 0.1, 1 step; "
         "RPR: up to 5 draws of RandomPixels:\n"
@@ -81,6 +85,20 @@ def test_a_model_is_audited_in_one_call(tmp_path):
 def test_what_is_wrong_is_said(options, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         audit(**{"folder": tmp_path / "b", **options})
+
+
+def test_checks_that_fail_are_printed_with_their_advice(tmp_path):
+    def probable(images: Any) -> Any:
+        return jax.nn.softmax(linear(images))
+
+    entries, files = {"fgsm": attacks.fgsm(epsilon=0.1)}, tmp_path / "a"
+    result = rbjax.audit(probable, IMAGES, LABELS, entries=entries, max_steps=2, folder=files)
+    said = re.search(
+        r"\d+ checks .*40 images: (\d+) failed\n(FAILED .*\n.*-> .*\n?)+$", str(result)
+    )
+    assert said
+    assert int(said[1]) == sum(not finding.passed for finding in result.findings)
+    assert "return what goes into the softmax" in str(result)
 
 
 def test_a_forest_is_audited_by_its_answers(tmp_path):

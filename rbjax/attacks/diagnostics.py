@@ -115,6 +115,24 @@ def diagnose(
     )
 
 
+def summary_of(findings: list[Finding], *, num_examples: int) -> str:
+    """Returns how many checks failed, and below what each of them saw and what to do.
+
+    Args:
+        findings: of `diagnose`.
+        num_examples: that were looked at.
+
+    Returns:
+        Lines without a line break at the end.
+    """
+    failed = [finding for finding in findings if not finding.passed]
+    said = (
+        f"{len(findings)} checks for a false sense of robustness, {num_examples} images: "
+        f"{len(failed) or 'none'} failed"
+    )
+    return "\n".join([said, format_findings(failed)]) if failed else said
+
+
 def format_findings(findings: list[Finding]) -> str:
     """Returns findings as lines for a terminal, with the advice under what failed.
 

@@ -87,7 +87,8 @@ def content(names: list[str], columns: dict[str, np.ndarray], **others: Any) -> 
             "norm": "linf",
             "epsilon": 0.1,
             "findings": [
-                {"name": "logits", "passed": False, "seen": "rows sum to 1", "advice": "x"}
+                {"name": "logits", "passed": False, "seen": "rows sum to 1", "advice": "take logs"},
+                {"name": "more_steps", "passed": True, "seen": "none", "advice": ""},
             ],
         },
     }
@@ -165,6 +166,22 @@ def test_captions_say_what_is_drawn_of_so_many_classes(count: int, monkeypatch: 
     assert ("grey band" in found["severities"].caption) == (count > 20)
     assert ("the three lowest classes" in found["survival"].caption) == (count > 18)
     assert ("as a band" in found["survival"].caption) == (count > 150)
+
+
+def test_failed_checks_stand_above_the_numbers(tmp_path: Path):
+    of = content(NAMES, COLUMNS)
+    page.write(tmp_path / "report.html", of)
+    text = (tmp_path / "report.html").read_text("utf-8")
+    before, numbers = text.split('<ul class="tiles">')
+    said = "1 of 2 checks for a false sense of robustness failed (logits): the accuracies under"
+    assert said in Parsed(before).text
+    assert '<a href="#diagnostics">' in before[before.index('class="warning"') :]
+    assert "rows sum to 1: take logs" in Parsed(numbers).text
+
+    assert of.evaluation
+    of.evaluation["diagnostics"]["findings"][0]["passed"] = True
+    page.write(tmp_path / "report.html", of)
+    assert 'class="warning"' not in (tmp_path / "report.html").read_text("utf-8")
 
 
 def test_names_are_escaped(written: Path):
