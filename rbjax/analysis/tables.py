@@ -52,14 +52,14 @@ def format_classwise(
         ...     {"clean": [0.5, 1.0]}, class_names=["cat", "dog"], counts=[2, 2]
         ... )
         >>> print(table)
-        class   count  clean
-        ------  -----  -----
-        cat         2   50.0
-        dog         2  100.0
-        ------  -----  -----
-        mean            75.0
-        worst           50.0
-        spread          50.0
+        class        count  clean
+        -----------  -----  -----
+        cat              2   50.0
+        dog              2  100.0
+        -----------  -----  -----
+        mean                 75.0
+        worst class          50.0
+        spread               50.0
     """
     return repr(
         classwise_sheet(
@@ -98,8 +98,8 @@ def classwise_sheet(
         shown: the classes that have a row, in that order; None: all. The rows below are of all.
 
     Returns:
-        A row per class; below the rule a row "all" of the totals, and the rows "mean", "worst" (the
-        lowest) and "spread" (the highest less the lowest) over the classes that have a value.
+        A row per class; below the rule a row "all" of the totals, and the rows "mean", "worst class"
+        (the lowest) and "spread" (the highest less the lowest) over the classes that have a value.
 
     Raises:
         ValueError: if a column does not have one value per class.
@@ -112,7 +112,7 @@ def classwise_sheet(
     above: dict[str, Sequence[Any]] = {"class": [str(class_names[i]) for i in rows]}
     above |= {name: size[rows].tolist() for name, size in sizes.items()}
     above |= {name: column[rows].tolist() for name, column in present_in.items()}
-    summary = {"mean": np.mean, "worst": np.min, "spread": np.ptp}
+    summary = {"mean": np.mean, "worst class": np.min, "spread": np.ptp}
     below: dict[str, list[Any]] = {"class": [*(["all"] if totals is not None else []), *summary]}
     blank = [""] * len(summary)
     if totals is not None:

@@ -148,7 +148,7 @@ def test_a_class_a_row_and_names_are_text():
         "pgd: linf, epsilon 8/255, 20 steps; l2: l2, epsilon 0.5",
     ]
     assert sheet.columns["pgd"] == [0.5, 0.0, 0.0]
-    assert sheet.below["class"] == ["all", "mean", "worst", "spread"]
+    assert sheet.below["class"] == ["all", "mean", "worst class", "spread"]
     assert sheet.below["pgd"] == pytest.approx([0.25, 0.5 / 3, 0.0, 0.5])
     assert "<b>" not in sheet._repr_html_()
     with pytest.raises(ValueError, match=r"class_names has 2 names; there are 3 classes"):

@@ -18,16 +18,16 @@ def test_table_of_three_classes():
         COLUMNS, class_names=NAMES, counts=COUNTS, totals={"clean": 0.896}
     )
     assert text.split("\n") == [
-        "class       count  clean   PGD",
-        "----------  -----  -----  ----",
-        "cat         1,000   90.0  25.0",
-        "automobile     10   50.0     -",
-        "frog            0      -     -",
-        "----------  -----  -----  ----",
-        "all         1,010   89.6",
-        "mean                70.0  25.0",
-        "worst               50.0  25.0",
-        "spread              40.0   0.0",
+        "class        count  clean   PGD",
+        "-----------  -----  -----  ----",
+        "cat          1,000   90.0  25.0",
+        "automobile      10   50.0     -",
+        "frog             0      -     -",
+        "-----------  -----  -----  ----",
+        "all          1,010   89.6",
+        "mean                 70.0  25.0",
+        "worst class          50.0  25.0",
+        "spread               40.0   0.0",
     ]
 
 
@@ -92,4 +92,4 @@ def test_of_many_classes_the_outermost_have_a_row():
         "class 2",
         "class 150",
     ]
-    assert table[-2].split() == ["worst", "0.0"]
+    assert table[-2].split() == ["worst", "class", "0.0"]
