@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 from numpy.typing import ArrayLike
@@ -99,8 +100,7 @@ def draw_heat_map(axes: Axes, columns: Columns, *, class_names: Sequence[str]) -
             text.set(ha="left", rotation_mode="anchor")
     axes.axvline(0.5, color="white", linewidth=2)
     if many:
-        ranks = np.linspace(0, len(names) - 1, 11).round().astype(int)
-        axes.set_yticks(ranks, [f"{rank + 1:,}" for rank in ranks.tolist()], fontsize=7)
+        name_ranks(axes.yaxis, len(names))
         axes.set_ylabel(f"{len(names):,} classes by rank, the last column's highest first")
         return
     size = 8 if len(names) <= MANY else 6.5
@@ -109,6 +109,12 @@ def draw_heat_map(axes: Axes, columns: Columns, *, class_names: Sequence[str]) -
         shown = "-" if np.isnan(share) else f"{100 * share:.0f}"
         text: Any = {"ha": "center", "va": "center", "fontsize": size - 0.5}
         axes.text(column, row, shown, color=figures.on_cell(share), **text)
+
+
+def name_ranks(axis: Axis, count: int) -> None:
+    """Puts ranks, from 1 on, at eleven of the ticks 0, 1, ... of so many classes."""
+    ranks = np.linspace(0, count - 1, 11).round().astype(int)
+    axis.set_ticks(ranks, [f"{rank + 1:,}" for rank in ranks.tolist()], fontsize=7)
 
 
 @figures.plain

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from rbjax.analysis import figures, plots
@@ -117,8 +118,10 @@ def _draw_several(
         axes.vlines(where, [of.low for of in shares], [of.high for of in shares], colors=colour)
         weakest = [float(np.nanmin(one.classes)) for one in points]
         look |= {"linestyle": "--", "linewidth": 1.0, "markersize": 3}
-        (dashed,) = axes.plot(where, weakest, **look)
-        entries += [(name, curve), ("its weakest class at each", dashed)]
+        axes.plot(where, weakest, **look)
+        entries.append((name, curve))
+    small: Any = {"color": _GREY, "linestyle": "--", "linewidth": 1.0, "marker": "o"}
+    entries.append(("small: the weakest class at each", Line2D([], [], markersize=3, **small)))
     plots.as_shares(axes)
     figures.legend(axes, entries, size=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
 

@@ -116,6 +116,9 @@ def _weakest(content: Content, names: Sequence[str]) -> list[str]:
         if np.isnan(column).all() or len(column) < 2:
             continue
         low, high = int(np.nanargmin(column)), int(np.nanargmax(column))
+        if column[low] == column[high]:
+            lines.append(f"{label}: all classes alike, {100 * column[low]:.1f} %.")
+            continue
         lines.append(
             f"{label}: weakest {names[low]} with {100 * column[low]:.1f} %, strongest "
             f"{names[high]} with {100 * column[high]:.1f} %, mean of the classes "
@@ -153,17 +156,24 @@ def _table(content: Content, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _datapoints(content: Content, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns the most and the least robust datapoints, as pictures with what is said of them."""
+def _datapoints(content: Content, names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """Returns the least and the most robust datapoints, as pictures with what is said of them.
+
+    None of the least robust withstands all draws: where all others do, there are fewer.
+    """
     if not content.datapoints or not content.scores:
-        return []
+        return {}
     at, most = content.datapoints, content.scores["max_steps"]
-    shown = []
+    shown: dict[str, list[dict[str, Any]]] = {"least": [], "most": []}
     for i, image in enumerate(at["images"]):
         failed, name = int(at["first_failure"][i]), names[int(at["labels"][i])]
         said = f"fails at draw {failed}" if failed <= most else f"withstands all {most} draws"
         of = str(at["files"][i]) if "files" in at else f"example {int(at['example_ids'][i])}"
-        shown.append({"picture": _png(image), "name": name, "said": said, "of": printable(of)})
+        which = "least" if i < len(at["images"]) // 2 else "most"
+        if which == "least" and failed > most:
+            continue
+        point = {"picture": _png(image), "name": name, "said": said, "of": printable(of)}
+        shown[which].append(point)
     return shown
 
 

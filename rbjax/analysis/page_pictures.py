@@ -15,6 +15,7 @@ import numpy as np
 from absl import logging
 
 from rbjax.analysis import classes, curves, plots
+from rbjax.analysis.corrupted import plot_corruptions
 from rbjax.analysis.evaluation import Report
 from rbjax.analysis.measured import (
     Measured,
@@ -45,6 +46,12 @@ _COLOURS = {
     "#bbbbbb": "var(--faint)",
 }
 """Colours of pictures that follow those of the page."""
+
+
+_LEGIBLE = 10
+"""Pixels of the smallest letters, however narrow the window is: a wide picture scrolls."""
+_TINY = 4.0
+"""Points of letters below which a picture is not made wider for them: names of great length."""
 
 
 class Content(NamedTuple):
@@ -190,7 +197,7 @@ def _of_corruptions(evaluation: Mapping[str, Any], names: Sequence[str]) -> dict
         "corruptions": (
             "Accuracy of each class under each corruption, the mean over its severities. "
             f"Constants of {part['profile']}; {count}.",
-            lambda path: plots.plot_corruptions(path, part, class_names=list(names)),
+            lambda path: plot_corruptions(path, part, class_names=list(names)),
         )
     }
     with contextlib.suppress(ValueError):  # of one severity each
@@ -277,7 +284,13 @@ def _inline(svg: str, name: str) -> str:
     svg = re.sub(r'(href="|url\()#', rf"\1#{name}-", svg)
     width, height = (float(x) for x in re.findall(r'(?:width|height)="([\d.]+)pt"', svg)[:2])
     start = svg.index(">") + 1
-    size = f"max-width:{1.2 * width:.0f}pt;min-width:min(30rem,{width:.0f}pt)"
+    size = f"max-width:{1.2 * width:.0f}pt;min-width:{width * _LEGIBLE / _smallest(svg):.0f}px"
     view = f'viewBox="0 0 {width:g} {height:g}" style="{size}"'
     links = 'xmlns:xlink="http://www.w3.org/1999/xlink"'
     return f'<svg {view} {links} aria-hidden="true" focusable="false">{svg[start:]}'
+
+
+def _smallest(svg: str) -> float:
+    """Returns the height of a drawing's smallest letters, in its own units."""
+    sizes = re.findall(r"\bfont(?:-size)?: ?([\d.]+)px", svg)
+    return max(min(map(float, sizes), default=float(_LEGIBLE)), _TINY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rbjax import rpr
-from rbjax.analysis import figures, plots
+from rbjax.analysis import corrupted, figures, plots
 from rbjax.attacks import (
     ClasswiseResult,
     Findings,
@@ -36,33 +37,39 @@ _NO_SHARES = ("class", "count", "train", "precision", "f1", "RPR of right")
 
 
 @figures.plain
-def write(result: Any, path: str | os.PathLike[str], sheet: Sheet) -> None:
+def write(
+    result: Any, path: str | os.PathLike[str], sheet: Sheet, class_names: Sequence[str]
+) -> None:
     """Draws a result into a file.
 
     Args:
         result: as for `analysis.plot`.
         path: of the picture.
         sheet: the result's table.
+        class_names: K names, for results whose table has no row a class.
     """
     figures.kind_of(of_a_file(path, field="where"))
     many = len(sheet.columns[next(iter(sheet.columns))]) > plots.MANY
-    figure = Figure(figsize=(14.0 if many else 8.4, 5.0), layout="constrained")
-    _draw(result, figure.add_subplot(), sheet)
+    width = 14.0 if many else 8.4
+    if isinstance(result, CorruptionResult):
+        width = max(width, corrupted.width_of(len(class_names)))
+    figure = Figure(figsize=(width, 5.0), layout="constrained")
+    _draw(result, figure.add_subplot(), sheet, class_names)
     figures.save(figure, path)
 
 
 @figures.plain
-def draw(result: Any, axes: Any, sheet: Sheet) -> None:
+def draw(result: Any, axes: Any, sheet: Sheet, class_names: Sequence[str]) -> None:
     """Draws a result into axes, as `write`."""
     if not isinstance(axes, Axes):
         raise ValueError(
             f"where is {a_type(axes)}; it must be the path of a picture, or matplotlib's Axes"
         )
-    _draw(result, axes, sheet)
+    _draw(result, axes, sheet, class_names)
 
 
-def _draw(result: Any, axes: Axes, sheet: Sheet) -> None:
-    _into(result, axes, sheet)
+def _draw(result: Any, axes: Axes, sheet: Sheet, names: Sequence[str]) -> None:
+    _into(result, axes, sheet, names)
     inches = axes.bbox.transformed(axes.figure.dpi_scale_trans.inverted()).width
     width = max(int(_LETTERS * inches), 30)
     lines = [part for line in sheet.title.splitlines() for part in textwrap.wrap(line, width)]
@@ -70,7 +77,7 @@ def _draw(result: Any, axes: Axes, sheet: Sheet) -> None:
 
 
 @functools.singledispatch
-def _into(result: Any, axes: Axes, sheet: Sheet) -> None:
+def _into(result: Any, axes: Axes, sheet: Sheet, names: Sequence[str]) -> None:
     """Draws a group of bars a class: the ratios of the table."""
     ratios = {k: v for k, v in sheet.columns.items() if k not in _NO_SHARES}
     ratios = {name: np.asarray(v, np.float64) for name, v in ratios.items()}
@@ -80,7 +87,7 @@ def _into(result: Any, axes: Axes, sheet: Sheet) -> None:
 
 
 @_into.register
-def _(result: ClasswiseMetrics, axes: Axes, sheet: Sheet) -> None:
+def _(result: ClasswiseMetrics, axes: Axes, sheet: Sheet, names: Sequence[str]) -> None:
     ratios = {name: sheet.columns[name] for name in ("recall", "precision", "f1")}
     plots.draw_classwise(axes, ratios, class_names=list(sheet.columns["class"]))
     axes.set_title("")
@@ -88,7 +95,7 @@ def _(result: ClasswiseMetrics, axes: Axes, sheet: Sheet) -> None:
 
 
 @_into.register
-def _(result: rpr.Scores | rpr.Repeated, axes: Axes, sheet: Sheet) -> None:
+def _(result: rpr.Scores | rpr.Repeated, axes: Axes, sheet: Sheet, names: Sequence[str]) -> None:
     first = np.reshape(result.first_failure, (len(result.labels), -1))[:, 0]
     names = list(sheet.columns["class"])
     curves = rpr.survival_curve(first, result.max_steps, result.labels, num_classes=len(names))
@@ -97,18 +104,21 @@ def _(result: rpr.Scores | rpr.Repeated, axes: Axes, sheet: Sheet) -> None:
 
 
 @_into.register
-def _(result: CorruptionResult, axes: Axes, sheet: Sheet) -> None:
+def _(result: CorruptionResult, axes: Axes, sheet: Sheet, names: Sequence[str]) -> None:
     matrices = {name: result.confusion(name) for name in result.predictions}
     accuracy = {name: 1 - error_rates(matrix)[0] for name, matrix in matrices.items()}
     classes = {name: 1 - error_rates(matrix)[1] for name, matrix in matrices.items()}
     drawn = {"order": list(matrices), "accuracy": accuracy, "class_accuracy": classes}
-    plots.draw_corruptions(axes, drawn, class_names=list(map(str, range(result.num_classes))))
+    corrupted.draw_corruptions(axes, drawn, class_names=list(names))
     axes.set_title("", loc="left")
 
 
 @_into.register
 def _(
-    result: UniversalResult | UniversalDeepFoolResult | ClasswiseResult, axes: Axes, sheet: Sheet
+    result: UniversalResult | UniversalDeepFoolResult | ClasswiseResult,
+    axes: Axes,
+    sheet: Sheet,
+    names: Sequence[str],
 ) -> None:
     delta = np.asarray(result.delta)
     if delta.ndim == 4:  # one a class, the first of them beside each other
@@ -118,7 +128,7 @@ def _(
 
 
 @_into.register
-def _(result: Findings, axes: Axes, sheet: Sheet) -> None:
+def _(result: Findings, axes: Axes, sheet: Sheet, names: Sequence[str]) -> None:
     colours = [plots.COLOURS[0] if finding.passed else plots.COLOURS[3] for finding in result]
     axes.barh(range(len(result)), [finding.value for finding in result], color=colours)
     figures.name_ticks(axes.yaxis, [finding.name for finding in result], size=9)

@@ -1,4 +1,4 @@
-"""Plots of a run: bars per class, survival curves, corruptions, an overview.
+"""Plots of a run: bars per class, survival curves, an overview.
 
 Figures are drawn by objects, without pyplot's global state, so that a plot never opens a window,
 never leaks and may be drawn in any thread.
@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike
 
 from rbjax.analysis import figures
@@ -42,10 +41,6 @@ NAMED = 150
 """More classes than this have neither names nor whiskers in a picture: there is no room."""
 MIDDLE = (10, 90)
 """Percentiles of the classes between which the band of very many lies."""
-_CELL_HEIGHT, _CELL_WIDTH = 0.26, 0.52
-"""Of a cell, in inches."""
-_WIDEST = 20
-"""Of a picture, in inches: with more classes its cells are narrower."""
 
 
 @figures.plain
@@ -157,32 +152,6 @@ def plot_overview(
     save(figure, path)
 
 
-@figures.plain
-def plot_corruptions(
-    path: PathLike, corruptions: Mapping[str, Any], *, class_names: list[str], caption: str = ""
-) -> None:
-    """Draws the accuracy of each class under each corruption, the mean over its severities.
-
-    Args:
-        path: the picture, `.png`, `.pdf` or `.svg`.
-        corruptions: the report's "corruptions".
-        class_names: K names.
-        caption: what stands below.
-    """
-    wide = 0.09 if len(class_names) > MANY else _CELL_WIDTH
-    width = min(2.4 + wide * (1 + len(class_names)), _WIDEST)
-    figure = Figure(
-        figsize=(width, 1.5 + _CELL_HEIGHT * len(corruptions["order"])), layout="constrained"
-    )
-    axes = figure.add_subplot()
-    drawn = draw_corruptions(axes, corruptions, class_names=class_names)
-    bar = figure.colorbar(drawn, ax=axes, fraction=0.03, pad=0.01)
-    bar.ax.tick_params(labelsize=7)
-    bar.ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
-    figures.caption(figure, caption)
-    save(figure, path)
-
-
 def draw_classwise(
     axes: Axes,
     columns: Columns,
@@ -243,6 +212,7 @@ def draw_survival(
     bands: Any = {"band": band, "class_band": class_band}
     draw_class_curves(axes, draws, overall, classes, class_names=class_names, **bands)
     axes.set_title("Images that withstand every random draw so far")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("random draws of an image")
     axes.set_ylabel("still robust")
 
@@ -307,34 +277,6 @@ def class_curves_said(count: int) -> str:
 def _shade(axes: Axes, at: np.ndarray, low: ArrayLike, high: ArrayLike, *, colour: str) -> None:
     low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
     axes.fill_between(at, low, high, color=colour, alpha=0.12, linewidth=0)
-
-
-def draw_corruptions(
-    axes: Axes, corruptions: Mapping[str, Any], *, class_names: list[str]
-) -> AxesImage:
-    """Draws the plot of `plot_corruptions` into axes; a class without images has a "-"."""
-    names = corruptions["order"]
-    classes = np.stack(
-        [np.mean(np.asarray(corruptions["class_accuracy"][n], np.float64), axis=0) for n in names]
-    )
-    whole = np.asarray([np.mean(corruptions["accuracy"][name]) for name in names])
-    cells = np.concatenate([whole[:, None], classes], axis=1)
-    drawn = axes.imshow(cells, vmin=0, vmax=1, cmap="cividis", aspect="auto")
-    figures.name_ticks(axes.yaxis, [name.replace("_", " ") for name in names], size=8)
-    axes.axvline(0.5, color="white", linewidth=2)
-    if len(class_names) > MANY:
-        axes.set_xticks([0], ["all"], fontsize=8)
-        axes.set_xlabel(f"{len(class_names)} classes, in their order", fontsize=8)
-    else:
-        figures.name_ticks(axes.xaxis, ["all", *class_names], size=8, rotation=40)
-        for text in axes.get_xticklabels():
-            text.set(ha="right", rotation_mode="anchor")
-        for (row, column), value in np.ndenumerate(cells):
-            shown = "-" if np.isnan(value) else f"{100 * value:.0f}"
-            colour = figures.on_cell(value)
-            axes.text(column, row, shown, ha="center", va="center", fontsize=7, color=colour)
-    axes.set_title("accuracy under corruptions, mean over severities, %", fontsize=9, loc="left")
-    return drawn
 
 
 def draw_perturbation(axes: Axes, perturbation: ArrayLike, *, crafted_on: str = "") -> None:

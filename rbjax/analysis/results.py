@@ -235,9 +235,11 @@ def plot(result: Any, where: Any, *, class_names: Names = None) -> None:
     """
     from rbjax.analysis import pictures  # matplotlib takes a second to import
 
-    sheet = table(result, class_names=class_names)
+    sheet, names = table(result, class_names=class_names), []
+    if isinstance(result, CorruptionResult):
+        names = names_of(class_names, result.num_classes)
     is_path = isinstance(where, str | os.PathLike)
-    (pictures.write if is_path else pictures.draw)(result, where, sheet)
+    (pictures.write if is_path else pictures.draw)(result, where, sheet, names)
 
 
 def _counts(labels: np.ndarray, num_classes: int) -> np.ndarray:

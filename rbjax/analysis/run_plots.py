@@ -130,12 +130,9 @@ def _of_evaluation(
         }
         count = f"n\xa0=\xa0{class_counts.sum():,} images"
         of: Any = {"caption": f"constants of {corruptions['profile']}; {count}"}
-        pictures["corruptions.png"] = lambda plots, path: plots.plot_corruptions(
-            path,
-            {**corruptions, "class_accuracy": accuracy},
-            class_names=bars["class_names"],
-            **of,
-        )
+        drawn = {**corruptions, "class_accuracy": accuracy}
+        of |= {"class_names": bars["class_names"]}
+        pictures["corruptions.png"] = functools.partial(_corruptions, drawn, of)
         with contextlib.suppress(ValueError):  # of one severity each
             curves = corrupted(Report(evaluation))
             pictures["severities.png"] = functools.partial(_severities, curves, names)
@@ -189,6 +186,12 @@ def _of_attacks(
         if any(len(points) > 1 for _, points in over_passes(found)):
             pictures["passes.png"] = passes
     return pictures
+
+
+def _corruptions(drawn: dict[str, Any], of: dict[str, Any], _: Any, path: Path) -> None:
+    from rbjax.analysis.corrupted import plot_corruptions
+
+    plot_corruptions(path, drawn, **of)
 
 
 def _severities(of: tuple[list[Levels], str], names: Sequence[str], _: Any, path: Path) -> None:

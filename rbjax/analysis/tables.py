@@ -98,8 +98,9 @@ def classwise_sheet(
         shown: the classes that have a row, in that order; None: all. The rows below are of all.
 
     Returns:
-        A row per class; below the rule a row "all" of the totals, and the rows "mean", "worst class"
-        (the lowest) and "spread" (the highest less the lowest) over the classes that have a value.
+        A row per class; below the rule a row "all" of the totals, and the rows "mean",
+        "worst class" (the lowest) and "spread" (the highest less the lowest) over the classes that
+        have a value.
 
     Raises:
         ValueError: if a column does not have one value per class.

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from rbjax.analysis import tables
-from rbjax.analysis.plots import draw_corruptions, plot_corruptions
+from rbjax.analysis.corrupted import draw_corruptions, plot_corruptions
 
 RNG = np.random.default_rng(0)
 
@@ -40,6 +40,24 @@ def test_cells_are_means_over_severities():
     assert texts[(0, 0)].get_text() == "40"
     # Nothing is drawn below a class without images: white on white would not be seen.
     assert (texts[(2, 0)].get_text(), texts[(2, 0)].get_color()) == ("-", "black")
+
+
+def test_many_classes_are_ranked_by_their_mean():
+    for count in (100, 1000):
+        found, axes = report(count), Figure().add_subplot()
+        means = np.mean(np.array(list(found["class_accuracy"].values()), float), axis=(0, 1))
+        ranked = np.argsort(-np.nan_to_num(means, nan=-1))
+        drawn: Any = draw_corruptions(axes, found, class_names=[f"c{i}" for i in range(count)])
+        cells = drawn.get_array().filled(np.nan)[:, -count:]  # of a hundred, "all" is the first
+        np.testing.assert_allclose(cells.mean(axis=0)[:-1], means[ranked][:-1])
+        assert drawn.get_interpolation() == "nearest"
+        ticks = [text.get_text() for text in axes.get_xticklabels()]
+        if count == 100:
+            assert ticks == ["all", *(f"c{i}" for i in ranked)]
+            assert len(axes.texts) == 2 * 101
+        else:
+            assert (ticks[0], ticks[-1], len(axes.texts)) == ("1", "1,000", 0)
+            assert axes.get_yticklabels()[1].get_text() == "glass blur, all 80 %"
 
 
 def test_a_thousand_classes_are_a_picture_that_can_be_opened(tmp_path: Path):

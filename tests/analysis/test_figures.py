@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from rbjax.analysis import figures, plots
+from rbjax.analysis import corrupted, figures, plots
 from rbjax.analysis.perturbations import plot_perturbations
 
 REPOSITORY = Path(__file__).parents[2]
@@ -63,7 +63,7 @@ def test_every_name_stands_in_every_plot():
         "class_accuracy": dict.fromkeys(["fog", "_$mine$_x_"], np.full((2, K), 0.5)),
         "accuracy": {"fog": [0.5, 0.5], "_$mine$_x_": [0.5, 0.5]},
     }
-    ticks = drawn_by(plots.draw_corruptions, report, class_names=NAMES)
+    ticks = drawn_by(corrupted.draw_corruptions, report, class_names=NAMES)
     assert [name for name in [*NAMES, "fog", " $mine$ x "] if name not in ticks] == []
 
 

@@ -184,6 +184,31 @@ def test_failed_checks_stand_above_the_numbers(tmp_path: Path):
     assert 'class="warning"' not in (tmp_path / "report.html").read_text("utf-8")
 
 
+@pytest.mark.parametrize("size", ["font: 5px 'DejaVu Sans'", "font-size: 5px"])
+def test_letters_are_legible_in_a_narrow_window(size: str):
+    letters = f'<text style="font: 9px a"/><text style="{size}"/>'
+    svg = f'<svg width="600pt" height="300pt" viewBox="0 0 600 300">{letters}</svg>'
+    assert "min-width:1200px" in page_pictures._inline(svg, "a")
+
+
+def test_classes_alike_and_images_that_withstand_all_are_not_ranked(tmp_path: Path):
+    columns = {"clean": np.ones(3), "pgd": np.array([0.5, 0.25, 0.5])}
+    survival = {"class_survival": [[1, 1]] * 3, "survival": [1, 1]}
+    survival |= {f"{name}_band": [curve, curve] for name, curve in survival.items()}
+    robust = {"robust_ratio": 0.5, "robust_ratio_interval": [0.2, 0.8], **survival}
+    scores = {"max_steps": 1, "num_examples": 8, "split": "test", "all": robust}
+    points: dict[str, Any] = {"images": RNG.random((4, 6, 6, 1)), "labels": np.arange(4) % 3}
+    points |= {"example_ids": np.arange(4), "first_failure": np.array([1, 2, 2, 2])}
+    for fails, said in ((1, "The least robust of"), (2, "Every correctly classified datapoint")):
+        points["first_failure"][0] = fails
+        page.write(tmp_path / "a.html", content(NAMES, columns, scores=scores, datapoints=points))
+        parsed = Parsed((tmp_path / "a.html").read_text("utf-8"))
+        assert "clean: all classes alike, 100.0 %." in parsed.text
+        assert "pgd: weakest a" in parsed.text
+        assert said in parsed.text
+        assert len(parsed.all("img")) == (3 if fails == 1 else 2)
+
+
 def test_names_are_escaped(written: Path):
     parsed = Parsed(written.read_text("utf-8"))
     assert len(parsed.all("script")) == 1

@@ -113,6 +113,12 @@ def test_of_more_classes_than_there_is_room_for_the_distribution_is_drawn():
         np.testing.assert_allclose(line.get_ydata(), np.sort(column)[::-1])
 
 
+def test_draws_are_whole_numbers():
+    axes = axes_of(plots.draw_survival, [1, 0.5, 0.25])
+    ticks = axes.xaxis.get_majorticklocs()
+    np.testing.assert_array_equal(ticks, np.rint(ticks))
+
+
 def test_survival_legend_ranks_the_classes():
     curves = np.array([[1, 0.2], [1, 0.7], [np.nan, np.nan]])
     axes = axes_of(plots.draw_survival, [1, 0.45], curves, class_names=["a", "b", "c"])

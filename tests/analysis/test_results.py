@@ -190,6 +190,10 @@ def test_corruptions_name_the_weakest_class():
     sheet = analysis.table(RESULTS["corruptions"], class_names=NAMES)
     numbers = analysis.table(RESULTS["corruptions"]).columns["worst class"]
     assert sheet.columns["worst class"] == [NAMES[i] for i in numbers]
+    axes = Figure().add_subplot()
+    analysis.plot(RESULTS["corruptions"], axes, class_names=NAMES)
+    drawn = [text.get_text() for text in axes.get_xticklabels()]
+    assert drawn == ["all", "cat", r"\$dog\$", "<b>frog</b>"]
     with pytest.raises(ValueError, match="class_names has 1 names; there are 3 classes"):
         analysis.table(RESULTS["corruptions"], class_names=NAMES[:1])
 

@@ -100,6 +100,10 @@ def test_passes_are_those_of_an_image():
     np.testing.assert_allclose(values(axes.lines[0], "x"), [41, 201])
     np.testing.assert_allclose(values(axes.lines[0], "y"), [3 / 6, 1 / 6])
     np.testing.assert_allclose(values(axes.lines[1], "y"), [0, 0])  # the weakest class
+    legend = axes.get_legend()
+    assert legend
+    said = [text.get_text() for text in legend.get_texts()]
+    assert said == [*families, "small: the weakest class at each"]
 
 
 def test_attacks_on_other_classes_or_for_other_targets_are_no_curve():
