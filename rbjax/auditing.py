@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-import rbjax
 from rbjax import analysis, atomic, attacks, perturbations, prng, rpr
-from rbjax.analysis import evaluation, robustness
+from rbjax.analysis import evaluation, origin, robustness
 from rbjax.analysis.examples import ATTACKED_FILE, SCORED_FILE
 from rbjax.analysis.examples import write as write_examples
 from rbjax.analysis.page import PAGE_FILE
@@ -174,13 +173,23 @@ def audit(
 
     # ------------------------------------------------------------------ written
     about = {
-        "config": {"seed": seed, "model": {"name": name}, "score": {"perturbation": called(drawn)}},
+        "config": {
+            "seed": seed,
+            "model": {"name": name},
+            **ball,
+            "batch_size": batch_size,
+            "attacks": {label: spec_of(entry) for label, entry in entries.items()},
+            "score": {"perturbation": called(drawn), "max_steps": max_steps},
+        },
         "step": None,
         "dataset": dataset,
         "split": "test",
         "class_names": names,
+        "command": origin.command(),
+        "versions": origin.versions(),
+        "device": jax.devices()[0].device_kind,
     }
-    report = _report(about, attacked, entries, counts, checked if findings else None)
+    report = _report(about, attacked, counts, checked if findings else None)
     said = {**about, **robustness.of_scores(scores, truth, num_classes=len(names))}
     points = robustness.of_examples(scores, images, truth, example_ids=ids)
     if files is not None:
@@ -209,21 +218,17 @@ def _entries(model: Model, ball: dict[str, Any]) -> dict[str, Entry]:
 def _report(
     about: dict[str, Any],
     attacked: SuiteResult,
-    entries: Mapping[str, Entry],
     train_counts: np.ndarray | None,
     checked: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Returns what report.json says, as of an evaluation."""
-    specs = {label: spec_of(entry) for label, entry in entries.items()}
     return {
         **about,
         "class_counts": np.bincount(attacked.labels, minlength=attacked.num_classes),
         "train_class_counts": train_counts,
-        **evaluation.summarize(attacked, specs),
+        **evaluation.summarize(attacked, about["config"]["attacks"]),
         "diagnostics": checked,
         "corruptions": None,
-        "versions": {"rbjax": rbjax.__version__, "jax": jax.__version__},
-        "device": jax.devices()[0].device_kind,
     }
 
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 import rbjax
 from rbjax import attack_setup, attacks, corruption_setup, journal, metrics, prng, processes
-from rbjax.analysis import examples
+from rbjax.analysis import examples, origin
 from rbjax.analysis.evaluation import Report, read_json, summarize, write_report
 from rbjax.analysis.report import weights_of
 from rbjax.analysis.robustness import SCORES_FILE
@@ -108,7 +108,8 @@ def evaluate(config: Config, workdir: str) -> Report:
         "diagnostics": diagnostics,
         "corruptions": corruption_setup.summarize(plan, corrupted) if corrupted else None,
         "no_class": _count_no_class(results, corrupted),
-        "versions": {"rbjax": rbjax.__version__, "jax": jax.__version__},
+        "command": origin.command(),
+        "versions": origin.versions(),
         "device": jax.devices()[0].device_kind,
     }
     report = Report(about)

@@ -14,7 +14,7 @@ import numpy as np
 import rbjax
 from rbjax import atomic, prng, processes, rpr
 from rbjax import journal as journals
-from rbjax.analysis import examples, robustness
+from rbjax.analysis import examples, origin, robustness
 from rbjax.config import Config
 from rbjax.data import Dataset
 from rbjax.training import given, hooks, run_directory, setup
@@ -75,6 +75,9 @@ def score(config: Config, workdir: str) -> dict[str, Any]:
         "dataset": config.dataset.name,
         "split": config.score.split,
         "class_names": list(dataset.info.class_names),
+        "command": origin.command(),
+        "versions": origin.versions(),
+        "device": jax.devices()[0].device_kind,
         **robustness.of_scores(scores, dataset.labels, num_classes=dataset.info.num_classes),
     }
     if dtype != "float32":

@@ -49,6 +49,13 @@ def test_a_model_is_audited_in_one_call(tmp_path):
     for said in ("Mine on images", "linf, epsilon 0.1", "&lt;b&gt;dog", "withstand 5 draws"):
         assert said in page, said
     assert "<b>dog" not in page
+    config = report["config"]
+    assert (config["epsilon"], config["norm"], config["batch_size"]) == (0.1, "linf", 128)
+    assert config["attacks"]["fgsm"]["epsilon"] == 0.1
+    assert config["score"]["max_steps"] == 5
+    assert set(report["versions"]) == {"rbjax", "jax", "jaxlib", "flax", "numpy", "Python"}
+    assert f"numpy {np.__version__}" in page
+    assert "pytest" in report["command"]
     assert {finding.name for finding in result.findings} >= {"pixel_range"}
     assert f"{len(result.findings)} checks for a false sense of robustness, 40 images: " in str(
         result

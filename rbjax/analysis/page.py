@@ -12,8 +12,6 @@ import base64
 import functools
 import importlib.resources
 import io
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from rbjax import atomic
+from rbjax.analysis import origin
 from rbjax.analysis.evaluation import Report, results_of
 from rbjax.analysis.page_pictures import Content, pictures_of
 from rbjax.console import printable
@@ -62,8 +61,8 @@ def write(path: Path, content: Content) -> None:
         datapoints=_datapoints(content, names),
         diagnostics=(evaluation or {}).get("diagnostics"),
         config=_flat(either.get("config") or {}),
-        versions=(evaluation or {}).get("versions") or {},
-        command=_command(),
+        versions=either.get("versions") or {},
+        commands=_commands(evaluation, scores),
     )
     with atomic.replace(path) as file:
         file.write(text.encode(errors="backslashreplace"))
@@ -204,7 +203,13 @@ def _flat(config: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
     return fields
 
 
-def _command() -> str:
-    """Returns the command that runs this process, without the interpreter's folder."""
-    program, *rest = sys.orig_argv or [""]
-    return printable(shlex.join([Path(program).name, *rest]))[:2000]
+def _commands(
+    evaluation: Mapping[str, Any] | None, scores: Mapping[str, Any] | None
+) -> list[tuple[str, str]]:
+    """Returns what was done by which command; of reports that do not say, who wrote the page."""
+    done = {"evaluated": evaluation or {}, "scored": scores or {}}
+    said = {word: str(of["command"]) for word, of in done.items() if of.get("command")}
+    if len(set(said.values())) == 1:
+        return [("Model " + " and ".join(said), next(iter(said.values())))]
+    named = [(f"Model {word}", command) for word, command in said.items()]
+    return named or [("Page written", origin.command())]

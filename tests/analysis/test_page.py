@@ -168,6 +168,31 @@ def test_captions_say_what_is_drawn_of_so_many_classes(count: int, monkeypatch: 
     assert ("as a band" in found["survival"].caption) == (count > 150)
 
 
+@pytest.mark.parametrize(
+    ("evaluated", "scored", "said"),
+    [
+        ("a b", "a b", ["Model evaluated and scored by a b"]),
+        ("a b", "c", ["Model evaluated by a b", "Model scored by c"]),
+        (None, "c", ["Model scored by c"]),
+        (None, None, ["Page written by"]),
+    ],
+)
+def test_commands_are_those_that_made_the_numbers(
+    evaluated: str | None, scored: str | None, said: list[str], tmp_path: Path
+):
+    curves = {"survival": [1, 1], "class_survival": [[1, 1]] * 3}
+    curves |= {f"{name}_band": [curve, curve] for name, curve in curves.items()}
+    robust = {"robust_ratio": 0.5, "robust_ratio_interval": [0.2, 0.8], **curves}
+    scores = {"max_steps": 1, "num_examples": 8, "split": "test", "all": robust}
+    of = content(NAMES, COLUMNS, scores={**scores, "command": scored})
+    assert of.evaluation
+    of.evaluation["command"] = evaluated
+    page.write(tmp_path / "a.html", of)
+    text = Parsed((tmp_path / "a.html").read_text("utf-8")).text
+    assert all(one in text for one in said)
+    assert len(re.findall(r"(?:Model|Page) [a-z ]*by", text)) == len(said)
+
+
 def test_failed_checks_stand_above_the_numbers(tmp_path: Path):
     of = content(NAMES, COLUMNS)
     page.write(tmp_path / "report.html", of)
