@@ -71,6 +71,14 @@ class Measured(NamedTuple):
         return f"{self.label}: {said}" if said else self.label
 
 
+_ARCHIVES = {
+    "cifar": "CIFAR-10-C",
+    "tiny_imagenet": "Tiny ImageNet-C",
+    "imagenet": "ImageNet-C",
+    "mnist": "MNIST-C",
+}
+"""Profiles, and what their constants were published with."""
+
 Family = tuple[str, list[Measured]]
 """What a curve is called, and its points."""
 
@@ -303,6 +311,23 @@ def corrupted(result: Any) -> tuple[list[Levels], str]:
         raise ValueError("each corruption of this result has one severity; a curve needs several")
     found = [_from_clean(name, levels[name], *shares[name], *start) for name in several]
     return found, f"{len(found)} corruptions, constants of {profile}; n\xa0=\xa0{count:,} images"
+
+
+def corruptions_said(part: Mapping[str, Any], num_images: int) -> str:
+    """Returns how many corrupted images there are, and whose constants they are of.
+
+    Args:
+        part: an evaluation's "corruptions".
+        num_images: of the test set.
+    """
+    levels = sorted({len(part["severities"][name]) for name in part["order"]})
+    each = " to ".join(map(str, dict.fromkeys((levels[0], levels[-1]))))
+    constants = _ARCHIVES.get(part["profile"], part["profile"])
+    kinds, several = len(part["order"]), levels[-1] > 1
+    return (
+        f"{kinds} corruption{'s' * (kinds > 1)} \u00d7 {each} severit{'ies' if several else 'y'} "
+        f"\u00d7 {num_images:,} images, constants of {constants}"
+    )
 
 
 def _from_clean(

@@ -23,6 +23,7 @@ from PIL import Image
 from rbjax import atomic
 from rbjax.analysis import origin
 from rbjax.analysis.evaluation import Report, results_of
+from rbjax.analysis.measured import corruptions_said
 from rbjax.analysis.page_pictures import Content, pictures_of
 from rbjax.console import printable
 from rbjax.metrics import wilson_interval
@@ -97,7 +98,7 @@ def _tiles(evaluation: Mapping[str, Any] | None, scores: Mapping[str, Any] | Non
             tiles.append(_Tile(label, correct / max(number, 1), low, high, note))
         if corrupted := evaluation.get("corruptions"):
             share = 1 - corrupted["mean_error"]
-            note = f"mean over {len(corrupted['order'])} corruptions, {corrupted['profile']}"
+            note = f"mean over {corruptions_said(corrupted, count)}"
             tiles.append(_Tile("corrupted", share, np.nan, np.nan, note))
     if scores:
         part, config = scores["all"], (scores.get("config") or {}).get("score") or {}

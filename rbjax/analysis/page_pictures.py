@@ -28,7 +28,7 @@ from rbjax.analysis.measured import (
 )
 from rbjax.analysis.perturbations import plot_perturbations
 from rbjax.analysis.run_plots import crafted_on, of_scores
-from rbjax.analysis.training_curves import plot_training
+from rbjax.analysis.training_curves import plot_training, training_said
 from rbjax.console import printable
 
 Made = tuple[str, Callable[[Path], None]]
@@ -100,7 +100,7 @@ def pictures_of(content: Content, names: Sequence[str]) -> dict[str, Picture]:
         made["perturbations"] = _of_perturbations(content, found, names)
     if content.records:
         made["training"] = (
-            "What training logged.",
+            training_said(content.records),
             lambda path: plot_training(path, content.records, class_names=names),
         )
     return {name: picture for name, it in made.items() if (picture := _drawn(name, *it))}
@@ -117,6 +117,10 @@ def _of_accuracies(
     drawn = np.flatnonzero((counts > 0) | (len(names) <= plots.MANY))
     shown = {label: np.asarray(column)[drawn] for label, column in accuracies.items()}
     some: Any = {"class_names": [names[i] for i in drawn.tolist()]}
+    bars, bare, said = dict(shown), (), how
+    if corruptions := evaluation.get("corruptions"):
+        bars["corrupted"] = 1 - np.asarray(corruptions["class_mean_error"], np.float64)[drawn]
+        said, bare = f'{how}. "corrupted" is a mean, without intervals', ("corrupted",)
     what = "Accuracy of each class, with 95 % intervals"
     if len(drawn) > plots.NAMED:
         what = (
@@ -125,14 +129,14 @@ def _of_accuracies(
         )
     made: dict[str, Made] = {
         "accuracy": (
-            f"{what}. {how}.",
-            lambda path: plots.plot_classwise(path, shown, counts=counts[drawn], **some),
+            f"{what}. {said}.",
+            lambda path: plots.plot_classwise(path, bars, counts=counts[drawn], bare=bare, **some),
         ),
         "differences": (
             "How far each class lies from the mean over the classes, in points: what is left of "
             "the differences when what an attack takes from all classes alike is taken away. "
-            f"{how}.",
-            lambda path: classes.plot_differences(path, shown, **some),
+            f"{said}.",
+            lambda path: classes.plot_differences(path, bars, **some),
         ),
     }
     made |= _of_attacks(found, shown, names, some)
@@ -151,7 +155,7 @@ def _of_survival(scores: Mapping[str, Any], names: Sequence[str]) -> Made:
 
 def _of_perturbations(content: Content, found: list[Measured], names: Sequence[str]) -> Made:
     given: Any = {"images": content.images, "labels": content.labels, "class_names": names}
-    said = [str(one) for one in found if one.label in content.perturbations]
+    said = [described([found[0], *(one for one in found if one.label in content.perturbations)])]
     said += [f"{label}: crafted on {on}" for label, on in crafted_on(content.evaluation)]
     return (
         "Universal perturbations, each scaled to full contrast with its largest value above, "

@@ -34,6 +34,8 @@ _LETTERS = 16
 
 _NO_SHARES = ("class", "count", "train", "precision", "f1", "RPR of right")
 """Columns that are no shares of a class's images, whose intervals are drawn."""
+_NO_INTERVAL = ("corrupted",)
+"""Means of such shares: over corruptions and severities."""
 
 
 @figures.plain
@@ -82,7 +84,7 @@ def _into(result: Any, axes: Axes, sheet: Sheet, names: Sequence[str]) -> None:
     ratios = {k: v for k, v in sheet.columns.items() if k not in _NO_SHARES}
     ratios = {name: np.asarray(v, np.float64) for name, v in ratios.items()}
     names, counts = list(sheet.columns["class"]), sheet.columns["count"]
-    plots.draw_classwise(axes, ratios, class_names=names, counts=counts)
+    plots.draw_classwise(axes, ratios, class_names=names, counts=counts, bare=_NO_INTERVAL)
     axes.set_title("")
 
 

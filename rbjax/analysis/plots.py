@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,7 @@ def plot_classwise(
     *,
     class_names: Sequence[str],
     counts: ArrayLike | None = None,
+    bare: Collection[str] = (),
     caption: str = "",
 ) -> None:
     """Draws a group of bars per class, or of points where there are many classes.
@@ -59,6 +60,7 @@ def plot_classwise(
         columns: label -> (K,) ratios in [0, 1], one bar each: clean, and under each attack.
         class_names: K names.
         counts: (K,) examples of each class, for 95 % Wilson intervals; None draws none.
+        bare: columns that are no shares of these examples, and are drawn without intervals.
         caption: what stands below.
 
     Many classes are sorted by the first column, the highest first. Over 150 have no names, and each
@@ -68,7 +70,7 @@ def plot_classwise(
     width = min(5.0 + 0.14 * len(class_names) * (1 if many else 0.75 + len(columns)), 20)
     figure = Figure(figsize=(width, 4.6), layout="constrained")
     axes = figure.add_subplot()
-    draw_classwise(axes, columns, class_names=class_names, counts=counts)
+    draw_classwise(axes, columns, class_names=class_names, counts=counts, bare=bare)
     figures.caption(figure, caption)
     save(figure, path)
 
@@ -158,6 +160,7 @@ def draw_classwise(
     *,
     class_names: Sequence[str],
     counts: ArrayLike | None = None,
+    bare: Collection[str] = (),
 ) -> None:
     """Draws the plot of `plot_classwise` into axes."""
     values = {name: np.asarray(column, np.float64) for name, column in columns.items()}
@@ -170,7 +173,9 @@ def draw_classwise(
         column, colour = column[order], _BARS[i % len(_BARS)]
         hatch = _HATCHES[i // len(_BARS) % len(_HATCHES)]
         errors = None
-        if counts is not None:  # how far each 95 % interval reaches down and up
+        if (
+            counts is not None and name not in bare
+        ):  # how far each 95 % interval reaches down and up
             trials = np.where(np.isnan(column), 0, np.asarray(counts)[order])
             low, high = wilson_interval(np.rint(np.nan_to_num(column) * trials), trials)
             reach = np.maximum([column - low, high - column], 0)

@@ -45,9 +45,9 @@ def plot(
         names = (evaluation or scores or {}).get("class_names", ())
 
         def draw(_: Any, path: Path) -> None:
-            from rbjax.analysis.training_curves import plot_training
+            from rbjax.analysis.training_curves import plot_training, training_said
 
-            plot_training(path, records, class_names=names)
+            plot_training(path, records, class_names=names, caption=training_said(records))
 
         pictures["training.png"] = draw
     survival = _survival(scores)

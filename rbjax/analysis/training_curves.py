@@ -29,7 +29,11 @@ _RECALLS = {"validation/recall": "Classes, clean", "validation/robust_recall": "
 
 @figures.plain
 def plot_training(
-    path: str | os.PathLike[str], records: Records, *, class_names: Sequence[str] = ()
+    path: str | os.PathLike[str],
+    records: Records,
+    *,
+    class_names: Sequence[str] = (),
+    caption: str = "",
 ) -> None:
     """Draws what a training logged over the epochs, or over the steps.
 
@@ -41,6 +45,7 @@ def plot_training(
             clean and under the validation's attack, in one each; and then "learning_rate".  The
             best epoch is marked.
         class_names: K names; empty: the numbers.
+        caption: what stands below.
 
     Raises:
         ValueError: if no record has any of them.
@@ -68,7 +73,20 @@ def plot_training(
         axes = figure.add_subplot(rows, columns, number)
         draw(axes)
         _finish(axes, records)
+    figures.caption(figure, caption)
     figures.save(figure, path)
+
+
+def training_said(records: Records) -> str:
+    """Returns what a caption says of a training: what its validation attacked, and how.
+
+    Args:
+        records: of metrics.jsonl.
+    """
+    found = [record["validation/attack"] for record in records if record.get("validation/attack")]
+    if not found:
+        return "What training logged."
+    return f"What training logged; validation attack: {found[-1]}."
 
 
 def draw_curves(axes: Axes, records: Records, names: Sequence[str], ending: str) -> None:

@@ -80,7 +80,11 @@ def content(names: list[str], columns: dict[str, np.ndarray], **others: Any) -> 
         "results": results,
         "config": {"seed": 3, "loss": {"name": names[0]}},
         "worst": {**results["pgd"], "attack": {}},
-        "corruptions": CORRUPTED | {"class_accuracy": {"fog": [[0.5] * len(names)] * 2}},
+        "corruptions": CORRUPTED
+        | {
+            "class_accuracy": {"fog": [[0.5] * len(names)] * 2},
+            "class_mean_error": [0.5] * len(names),
+        },
         "versions": {"rbjax": "0.1.0"},
         "diagnostics": {
             "num_examples": 4,
@@ -108,6 +112,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     points = {"images": images, "labels": labels, "example_ids": np.array([7, 9])}
     points["first_failure"] = np.array([1, 3])
     records = [{"step": 1, "epoch": 1, "train/loss": 0.5}]
+    records[0]["validation/attack"] = "pgd, linf, epsilon 0.1, 4 steps of 0.06, 100 images"
     parts |= {"scores": score, "datapoints": points, "records": records}
     page.write(path, content(NAMES, COLUMNS, **parts))
     return path
@@ -123,8 +128,9 @@ def test_everything_is_in_it_and_nothing_from_elsewhere(written: Path):
     captions = re.findall(r"<figcaption>(.*)</figcaption>", text)
     of_attacks = [one for one in captions if "pgd: linf, epsilon 0.1, 20 steps" in one]
     assert len(of_attacks) == 5  # accuracies, heat map, differences, sizes, confusions
-    of_numbers = [one for one in captions if not one.startswith(("Universal", "What training"))]
-    assert len(of_numbers) == 9
+    of_numbers = [one for one in captions if not one.startswith("What training")]
+    assert len(of_numbers) == 10
+    assert sum("&#34;corrupted&#34; is a mean" in one for one in captions) == 2
     assert all("n\xa0=\xa0" in one for one in of_numbers)
     ids = [attributes["id"] for _, attributes in parsed.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
@@ -140,6 +146,8 @@ def test_everything_is_in_it_and_nothing_from_elsewhere(written: Path):
         "withstands all 2 draws",
         "fails at draw 1",
         "seed 3",
+        "1 corruption \u00d7 2 severities \u00d7 8 images, constants of CIFAR-10-C",
+        "validation attack: pgd, linf, epsilon 0.1, 4 steps of 0.06, 100 images",
         "loss.name",
         "A title",
     ):
