@@ -242,6 +242,22 @@ def test_classes_alike_and_images_that_withstand_all_are_not_ranked(tmp_path: Pa
         assert len(parsed.all("img")) == (3 if fails == 1 else 2)
 
 
+def test_paper_has_headings_without_buttons_one_mean_and_the_config(written: Path):
+    text = written.read_text("utf-8")
+    head = text[text.index("<thead>") : text.index("</thead>")]
+    buttons = re.findall(r"<button[^>]*>([^<]*)</button>", head)
+    assert "pgd2" in buttons
+    assert re.findall(r'<span class="printed">([^<]*)</span>', head) == buttons
+    paper = text[text.index("@media print") : text.index("</style>")]
+    for rule in (
+        "thead button, .screen { display: none; } .printed { display: inline; }",
+        "tfoot { display: table-row-group; }",
+        "h2, .points + p, caption { break-after: avoid; }",
+        "details::details-content { content-visibility: visible; }",
+    ):
+        assert rule in paper
+
+
 def test_names_are_escaped(written: Path):
     parsed = Parsed(written.read_text("utf-8"))
     assert len(parsed.all("script")) == 1
