@@ -14,7 +14,6 @@ from rbjax import config as schema
 def get_config(variant: str = "") -> schema.Config:
     config = schema.default()
     config.task = "evaluate"
-    config.diagnostics = 0
     config.corruptions.name = "common"
     return schema.vary(config, variant, mnist_c=_mnist_c, smoke=_smoke)
 

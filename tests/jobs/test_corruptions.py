@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 
+from configs import evaluate_corruptions
 from rbjax import analysis, command_line, corruption_setup
 from rbjax import config as schema
 from rbjax.data import info, load
@@ -78,6 +79,12 @@ def test_report(job, workdir, capsys):
     assert f"2 corruptions (mnist, online): mean accuracy {100 * np.mean(both):.1f}" in text
     assert "corruptions.png" in text
     assert Path(workdir, "corruptions.png").stat().st_size > 5000
+
+
+def test_the_checks_of_the_attacks_are_run_again(workdir):
+    config = command_line.resolve(evaluate_corruptions.get_config("smoke"), workdir)
+    assert config.attacks
+    assert config.diagnostics == schema.default().diagnostics > 0
 
 
 def test_baseline(job, workdir):
