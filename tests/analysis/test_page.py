@@ -194,7 +194,7 @@ def test_commands_are_those_that_made_the_numbers(
     scores = {"max_steps": 1, "num_examples": 8, "split": "test", "all": robust}
     of = content(NAMES, COLUMNS, scores={**scores, "command": scored})
     assert of.evaluation
-    of.evaluation["command"] = evaluated
+    of = of._replace(evaluation={**of.evaluation, "command": evaluated})
     page.write(tmp_path / "a.html", of)
     text = Parsed((tmp_path / "a.html").read_text("utf-8")).text
     assert all(one in text for one in said)
