@@ -114,7 +114,7 @@ def draw_curves(axes: Axes, records: Records, names: Sequence[str], ending: str)
         text = name.removesuffix(ending).strip("/_") or ending
         curves.append((text.replace("/", " ").replace("_", " "), curve))
     if len(names) > 1 or "/" in names[0]:
-        figures.legend(axes, curves, size=7, **_BESIDE)
+        figures.legend(axes, curves, size=8, **_BESIDE)
     axes.set_title(ending.replace("_", " ").capitalize())
     if ending == "accuracy":
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
@@ -149,7 +149,7 @@ def draw_classes(
     figures.legend(
         axes,
         [("mean", drawn), *entries],
-        size=7,
+        size=8,
         **_BESIDE,
     )
     axes.set_title(title)
