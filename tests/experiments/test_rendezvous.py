@@ -313,7 +313,7 @@ def finished(tmp_path_factory):
     return workdir
 
 
-@pytest.mark.slow
+@pytest.mark.full_size
 def test_a_part_of_the_grid_is_enough_for_tables_and_figures(finished):
     files = sorted(file.stem for file in (finished / "results").glob("*.json"))
     start = "digits.simple_cnn"
@@ -344,7 +344,7 @@ def test_a_part_of_the_grid_is_enough_for_tables_and_figures(finished):
     assert sorted(file.name for file in folder.iterdir()) == ["impulse_noise.npy", "translate.npy"]
 
 
-@pytest.mark.slow
+@pytest.mark.full_size
 def test_corrupted_images_are_those_of_run_corruptions(finished):
     name = "digits.simple_cnn.balanced.none.0"
     cell = next(cell for cell in plan.cells(plan.SMOKE) if cell.name == name)
