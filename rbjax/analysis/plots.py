@@ -173,9 +173,8 @@ def draw_classwise(
         column, colour = column[order], _BARS[i % len(_BARS)]
         hatch = _HATCHES[i // len(_BARS) % len(_HATCHES)]
         errors = None
-        if (
-            counts is not None and name not in bare
-        ):  # how far each 95 % interval reaches down and up
+        if counts is not None and name not in bare:
+            # How far each 95 % interval reaches down and up.
             trials = np.where(np.isnan(column), 0, np.asarray(counts)[order])
             low, high = wilson_interval(np.rint(np.nan_to_num(column) * trials), trials)
             reach = np.maximum([column - low, high - column], 0)

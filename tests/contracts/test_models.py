@@ -124,8 +124,8 @@ def setting(name: str):
     return model, variables, images, jax.jit(model.apply), jax.jit(model.apply_train)
 
 
+@pytest.mark.parametrize("name", each(SHAPES))
 class TestModel:
-    @pytest.mark.parametrize("name", each(SHAPES))
     def test_shapes_and_dtypes(self, name: str):
         model, variables, images, apply, apply_train = setting(name)
         chex.assert_tree_all_finite(variables)
@@ -142,7 +142,6 @@ class TestModel:
         chex.assert_trees_all_equal_shapes(batch_stats, variables.get("batch_stats", {}))
         np.testing.assert_array_equal(apply(variables, images), logits)
 
-    @pytest.mark.parametrize("name", each(SHAPES))
     def test_logits_are_the_head_of_the_features_in_any_batch(self, name: str):
         model, variables, images, apply, _ = setting(name)
         head = jax.device_get(variables["params"]["head"])
@@ -153,16 +152,6 @@ class TestModel:
             expected = np.maximum(expected, 0) if name == RECTIFIED else expected
             np.testing.assert_allclose(together[row : row + 1], expected, atol=1e-5)
 
-    @pytest.mark.parametrize("name", each(SHAPES, but=DEEP))
-    def test_bfloat16_is_close_to_float32(self, name: str):
-        _, variables, images, apply, _ = setting(name)
-        logits = jax.jit(create(name, dtype="bfloat16").apply)(variables, images)
-        assert logits.dtype == jnp.float32
-        precise = np.asarray(apply(variables, images))
-        np.testing.assert_allclose(logits, precise, atol=0.05 * np.abs(precise).max())
-        assert not np.array_equal(logits, precise)
-
-    @pytest.mark.parametrize("name", each(SHAPES))
     def test_same_arguments_give_the_same_object(self, name: str):
         model, *_ = setting(name)
         maker, own, _ = NARROW.get(name) or (name, models.options_of(name), 0)
@@ -177,6 +166,16 @@ class TestModel:
         )
         assert again is model
         assert hash(again) == hash(model)
+
+
+@pytest.mark.parametrize("name", each(SHAPES, but=DEEP))
+def test_bfloat16_is_close_to_float32(name: str):
+    _, variables, images, apply, _ = setting(name)
+    logits = jax.jit(create(name, dtype="bfloat16").apply)(variables, images)
+    assert logits.dtype == jnp.float32
+    precise = np.asarray(apply(variables, images))
+    np.testing.assert_allclose(logits, precise, atol=0.05 * np.abs(precise).max())
+    assert not np.array_equal(logits, precise)
 
 
 @pytest.mark.parametrize("name", each(SHAPES, but=DEEP))
