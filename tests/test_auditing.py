@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import sys
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from sklearn.ensemble import RandomForestClassifier
 
 import rbjax
 from rbjax import analysis, attacks
+from rbjax.analysis import origin
 
 RNG = np.random.default_rng(0)
 WEIGHTS = RNG.normal(size=(16, 3)).astype(np.float32)
@@ -55,7 +57,8 @@ def test_a_model_is_audited_in_one_call(tmp_path):
     assert config["score"]["max_steps"] == 5
     assert set(report["versions"]) == {"rbjax", "jax", "jaxlib", "flax", "numpy", "Python"}
     assert f"numpy {np.__version__}" in page
-    assert "pytest" in report["command"]
+    assert report["command"] == origin.command()
+    assert sys.orig_argv[-1].split()[0] in report["command"]
     assert {finding.name for finding in result.findings} >= {"pixel_range"}
     assert f"{len(result.findings)} checks for a false sense of robustness, 40 images: " in str(
         result
