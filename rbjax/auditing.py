@@ -88,8 +88,8 @@ def audit(
     to resume a stopped one: what is done is in the folder.
 
     Args:
-        logits_fn: images (B, H, W, C) in [0, 1] -> logits (B, K); or a black box, by its
-            fingerprint or of `rbjax.wrap`.
+        logits_fn: images (B, H, W, C) in [0, 1] -> logits (B, K); or a black box that
+            journals know: of `rbjax.wrap`, or with a fingerprint.
         images: (N, H, W, C) uint8, or floating in [0, 1]: test images.
         labels: (N,) integers, the true classes.
         class_names: K names; None: the numbers.

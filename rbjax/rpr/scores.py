@@ -73,15 +73,20 @@ class Repeated(NamedTuple):
 
     @property
     def of_all(self) -> str:
-        """Which repetition a table is of, and what is robust in all of those run."""
+        """Which repetition a table is of, and what is robust in those that every image had.
+
+        With `max_width` later ones are of the images that are not known well enough: what is robust
+        among those says nothing of all.
+        """
         run = self.first_failure > 0
-        robust = np.sum(self.first_failure > self.max_steps, axis=0) / np.maximum(run.sum(0), 1)
-        robust = 100 * robust[np.any(run, axis=0)]
-        spread = f" ± {np.std(robust, ddof=1):.1f}" if len(robust) > 1 else ""
-        return (
-            f"the first of {len(robust)} repetitions; robust in one of them on average "
-            f"{np.mean(robust):.1f}{spread} %"
-        )
+        num_run, of_every_image = int(np.sum(run.any(axis=0))), run.all(axis=0)
+        robust = 100 * np.mean(self.first_failure[:, of_every_image] > self.max_steps, axis=0)
+        said = f"the first of {num_run} repetitions"
+        if len(robust) < 2:
+            return said
+        of = "" if len(robust) == num_run else f" of {len(robust)} that every image had"
+        spread = f"{np.mean(robust):.1f} ± {np.std(robust, ddof=1):.1f} %"
+        return f"{said}; robust in one{of} on average {spread}"
 
     @property
     def sheet(self) -> Sheet:

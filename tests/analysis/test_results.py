@@ -168,8 +168,14 @@ def test_a_class_a_row_and_names_are_text():
 def test_repetitions_are_all_in_the_heading():
     first = np.array([[3, 3], [1, 3], [2, 1], [3, 1]])
     result = RESULTS["repeated"]._replace(first_failure=first, drawn="Gaussian (sigma 0.1)")
-    said = "the first of 2 repetitions; robust in one of them on average 50.0 ± 0.0 %"
-    assert said in repr(result)
+    said = "the first of 2 repetitions; robust in one on average 50.0 ± 0.0 %"
+    assert said in " ".join(repr(result).split())
+    # Of repetitions that some images did not need nothing is said of all.
+    third = result._replace(first_failure=np.hstack([first, [[0], [1], [0], [0]]]))
+    said_of_three = "the first of 3 repetitions; robust in one of 2 that every image had on average"
+    assert f"{said_of_three} 50.0 ± 0.0 %" in " ".join(repr(third).split())
+    alone = result._replace(first_failure=np.array([[3, 0], [1, 1], [2, 0], [3, 0]]))
+    assert "the first of 2 repetitions: 4 images" in " ".join(repr(alone).split())
     title = analysis.table(result).title
     assert title.startswith(f"rpr: up to 2 draws of Gaussian (sigma 0.1); {said}\n")
 
