@@ -21,8 +21,16 @@ from rbjax.training.step import Recipe, make_train_step
 from rbjax.typing import LogitsFn
 
 
-def measure_step(config: Config, recipe: Recipe, state: TrainState, train_set: Dataset) -> float:
-    """Returns the seconds that each of two training steps takes.
+class Step(NamedTuple):
+    """What one training step takes."""
+
+    seconds: float
+    flops: float
+    """Of matrix products and convolutions, over all devices."""
+
+
+def measure_step(config: Config, recipe: Recipe, state: TrainState, train_set: Dataset) -> Step:
+    """Returns what a training step takes, by two that are timed and the traced program.
 
     Args:
         config: a resolved config.
@@ -37,12 +45,13 @@ def measure_step(config: Config, recipe: Recipe, state: TrainState, train_set: D
     rows = np.arange(config.batch_size, dtype=np.int32).reshape(len(devices), 1, -1)
     batch = (images, some.labels, some.example_ids, rows)
     placed, seconds = place(state, devices), list[float]()
+    flops = len(devices) * count_flops(jax.make_jaxpr(step)(placed, *batch).jaxpr)
     for _ in range(4):  # the first compiles, and the second warms up
         started = time.perf_counter()
         placed, metrics = step(placed, *batch)
         jax.block_until_ready((placed, metrics))
         seconds.append(time.perf_counter() - started)
-    return sum(seconds[2:]) / 2
+    return Step(sum(seconds[2:]) / 2, flops)
 
 
 class Rates(NamedTuple):
@@ -164,6 +173,8 @@ class Part(NamedTuple):
     """Whether it may end earlier."""
     steps: int = 0
     """Training steps."""
+    flops: float = 0.0
+    """Theirs."""
 
 
 def times(parts: Sequence[Part]) -> str:

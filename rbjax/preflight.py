@@ -196,10 +196,11 @@ def _model(
     done, steps = max(checkpoints.steps(), default=0), recipe.steps_per_epoch * config.num_epochs
     left = max(steps - done, 0)
     size = f"{left:,} steps of {config.batch_size} images"
-    each = cost.measure_step(config, recipe, state, train) if left else 0.0
+    each, flops = cost.measure_step(config, recipe, state, train) if left else (0.0, 0.0)
     since = f", from step {done:,} of {steps:,}" if done else ""
     may_stop = config.schedule.early_stop != "none"
-    parts = [Part("training", f"{size}, {spoken(each)} each{since}", left * each, may_stop, left)]
+    size = f"{size}, {spoken(each)} each{since}"
+    parts = [Part("training", size, left * each, may_stop, left, left * flops)]
     logits_fn = jax.tree_util.Partial(model.apply, jax.device_put(state.variables))
     if held_out is not None and left:
         epochs = math.ceil(left / recipe.steps_per_epoch)

@@ -4,8 +4,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from rbjax import config as schema
 from rbjax import cost
+from rbjax.command_line import resolve
 from rbjax.convolution import loop_safe
+from rbjax.preflight import measure
 
 
 def count(fn, *shapes):
@@ -52,3 +55,19 @@ def test_loops_count_as_often_as_they_run_and_the_dearest_branch_counts():
 
     assert count(jax.jit(loop), (4, 4)) == 10 * 2 * 4**3
     assert count(branch, (4, 4)) == 2 * 2 * 4**3
+
+
+def test_a_training_counts_its_steps(tmp_path):
+    """256 inputs, 8 hidden, 10 classes: forward, and backward without the first layer's inputs."""
+    config = schema.default()
+    config.dataset.max_train_examples, config.dataset.max_test_examples = 64, 20
+    config.batch_size, config.num_epochs, config.diagnostics = 16, 3, 0
+    config.model.name, config.model.widths = "mlp", (8,)
+    config.score.max_steps = 0
+    layers = 256 * 8, 8 * 10
+    forward = 2 * sum(layers)
+    workdir = str(tmp_path / "unused")
+    training, *others = measure(resolve(config, workdir), workdir).parts
+    assert training.steps == 4 * 3
+    assert training.flops == 12 * 16 * (2 * forward + 2 * layers[1])
+    assert not any(part.flops for part in others)

@@ -320,7 +320,7 @@ def test_switches_figures_and_the_cost_of_a_function_of_ones_own(cells, calls, t
     assert "--scale=smoke --twice --unit=km/h`, 1 of 2 cells" in printed
     assert "--scale=smoke --twice`, 1 of 2 cells" in printed
     assert 'True: {"cell-0": 14}' in printed
-    assert re.search(r"^cell-0 +4 +[\d.]+ m?s$", printed, re.M)
+    assert re.search(r"^cell-0 +4 +\S+ +[\d.]+ m?s$", printed, re.M)
 
 
 def test_a_dry_run_that_is_stopped_writes_nothing(cells, tmp_path, monkeypatch):
@@ -339,7 +339,11 @@ def test_a_forecast_sums_all_parts_of_each_cell(tmp_path, monkeypatch):
 
     def measure(config, workdir, *, passes):
         asked.append((config.seed, config.dataset.cutout_size, passes))
-        parts = [Part("training", "", 30.0, steps=5), Part("uap", "", 90.0), Part("pgd", "", None)]
+        parts = [
+            Part("training", "", 30.0, steps=5, flops=2e12),
+            Part("uap", "", 90.0),
+            Part("pgd", "", None),
+        ]
         if config.dataset.cutout_size:
             parts.append(Part("RPR", "", 3600.0, is_most=True))
         size = config.dataset.max_train_examples
@@ -351,13 +355,13 @@ def test_a_forecast_sums_all_parts_of_each_cell(tmp_path, monkeypatch):
     small = config()
     small.dataset.max_train_examples = 60
     cells += [sweep.Cell("c", small, lambda *_: {}, passes=7)]
-    assert [line.split() for line in sweep.forecast(cells, str(tmp_path)).splitlines()[:-1]] == [
+    assert [line.split() for line in sweep.forecast(cells, str(tmp_path)).splitlines()[:-2]] == [
         *(["data:", "64", "images"], ["class", "train"], ["data:", "60", "images"], []),
-        ["cell", "steps", "time"],
-        *([f"a{seed}", "5", "2", "min"] for seed in range(3)),
-        ["b", "5", "at", "most", "62", "min"],
-        ["c", "5", "2", "min"],
-        ["all", "that", "is", "left", "25", "at", "most", "70", "min"],
+        ["cell", "steps", "TFLOP", "time"],
+        *([f"a{seed}", "5", "2", "2", "min"] for seed in range(3)),
+        ["b", "5", "2", "at", "most", "62", "min"],
+        ["c", "5", "2", "2", "min"],
+        ["all", "that", "is", "left", "25", "10", "at", "most", "70", "min"],
     ]
     assert sweep.forecast(cells, str(tmp_path)).endswith("without what is not known: pgd")
     assert asked[:3] == [(0, 0, None), (0, 4, None), (0, 0, 7)]

@@ -156,7 +156,7 @@ def forecast(cells: Sequence[Cell], results: str) -> str:
     """
     done, known = read(cells, results), dict[str, Measured]()
     wide = max(40, *(len(cell.name) for cell in cells))
-    lines, left = [f"{'cell':<{wide}} {'steps':>9} {'time':>16}"], list[Part]()
+    lines, left = [f"{'cell':<{wide}} {'steps':>9} {'TFLOP':>9} {'time':>16}"], list[Part]()
     for cell in cells:
         if cell.name in done:
             lines.append(f"{cell.name:<{wide}} finished")
@@ -175,6 +175,7 @@ def forecast(cells: Sequence[Cell], results: str) -> str:
     lines.append(_row("all that is left", left, wide))
     unknown = ", ".join(dict.fromkeys(in_all(left).unknown))
     lines.append(
+        "TFLOP of the training steps' matrix products and convolutions\n"
         f"time on {where()}, from two measured steps or blocks of each part; without compiling"
         + (f", and without what is not known: {unknown}" if unknown else "")
     )
@@ -185,7 +186,8 @@ def _row(name: str, parts: Sequence[Part], wide: int) -> str:
     """Returns the line of a cell, or of all."""
     total, steps = in_all(parts), sum(part.steps for part in parts)
     time = f"{'at most ' if total.is_most else ''}{spoken(total.seconds)}"
-    return f"{name:<{wide}} {steps:>9,} {time:>16}"
+    tera = sum(part.flops for part in parts) / 1e12
+    return f"{name:<{wide}} {steps:>9,} {tera:>9.3g} {time:>16}"
 
 
 def _data(measured: Sequence[Measured]) -> list[str]:
