@@ -6,7 +6,8 @@
   rbjax predict RUN FOLDER                        a CSV of classes for images nobody labelled
   rbjax compare RUN OTHER                         which is better, class by class
   rbjax sweep CONFIG --over="seed=0;1;2" [...]    a run for each value, and their mean and deviation
-  rbjax report RUN                                its tables, plots and report.html, made again
+  rbjax report RUN                                its tables, plots and report.html, made again;
+                                                  or of a comparison.json its page
   rbjax data [NAME]                               a dataset's card
   rbjax configs [--copy[=FOLDER]]                 the configs there are, or copies to change
   rbjax doctor                                    what this machine has, and what would go wrong

@@ -5,100 +5,27 @@
 Both are attacked with the same attacks and keys on the test images of the first. Differences are
 those of the second less the first, with paired 95 % intervals (Tango); a run is better where
 McNemar's exact test says so at 5 %, corrected for the number of classes (Holm). Writes
-comparison.json and comparison.csv.
+comparison.json, comparison.csv and the page comparison.html.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 # The rest is imported inside, JAX with it: a typo and --help should not wait for it.
 from rbjax import console, stops
+from rbjax.compared import Compared
 from rbjax.errors import exit_code, spelled
 from rbjax.progress import ShowProgress
-from rbjax.sheet import Sheet, spoken
+from rbjax.sheet import spoken
 
 if TYPE_CHECKING:
-    from rbjax.attacks import Setting, SuiteResult
+    from rbjax.attacks import SuiteResult
     from rbjax.data import Dataset
-    from rbjax.rpr import Comparison
     from rbjax.trained import Run
-
-_CHANCE = 0.05
-_SHOWN = 30
-"""Classes of a table: of more, those that differ most."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Compared:
-    """Two runs under the same attacks; `print` it for a table of each attack."""
-
-    names: tuple[str, str]
-    """Of the runs."""
-    class_names: tuple[str, ...]
-    settings: Mapping[str, Setting]
-    """Of each attack."""
-    whole: Mapping[str, Comparison]
-    """Of all images: "clean", each attack, and "worst", under all of them."""
-    classes: Mapping[str, list[Comparison]]
-    """Of each class, likewise."""
-    p_holm: Mapping[str, list[float]]
-    """McNemar's p-values of the classes, corrected for their number; NaN for one without images."""
-
-    def verdict(self, label: str) -> str:
-        """Returns which run is better under an attack beyond chance."""
-        found = self.whole[label]
-        if not found.p_value < _CHANCE:
-            return f"no difference beyond chance (p = {found.p_value:.2g})"
-        return f"{self.names[found.difference > 0]} is better (p = {found.p_value:.2g})"
-
-    def sheet(self, label: str) -> Sheet:
-        """Returns the table of an attack: a class a row."""
-        classes, whole = self.classes[label], self.whole[label]
-        ranked = sorted(range(len(classes)), key=lambda i: -abs(classes[i].difference or 0.0))
-        rows = sorted(ranked[:_SHOWN]) if len(ranked) > _SHOWN else range(len(classes))
-        setting = f": {self.settings[label]}" if label in self.settings else ""
-        left_out = f"; {len(classes) - _SHOWN} classes of smaller differences are not shown"
-        return Sheet(
-            f"{label}{setting}; {self.names[1]} less {self.names[0]}, in points, 95 % interval\n"
-            f"{self.verdict(label)}{left_out if len(classes) > _SHOWN else ''}",
-            {
-                "class": [self.class_names[i] for i in rows],
-                **_columns([classes[i] for i in rows]),
-                "better": [self._better(classes[i], self.p_holm[label][i]) for i in rows],
-            },
-            {"class": ["all"], **_columns([whole]), "better": [self._better(whole, whole.p_value)]},
-        )
-
-    def _better(self, found: Comparison, p_value: float) -> str:
-        if not p_value < _CHANCE:
-            return ""
-        return "second" if found.difference > 0 else "first"
-
-    def __repr__(self) -> str:
-        head = f"first: {self.names[0]}, second: {self.names[1]}; correctly classified in per cent"
-        return "\n\n".join([head, *(repr(self.sheet(label)) for label in self.whole)])
-
-    def rows(self) -> dict[str, list[Any]]:
-        """Returns all numbers by name, a row for all images and each class of each attack."""
-        found: dict[str, list[Any]] = {}
-        for label, whole in self.whole.items():
-            parts = [("all", whole, whole.p_value)]
-            parts += zip(self.class_names, self.classes[label], self.p_holm[label], strict=True)
-            for name, part, holm in parts:
-                row = {"attack": label, "class": name, **part._asdict(), "p_holm": holm}
-                for key, value in row.items():
-                    found.setdefault(key, []).append(value)
-        return found
-
-
-def _columns(found: Sequence[Comparison]) -> dict[str, list[Any]]:
-    names = ("count", "first", "second", "difference", "low", "high")
-    return {name: [getattr(one, name) for one in found] for name in names}
 
 
 def compare_runs(
@@ -244,7 +171,25 @@ def _compared(runs: tuple[Run, Run], test: Dataset, found: Sequence[SuiteResult]
         whole=whole,
         classes=classes,
         p_holm=corrected,
+        about=_about(runs, test),
     )
+
+
+def _about(runs: tuple[Run, Run], test: Dataset) -> dict[str, Any]:
+    """Returns what a page says of a comparison besides its numbers."""
+    import jax
+
+    from rbjax.analysis import origin
+
+    return {
+        "dataset": test.info.name,
+        "split": test.split,
+        "step": [run.step for run in runs],
+        "config": [run.config.to_dict() for run in runs],
+        "command": origin.command(),
+        "versions": origin.versions(),
+        "device": jax.devices()[0].device_kind,
+    }
 
 
 def check_alike(first: Run, second: Run) -> None:
@@ -331,7 +276,9 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m rbjax
     parser.add_argument("--batch_size", type=int, help="images at once; by the platform")
     parser.add_argument("--seed", type=int, default=0, help="of the attacks; 0")
     parser.add_argument(
-        "--out", default="comparison", help="the files written, with .json and .csv; comparison"
+        "--out",
+        default="comparison",
+        help="the files written, with .json, .csv and .html; comparison",
     )
     parser.add_argument("--dry_run", action="store_true", help="say what it takes, and stop")
     options = vars(parser.parse_args(arguments))
@@ -348,15 +295,16 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m rbjax
 
 def _run(options: dict[str, Any]) -> None:
     from rbjax import atomic
+    from rbjax.analysis import page_of_comparison
     from rbjax.analysis.saving import write_csv
     from rbjax.config.numbers import parse_fraction
     from rbjax.paths import expanded, of_a_file
     from rbjax.trained import load
 
     out = expanded(options.pop("out"), field="out")
-    if out.suffix.lower() in (".json", ".csv"):  # both are written, whichever was named
+    if out.suffix.lower() in (".json", ".csv", ".html"):  # all are written, whichever was named
         out = out.with_suffix("")
-    files = [of_a_file(f"{out}.{suffix}", field="out") for suffix in ("json", "csv")]
+    files = [of_a_file(f"{out}.{suffix}", field="out") for suffix in ("json", "csv", "html")]
     if options["epsilon"] is not None:
         options["epsilon"] = parse_fraction(options["epsilon"])
     first, second = load(options.pop("first")), load(options.pop("second"))
@@ -365,16 +313,9 @@ def _run(options: dict[str, Any]) -> None:
         return
     found = compare_runs(first, second, progress=True, **options)
     print(found)
-    whole = {
-        label: one._asdict() | {"verdict": found.verdict(label)}
-        for label, one in found.whole.items()
-    }
-    each = {label: [one._asdict() for one in of] for label, of in found.classes.items()}
-    settings = {label: setting._asdict() for label, setting in found.settings.items()}
-    about = {"runs": found.names, "class_names": found.class_names, "settings": settings}
-    content = {**about, "whole": whole, "classes": each, "p_holm": dict(found.p_holm)}
-    atomic.write_json(files[0], content)
+    atomic.write_json(files[0], found.as_json())
     write_csv(files[1], found.rows())
+    page_of_comparison.write(files[2], found)
     print(f"\nwritten: {', '.join(str(file) for file in files)}")
 
 

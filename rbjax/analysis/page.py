@@ -9,37 +9,25 @@ escapes whatever it is given.
 from __future__ import annotations
 
 import base64
-import functools
-import importlib.resources
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import jinja2
 import numpy as np
 from PIL import Image
 
-from rbjax import atomic
-from rbjax.analysis import origin
+from rbjax.analysis import document, origin
+from rbjax.analysis.document import Cell, Made, Table, Tile
 from rbjax.analysis.evaluation import Report, results_of
 from rbjax.analysis.measured import corruptions_said
 from rbjax.analysis.page_pictures import Content, pictures_of
 from rbjax.console import printable
 from rbjax.metrics import wilson_interval
-from rbjax.sheet import spoken
 
 PAGE_FILE = "report.html"
 _THUMBNAIL = 96
 """Pixels of a datapoint's side, at least."""
-
-
-class _Tile(NamedTuple):
-    label: str
-    share: float
-    low: float
-    high: float
-    note: str
 
 
 def write(path: Path, content: Content) -> None:
@@ -52,35 +40,34 @@ def write(path: Path, content: Content) -> None:
     evaluation, scores = content.evaluation, content.scores
     either: Mapping[str, Any] = evaluation or scores or {}
     names = [printable(str(name)) for name in either.get("class_names", ())]
-    text = _template().render(
+    document.render(
+        path,
+        "page",
         title=content.title,
         about=either,
         tiles=_tiles(evaluation, scores),
         weakest=_weakest(content, names),
         table=_table(content, names) if either else None,
+        images=int(_counts(content).sum()) if either else 0,
         pictures=pictures_of(content, names),
         datapoints=_datapoints(content, names),
         diagnostics=(evaluation or {}).get("diagnostics"),
-        config=_flat(either.get("config") or {}),
+        made=_made(either, _commands(evaluation, scores)),
+    )
+
+
+def _made(either: Mapping[str, Any], commands: Sequence[tuple[str, str]]) -> Made:
+    config = either.get("config") or {}
+    return Made(
+        commands=commands,
         versions=either.get("versions") or {},
-        commands=_commands(evaluation, scores),
+        device=either.get("device"),
+        seed=config.get("seed"),
+        configs=[("The whole config", document.flat(config))] if config else [],
     )
-    with atomic.replace(path) as file:
-        file.write(text.encode(errors="backslashreplace"))
 
 
-@functools.cache
-def _template() -> jinja2.Template:
-    source = importlib.resources.files("rbjax.analysis").joinpath("page.html.jinja")
-    environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["spoken"] = spoken
-    environment.filters["percent"] = lambda share: f"{100 * share:.1f}"
-    return environment.from_string(source.read_text("utf-8"))
-
-
-def _tiles(evaluation: Mapping[str, Any] | None, scores: Mapping[str, Any] | None) -> list[_Tile]:
+def _tiles(evaluation: Mapping[str, Any] | None, scores: Mapping[str, Any] | None) -> list[Tile]:
     """Returns the headline: each accuracy and the robust ratio with their intervals."""
     tiles = []
     if evaluation:
@@ -95,18 +82,22 @@ def _tiles(evaluation: Mapping[str, Any] | None, scores: Mapping[str, Any] | Non
             if crafted_on := (result.get("details") or {}).get("crafted_on"):
                 note += f", crafted on {crafted_on}"
             note += "" if number == count else f", {number:,} images"
-            tiles.append(_Tile(label, correct / max(number, 1), low, high, note))
+            tiles.append(_tile(label, correct / max(number, 1), (low, high), note))
         if corrupted := evaluation.get("corruptions"):
-            share = 1 - corrupted["mean_error"]
             note = f"mean over {corruptions_said(corrupted, count)}"
-            tiles.append(_Tile("corrupted", share, np.nan, np.nan, note))
+            tiles.append(_tile("corrupted", 1 - corrupted["mean_error"], None, note))
     if scores:
         part, config = scores["all"], (scores.get("config") or {}).get("score") or {}
         drawn = f"{scores['max_steps']} draws of {config.get('perturbation', 'a perturbation')}"
         note = f"withstand {drawn}; {scores['num_examples']:,} {scores['split']} images"
-        low, high = part["robust_ratio_interval"]
-        tiles.append(_Tile("RPR", part["robust_ratio"], low, high, note))
+        tiles.append(_tile("RPR", part["robust_ratio"], part["robust_ratio_interval"], note))
     return tiles
+
+
+def _tile(label: str, share: float, interval: Sequence[float] | None, note: str) -> Tile:
+    low, high = interval or (np.nan, np.nan)
+    said = f"{100 * low:.1f} to {100 * high:.1f}" if low == low else ""
+    return Tile(label, f"{100 * share:.1f} %", said, note)
 
 
 def _weakest(content: Content, names: Sequence[str]) -> list[str]:
@@ -127,33 +118,37 @@ def _weakest(content: Content, names: Sequence[str]) -> list[str]:
     return lines
 
 
-def _table(content: Content, names: Sequence[str]) -> dict[str, Any]:
-    """Returns headings and rows of the table of classes; numbers, NaN where there is no image."""
-    evaluation, scores = content.evaluation, content.scores
-    part: Mapping[str, Any] = scores["all"] if scores else {}
-    counts = np.asarray(evaluation["class_counts"] if evaluation else part["class_counts"])
+def _table(content: Content, names: Sequence[str]) -> Table:
+    """Returns the table of classes; a class without an image has no shares."""
+    evaluation, counts = content.evaluation, _counts(content)
     sizes = {"images": counts}
     if evaluation and evaluation["train_class_counts"] is not None:
         sizes = {"trained on": np.asarray(evaluation["train_class_counts"]), **sizes}
+    columns = [np.where(counts > 0, column, np.nan) for column in content.columns.values()]
     rows = [
-        {
-            "number": i,
-            "name": name,
-            "sizes": [int(size[i]) for size in sizes.values()],
-            "shares": [float(c[i]) if counts[i] else np.nan for c in content.columns.values()],
-        }
+        [
+            Cell(name, i),
+            *(Cell(f"{size[i]:,}", int(size[i])) for size in sizes.values()),
+            *(document.share(float(column[i])) for column in columns),
+        ]
         for i, name in enumerate(names)
     ]
     means = [
         float(np.nanmean(c)) if np.isfinite(c).any() else np.nan for c in content.columns.values()
     ]
-    return {
-        "sizes": list(sizes),
-        "columns": list(content.columns),
-        "rows": rows,
-        "means": means,
-        "totals": [int(size.sum()) for size in sizes.values()],
-    }
+    return Table(
+        ["class", *sizes, *content.columns],
+        rows,
+        [["mean", *[""] * len(sizes), *(document.share(mean).text for mean in means)]],
+        "Per cent of each class.",
+    )
+
+
+def _counts(content: Content) -> np.ndarray:
+    """Returns the images of each class, (K,)."""
+    evaluation, scores = content.evaluation, content.scores
+    part: Mapping[str, Any] = scores["all"] if scores else {}
+    return np.asarray(evaluation["class_counts"] if evaluation else part["class_counts"])
 
 
 def _datapoints(content: Content, names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
@@ -191,17 +186,6 @@ def _png(image: np.ndarray) -> str:
     picture.thumbnail((2 * _THUMBNAIL, 2 * _THUMBNAIL))
     picture.save(stream, format="png")
     return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
-
-
-def _flat(config: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
-    """Returns the fields of a config with their values, in order of their names."""
-    fields = []
-    for name, value in sorted(config.items()):
-        if isinstance(value, Mapping):
-            fields += _flat(value, f"{before}{name}.")
-        else:
-            fields.append((f"{before}{name}", "none" if value is None else printable(str(value))))
-    return fields
 
 
 def _commands(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import textwrap
@@ -13,13 +14,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rbjax import rpr
-from rbjax.analysis import corrupted, figures, plots
+from rbjax.analysis import corrupted, figures, paired, plots
 from rbjax.attacks import (
     ClasswiseResult,
     Findings,
     UniversalDeepFoolResult,
     UniversalResult,
 )
+from rbjax.compared import Compared
 from rbjax.corruptions import CorruptionResult
 from rbjax.errors import a_type
 from rbjax.metrics import ClasswiseMetrics, error_rates
@@ -103,6 +105,12 @@ def _(result: rpr.Scores | rpr.Repeated, axes: Axes, sheet: Sheet, names: Sequen
     curves = rpr.survival_curve(first, result.max_steps, result.labels, num_classes=len(names))
     plots.draw_survival(axes, curves.overall, curves.classes, class_names=names)
     axes.set_title("")
+
+
+@_into.register
+def _(result: Compared, axes: Axes, sheet: Sheet, names: Sequence[str]) -> None:
+    named = dataclasses.replace(result, class_names=tuple(sheet.columns["class"]))
+    paired.draw_paired(axes, named, list(result.whole))
 
 
 @_into.register

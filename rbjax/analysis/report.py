@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from rbjax import atomic, console
+from rbjax import atomic, compared, console
 from rbjax.analysis import run_plots, tables
 from rbjax.analysis.evaluation import (
     EXAMPLES_FILE,
@@ -29,6 +29,7 @@ from rbjax.analysis.robustness import DATAPOINTS_FILE, SCORES_FILE
 from rbjax.metrics import wilson_interval
 from rbjax.paths import expanded
 from rbjax.training.log import read_metrics
+from rbjax.training.run_directory import is_run
 
 CSV_FILE = "classwise.csv"
 
@@ -78,7 +79,8 @@ def report(workdir: str | os.PathLike[str]) -> str:
     are data for it. A plot that cannot be drawn is left out, with a warning.
 
     Args:
-        workdir: the run directory.
+        workdir: the run directory; or what `rbjax compare` wrote, its JSON or the folder of a
+            comparison.json, of which the tables are returned and the page is written.
 
     Returns:
         The table in per cent, one row per class, and the names of the files that were written.
@@ -87,6 +89,8 @@ def report(workdir: str | os.PathLike[str]) -> str:
         ValueError: if the directory holds neither an evaluation nor a scoring nor a training.
     """
     folder = expanded(workdir, field="workdir")
+    if (stored := _comparison(folder)) is not None:
+        return _report_comparison(stored)
     evaluation, scores = read_json(folder / REPORT_FILE), read_json(folder / SCORES_FILE)
     records = read_metrics(folder)
     if not (evaluation or scores or records):
@@ -109,6 +113,25 @@ def report(workdir: str | os.PathLike[str]) -> str:
             f"({type(error).__name__}: {error}); evaluate or score again"
         ) from error
     return "\n".join([text, left_out]) if left_out else text
+
+
+def _comparison(path: Path) -> Path | None:
+    """Returns the JSON of a comparison, None where a path is a run directory or anything else."""
+    if path.is_dir():
+        held = any((path / name).exists() for name in (REPORT_FILE, SCORES_FILE))
+        file = path / "comparison.json"
+        return file if file.is_file() and not (held or is_run(path)) else None
+    named = path if path.suffix == ".json" else path.with_name(f"{path.name}.json")
+    return named if named.is_file() else None
+
+
+def _report_comparison(stored: Path) -> str:
+    """Returns the tables of a comparison, having written its page beside it."""
+    from rbjax.analysis import page_of_comparison  # matplotlib takes a second to import
+
+    found, path = compared.read(stored), stored.with_suffix(".html")
+    page_of_comparison.write(path, found)
+    return f"{found}\n\nwritten: {path}"
 
 
 def weights_of(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from rbjax.analysis.evaluation import Report
 from rbjax.analysis.tables import classwise_sheet, columns_of
 from rbjax.attacks import AutoAttackResult, SuiteResult, UniversalEvaluation
 from rbjax.attacks.outcome import described
+from rbjax.compared import Compared
 from rbjax.corruptions import CorruptionResult
 from rbjax.errors import a_type
 from rbjax.inputs import names_of
@@ -37,8 +38,8 @@ def table(result: Any, *, class_names: Names = None) -> Sheet:
 
     Args:
         result: what `run_attacks`, `run_autoattack`, `run_adaptive_autoattack`, `run_corruptions`,
-            `rpr.score`, `diagnose`, `metrics.classwise`, `evaluate`, `evaluate_universal` or a
-            `craft_universal...` returned, or `rbjax.audit`.
+            `rpr.score`, `diagnose`, `metrics.classwise`, `evaluate`, `evaluate_universal`,
+            `compare_runs` or a `craft_universal...` returned, or `rbjax.audit`.
         class_names: K names; None: the numbers, or what the result knows.
 
     Returns:
@@ -113,6 +114,26 @@ def _(result: Report, *, class_names: Names = None) -> Sheet:
         class_names=names_of(names, len(result["class_names"])),
         counts=result["class_counts"],
         totals=totals,
+    )
+
+
+@table.register
+def _(result: Compared, *, class_names: Names = None) -> Sheet:
+    names = result.class_names if class_names is None else class_names
+    classes = next(iter(result.classes.values()))
+    columns: Columns = {"class": names_of(names, len(classes))}
+    columns["count"] = [one.count for one in classes]
+    below: Columns = {"class": ["all"], "count": [next(iter(result.whole.values())).count]}
+    for label, whole in result.whole.items():
+        columns[label] = [one.difference for one in result.classes[label]]
+        columns[f"{label} better"] = [result.better(label, i) for i in range(len(classes))]
+        below |= {label: [whole.difference], f"{label} better": [result.better(label)]}
+    first, second = result.names
+    return Sheet(
+        f"{second} less {first}, correctly classified in points; better beyond chance: the first "
+        f"or the second\n{described(result.settings)}",
+        columns,
+        below,
     )
 
 
@@ -194,6 +215,11 @@ def _(result: rpr.Scores | rpr.Repeated) -> Columns:
         "no_class": result.no_class,
         **{name: getattr(result, name) for name in ("failures", "draws") if hasattr(result, name)},
     }
+
+
+@columns.register
+def _(result: Compared) -> Columns:
+    return result.rows()
 
 
 @columns.register

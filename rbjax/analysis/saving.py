@@ -17,6 +17,7 @@ from rbjax import atomic, attacks, rpr
 from rbjax.analysis.evaluation import Report
 from rbjax.analysis.results import columns
 from rbjax.attacks.outcome import Verdict
+from rbjax.compared import Compared
 from rbjax.corruptions import CorruptionResult
 from rbjax.errors import a_type, nearest
 from rbjax.metrics import ClasswiseMetrics
@@ -29,7 +30,7 @@ KINDS: dict[str, Any] = {
         *(attacks.AutoAttackResult, Verdict, attacks.Findings, attacks.Finding),
         *(attacks.UniversalResult, attacks.ClasswiseResult, attacks.UniversalDeepFoolResult),
         *(attacks.UniversalEvaluation, CorruptionResult, ClasswiseMetrics),
-        *(rpr.Scores, rpr.Repeated, Report),
+        *(rpr.Scores, rpr.Repeated, Report, Compared, rpr.Comparison),
     )
 }
 """What can be saved whole, by its name in the file."""

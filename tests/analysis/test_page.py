@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from rbjax import metrics
-from rbjax.analysis import page, page_pictures
+from rbjax.analysis import inline, page, page_pictures
 
 NAMES = ["<script>alert(1)</script>", 'a "b" & \x1b[31mc', "third"]
 COLUMNS = {
@@ -159,7 +159,7 @@ def test_captions_say_what_is_drawn_of_so_many_classes(count: int, monkeypatch: 
     def undrawn(name: str, caption: str, draw: Any) -> page_pictures.Picture:
         return page_pictures.Picture(caption, markupsafe.Markup())
 
-    monkeypatch.setattr(page_pictures, "_drawn", undrawn)
+    monkeypatch.setattr(inline, "drawn", undrawn)
     names = [f"class {i}" for i in range(count + 1)]
     columns = {label: np.append(np.full(count, 0.5), np.nan) for label in ("clean", "pgd")}
     robust = {"class_survival": [[1, 0.5]] * count + [[np.nan] * 2]}
@@ -221,7 +221,7 @@ def test_failed_checks_stand_above_the_numbers(tmp_path: Path):
 def test_letters_are_legible_in_a_narrow_window(size: str):
     letters = f'<text style="font: 9px a"/><text style="{size}"/>'
     svg = f'<svg width="600pt" height="300pt" viewBox="0 0 600 300">{letters}</svg>'
-    assert "min-width:1200px" in page_pictures._inline(svg, "a")
+    assert "min-width:1200px" in inline._inline(svg, "a")
 
 
 def test_classes_alike_and_images_that_withstand_all_are_not_ranked(tmp_path: Path):

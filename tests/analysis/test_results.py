@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from rbjax import analysis, attacks, metrics, rpr
 from rbjax.analysis.evaluation import Report, summarize
 from rbjax.attacks.outcome import Outcome, Setting
+from rbjax.compared import Compared
 from rbjax.corruptions import CorruptionResult
 
 LABELS = np.array([0, 0, 1, 2], np.int32)
@@ -70,7 +71,18 @@ AUTO = attacks.AutoAttackResult(
     adversarial=np.ones((1, 2, 2, 3), np.float32),
 )
 CRAFTED: Any = {"forwards": 8, "backwards": 8, "setting": Setting("linf", 8 / 255, "2 epochs")}
+PAIRED = rpr.compare(CLEAN == LABELS, AUTO.robust)
+COMPARED = Compared(
+    names=("runs/a", "runs/b"),
+    class_names=tuple(NAMES),
+    settings={"pgd": PGD},
+    whole={"clean": PAIRED, "pgd": PAIRED},
+    classes={"clean": [PAIRED] * 3, "pgd": [PAIRED, PAIRED, rpr.compare(FIRST > 4, FIRST > 9)]},
+    p_holm={"clean": [1.0, 0.01, 1.0], "pgd": [0.04, np.nan, 1.0]},
+    about={"config": [{"seed": 0, "name": None}, {"seed": 1}], "step": [3, None]},
+)
 RESULTS: dict[str, Any] = {
+    "compared": COMPARED,
     "suite": SUITE,
     "report": REPORT,
     "autoattack": AUTO,
@@ -113,7 +125,16 @@ RESULTS: dict[str, Any] = {
         DELTA, np.array([0.5, 0.75]), np.array([3, 1]), **CRAFTED
     ),
 }
-ATTACKED = {"suite", "report", "autoattack", "findings", "universal", "each_class", "deepfool"}
+ATTACKED = {
+    "suite",
+    "report",
+    "compared",
+    "autoattack",
+    "findings",
+    "universal",
+    "each_class",
+    "deepfool",
+}
 
 
 @pytest.mark.parametrize("kind", RESULTS)

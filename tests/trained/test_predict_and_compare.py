@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import rbjax
-from rbjax import analysis, atomic, attacks, compare, predict, rpr
+from rbjax import analysis, atomic, attacks, compare, compared, predict, rpr
 from rbjax import config as schema
 from rbjax.analysis import robustness
 from rbjax.attacks.outcome import Outcome, Setting
@@ -142,6 +142,11 @@ def test_two_runs_image_by_image(tmp_path, monkeypatch, capsys):
     rows = list(csv.DictReader((tmp_path / "found.csv").read_text().splitlines()))
     assert len(rows) == 3 * 11
     assert float(rows[12]["difference"]) == pytest.approx(8 / 36, abs=0.01)
+    assert f"written: {tmp_path / 'found.json'}" in text
+    page = (tmp_path / "found.html").read_text("utf-8")
+    assert f"{other} is better (p\xa0=\xa00.0078)" in page
+    assert "method.name" in page  # the configs of both
+    assert repr(compared.read(tmp_path / "found.json")) in text
     line = next(line for line in text.split("pgd:")[1].splitlines() if line.startswith("0 "))
     assert "second" not in line  # 0.08 after Holm
 
