@@ -12,9 +12,9 @@ import numpy as np
 
 from rbjax import analysis, atomic, attacks, perturbations, prng, rpr
 from rbjax.analysis import evaluation, origin, robustness
+from rbjax.analysis.document import PAGE_FILE
 from rbjax.analysis.examples import ATTACKED_FILE, SCORED_FILE
 from rbjax.analysis.examples import write as write_examples
-from rbjax.analysis.page import PAGE_FILE
 from rbjax.analysis.tables import classwise_sheet, columns_of
 from rbjax.attacks.diagnostics import diagnose, summary_of
 from rbjax.attacks.findings import Finding

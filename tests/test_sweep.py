@@ -6,9 +6,11 @@ import re
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
+from rbjax import analysis, sweep
 from rbjax import config as schema
-from rbjax import sweep
+from rbjax.analysis import figures
 from rbjax.analysis.evaluation import read_report
 from rbjax.command_line import resolve
 from rbjax.cost import Part
@@ -252,6 +254,10 @@ def test_the_command_line(cells, calls, tmp_path, capsys):
     assert '"cell-3": 9' in printed.out  # what is there is shown
     assert "python -m experiments.squares --scale=smoke`, 4 of 5 cells, rbjax" in printed.out
     assert (tmp_path / "results" / "table.md").read_text() in printed.out
+    page = (tmp_path / "results" / "report.html").read_text("utf-8")
+    assert "python -m experiments.squares --scale=smoke" in page
+    assert "<strong>4 of 5</strong>" in page
+    assert "1 not run yet</strong>: stops." in page
     assert "stopped" in printed.err
     more = [*cells, sweep.Cell("new-0", config(7)), sweep.Cell("new-1", config(8)), *stops]
     assert command("--dry_run", cells=more) == 0
@@ -281,6 +287,69 @@ def test_a_grid_without_any_result_has_a_table_too(cells, calls, tmp_path, capsy
         assert code == status
         assert words in capsys.readouterr().out
         assert "0 of 1 cells" in (folder / "results" / "table.md").read_text()
+
+
+def test_the_page_of_a_grid(cells, calls, tmp_path, capsys):
+    """Conclusions first, figures as they are drawn, what is missing; --report runs nothing."""
+
+    def tables(results):
+        return (
+            "One **line** above.\n\n### Numbers\n\n| a | ours | verdict |\n|---|---|---|\n"
+            f"| <b> | 1,000 (1 to 2) | {'holds' if len(results) == 1 else 'fails'} |\n\n"
+            "### Answer\n\n- is open: `x`: +1.0.\n- missing.\n\n#### More\n\nof it"
+        )
+
+    def draw(results, folder):
+        figure = Figure(facecolor="white")
+        axes = figure.add_subplot(title="Squares, n = 4")
+        axes.plot([1, 2], label="a line")
+        axes.legend()
+        figures.save(figure, folder / "some_squares.png")
+
+    def command(*arguments):
+        return sweep.command(
+            {"smoke": lambda: cells},
+            {"smoke": tables},
+            name="squares",
+            doc="Counts & squares.",
+            figures={"smoke": draw},
+            conclusions=("Answer",),
+            argv=[f"--workdir={tmp_path}", *arguments],
+        )
+
+    assert command("--only=cell-2") == 0
+    page = (tmp_path / "results" / "report.html").read_text("utf-8")
+    (tmp_path / "results" / "report.html").unlink()
+    assert command("--report") == 0
+    assert calls == [2]
+    again = (tmp_path / "results" / "report.html").read_text("utf-8")
+    assert re.sub("<p>Page written.*", "", again) == re.sub("<p>Page written.*", "", page)
+    headings = re.findall(r"<h(\d) id=[^>]*>([^<]*)<", page)
+    expected = [
+        *zip("23222", ("Answer", "More", "Numbers", "Figures", "What is missing"), strict=True)
+    ]
+    assert headings == [*expected, ("2", "How it was made")]
+    assert "<h1>squares: Counts &amp; squares</h1>" in page
+    assert "One <strong>line</strong> above." in page
+    assert '<span class="soft">is open</span>: <code>x</code>: +1.0.' in page
+    assert '<td data-value="1000.0">1,000 (1 to 2)</td><td class="words passed">holds</td>' in page
+    tiles = re.findall(r"<li>([^<]+)<strong>([^<]*)</strong>", page)
+    assert tiles == [
+        ("runs that are finished", "1 of 4"),
+        ("claims that hold", "1 of 3"),
+        ("claims that do not hold", "0 of 3"),
+        ("claims that are open or missing", "2 of 3"),
+    ]
+    assert "<figcaption>some squares: Squares, n = 4</figcaption>" in page
+    svg = page[page.index("<svg") : page.index("</svg>")]
+    assert "#ffffff" not in svg  # the page's own colour shows through
+    assert "a line</text>" in svg
+    assert "3 not run yet</strong>: cell-0, cell-1, cell-3." in page
+
+    results = tmp_path / "results"
+    with pytest.raises(ValueError, match=r"squares --scale=smoke --results=.* --report makes its"):
+        analysis.report(results)
+    capsys.readouterr()
 
 
 def test_switches_figures_and_the_cost_of_a_function_of_ones_own(cells, calls, tmp_path, capsys):

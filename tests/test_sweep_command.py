@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from rbjax import __main__ as command
+from rbjax import analysis
 from rbjax import main as jobs
 from rbjax.analysis.evaluation import Report
 from rbjax.sweep import grid, over, summary
@@ -179,6 +180,12 @@ def test_a_grid_is_run_tabulated_and_goes_on(typed, tmp_path, monkeypatch):
     about = json.loads((tmp_path / "grid/sweep.json").read_text())
     assert about["over"] == {"seed": ["0", "1"]}
     assert about["missing"] == {}
+    page = (tmp_path / "grid/report.html").read_text("utf-8")
+    assert "<strong>2 of 2</strong>" in page
+    assert "fgsm: linf, epsilon 0.1" in page
+    assert re.search(r"<td[^>]*>clean</td>|<th[^>]*>clean</th>", page)
+    with pytest.raises(ValueError, match="holds a sweep; its command, given again, makes its rep"):
+        analysis.report(tmp_path / "grid")
 
     code, _, said = typed(grid, "--config.num_epochs=2")
     assert code == 2

@@ -29,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         figures={name: functools.partial(figures.draw, scale=scale) for name, scale in scales},
         name="classwise",
         doc=(__doc__ or "").splitlines()[0],
+        conclusions=("Answers",),
         argv=argv,
     )
 

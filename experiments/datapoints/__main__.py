@@ -30,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         switches={"unbalanced": "keep as many robust images of a class as it has, up to 1,500"},
         name="datapoints",
         doc=(__doc__ or "").splitlines()[0],
+        conclusions=("Conclusions",),
         argv=argv,
     )
 

@@ -31,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         doc=(__doc__ or "").splitlines()[0],
         figures={name: functools.partial(figures.draw, scale=s) for name, s in SCALES.items()},
         switches=SWITCHES,
+        conclusions=("What the text claims", "What follows"),
         argv=argv,
     )
 

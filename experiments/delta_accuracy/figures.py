@@ -115,7 +115,7 @@ def _bars(path: Path, found: Cohort, names: Sequence[str]) -> None:
                 heights,
                 width,
                 yerr=errors,
-                color=COLOURS[number] if not part else "white",
+                color=COLOURS[number] if not part else "none",
                 edgecolor=COLOURS[number],
                 hatch=hatch,
                 label=f"{titles[name]}, {whose}",

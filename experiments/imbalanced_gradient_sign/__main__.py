@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings=SETTINGS,
         name="imbalanced_gradient_sign",
         doc=(__doc__ or "").splitlines()[0],
+        conclusions=("Conclusion",),
         argv=argv,
     )
 

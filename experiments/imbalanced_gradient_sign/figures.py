@@ -70,7 +70,7 @@ def _confusion(grid: Grid, names: Names) -> Figure:
     axes = figure.add_subplot()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     for (row, column), share in np.ndenumerate(shares):
-        colour = "white" if share > 60 else "black"
+        colour = "#FFFFFE" if share > 60 else "#010101"  # which no page's theme changes
         if len(names) <= 20:
             axes.text(column, row, f"{share:.0f}", ha="center", va="center", color=colour, size=8)
     name_ticks(axes.xaxis, names, size=8, rotation=60)

@@ -28,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         {name: functools.partial(table.report, scale=scale) for name, scale in SCALES.items()},
         name="methods",
         doc=(__doc__ or "").splitlines()[0],
+        conclusions=("Expected",),
         argv=argv,
     )
 

@@ -31,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings={"dataset": f"in place of the scale's own, of {', '.join(plan.SOURCES)}"},
         name="rendezvous",
         doc=(__doc__ or "").splitlines()[0],
+        conclusions=("Answer",),
         argv=argv,
     )
 

@@ -19,6 +19,7 @@ from rbjax import atomic
 from rbjax.console import printable
 from rbjax.sheet import spoken
 
+PAGE_FILE = "report.html"
 Spans = Sequence[tuple[str, str]]
 """A line in pieces, each with what it is: "code", "strong", a class of the page's style, or ""."""
 

@@ -6,13 +6,15 @@ here names are shown as they are.
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import functools
 import io
 import math
 import os
 import textwrap
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,9 @@ _LONGEST = 2.6
 """Inches that a name takes at most: longer ones are in smaller letters."""
 _SMALLEST = 2.0
 """Points of the smallest letters; less than a pixel cannot be drawn."""
+_ALSO: contextvars.ContextVar[Callable[[Figure, Path], None] | None] = contextvars.ContextVar(
+    "also", default=None
+)
 _LETTER = 0.55
 """Width of a letter, of its height."""
 _CAPTION = 7.0
@@ -177,6 +182,22 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
             )
     if lacking:
         logging.warning("%s: no font here has all letters of its names", Path(path).name)
+    if (also := _ALSO.get()) is not None:
+        also(figure, Path(path))
+
+
+@contextlib.contextmanager
+def also(take: Callable[[Figure, Path], None] | None) -> Iterator[None]:
+    """Hands every figure that `save` has written within to a function, too.
+
+    Args:
+        take: (figure, path), and it may change the figure; None: to none.
+    """
+    token = _ALSO.set(take)
+    try:
+        yield
+    finally:
+        _ALSO.reset(token)
 
 
 def kind_of(path: str | os.PathLike[str]) -> str:

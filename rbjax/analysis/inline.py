@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import markupsafe
 import matplotlib
 from absl import logging
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 
+from rbjax.analysis import figures
 from rbjax.analysis.document import Picture
 from rbjax.console import printable
 
@@ -46,6 +50,34 @@ def drawn(name: str, caption: str, draw: Callable[[Path], None]) -> Picture | No
         logging.warning("report.html: %s is not drawn: %s", name, printable(reason))
         return None
     return Picture(caption, markupsafe.Markup(_inline(text, name)))  # noqa: S704
+
+
+@contextlib.contextmanager
+def gathered() -> Iterator[list[Picture]]:
+    """Gives a list to which every figure is added that `figures.save` writes within."""
+    found: list[Picture] = []
+
+    def take(figure: Figure, path: Path) -> None:
+        for part in (figure, *figure.axes, *(one.get_frame() for one in figure.findobj(Legend))):
+            getattr(part, "patch", part).set_facecolor("none")  # the page's own shows through
+        with figures.also(None):
+            picture = drawn(
+                path.stem, _said(figure, path.stem), lambda at: figures.save(figure, at)
+            )
+        found.extend([picture] if picture else [])
+
+    with figures.also(take):
+        yield found
+
+
+def _said(figure: Figure, name: str) -> str:
+    """Returns what a figure says of itself: its titles, or what its axes are."""
+    titles = [figure.get_suptitle(), *(axes.get_title() for axes in figure.axes)]
+    if not any(titles):
+        titles = [label for axes in figure.axes for label in (axes.get_ylabel(), axes.get_xlabel())]
+    texts = (" ".join(text.replace(r"\$", "$").split()) for text in titles)
+    said = "; ".join(dict.fromkeys(filter(None, texts)))
+    return ": ".join(filter(None, (name.replace("_", " "), said)))
 
 
 def _inline(svg: str, name: str) -> str:

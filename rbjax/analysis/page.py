@@ -25,7 +25,6 @@ from rbjax.analysis.page_pictures import Content, pictures_of
 from rbjax.console import printable
 from rbjax.metrics import wilson_interval
 
-PAGE_FILE = "report.html"
 _THUMBNAIL = 96
 """Pixels of a datapoint's side, at least."""
 

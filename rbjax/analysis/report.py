@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import tempfile
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from absl import logging
 
 from rbjax import atomic, compared, console
 from rbjax.analysis import run_plots, tables
+from rbjax.analysis.document import PAGE_FILE
 from rbjax.analysis.evaluation import (
     EXAMPLES_FILE,
     REPORT_FILE,
@@ -94,6 +96,7 @@ def report(workdir: str | os.PathLike[str]) -> str:
     evaluation, scores = read_json(folder / REPORT_FILE), read_json(folder / SCORES_FILE)
     records = read_metrics(folder)
     if not (evaluation or scores or records):
+        _refuse_grid(folder)
         raise ValueError(
             f"{folder} holds no {REPORT_FILE}, {SCORES_FILE} or metrics.jsonl to report"
         )
@@ -113,6 +116,21 @@ def report(workdir: str | os.PathLike[str]) -> str:
             f"({type(error).__name__}: {error}); evaluate or score again"
         ) from error
     return "\n".join([text, left_out]) if left_out else text
+
+
+def _refuse_grid(folder: Path) -> None:
+    """Refuses the results of an experiment or a sweep, with what makes their page.
+
+    Raises:
+        ValueError: if they are such results.
+    """
+    if (folder / "sweep.json").is_file():
+        raise ValueError(f"{folder} holds a sweep; its command, given again, makes its report.html")
+    table = folder / "table.md"
+    first = table.read_text("utf-8").partition("\n")[0] if table.is_file() else ""
+    if match := re.match(r"`(python -m [^`]+)`", first):
+        command = f"{match[1]} --results={folder} --report"
+        raise ValueError(f"{folder} holds an experiment's results; {command} makes its report.html")
 
 
 def _comparison(path: Path) -> Path | None:
@@ -279,7 +297,7 @@ def _write_page(
             ),
         )
 
-    return [page.PAGE_FILE] if run_plots.is_drawn(folder / page.PAGE_FILE, write) else []
+    return [PAGE_FILE] if run_plots.is_drawn(folder / PAGE_FILE, write) else []
 
 
 def _title(about: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rbjax.sweep.experiment import command, forecast, provenance
+    from rbjax.sweep.experiment import command, forecast
     from rbjax.sweep.grid import (
         Cell,
         Ended,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from rbjax.sweep.on_ray import run_on_ray
 
 _HOMES = {
-    "experiment": ("command", "forecast", "provenance"),
+    "experiment": ("command", "forecast"),
     "grid": (
         *("Cell", "Ended", "Result", "by_seed", "config_of", "job", "labels", "read", "rows"),
         "run",
@@ -51,7 +51,6 @@ __all__ = [
     "forecast",
     "job",
     "labels",
-    "provenance",
     "read",
     "rows",
     "run",

@@ -139,22 +139,31 @@ def _tell(
     title: str, cells: list[Cell], over: list[Axis], folder: Path, results: str, ended: Ended
 ) -> None:
     """Prints and writes what the runs that are finished came to, and names the others."""
-    from rbjax.sweep import experiment, grid, summary
+    from rbjax.analysis import markdown, origin
+    from rbjax.analysis.document import Section
+    from rbjax.sweep import grid, page, summary
     from rbjax.sweep import over as grids
 
     done = grid.read(cells, results)
     rows = summary.rows_of(grids.by_values(over), done)
     left = engines.left(cells, done, ended)
-    made = experiment.provenance(cells, results)
+    made = page.origin_of(cells, results)
     about = {"config": title, "over": {axis.field: axis.values for axis in over}}
-    about |= {"made": made, "missing": left}
+    about |= {"made": str(made), "missing": left}
+    lead, sections = [], []
     if rows:
         heading = f"{title}: correctly classified in per cent, mean ± standard deviation of runs"
-        print(f"\n{summary.sheet(heading, over, rows)}\n{made}")
+        sheet = summary.sheet(heading, over, rows)
+        print(f"\n{sheet}\n{made}")
+        lead = [[("", line)] for line in sheet.title.splitlines()]
+        sections = [Section("Means", [markdown.table(list(sheet.columns), sheet.cells()[0])])]
     for words, names in left.items():
         print(f"{words}: {' '.join(names)}")
     folder.mkdir(parents=True, exist_ok=True)  # results may lie elsewhere
     written = summary.write(folder, about, over, rows)
+    name = f"{title} over {', '.join(axis.field for axis in over)}"
+    what = page.About(name, cells, made, left, origin.command())
+    written.append(page.write(folder, lead, sections, what))
     print(f"written: {', '.join(map(str, written))}")
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from rbjax import atomic, console, stops
+from rbjax.analysis import inline, markdown
 from rbjax.command_line import resolve
 from rbjax.cost import Part, in_all, spoken, where
 from rbjax.errors import StoppedError, exit_code
 from rbjax.paths import expanded
 from rbjax.preflight import Measured, measure
-from rbjax.sweep import engines
-from rbjax.sweep.grid import Cell, job, read, said
+from rbjax.sweep import engines, page
+from rbjax.sweep.grid import Cell, Ended, job, read, said
 from rbjax.tables import nearest
 
 
@@ -26,6 +29,7 @@ def command(
     figures: Mapping[str, Callable[..., object]] | None = None,
     switches: Mapping[str, str] | None = None,
     settings: Mapping[str, str] | None = None,
+    conclusions: Sequence[str] = (),
     argv: Sequence[str] | None = None,
 ) -> int:
     """Runs an experiment that is a grid: `python -m experiments.NAME --scale=SCALE`.
@@ -33,7 +37,7 @@ def command(
     Args:
         scales: the grid of each scale; the first is the default.
         tables: what is printed of the results that are there, {name: result}, for each scale; it
-            is written to table.md beside them.
+            is written to table.md beside them, and with the figures to report.html.
         name: of the experiment.
         doc: its first line is shown by `--help`.
         figures: what draws the results that are there into a folder, the results', for each scale:
@@ -42,6 +46,8 @@ def command(
             figures get each as a keyword, True where it was typed.
         settings: likewise, flags that take a value; the keyword is its text, None where it was not
             typed.
+        conclusions: headings of the tables' sections that say what follows; these stand first on
+            the page.
         argv: the arguments; None: the process's own.
 
     Returns:
@@ -62,27 +68,47 @@ def command(
                 if arguments.dry_run:
                     print(forecast(chosen, results))
                     return 0
-                ended = engines.engine(arguments)(chosen, workdir, results=results)
+                run = engines.engine(arguments)
+                nothing = Ended([], [], [])
+                ended = nothing if arguments.report else run(chosen, workdir, results=results)
         except (ValueError, OSError, StoppedError) as error:
             print(f"{name}: {error}", file=sys.stderr)
             if arguments.dry_run or not isinstance(error, StoppedError):
                 return exit_code(error) or 2
             ended = None
         done, folder = read(cells, results), expanded(results, field="results")
-        about = f"`{parser.prog} --scale={' --'.join(typed)}`, {provenance(cells, results)}"
-        text = f"{about}\n\n"
-        text += tables[arguments.scale](done, **given)
-        folder.mkdir(parents=True, exist_ok=True)  # no cell may have ended
-        with atomic.replace(folder / "table.md") as file:
-            file.write(f"{text}\n".encode())
+        about = page.About(
+            title=f"{name}: {doc.removesuffix('.')}",
+            cells=cells,
+            made=page.origin_of(cells, results),
+            missing=engines.left(cells, done, ended or Ended([], [], [])),
+            command=f"{parser.prog} --scale={' --'.join(typed)}",
+            first=conclusions,
+        )
+        draw = None
         if figures is not None and ended is not None:
-            figures[arguments.scale](done, folder, **given)
-        print(f"\n{text}")
+            draw = functools.partial(figures[arguments.scale], done, folder, **given)
+        _tell(folder, tables[arguments.scale](done, **given), about, draw)
         if ended is None:
             return exit_code(StoppedError()) or 1
-        for words, names in engines.left(cells, done, ended).items():
+        for words, names in about.missing.items():
             print(f"{words}: {', '.join(names)}")
     return int(bool(ended.failed or ended.elsewhere))
+
+
+def _tell(
+    folder: Path, tabulated: str, about: page.About, draw: Callable[[], object] | None
+) -> None:
+    """Prints the tables, and writes them, the figures and the page."""
+    text = f"`{about.command}`, {about.made}\n\n{tabulated}"
+    folder.mkdir(parents=True, exist_ok=True)  # no cell may have ended
+    with atomic.replace(folder / "table.md") as file:
+        file.write(f"{text}\n".encode())
+    with inline.gathered() as pictures:
+        if draw is not None:
+            draw()
+    page.write(folder, *markdown.sections(tabulated), about, pictures)
+    print(f"\n{text}")
 
 
 def _parser(
@@ -97,6 +123,9 @@ def _parser(
     parser.add_argument("--scale", default=next(iter(scales)), help=" | ".join(scales))
     parser.add_argument("--workdir", help=f"the folder of runs; runs/{name}_SCALE")
     engines.add_arguments(parser)
+    parser.add_argument(
+        "--report", action="store_true", help="table, figures and page of what is there, and stop"
+    )
     for switch, about in switches.items():
         parser.add_argument(f"--{switch}", action="store_true", help=about)
     for setting, about in settings.items():
@@ -120,26 +149,6 @@ def _chosen(
         raise ValueError(f"--scale={scale}: unknown; allowed: {allowed}{nearest(scale, scales)}")
     cells = scales[scale](**given)
     return cells, engines.chosen(cells, only)
-
-
-def provenance(cells: Sequence[Cell], results: str) -> str:
-    """Returns a line that says what a table is of: cells, versions, devices and dates.
-
-    Args:
-        cells: the grid.
-        results: the folder of results.
-    """
-    folder = expanded(results, field="results")
-    files = [folder / f"{cell.name}.json" for cell in cells]
-    stored = [atomic.read_json(file) for file in files if file.exists()]
-    parts = [f"{len(stored)} of {len(cells)} cells"]
-    for library in ("rbjax", "jax"):
-        versions = sorted({about["versions"][library] for about in stored})
-        parts += [f"{library} {' and '.join(versions)}"] if versions else []
-    parts += [" and ".join(sorted({about["device"] for about in stored}))] if stored else []
-    dates = sorted({about["date"] for about in stored})
-    parts += [" to ".join(dict.fromkeys((dates[0], dates[-1])))] if dates else []
-    return ", ".join(parts)
 
 
 def forecast(cells: Sequence[Cell], results: str) -> str:

@@ -325,6 +325,9 @@ def test_a_smoke_run_measures_a_cell_once_and_draws(tmp_path, monkeypatch, capsy
     text = (tmp_path / "results" / "table.md").read_text()
     assert "4 of 4 cells" in text
     assert "| d_det | 0." in text
+    page = (tmp_path / "results" / "report.html").read_text("utf-8")
+    assert '<h2 id="part0-answers">' in page
+    assert page.count("<figure>") == 6
     cell = json.loads((tmp_path / "results" / "datasets.digits.pgd.0.json").read_text())["result"]
     assert len(stored(cell, "pgd_8")) == len(stored(cell, "labels")) == sum(cell["count"]) == 60
     assert np.asarray(cell["trends"]["robust"]).shape == (2, 10)

@@ -312,6 +312,9 @@ def test_a_smoke_run_resumes_and_writes_all(finished, capsys):
     assert "--scale=tiny" in text
     assert "### Conclusions" in text
     assert "equal updates" in text
+    page = (workdir / "results" / "report.html").read_text("utf-8")
+    assert '<h2 id="part0-conclusions">' in page
+    assert page.count("<figure>") == 5
 
 
 @pytest.mark.full_size

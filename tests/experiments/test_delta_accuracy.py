@@ -313,6 +313,9 @@ def test_the_program_measures_a_cell_once(digits, tmp_path, monkeypatch, capsys)
     assert "not the published AlignMNIST" in first.replace("\n", " ")
     assert "| original | 1 of 1 |" in first
     assert "| StepLR | 0 of 1 |" in first
+    page = (results / "report.html").read_text("utf-8")
+    assert '<h2 id="part0-what-the-text-claims">' in page
+    assert '<h2 id="part1-what-follows">' in page
     assert stored["train"]["count"] == digits.train
     clean = measure.flags(stored["test"], "clean")
     right = measure.counts(stored["test"], "copies")

@@ -160,6 +160,7 @@ def test_a_cell_is_enough_for_tables_and_figures(finished):
     text = (finished / "table.md").read_text()
     assert "#### Table 1" in text
     assert "- missing: under-sampled" in text
+    assert '<h2 id="part0-conclusion">' in (finished / "report.html").read_text("utf-8")
     pictures = {file.name for file in finished.glob("*.png")}
     assert {f"written_figure{number}.png" for number in (1, 2, 4, 5, 6)} <= pictures
     result = json.loads((finished / "written.under.0.0.json").read_text())["result"]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.methods import plan, table
+from rbjax.analysis import markdown
 from rbjax.command_line import resolve
 
 PER_CLASS, CLASSES = 200, 4
@@ -94,6 +95,9 @@ def test_the_report_says_what_comes_out_and_what_is_missing():
     assert any(line.startswith("mnist: 10,000 training images") for line in lines)
     assert any("pgd20: linf, epsilon 0.2, 20 steps of 0.02" in line for line in lines)
     assert sum("above" in line for line in lines) == len(table.CLAIMS)
+    _, sections = markdown.sections("\n".join(lines))
+    assert sections[-1].heading == "Expected"  # which stands first on the page
+    assert sum(markdown.verdicts(sections).values()) == len(table.CLAIMS)
 
 
 def test_every_cell_is_a_config_and_the_smoke_grid_has_every_row():

@@ -327,6 +327,8 @@ def test_a_part_of_the_grid_is_enough_for_tables_and_figures(finished):
     text = (finished / "results" / "table.md").read_text()
     assert "Table 1: macro F1" in text
     assert "missing: AugMix" in text
+    page = (finished / "results" / "report.html").read_text("utf-8")
+    assert '<h2 id="part0-answer">' in page
     pictures = {file.name for file in (finished / "results").glob("*.png")}
     assert pictures == {
         f"digits_simple_cnn_{name}.png" for name in ("figure1", "classes", "changes")
