@@ -158,9 +158,10 @@ def _scores(grid: Grid, names: Names) -> Figure:
             (line,) = axes.step(middle, share, style, where="mid", color=COLOURS[place])
             lines.append((words, line))
         axes.axvline(0, color="#888888", linewidth=0.8)
-        axes.set(xlabel="logit of the class less the highest other", title=kind)
+        axes.set_title(kind)
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].set_ylabel("test images, per cent")
+    figure.supxlabel("logit of the class less the highest other", fontsize=10)
     legend(figure.axes[-1], lines, loc="center left", bbox_to_anchor=(1.0, 0.5))
     del names
     return figure

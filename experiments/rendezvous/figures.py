@@ -63,11 +63,11 @@ def _changes(cohort: Cohort) -> Figure | None:
                 axes.plot(found.value, row, "o", color=COLOURS[0])
         axes.axvline(0, color="#888888", linewidth=0.8)
         axes.set_title(title, fontsize=10)
-        axes.set_xlabel("added to no method's, points")
         axes.spines[["top", "right"]].set_visible(False)
     first = figure.axes[0]  # whose axis the others share
     name_ticks(first.yaxis, [TITLES[name] for name in names], size=9)
     first.set_ylim(len(names) - 0.5, -0.5)
+    figure.supxlabel("added to no method's, points", fontsize=10)
     figure.suptitle(literal(f"{cohort.dataset}, {cohort.network}: 95 % intervals"), fontsize=10)
     return None if is_empty else figure
 

@@ -224,7 +224,7 @@ def draw_severities(axes: Axes, levels: Levels, class_names: Sequence[str]) -> N
         axes.plot(at, classes[:, weakest], color=plots.COLOURS[3], linewidth=1.4)
         name = f"weakest: {figures.literal(class_names[weakest])}"
         size = figures.size_of(name, 8)
-        look: Any = {"color": plots.COLOURS[3], "fontsize": size, "ha": "left", "va": "bottom"}
+        look: Any = {"fontsize": size, "ha": "left", "va": "bottom"}
         axes.text(0.04, 0.03, name, transform=axes.transAxes, **look)
     plots.as_shares(axes)
     axes.set_xlim(at[0], at[-1])

@@ -74,7 +74,8 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     width = len(headings)
     body = [[*row, *[""] * (width - len(row))][:width] for row in rows]
     columns = [_column([row[i] for row in body]) for i in range(width)]
-    return Table(headings, list(map(list, zip(*columns, strict=True))) if body else [])
+    named = [heading or "row" for heading in headings]  # which a button says
+    return Table(named, list(map(list, zip(*columns, strict=True))) if body else [])
 
 
 def spans(line: str) -> Spans:
@@ -88,7 +89,7 @@ def spans(line: str) -> Spans:
     for piece in re.split(r"(`[^`]+`|\*\*[^*]+\*\*)", line):
         kind = {"`": "code", "*": "strong"}.get(piece[:1], "") if len(piece) > 2 else ""
         is_marked = kind and piece.endswith(("`", "**"))
-        inside = piece.strip("`*") if is_marked else piece
+        inside = piece.strip("`*").replace("`", "") if is_marked else piece
         if piece:
             found.append((kind if is_marked else "", printable(inside)))
     return found

@@ -14,9 +14,9 @@ TEXT = """Above `code` all.
 words
 over lines
 - one
-- **two**
+- **two `2`**
 ### High
-| a | b \\| c |
+| | b \\| c |
 |---|---|
 | x | 5 |
 | y |
@@ -29,10 +29,10 @@ def test_parts_stand_in_their_order_below_their_headings():
     assert [(one.heading, one.level) for one in sections] == [("Low", 3), ("High", 2)]
     words, listed = sections[0].parts
     assert words == Words([("", "words over lines")])
-    assert listed == Listed([[("", "one")], [("strong", "two")]])
+    assert listed == Listed([[("", "one")], [("strong", "two 2")]])
     (table,) = sections[1].parts
     assert isinstance(table, Table)
-    assert table.headings == ["a", "b | c"]
+    assert table.headings == ["row", "b | c"]
     assert [[cell.text for cell in row] for row in table.rows] == [["x", "5"], ["y", ""]]
 
 
