@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
+import io
 import json
 import math
 import os
@@ -11,7 +13,7 @@ import shutil
 import uuid
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any
 
 import numpy as np
@@ -109,6 +111,25 @@ def _json(value: Any, indent: str = "\n") -> str:
     if is_nested and any(isinstance(item, dict | list) for item in value):
         return f"[{inside}{f',{inside}'.join(_json(item, inside) for item in value)}{indent}]"
     return json.dumps(value, allow_nan=False)
+
+
+def write_csv(path: str | os.PathLike[str], columns: Iterable[tuple[str, Any]]) -> None:
+    """Writes columns as CSV.
+
+    Args:
+        path: the file.
+        columns: headings with what stands below, all of one length; None and NaN become empty
+            fields.
+    """
+    headings, values = zip(*columns, strict=True)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(headings)
+    listed = [x.tolist() if isinstance(x, np.ndarray) else x for x in values]
+    for row in zip(*listed, strict=True):
+        writer.writerow("" if cell is None or cell != cell else cell for cell in row)
+    with replace(path) as file:
+        file.write(text.getvalue().encode(errors="backslashreplace"))
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

@@ -296,7 +296,6 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m rbjax
 def _run(options: dict[str, Any]) -> None:
     from rbjax import atomic
     from rbjax.analysis import page_of_comparison
-    from rbjax.analysis.saving import write_csv
     from rbjax.config.numbers import parse_fraction
     from rbjax.paths import expanded, of_a_file
     from rbjax.trained import load
@@ -314,7 +313,7 @@ def _run(options: dict[str, Any]) -> None:
     found = compare_runs(first, second, progress=True, **options)
     print(found)
     atomic.write_json(files[0], found.as_json())
-    write_csv(files[1], found.rows())
+    atomic.write_csv(files[1], found.rows().items())
     page_of_comparison.write(files[2], found)
     print(f"\nwritten: {', '.join(str(file) for file in files)}")
 

@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m rbjax
 
 
 def _run(options: argparse.Namespace) -> None:
-    from rbjax.analysis.saving import write_csv
+    from rbjax import atomic
     from rbjax.inputs import check_integer
     from rbjax.paths import of_a_file
     from rbjax.trained import load
@@ -67,7 +67,7 @@ def _run(options: argparse.Namespace) -> None:
     files, found = predict_folder(run, options.folder, batch_size=options.batch_size)
     names = [run.class_names[label] if label >= 0 else "" for label in found.classes]
     columns = {"file": files, "class": names, "probability": found.probability}
-    write_csv(out, columns)
+    atomic.write_csv(out, columns.items())
     counts = {name: names.count(name) for name in dict.fromkeys(names)}
     ranked = sorted(counts, key=lambda name: -counts[name])
     shown = ", ".join(

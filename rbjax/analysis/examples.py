@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from rbjax import atomic
 from rbjax.analysis.results import columns
-from rbjax.analysis.saving import write_csv
 from rbjax.console import printable
 from rbjax.inputs import NO_CLASS
 
@@ -38,4 +38,4 @@ def write(
     found, classes = found | (dict(predictions or {})), classes | (predictions or {}).keys()
     for name in classes & found.keys():
         found[name] = [class_names[i] if i != NO_CLASS else "" for i in found[name].tolist()]
-    write_csv(path, {"file": [printable(file) for file in files], **found})
+    atomic.write_csv(path, {"file": [printable(file) for file in files], **found}.items())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 from collections.abc import Mapping
@@ -61,7 +59,7 @@ def save(result: Any, path: str | os.PathLike[str]) -> Path:
             f"example){nearest(suffix, _SUFFIXES)}"
         )
     if suffix == ".csv":
-        write_csv(place, columns(result))
+        atomic.write_csv(place, columns(result).items())
         return place
     if type(result).__name__ not in KINDS:
         raise ValueError(f"result is {a_type(result)}; it must be one of {', '.join(KINDS)}")
@@ -69,23 +67,6 @@ def save(result: Any, path: str | os.PathLike[str]) -> Path:
     tree = json.dumps(_packed(result, "", arrays))
     atomic.write_npz(place, **{_TREE: np.asarray(tree)}, **arrays)
     return place
-
-
-def write_csv(path: Path, values: Mapping[str, Any]) -> None:
-    """Writes columns as CSV.
-
-    Args:
-        path: the file; it is replaced as a whole or not at all.
-        values: by heading, all of one length; None and NaN become empty fields.
-    """
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(values)
-    plain = [x.tolist() if isinstance(x, np.ndarray) else x for x in values.values()]
-    for row in zip(*plain, strict=True):
-        writer.writerow("" if cell is None or cell != cell else cell for cell in row)
-    with atomic.replace(path) as file:
-        file.write(text.getvalue().encode(errors="backslashreplace"))
 
 
 def load(path: str | os.PathLike[str]) -> Any:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -206,14 +203,8 @@ def write_csv(
         1,dog,2,1.0
     """
     counts, values = _checked(columns, class_names, counts)
-    text = io.StringIO(newline="")
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["class", "name", "count", *values])
-    for i, (name, count) in enumerate(zip(class_names, counts, strict=True)):
-        row = [float(column[i]) for column in values.values()]
-        table.writerow([i, name, count, *("" if np.isnan(value) else repr(value) for value in row)])
-    with atomic.replace(Path(path)) as file:
-        file.write(text.getvalue().encode(errors="backslashreplace"))
+    sizes = [("class", range(len(class_names))), ("name", class_names), ("count", counts)]
+    atomic.write_csv(path, [*sizes, *values.items()])
 
 
 def describe_corruptions(corruptions: Mapping[str, Any]) -> str:

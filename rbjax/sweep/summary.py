@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rbjax import atomic
-from rbjax.analysis.saving import write_csv
 from rbjax.attacks.outcome import Setting
 from rbjax.sheet import Sheet
 from rbjax.sweep.grid import Result
@@ -179,7 +178,7 @@ def write(
     for measure in _MEASURES:
         columns[f"{measure}_mean"] = [row.mean(measure) for row in rows]
         columns[f"{measure}_deviation"] = [row.deviation(measure) for row in rows]
-    write_csv(files[0], columns)
+    atomic.write_csv(files[0], columns.items())
     said = [
         {
             "values": dict(zip(others, row.values, strict=True)),
