@@ -58,7 +58,10 @@ def run(folder: Path | None) -> dict[str, np.ndarray]:
     )
     passes.NUM_STEPS, passes.NUM_QUERIES, passes.STRETCHES = 5, 40, (20,)
     passes.VERSIONS = {"standard": ("apgd-ce", "square")}
-    whole = attacks.run_autoattack(LOGITS_FN, key, IMAGES, LABELS, epsilon=0.02, **options)
+    whole = attacks.run_autoattack(
+        LOGITS_FN, key, IMAGES, LABELS, epsilon=0.02, keep_images=True, **options
+    )
+    assert whole.images is not None
     universal = attacks.evaluate_universal(
         LOGITS_FN, IMAGES, LABELS, np.full(SHAPE, 0.3), **options
     )

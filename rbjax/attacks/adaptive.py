@@ -89,6 +89,7 @@ def run_adaptive_autoattack(
     batch_size: int | None = None,
     devices: Sequence[Any] | None = None,
     journal: str | Path | None = None,
+    keep_images: bool = False,
     progress: ShowProgress = None,
 ) -> AutoAttackResult:
     """Runs A3, adaptive auto attack, on a dataset: ever longer rounds on ever fewer images.
@@ -125,10 +126,12 @@ def run_adaptive_autoattack(
         devices: the `jax.Device`s to use; None: all local ones.
         journal: a folder in which finished blocks are kept. Repeat the call with the same folder to
             resume; another call is refused.
+        keep_images: whether to keep the adversarial images, float32 in memory.
         progress: shown if True; a function is called after each round.
 
     Returns:
-        Adversarial images, which images are robust, the accuracy after each round and the passes.
+        Which images are robust, the accuracy after each round and the passes, and the
+        adversarial images if they are kept.
 
     Raises:
         ValueError: for wrong shapes or values, and for another call's journal.
@@ -161,7 +164,7 @@ def run_adaptive_autoattack(
         devices=devices,
         journal=journal,
         progress=progress,
-        keep=True,
+        keep=keep_images,
     )
     return run.result("run_adaptive_autoattack", Setting(norm, epsilon, ""))
 

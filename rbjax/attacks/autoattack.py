@@ -98,6 +98,7 @@ def run_autoattack(
     batch_size: int | None = None,
     devices: Sequence[Any] | None = None,
     journal: str | Path | None = None,
+    keep_images: bool = False,
     progress: ShowProgress = None,
 ) -> AutoAttackResult:
     """Runs AutoAttack on a dataset, each attack on the images that are still robust.
@@ -129,11 +130,13 @@ def run_autoattack(
         devices: the `jax.Device`s to use; None: all local ones.
         journal: a folder in which finished blocks are kept. Repeat the call with the same folder to
             resume; another call is refused.
+        keep_images: whether to keep the adversarial images, float32 in memory.
         progress: shown if True; a function is called after each pass: one attack, or one target
             of it.
 
     Returns:
-        Adversarial images, which images are robust, the accuracy after each attack and the passes.
+        Which images are robust, the accuracy after each attack and the passes, and the
+        adversarial images if they are kept.
 
     Raises:
         ValueError: for wrong shapes or values, for "rand" with a classifier that is not
@@ -167,7 +170,7 @@ def run_autoattack(
         devices=devices,
         journal=journal,
         progress=progress,
-        keep=True,
+        keep=keep_images,
     )
     return run.result(f"run_autoattack, {version}", Setting(norm, epsilon, ""))
 

@@ -301,16 +301,18 @@ class AutoAttackResult(Verdict):
     labels: np.ndarray
     """(N,) int32."""
     num_classes: int
-    originals: Any
-    """(N, H, W, C), the images as they were given."""
     adversarial_rows: np.ndarray
     """(M,) int64, the images for which there is an adversarial one, ascending."""
-    adversarial: np.ndarray
-    """(M, H, W, C) float32, those adversarial images."""
+    adversarial: np.ndarray | None
+    """(M, H, W, C) float32, those adversarial images, by `keep_images`; None: not kept."""
+    originals: Any
+    """(N, H, W, C), the images as they were given, where those are kept; else None."""
 
     @property
-    def images(self) -> np.ndarray:
-        """(N, H, W, C) float32, made anew: an adversarial image if there is one, else itself."""
+    def images(self) -> np.ndarray | None:
+        """(N, H, W, C) float32, made anew: adversarial where there is one; None: not kept."""
+        if self.adversarial is None:
+            return None
         images = np.array(to_float(np.asarray(self.originals[:])))
         images[self.adversarial_rows] = self.adversarial
         return images

@@ -184,12 +184,12 @@ class Run:
 
     def attacked(self) -> Attacked:
         """Returns what is known of every image, and the images."""
-        return Attacked(
-            **vars(self.verdict()), images=self.result("", Setting(None, None, "")).images
-        )
+        images = self.result("", Setting(None, None, "")).images
+        assert images is not None  # they were kept
+        return Attacked(**vars(self.verdict()), images=images)
 
     def result(self, name: str, setting: Setting) -> AutoAttackResult:
-        """Returns that with the adversarial images of all processes, which were kept.
+        """Returns that with the adversarial images of all processes, if they were kept.
 
         Args:
             name: of the function that returns it.
@@ -197,19 +197,23 @@ class Run:
         """
         was_right = self.clean.predictions == self.examples.labels
         rows = np.flatnonzero(was_right & ~self.robust)
-        adversarial = np.zeros((len(rows), *self.examples.images.shape[1:]), np.float32)
-        for own, images in self.adversarial:
-            adversarial[np.searchsorted(rows, own)] = images
         return AutoAttackResult(
             **vars(self.verdict()),
             name=name,
             setting=setting,
             labels=self.examples.labels,
             num_classes=self.examples.num_classes,
-            originals=self.examples.images,
             adversarial_rows=rows,
-            adversarial=sum_over_processes(adversarial),
+            adversarial=self._gathered(rows) if self._keep else None,
+            originals=self.examples.images if self._keep else None,
         )
+
+    def _gathered(self, rows: np.ndarray) -> np.ndarray:
+        """Returns the adversarial images of some rows, which all processes found together."""
+        adversarial = np.zeros((len(rows), *self.examples.images.shape[1:]), np.float32)
+        for own, images in self.adversarial:
+            adversarial[np.searchsorted(rows, own)] = images
+        return sum_over_processes(adversarial)
 
     def apply(self, part: Pass, key: Key, name: str) -> None:
         """Runs one pass on what is left."""

@@ -30,8 +30,10 @@ def short(monkeypatch):
     monkeypatch.setattr(passes, "halves", lambda size: [s for s in HALVES(size) if 2 * s == size])
 
 
-def run(norm="linf", images: Any = IMAGES, labels: Any = LABELS, model: Any = LOGITS_FN, **options):
-    options = {"norm": norm, "devices": ONE, **options}
+def run(
+    norm="linf", images: Any = IMAGES, labels: Any = LABELS, model: Any = LOGITS_FN, **options
+) -> Any:
+    options = {"norm": norm, "devices": ONE, "keep_images": True, **options}
     options.setdefault("epsilon", between("linf") if norm not in DUAL else between(norm))
     return attacks.run_adaptive_autoattack(model, KEY, images, labels, **options)
 
@@ -127,8 +129,10 @@ def test_first_steps_climb_the_direction():
 def test_where_few_are_left_each_is_attacked_more_often():
     """One of 24: twice in each round, as one more repeat is set above."""
     epsilon = float(np.sort(distances("linf"))[-2:].mean())
-    result = run(epsilon=epsilon)
+    result = run(epsilon=epsilon, keep_images=False)
     assert result.robust.sum() == 1
+    assert len(result.adversarial_rows) == len(LABELS) - 1
+    assert result.images is result.adversarial is result.originals is None
     assert result.num_attacked["round 12"] == 2
 
 

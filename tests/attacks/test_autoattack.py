@@ -29,9 +29,11 @@ def short(monkeypatch):
     monkeypatch.setattr(passes, "halves", lambda size: [s for s in HALVES(size) if 2 * s == size])
 
 
-def run(norm="linf", images: Any = IMAGES, labels: Any = LABELS, model: Any = LOGITS_FN, **options):
+def run(
+    norm="linf", images: Any = IMAGES, labels: Any = LABELS, model: Any = LOGITS_FN, **options
+) -> Any:
     # On one device; that several give the same is a test of its own.
-    options = {"norm": norm, "devices": ONE, **options}
+    options = {"norm": norm, "devices": ONE, "keep_images": True, **options}
     options.setdefault("epsilon", between(norm if norm in NORMS else "linf"))
     return attacks.run_autoattack(model, KEY, images, labels, **options)
 
@@ -60,7 +62,7 @@ def test_answers_of_no_class_are_not_robust():
 
 def test_each_attack_sees_what_the_last_ones_left():
     told = []
-    result = run(progress=told.append)
+    result = run(progress=told.append, keep_images=False)
     after, names = result.accuracy_after, list(result.accuracy_after)
     assert names == ["clean", "apgd-ce", "apgd-t", "fab-t", "square"]
     for name, before in zip(names[1:], names, strict=False):
@@ -72,6 +74,10 @@ def test_each_attack_sees_what_the_last_ones_left():
     assert all(p.of == 10 for p in told)
     assert [p.task for p in told] == ["apgd-ce", *["apgd-t"] * 4, *["fab-t"] * 4, "square"]
     assert told[-1].figures["robust"] == result.robust.sum()
+    # Which images have an adversarial one is known, though none is kept.
+    assert result.images is result.adversarial is result.originals is None
+    fooled = (result.clean_predictions == np.asarray(LABELS)) & ~result.robust
+    np.testing.assert_array_equal(result.adversarial_rows, np.flatnonzero(fooled))
 
 
 def test_a_member_alone_fools_what_it_fools_in_the_row():

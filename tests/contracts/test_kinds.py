@@ -70,7 +70,7 @@ def run_attacks(bias, key, images, labels):
 
 def run_autoattack(bias, key, images, labels):
     arguments = Partial(linear, bias), key, images, labels
-    result = attacks.run_autoattack(*arguments, epsilon=0.5, devices=DEVICES)
+    result = attacks.run_autoattack(*arguments, epsilon=0.5, devices=DEVICES, keep_images=True)
     assert in_unit_box(result.adversarial)
     return result.predictions
 
