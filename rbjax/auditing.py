@@ -106,7 +106,7 @@ def audit(
             known.
         example_ids: (N,) integers; None: the row numbers.
         files: N names, of the images' files, which then stand beside what is said of each: in the
-            page, and in examples.csv and datapoints.csv; None: there are none.
+            page, and in examples.csv and datapoints.csv, where else rows stand; None: none.
         batch_size: images at once.
         seed: of all random numbers, an integer >= 0.
         progress: shown if True; a function is called after each block of each part.
@@ -194,8 +194,9 @@ def audit(
     points = robustness.of_examples(scores, images, truth, example_ids=ids)
     if files is not None:
         points["files"] = np.array(files)
-        for file, result in {ATTACKED_FILE: attacked, SCORED_FILE: scores}.items():
-            write_examples(where / file, result, files=files, class_names=names)
+    which: Any = {"index": np.arange(len(truth)), "files": files, "class_names": names}
+    for file, result in {ATTACKED_FILE: attacked, SCORED_FILE: scores}.items():
+        write_examples(where / file, result, **which)
     _store(where, report, attacked, ids, said, points)
     sheet = _sheet(report, said, attacked)
     text = analysis.report(where)

@@ -49,7 +49,8 @@ def evaluate(config: Config, workdir: str) -> Report:
         "no_class", how many answers are NaN, under what. report.json has all but the matrices;
         these are in report.npz, with each example's predictions (-1 for such an answer), what the
         model gives these classes ("<attack>/probability"), whether all of them are correct, and
-        each universal perturbation.  Of images that have files examples.csv says the same by name.
+        each universal perturbation.  examples.csv says the same, a row an example: its file, or its
+        index in the split.
 
     Raises:
         ValueError: if the run directory holds no checkpoint, or an attack cannot be made.
@@ -136,11 +137,14 @@ def evaluate(config: Config, workdir: str) -> Report:
         arrays["files"] = test.files.astype(str)
     if processes.is_first():
         write_report(workdir, report, arrays)
-        if test.files is not None:
-            path, names = Path(workdir) / examples.ATTACKED_FILE, test.info.class_names
-            others = corruption_setup.columns(plan, corrupted) if corrupted else None
-            given_names: Any = {"files": test.files, "class_names": names}
-            examples.write(path, results, **given_names, predictions=others)
+        examples.write(
+            Path(workdir) / examples.ATTACKED_FILE,
+            results,
+            index=test.index,
+            files=test.files,
+            class_names=test.info.class_names,
+            predictions=corruption_setup.columns(plan, corrupted) if corrupted else None,
+        )
     return report
 
 

@@ -97,13 +97,11 @@ def measure(config: Config, workdir: str, *, passes: int | None = None) -> Measu
     if config.task in ("train", "evaluate"):
         assert test is not None
         parts += _evaluation(config, logits_fn, train, held_out, test)
-        files |= dict.fromkeys(("evaluation/", REPORT_FILE, EXAMPLES_FILE))
-        files |= {} if test.files is None else {ATTACKED_FILE: None}
+        files |= dict.fromkeys(("evaluation/", REPORT_FILE, EXAMPLES_FILE, ATTACKED_FILE))
     if config.task in ("train", "score") and config.score.max_steps:
         assert scored is not None
         parts.append(_scoring(config, logits_fn, scored))
-        files |= dict.fromkeys(("scoring/", SCORES_FILE, DATAPOINTS_FILE))
-        files |= {} if scored.files is None else {SCORED_FILE: None}
+        files |= dict.fromkeys(("scoring/", SCORES_FILE, DATAPOINTS_FILE, SCORED_FILE))
     files |= dict.fromkeys(("report.html", "classwise.csv", "plots (*.png)"))
     return Measured(data, parts, files)
 

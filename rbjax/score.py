@@ -91,9 +91,8 @@ def score(config: Config, workdir: str) -> dict[str, Any]:
         folder, names = Path(workdir), dataset.info.class_names
         atomic.write_json(folder / robustness.SCORES_FILE, report)
         atomic.write_npz(folder / robustness.DATAPOINTS_FILE, index=dataset.index, **points)
-        if dataset.files is not None:
-            path = folder / examples.SCORED_FILE
-            examples.write(path, scores, files=dataset.files, class_names=names)
+        which: Any = {"index": dataset.index, "files": dataset.files, "class_names": names}
+        examples.write(folder / examples.SCORED_FILE, scores, **which)
     _print(report, seconds)
     return report
 

@@ -1,4 +1,4 @@
-"""Tables of examples whose images have files: what the model says of each, by its name."""
+"""Tables of examples: what the model says of each, by its file's name where it has one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from rbjax import atomic
 from rbjax.analysis.results import columns
+from rbjax.analysis.saving import write_columns
 from rbjax.console import printable
 from rbjax.inputs import NO_CLASS
 
@@ -20,16 +20,18 @@ def write(
     path: Path,
     result: Any,
     *,
-    files: Sequence[str] | np.ndarray,
+    index: np.ndarray,
+    files: Sequence[str] | np.ndarray | None,
     class_names: Sequence[str],
     predictions: Mapping[str, np.ndarray] | None = None,
 ) -> None:
-    """Writes what a result says of each example as CSV: its file, then `analysis.columns`.
+    """Writes what a result says of each example as CSV: which it is, then `analysis.columns`.
 
     Args:
         path: the file.
         result: of `run_attacks` or `rpr.score`, of N examples.
-        files: N names.
+        index: (N,) rows in the split as it is stored.
+        files: N names, which stand in place of these; None: the images have no files.
         class_names: of the K classes; they stand in place of the numbers.
         predictions: heading -> (N,) classes that come after them; None: none.
     """
@@ -38,4 +40,5 @@ def write(
     found, classes = found | (dict(predictions or {})), classes | (predictions or {}).keys()
     for name in classes & found.keys():
         found[name] = [class_names[i] if i != NO_CLASS else "" for i in found[name].tolist()]
-    atomic.write_csv(path, {"file": [printable(file) for file in files], **found}.items())
+    which = {"index": index} if files is None else {"file": [printable(file) for file in files]}
+    write_columns(path, result, {**which, **found})

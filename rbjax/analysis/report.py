@@ -209,7 +209,9 @@ def _text(
             edges = zip(("low", "high"), wilson_interval(correct, count), strict=True)
             for side, edge in edges:
                 csv_columns[f"{label} {side}"] = np.where(np.asarray(count) > 0, edge, np.nan)
-        tables.write_csv(folder / CSV_FILE, csv_columns, class_names=names, counts=counts)
+        of_classes: Any = {"class_names": names, "counts": counts}
+        under = "; ".join(_settings(evaluation, scores))
+        tables.write_csv(folder / CSV_FILE, csv_columns, **of_classes, setting=under)
         lines += _heading(either, evaluation, scores)
         shown, others = tables.outermost(next(iter(columns.values())), counts)
         lines.append(
@@ -236,12 +238,17 @@ def _heading(
 ) -> list[str]:
     """Returns the lines that say what the table is of: data, attacks and draws."""
     said = [f"{tested_on(either['dataset'], either['split'])}, per cent"]
+    return _wrapped([*said, *_settings(evaluation, scores)], ";", end=":")
+
+
+def _settings(evaluation: dict[str, Any] | None, scores: dict[str, Any] | None) -> list[str]:
+    """Returns what each attack may do, and what RPR draws."""
     settings = Report(evaluation).settings if evaluation else {}
-    said += [f"{k}: {v}" for k, v in settings.items() if str(v) != "not said"]
+    said = [f"{k}: {v}" for k, v in settings.items() if str(v) != "not said"]
     if scores:
         drawn = scores.get("config", {}).get("score", {}).get("perturbation")
         said.append(f"RPR: up to {scores['max_steps']:,} draws{f' of {drawn}' if drawn else ''}")
-    return _wrapped(said, ";", end=":")
+    return said
 
 
 def _wrapped(parts: Sequence[str], mark: str, *, start: str = "", end: str = "") -> list[str]:

@@ -228,6 +228,19 @@ def _(result: UniversalEvaluation) -> Columns:
     return {**found, "attacked_probability": result.probability}
 
 
+def setting(result: Any) -> str:
+    """Returns what a result was measured under, as its table's heading says it; "" of nothing.
+
+    Args:
+        result: as for `table`.
+    """
+    if settings := getattr(result, "settings", None):
+        return described(settings)
+    if isinstance(result, rpr.Scores | rpr.Repeated):
+        return f"RPR: {draws_of(result)}"
+    return str(getattr(result, "setting", ""))
+
+
 def to_pandas(result: Any) -> Any:
     """Returns `columns` as a `pandas.DataFrame`.
 

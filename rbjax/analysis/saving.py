@@ -13,11 +13,11 @@ import numpy as np
 
 from rbjax import atomic, attacks, rpr
 from rbjax.analysis.evaluation import Report
-from rbjax.analysis.results import columns
+from rbjax.analysis.results import columns, setting
 from rbjax.attacks.outcome import Verdict
 from rbjax.compared import Compared
 from rbjax.corruptions import CorruptionResult
-from rbjax.errors import a_type, nearest
+from rbjax.errors import a_type
 from rbjax.metrics import ClasswiseMetrics
 from rbjax.paths import expanded, of_a_file
 
@@ -43,7 +43,8 @@ def save(result: Any, path: str | os.PathLike[str]) -> Path:
     Args:
         result: as for `analysis.table`.
         path: of the file: `.npz`, everything, for `analysis.load`; or `.csv`, the numbers of
-            `analysis.columns`, for other programs.
+            `analysis.columns` and the setting, for other programs: a row an example, or of a run's
+            report, which holds none, a class (of each example there is examples.csv beside it).
 
     Returns:
         The path.
@@ -56,10 +57,10 @@ def save(result: Any, path: str | os.PathLike[str]) -> Path:
     if suffix not in _SUFFIXES:
         raise ValueError(
             f"path = {str(path)!r}: suffix {suffix!r}; allowed: .npz (everything), .csv (a row an "
-            f"example){nearest(suffix, _SUFFIXES)}"
+            "example)"
         )
     if suffix == ".csv":
-        atomic.write_csv(place, columns(result).items())
+        write_columns(place, result, columns(result))
         return place
     if type(result).__name__ not in KINDS:
         raise ValueError(f"result is {a_type(result)}; it must be one of {', '.join(KINDS)}")
@@ -67,6 +68,19 @@ def save(result: Any, path: str | os.PathLike[str]) -> Path:
     tree = json.dumps(_packed(result, "", arrays))
     atomic.write_npz(place, **{_TREE: np.asarray(tree)}, **arrays)
     return place
+
+
+def write_columns(path: Path, result: Any, values: Mapping[str, Any]) -> None:
+    """Writes columns of a result as CSV; the last says in each row what it was measured under.
+
+    Args:
+        path: the file.
+        result: what they are of.
+        values: by heading, all of one length.
+    """
+    said, count = setting(result), len(next(iter(values.values())))
+    last = {"setting": [said] * count} if said else {}
+    atomic.write_csv(path, {**values, **last}.items())
 
 
 def load(path: str | os.PathLike[str]) -> Any:

@@ -180,6 +180,7 @@ def write_csv(
     *,
     class_names: Sequence[str],
     counts: ArrayLike,
+    setting: str = "",
 ) -> None:
     """Writes the ratios of `format_classwise` as CSV, as fractions with all their digits.
 
@@ -188,6 +189,7 @@ def write_csv(
         columns: heading -> (K,) ratios; NaN becomes an empty field.
         class_names: K names.
         counts: (K,) examples of each class.
+        setting: what they were measured under, a last column that says it in each row; "": none.
 
     Raises:
         ValueError: if a column does not have one value per class.
@@ -204,7 +206,8 @@ def write_csv(
     """
     counts, values = _checked(columns, class_names, counts)
     sizes = [("class", range(len(class_names))), ("name", class_names), ("count", counts)]
-    atomic.write_csv(path, [*sizes, *values.items()])
+    last = [("setting", [setting] * len(class_names))] if setting else []
+    atomic.write_csv(path, [*sizes, *values.items(), *last])
 
 
 def describe_corruptions(corruptions: Mapping[str, Any]) -> str:

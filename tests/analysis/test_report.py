@@ -71,6 +71,8 @@ def test_whole_run(tmp_path: Path):
     atomic.write_npz(tmp_path / "report.npz", **{"universal/perturbation": np.ones((4, 4, 1))})
     lines = analysis.report(tmp_path).split("\n")
     assert lines[0] == "digits test, per cent; RPR: up to 2 draws:"
+    with (tmp_path / "classwise.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["setting"] for row in csv.DictReader(file)] == ["RPR: up to 2 draws"] * 2
     cells = {line.split()[0]: line.split()[1:] for line in lines}
     assert cells["class"] == [
         "train",

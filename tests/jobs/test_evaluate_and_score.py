@@ -1,5 +1,6 @@
 """Evaluating and scoring a run directory, and what they write."""
 
+import csv
 import shutil
 from pathlib import Path
 
@@ -44,6 +45,11 @@ def test_evaluate_counts_every_test_image_under_every_attack(config, workdir):
     assert 0 < np.abs(examples["universal/perturbation"]).max() <= 0.1 + 1e-7
     accuracy = {k: v["summary"]["accuracy"] for k, v in report["results"].items()}
     assert accuracy["fgsm"] < accuracy["clean"]
+    with Path(workdir, "examples.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["index"]) for row in rows] == examples["index"].tolist()
+    assert [int(row["fgsm"]) for row in rows] == examples["fgsm"].tolist()  # digits are their names
+    assert {row["setting"].partition(";")[0] for row in rows} == {"fgsm: linf, epsilon 0.1, 1 step"}
 
 
 def test_what_eight_devices_have_done_is_not_done_again_by_one(config, workdir, monkeypatch):
@@ -93,6 +99,9 @@ def test_score_writes_ratios_curves_and_flags(config, workdir):
     assert report["forward_passes_needed"] == needed <= report["forward_passes_run"]
     assert report["all"]["survival"][0] == 1.0
     assert report["all"]["survival"][-1] == report["all"]["robust_ratio"]
+    with Path(workdir, "datapoints.csv").open() as file:
+        first = [int(row["first_failure"]) for row in csv.DictReader(file)]
+    assert first == examples["first_failure"].tolist()
 
 
 def test_an_untrained_directory_cannot_be_evaluated(config, tmp_path):
