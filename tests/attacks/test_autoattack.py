@@ -38,7 +38,7 @@ def run(
     return attacks.run_autoattack(model, KEY, images, labels, **options)
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", ["linf", pytest.param("l2", marks=pytest.mark.full_size), "l1"])
 def test_it_leaves_what_cannot_be_fooled(norm):
     result = run(norm)
     np.testing.assert_array_equal(result.robust, exact(norm) >= between(norm))
@@ -197,7 +197,9 @@ def test_nothing_left_to_attack():
     assert result.num_attacked == dict.fromkeys(passes.VERSIONS["standard"], 0)
 
 
-@pytest.mark.parametrize(("num_classes", "num_notes"), [(2, 2), (3, 2), (5, 1)])
+@pytest.mark.parametrize(
+    ("num_classes", "num_notes"), [(2, 2), pytest.param(3, 2, marks=pytest.mark.full_size), (5, 1)]
+)
 def test_few_classes_are_said(num_classes, num_notes):
     model = Partial(linear, LOGITS_FN.args[0][:, :num_classes])
     labels = jnp.argmax(model(IMAGES), axis=-1)

@@ -192,7 +192,16 @@ def failed(found):
 
 
 @pytest.mark.parametrize(
-    "kind", ["standard", "linear", "adversarial", "very robust", "binary", "many classes"]
+    "kind",
+    [
+        "standard",
+        "adversarial",
+        "binary",
+        *(
+            pytest.param(kind, marks=pytest.mark.full_size)
+            for kind in ("linear", "very robust", "many classes")
+        ),
+    ],
 )
 def test_healthy_models_pass_everything(kind):
     logits_fn, images, labels = trained(kind)

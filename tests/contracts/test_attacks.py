@@ -108,7 +108,28 @@ def knows(name: str, options: dict[str, Any]) -> bool:
 
 
 SETTINGS = list(settings())
-every_setting = pytest.mark.parametrize(("name", "options"), SETTINGS)
+
+
+def by_weight():
+    """Yields all settings, those marked that share their code with one that is not.
+
+    Of attacks by gradient steps these are all but PGD in each norm and the first of each name.
+    """
+    seen = set()
+    for setting in SETTINGS:
+        name, options = setting.values
+        is_listed = set(options) <= set(attacks.ATTACKS.options(name))
+        plan: Any = attacks.create(name, **options).plan if is_listed else None
+        is_plain = name != "pgd" or set(options) == {"norm", "epsilon", "num_steps"}
+        shares = name in seen and not (name == "pgd" and is_plain)
+        if isinstance(plan, GradientPlan) and shares:
+            yield pytest.param(name, options, id=setting.id, marks=pytest.mark.full_size)
+        else:
+            yield setting
+        seen.add(name)
+
+
+every_setting = pytest.mark.parametrize(("name", "options"), list(by_weight()))
 
 
 def one_of_each_kind():

@@ -5,7 +5,6 @@ checks read its results, and are functions, so that mutants can be fed to them a
 """
 
 import functools
-import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -144,22 +143,12 @@ def of_all_severities(name, profile):
     ]
 
 
-@functools.cache
-def traced(name, profiles):
-    """Returns a corruption in several profiles, whose programs `variants` shares among them all."""
-    made = [of_all_severities(name, profile) for profile in profiles]
-    images = make_images(profiles[0])
-    functions = iter(variants(list(itertools.chain(*made)), KEYS[0], images[0]))
-    return {
-        profile: [next(functions) for _ in own] for profile, own in zip(profiles, made, strict=True)
-    }
-
-
 def entries():
-    """Yields each corruption in each profile, one after the other where they share programs."""
+    """Yields each corruption in each profile."""
     for name in corruptions.CORRUPTIONS:
         for profile in corruptions.PROFILES:
-            marks = () if profile in ("cifar", "mnist") else (pytest.mark.slow,)
+            # The others are CIFAR's code with other constants.
+            marks = () if profile in ("cifar", "mnist") else (pytest.mark.full_size,)
             if name in corruptions.names(profile):
                 yield pytest.param(profile, name, marks=marks)
 
@@ -170,13 +159,8 @@ def test_contract(profile, name):
     assert functions == again  # so that a compiled program of one serves the other
     assert [hash(one) for one in functions] == [hash(one) for one in again]
     assert len(set(functions)) == len(functions)
-    coloured = tuple(
-        other
-        for other in corruptions.PROFILES
-        if other != "mnist" and name in corruptions.names(other)
-    )
-    profiles = (profile,) if profile == "mnist" else coloured
-    made = corrupted(traced(name, profiles)[profile], make_images(profile))
+    images = make_images(profile)
+    made = corrupted(variants(functions, KEYS[0], images[0]), images)
     for check in (check_range, check_black_and_white, check_random):
         check(made, name)
     if len(functions) > 1:

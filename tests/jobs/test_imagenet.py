@@ -72,6 +72,7 @@ def redder(picture: Image.Image) -> bool:
     return bool(maps[..., 0].mean() > maps[..., 2].mean())
 
 
+@pytest.mark.full_size
 def test_both_layouts_give_a_report(there, arguments, tmp_path, capsys):
     daisy, palace, uniform = (IMAGENET.index(name) for name in (FLOWER, CHINA, HOPPER))
     workdir = tmp_path / "flat"

@@ -214,6 +214,7 @@ def arguments(lab: str, *more: str) -> list[str]:
     return ["rbjax", "--config=own.py", "--workdir=run", *typed, *more]
 
 
+@pytest.mark.full_size
 def test_a_thing_of_every_kind_in_one_run(lab, capsys, tmp_path):
     assert main(arguments(lab)) == 0
     printed = capsys.readouterr().out
@@ -245,6 +246,7 @@ def test_a_thing_of_every_kind_in_one_run(lab, capsys, tmp_path):
     assert "method.sigma = 0.05 there, 0.1 here" in capsys.readouterr().err
 
 
+@pytest.mark.full_size
 def test_parts_of_a_package_in_a_run_that_is_stopped_and_resumed(
     package, capsys, tmp_path, monkeypatch
 ):
@@ -350,7 +352,9 @@ def test_a_mistake_is_one_line(lab, capsys, typed, parts):
         assert part in lines[0]
 
 
-@pytest.mark.parametrize("path", ["optax:lion", "optax:adabelief"])
+@pytest.mark.parametrize(
+    "path", ["optax:adabelief", pytest.param("optax:lion", marks=pytest.mark.full_size)]
+)
 def test_an_optimizer_of_optax(lab, path, tmp_path):
     command = [a for a in arguments(lab) if "optimizer" not in a]
     command += [f"--config.optimizer.name={path}", "--config.num_epochs=1", "--config.task=score"]

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 import rbjax
@@ -34,6 +35,7 @@ def rows(workdir: str, name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.full_size
 def test_scans_of_two_hospitals(job, tmp_path, capsys):
     ours, theirs = save(tmp_path / "a", "train"), save(tmp_path / "b", "test", NAMES[:2])
     workdir = str(tmp_path / "run")

@@ -37,6 +37,7 @@ print(json.dumps(found))
 
 
 @pytest.mark.slow
+@pytest.mark.full_size
 def test_memory_is_flat_in_the_number_of_images(tmp_path):
     """1,000 and 60,000 images of a memory map: the peak grows by less than a tenth.
 

@@ -59,7 +59,13 @@ SMOOTH = {
 }
 
 
-@pytest.mark.parametrize("name", SMOOTH)
+HEAVY = ("trades", "weight_perturbation")
+"""Which contracts of methods compare on eight devices as well."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(k, marks=[pytest.mark.full_size] * (k in HEAVY)) for k in SMOOTH]
+)
 def test_eight_devices_give_the_numbers_of_one(split, name):
     """Also the sums by class that `after_epoch` is told."""
     method = SMOOTH[name]
