@@ -18,10 +18,11 @@ import numpy as np
 from PIL import Image
 
 from rbjax.analysis import document, origin
+from rbjax.analysis.content import Content
 from rbjax.analysis.document import Cell, Made, Table, Tile
 from rbjax.analysis.evaluation import Report, results_of
 from rbjax.analysis.measured import corruptions_said
-from rbjax.analysis.page_pictures import Content, pictures_of
+from rbjax.analysis.run_pictures import pictures_of
 from rbjax.console import printable
 from rbjax.metrics import wilson_interval
 

@@ -16,6 +16,7 @@ from absl import logging
 
 from rbjax import atomic, compared, console
 from rbjax.analysis import run_plots, tables
+from rbjax.analysis.content import Content
 from rbjax.analysis.document import PAGE_FILE
 from rbjax.analysis.evaluation import (
     EXAMPLES_FILE,
@@ -193,8 +194,9 @@ def _text(
     records: list[dict[str, Any]],
 ) -> str:
     """Returns the table, having written it and the plots."""
-    written = run_plots.plot(folder, evaluation, scores, records)
-    written += _write_page(folder, evaluation, scores, records)
+    content = _content(folder, evaluation, scores, records)
+    written = run_plots.plot(folder, content, (evaluation or scores or {}).get("class_names", ()))
+    written += _write_page(folder, content)
     lines = []
     if evaluation or scores:
         columns, totals = tables.columns_of(evaluation, scores)
@@ -273,38 +275,42 @@ def _accuracies(evaluation: dict[str, Any] | None) -> list[str]:
     ]
 
 
-def _write_page(
+def _write_page(folder: Path, content: Content) -> list[str]:
+    """Writes report.html and returns its name; where that fails, a warning and nothing."""
+
+    def write(path: Path) -> None:
+        from rbjax.analysis import page  # matplotlib takes a second to import
+
+        whole = content
+        if content.evaluation and (folder / EXAMPLES_FILE).exists():
+            matrices = with_matrices(folder, copy.deepcopy(dict(content.evaluation)))
+            whole = content._replace(evaluation=matrices)
+        page.write(path, whole)
+
+    return [PAGE_FILE] if run_plots.is_drawn(folder / PAGE_FILE, write) else []
+
+
+def _content(
     folder: Path,
     evaluation: dict[str, Any] | None,
     scores: dict[str, Any] | None,
     records: list[dict[str, Any]],
-) -> list[str]:
-    """Writes report.html and returns its name; where that fails, a warning and nothing."""
-    from rbjax.analysis import page  # matplotlib takes a second to import
-
-    def write(_: Any, path: Path) -> None:
-        whole = evaluation
-        if evaluation and (folder / EXAMPLES_FILE).exists():
-            whole = with_matrices(folder, copy.deepcopy(evaluation))
-        arrays = run_plots.pictured(folder, evaluation) if evaluation else {}
-        deltas = {k: v for k, v in arrays.items() if k.endswith("/perturbation")}
-        page.write(
-            path,
-            page.Content(
-                title=_title(evaluation or scores or {}),
-                evaluation=whole,
-                scores=scores,
-                columns=tables.columns_of(evaluation, scores)[0],
-                accuracies={label: recall_of(result) for label, result in results_of(evaluation)},
-                records=records,
-                perturbations={k.removesuffix("/perturbation"): v for k, v in deltas.items()},
-                images=arrays.get("shown/images"),
-                labels=arrays.get("shown/labels"),
-                datapoints=_datapoints(folder) if scores else {},
-            ),
-        )
-
-    return [PAGE_FILE] if run_plots.is_drawn(folder / PAGE_FILE, write) else []
+) -> Content:
+    """Returns what the page and the plots show."""
+    arrays = run_plots.pictured(folder, evaluation) if evaluation else {}
+    deltas = {k: v for k, v in arrays.items() if k.endswith("/perturbation")}
+    return Content(
+        title=_title(evaluation or scores or {}),
+        evaluation=evaluation,
+        scores=scores,
+        columns=tables.columns_of(evaluation, scores)[0],
+        accuracies={label: recall_of(result) for label, result in results_of(evaluation)},
+        records=records,
+        perturbations={k.removesuffix("/perturbation"): v for k, v in deltas.items()},
+        images=arrays.get("shown/images"),
+        labels=arrays.get("shown/labels"),
+        datapoints=_datapoints(folder) if scores else {},
+    )
 
 
 def _title(about: Mapping[str, Any]) -> str:

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from rbjax import metrics
-from rbjax.analysis import inline, page, page_pictures
+from rbjax.analysis import inline, page, run_pictures
+from rbjax.analysis.content import Content
 
 NAMES = ["<script>alert(1)</script>", 'a "b" & \x1b[31mc', "third"]
 COLUMNS = {
@@ -51,7 +52,7 @@ class Parsed(html.parser.HTMLParser):
         return [attributes for tag, attributes in self.elements if tag == name]
 
 
-def content(names: list[str], columns: dict[str, np.ndarray], **others: Any) -> page.Content:
+def content(names: list[str], columns: dict[str, np.ndarray], **others: Any) -> Content:
     counts = [0 if np.isnan(share) else 4 for share in columns["clean"]]
     results = {}
     for label, column in columns.items():
@@ -96,7 +97,7 @@ def content(names: list[str], columns: dict[str, np.ndarray], **others: Any) -> 
             ],
         },
     }
-    return page.Content("A title", evaluation, columns=columns, accuracies=columns, **others)
+    return Content("A title", evaluation, columns=columns, accuracies=columns, **others)
 
 
 @pytest.fixture(scope="module")
@@ -156,8 +157,8 @@ def test_everything_is_in_it_and_nothing_from_elsewhere(written: Path):
 
 @pytest.mark.parametrize("count", [20, 21, 150, 151])
 def test_captions_say_what_is_drawn_of_so_many_classes(count: int, monkeypatch: pytest.MonkeyPatch):
-    def undrawn(name: str, caption: str, draw: Any) -> page_pictures.Picture:
-        return page_pictures.Picture(caption, markupsafe.Markup())
+    def undrawn(name: str, caption: str, draw: Any) -> run_pictures.Picture:
+        return run_pictures.Picture(caption, markupsafe.Markup())
 
     monkeypatch.setattr(inline, "drawn", undrawn)
     names = [f"class {i}" for i in range(count + 1)]
@@ -167,7 +168,7 @@ def test_captions_say_what_is_drawn_of_so_many_classes(count: int, monkeypatch: 
     of = content(names, columns, scores=scores)
     assert of.evaluation
     of.evaluation["corruptions"]["class_accuracy"] = {"fog": [columns["clean"]] * 2}
-    found = page_pictures.pictures_of(of, names)
+    found = run_pictures.pictures_of(of, names)
     says_intervals = "Accuracy of each class, with 95 % intervals." in found["accuracy"].caption
     assert says_intervals == (count <= 150)
     assert (f"{count} classes are distributed" in found["accuracy"].caption) == (count > 150)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from rbjax import analysis, atomic, metrics
 from rbjax.analysis import figures, plots
 
+RUN = Path(__file__).parents[1] / "fixtures" / "run_v0"
 WORST = {"count": [10, 10], "correct": [1, 0], "recall": [0.1, 0.0]}
 MATRICES = {"clean": np.array([[8, 2], [1, 9]]), "pgd": np.array([[2, 8], [10, 0]])}
 
@@ -246,3 +248,16 @@ def test_a_damaged_report_is_named(tmp_path: Path, change):
     write(tmp_path, "rpr.json", scores() | {"step": 8})
     with pytest.raises(ValueError, match=r"report\.json.* is damaged.*; evaluate or score again"):
         analysis.report(tmp_path)
+
+
+def test_the_page_and_the_files_have_the_same_pictures(tmp_path):
+    """But for the overview, which the page has in parts, and what only the page has."""
+    shutil.copytree(RUN, tmp_path / "run")
+    written = analysis.report(tmp_path / "run").splitlines()[-1]
+    page = (tmp_path / "run/report.html").read_text("utf-8")
+    files = {name: f"{name}.png" for name in ("training", "survival", "heat_map", "perturbations")}
+    for name, file in {**files, "accuracy": "classwise.png"}.items():
+        assert file in written
+        assert f'id="{name}-' in page
+    assert "overview.png" in written
+    assert 'id="overview-' not in page
