@@ -100,8 +100,8 @@ def resolve(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> Confi
     """
     # The tables bring JAX along, and a typo above should not wait for it.
     from rbjax import platforms
+    from rbjax.training import contents, run_directory
     from rbjax.training import given as weights
-    from rbjax.training import run_directory
 
     for kind in tables.HOMES:
         tables.of_kind(kind)
@@ -121,9 +121,7 @@ def resolve(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> Confi
         ]
     resolved = schema_resolve(given, names, emptied=emptied)
     platforms.check()
-    _tie_to_subset(resolved)
-    _tie_to_own_data(resolved)
-    weights.tie(resolved)
+    contents.tie(resolved)
     _check_parts(resolved)
     return resolved
 
@@ -181,34 +179,6 @@ def _dataset_names(given: str) -> list[str]:
         return [f"{given}/{config}" for config in known.configs]
     with_configs = {name for name, known in data.DATASETS.items() if known.configs}
     return [name for name in data.custom.CUSTOM.names() if name not in with_configs]
-
-
-def _tie_to_subset(config: Config) -> None:
-    """Fills in the digest of the subset's file: a run directory belongs to what is in it."""
-    from rbjax.data import subset
-
-    path, expected = config.dataset.subset, config.dataset.subset_digest
-    if path is not None:
-        with config.unlocked():
-            config.dataset.subset_digest = subset.digest(subset.read_ids(path, expected=expected))
-
-
-def _tie_to_own_data(config: Config) -> None:
-    """Fills in the fingerprint of one's own data, or checks the one that a run has."""
-    from rbjax.data import custom
-    from rbjax.training import setup
-
-    source = setup.own_data(config)
-    if source is None:
-        return
-    found, expected = custom.fingerprint(source), config.dataset.fingerprint
-    if expected not in (None, found):
-        raise ConfigError(
-            f"dataset.path = {source.path!r}: holds other data than it did, fingerprint {found}, "
-            f"not dataset.fingerprint = {expected}; restore them, or train into another workdir"
-        )
-    with config.unlocked():
-        config.dataset.fingerprint = found
 
 
 def _check_parts(config: Config) -> None:

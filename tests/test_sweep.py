@@ -174,6 +174,25 @@ def test_a_result_of_another_config_is_refused_before_anything_runs(cells, calls
     assert sweep.run([moved], str(tmp_path)).finished == ["cell-0"]
 
 
+def test_a_result_of_other_data_in_the_same_place_is_refused(cells, calls, tmp_path):
+    def save(brightness):
+        images, labels = np.full((4, 2, 2, 1), brightness, np.uint8), np.arange(4) % 2
+        arrays = {"train_images": images, "train_labels": labels}
+        np.savez(tmp_path / "own.npz", **arrays, test_images=images, test_labels=labels)
+
+    own = cells[0]._replace(config=config(0, name="npz", path=str(tmp_path / "own.npz")))
+    save(0)
+    sweep.run([own], str(tmp_path))
+    save(1)
+    with pytest.raises(ValueError, match=r"cell-0\.json: is of other data .*dataset\.fingerprint"):
+        sweep.run([own], str(tmp_path))
+    save(0)
+    assert sweep.run([own], str(tmp_path)).finished == ["cell-0"]
+    (tmp_path / "own.npz").unlink()  # as on a machine that has the results alone
+    assert sweep.read([own], str(tmp_path / "results"))["cell-0"] == {"square": 0}
+    assert calls == [0]
+
+
 @pytest.mark.parametrize("name", ["../out", "a/b", "", ".hidden", "cell-1", "results", "failures"])
 def test_names_are_their_own_and_stay_in_the_folder(cells, name, tmp_path):
     with pytest.raises(ValueError, match=re.escape(f"cell {name!r}")):

@@ -118,13 +118,15 @@ def fingerprint(source: Source) -> str:
     return found.fingerprint()
 
 
-def elsewhere(kind: str, path: str, ours: DatasetInfo, *, labels: str | None = None) -> Source:
+def elsewhere(
+    kind: str, path: str, ours: DatasetInfo | None, *, labels: str | None = None
+) -> Source:
     """Returns images of one's own that a model for other data is tested on.
 
     Args:
         kind: of ENCODED.
         path: of the images, or of a table in their folder.
-        ours: what the model was trained on, whose shape they are made to have.
+        ours: what the model was trained on, whose shape they are made to have; None: not needed.
         labels: what the column of the classes may be called; where there is none of that name it
             is called as usual.
 
@@ -140,8 +142,7 @@ def elsewhere(kind: str, path: str, ours: DatasetInfo, *, labels: str | None = N
         there = metadata.columns(file) if table else huggingface.columns(path, field=field)
     if labels is None or labels.casefold() not in map(str.casefold, there):
         labels = None
-    height, width, channels = ours.image_shape
-    size = height, width
+    size, channels = (None, None) if ours is None else (ours.image_shape[:2], ours.image_shape[2])
     return Source(kind, str(place), size, channels, metadata=table, labels=labels)
 
 

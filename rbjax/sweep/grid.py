@@ -22,7 +22,7 @@ from rbjax.analysis.robustness import SCORES_FILE
 from rbjax.config import Config
 from rbjax.errors import FullDiskError, InUseError, StoppedError
 from rbjax.paths import expanded
-from rbjax.training import run_directory
+from rbjax.training import contents, run_directory
 
 Result = dict[str, Any]
 
@@ -200,8 +200,9 @@ def attempt(
         with run_directory.hold(folder / cell.name):
             if not read([cell], str(store)):  # unless another process finished it meanwhile
                 tell(f"{title}: begins")
+                digests = contents.digests(cell.config)
                 result = cell.run(cell.config, str(folder / cell.name), **cell.options)
-                _write(cell, result, store, time.perf_counter() - started)
+                _write(cell, result, digests, store, time.perf_counter() - started)
     except InUseError as error:
         tell(f"{title}: left to another process ({error})")
         return "elsewhere"
@@ -238,7 +239,7 @@ def read(cells: Sequence[Cell], results: str) -> dict[str, Result]:
 
     Raises:
         ValueError: if a name is wrong or given twice, a config is wrong, or a result is damaged or
-            of another config.
+            of another config, or of other data in the same place.
     """
     names = [cell.name for cell in cells]
     for name in names:
@@ -272,12 +273,15 @@ def by_seed(
     return {seed: results[cell] for seed, cell in names.items() if cell in results}
 
 
-def _write(cell: Cell, result: Mapping[str, Any], store: Path, seconds: float) -> None:
+def _write(
+    cell: Cell, result: Mapping[str, Any], digests: dict[str, str], store: Path, seconds: float
+) -> None:
     store.mkdir(parents=True, exist_ok=True)
     about = {
         "cell": cell.name,
         "config": said(cell),
         "options": dict(cell.options),
+        "contents": digests,
         "result": dict(result),
         "seconds": round(seconds, 1),
         "date": datetime.date.today().isoformat(),
@@ -311,7 +315,7 @@ def config_of(said: Mapping[str, Any]) -> Config:
 
 
 def _check_same(cell: Cell, stored: Any, path: Path) -> None:
-    """Refuses a result of another config.
+    """Refuses a result of another config, or of what else lies where the config says.
 
     What is compared is what the config says, not what it is resolved to: a later version has fields
     that this one lacks.
@@ -332,3 +336,16 @@ def _check_same(cell: Cell, stored: Any, path: Path) -> None:
             f"here{f', and {len(differing) - 1} more' if len(differing) > 1 else ''}); give other "
             "results, or remove it to run the cell anew"
         )
+    if not (there := stored.get("contents")):  # nothing by its place, or of an earlier version
+        return
+    try:
+        here = contents.digests(cell.config)
+    except ValueError:  # elsewhere results are read without their data
+        return
+    for field in sorted(there):
+        if here.get(field) != there[field]:
+            raise ValueError(
+                f"{path}: is of other data or weights than are there now ({field} has digest "
+                f"{there[field]} there, {here.get(field)} here); restore them, give other "
+                "results, or remove it to run the cell anew"
+            )

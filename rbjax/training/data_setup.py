@@ -132,6 +132,21 @@ def test_identity(config: Config) -> dict[str, Any]:
     return said
 
 
+def fingerprint_of_other_test(config: Config) -> str | None:
+    """Returns a fingerprint of the images that `dataset.test_on` names; None of none of one's own.
+
+    The training data are not read.
+
+    Raises:
+        ValueError: if they cannot be read.
+    """
+    name, _, path = (config.dataset.get("test_on") or "").partition(":")
+    if name not in own_images.ENCODED or not path:
+        return None
+    source = own_images.elsewhere(name, path, None, labels=config.dataset.get("labels"))
+    return own_images.fingerprint_of_other(source)
+
+
 def check_alike(theirs: DatasetInfo, ours: DatasetInfo, what: str) -> None:
     """Refuses a dataset whose images or classes a model for ours does not fit.
 
