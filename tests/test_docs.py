@@ -9,11 +9,15 @@ import shutil
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
-from rbjax import main
+import rbjax
+from rbjax import __main__ as console
+from rbjax import attacks, command_line, main
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(
@@ -92,28 +96,127 @@ def epochs(workdir: Path) -> list[tuple[float, ...]]:
     return [(r["step"], r["train/loss"], r["train/accuracy"], r["learning_rate"]) for r in records]
 
 
-def test_readmes_calls_run(tmp_path, monkeypatch):
-    """README's library block, with a linear model in place of the reader's."""
+SMALLER = {
+    "README": {
+        "num_steps=20": "num_steps=2",
+        "max_steps=250": "max_steps=4",
+        "attacks.square(**ball)": "attacks.square(**ball, num_queries=9)",
+        'folder="audit"': 'folder="audit", entries={"pgd": entries["pgd"]}',
+    },
+    "attacks": {"num_steps=40, num_restarts=5": "num_steps=4, num_restarts=2"},
+    "corruptions": {'profile="cifar"\n': 'profile="cifar", severities={"fog": range(1, 6)}\n'},
+    "results": {'"gallery.png", profile="cifar"': '"gallery.png", rows={"fog": FOG}'},
+    "rpr": {"max_steps=250": "max_steps=4", "num_classes=10": "num_classes=3", "1500": "1"},
+    "your_model": {"num_steps=10": "num_steps=2", 'folder="audit"': 'folder="audit", entries={}'},
+}
+"""What a page calls, and what is called in its place: the same, at a size that takes seconds."""
+
+
+@pytest.fixture
+def reader(tmp_path, monkeypatch) -> dict[str, Any]:
+    """What pages take as the reader's: a linear model of 3 classes, 12 images, and a few names."""
     monkeypatch.chdir(tmp_path)
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    (block,) = [block["code"] for block in BLOCK.finditer(text) if block["language"] == "python"]
-    for old, new in (("num_steps=20", "num_steps=2"), ("max_steps=250", "max_steps=4")):
-        assert old in block
-        block = block.replace(old, new)
-    block = block.replace("attacks.square(**ball)", "attacks.square(**ball, num_queries=9)")
-    block = block.replace('folder="audit"', 'folder="audit", entries={"pgd": entries["pgd"]}')
     generator = np.random.default_rng(0)
-    weights = generator.normal(size=(48, 3)).astype(np.float32)
-    images, labels = generator.random((12, 4, 4, 3), np.float32), np.arange(12) % 3
+    weights = generator.normal(size=(192, 3)).astype(np.float32)
+    images, labels = generator.random((12, 8, 8, 3), np.float32), np.arange(12) % 3
 
     def apply(weights, images):
         return images.reshape(len(images), -1) @ weights
 
-    names = {"model": types.SimpleNamespace(apply=apply), "variables": weights}
-    names |= {"images": images, "labels": labels}
-    exec(compile(block, "README.md", "exec"), names)
-    assert names["scores"].first_failure.shape == (12,)
-    assert (tmp_path / "audit/report.html").exists()
+    return {
+        **{"jax": jax, "np": np, "rbjax": rbjax, "key": jax.random.key(0)},
+        **{"model": types.SimpleNamespace(apply=apply), "variables": weights},
+        **{"images": images, "labels": labels, "x": images, "y": labels, "image": images[0]},
+        **{"logits_fn": jax.tree_util.Partial(apply, weights), "names": ["a", "b", "c"]},
+        **{"predictions": labels, "FOG": rbjax.perturbations.fog()},
+    }
+
+
+def measured(reader: dict[str, Any]) -> dict[str, Any]:
+    """Returns what the page of results has measured: radii, numbers of steps, a corruption."""
+    given = [reader[name] for name in ("logits_fn", "key", "images", "labels")]
+    radii = {f"pgd {n}/255": attacks.pgd(epsilon=n / 255, num_steps=1) for n in (2, 4)}
+    steps = {f"pgd {n}": attacks.pgd(epsilon=0.1, num_steps=n) for n in (1, 2)}
+    severities = {"contrast": range(1, 6)}
+    return {
+        "result": attacks.run_attacks(*given, attacks={**radii, **steps}, progress=None),
+        "corrupted": rbjax.corruptions.run_corruptions(
+            *given, profile="cifar", severities=severities
+        ),
+    }
+
+
+def of_other_libraries() -> dict[str, Any]:
+    """Returns what the page of RPR has from scikit-learn and PyTorch, as small as it calls them."""
+    scored = {"robust": np.ones(12, bool), "labels": np.arange(12) % 3}
+    Path("runs/train").mkdir(parents=True)
+    np.savez("runs/train/rpr.npz", example_ids=np.arange(12), **scored)
+
+    class Tensor(np.ndarray):
+        def numpy(self):
+            return np.asarray(self)
+
+    return {
+        "torch": types.SimpleNamespace(
+            no_grad=lambda: lambda call: call, from_numpy=lambda x: x.view(Tensor)
+        ),
+        "module": lambda x: x.reshape(len(x), -1)[:, :3],
+        "estimator": types.SimpleNamespace(predict=lambda x: (8 * x[:, 0]).astype(int) % 3),
+    }
+
+
+@pytest.mark.parametrize("name", SMALLER)
+def test_calls_of_a_page_run(reader, name):
+    """All its blocks of Python in their order."""
+    page = ROOT / ("README.md" if name == "README" else f"docs/{name}.md")
+    blocks = BLOCK.finditer(page.read_text(encoding="utf-8"))
+    code = "\n".join(block["code"] for block in blocks if block["language"] == "python")
+    for old, new in SMALLER[name].items():
+        assert old in code, f"{page.name}: {old}"
+        code = code.replace(old, new)
+    more = {"results": lambda: measured(reader), "rpr": of_other_libraries}
+    names = {**reader, **more.get(name, dict)()}
+    exec(compile(code, page.name, "exec"), names)
+    if name == "README":
+        assert names["scores"].first_failure.shape == (12,)
+        assert Path("audit/report.html").exists()
+    if name == "results":
+        pictures = {"heat", "epsilons", "passes", "severities", "gallery", "mine"}
+        assert {f"{picture}.png" for picture in pictures} <= {p.name for p in Path().iterdir()}
+
+
+def typed_on_pages() -> list[tuple[str, list[str]]]:
+    """Returns the page and the words of every command of rbjax that a page tells its reader."""
+    found = []
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for block in BLOCK.finditer(page.read_text(encoding="utf-8")):
+            if block["language"] == "sh":
+                for line in block["code"].replace("\\\n", " ").splitlines():
+                    if not re.match(r"(srun |docker .*)?(python -m rbjax|rbjax )", line):
+                        continue
+                    words = shlex.split(line, comments=True)
+                    if "rbjax.main" in words:
+                        found.append((page.stem, words[words.index("rbjax.main") :]))
+                    elif words[:1] == ["rbjax"] and words[1] in ("train", "score", "evaluate"):
+                        job = console._job(words[1], words[2:])
+                        found.append((page.stem, ["rbjax.main", *job]))
+    return found
+
+
+def test_commands_of_pages_name_fields_and_values_that_there_are(reader_folder):
+    """Each is resolved as its job would be, but of data and runs that only its reader has."""
+    np.savez("robust.npz", example_ids=np.arange(9))
+    commands = [(page, words) for page, words in typed_on_pages() if "--config" in words[1]]
+    assert len(commands) > 25
+    resolved = 0
+    for _, words in commands:
+        if any("mylab" in word for word in words):
+            continue  # the page that writes it is run above
+        command = command_line.parse(words)
+        if command.config.task != "evaluate" and "path" not in " ".join(command.typed):
+            command_line.resolve(command.config, command.workdir, typed=command.typed)
+            resolved += 1
+    assert resolved > 10
 
 
 def test_links_lead_somewhere():
