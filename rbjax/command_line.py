@@ -100,6 +100,7 @@ def resolve(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> Confi
     """
     # The tables bring JAX along, and a typo above should not wait for it.
     from rbjax import platforms
+    from rbjax.data import looks
     from rbjax.training import contents, run_directory
     from rbjax.training import given as weights
 
@@ -121,8 +122,9 @@ def resolve(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> Confi
         ]
     resolved = schema_resolve(given, names, emptied=emptied)
     platforms.check()
-    contents.tie(resolved)
-    _check_parts(resolved)
+    with looks.once():
+        contents.tie(resolved)
+        _check_parts(resolved)
     return resolved
 
 

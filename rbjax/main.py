@@ -102,11 +102,13 @@ def preview(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> None:
         ValueError: as `run`; or if data are not on this machine.
     """
     from rbjax import command_line, preflight
+    from rbjax.data import looks
     from rbjax.paths import expanded
 
     workdir = str(expanded(workdir, field="workdir"))
-    config = command_line.resolve(config, workdir, typed=typed)
-    print(preflight.preflight(config, workdir))
+    with looks.once():
+        config = command_line.resolve(config, workdir, typed=typed)
+        print(preflight.preflight(config, workdir))
 
 
 @stops.heeded()
@@ -131,7 +133,10 @@ def run(config: Config, workdir: str, *, typed: Iterable[str] = ()) -> None:
 
     workdir = str(expanded(workdir, field="workdir"))
     with processes.joined(config.get("distributed") or "auto"):  # before JAX begins
-        _job(config, workdir, typed)
+        from rbjax.data import looks
+
+        with looks.once():
+            _job(config, workdir, typed)
 
 
 def _job(config: Config, workdir: str, typed: Iterable[str]) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rbjax.data import imagenet_folder, own_images, scale
+from rbjax.data import imagenet_folder, looks, own_images, scale
 from rbjax.data import npz as arrays_of_file
 from rbjax.data.datasets import DATASETS, DatasetInfo
 from rbjax.data.encoded import EncodedImages
@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 
+@looks.once()
 def load(source: Source, split: str) -> Dataset:
     """Loads a split of your own data.
 
@@ -65,6 +66,7 @@ def _splits(source: Source) -> tuple[str, ...]:
     return _READERS.get(source.kind, _MADE).splits
 
 
+@looks.seen
 def fingerprint(source: Source) -> str:
     """Returns a fingerprint of these data, without decoding them; a folder is read for it once.
 
@@ -124,6 +126,7 @@ def _load(source: Source, stamp: str, split: str) -> Dataset:
     return from_arrays(known, split, images, part.labels, part.groups, part.files)
 
 
+@looks.seen
 def _scan_imagenet(source: Source) -> imagenet_folder.Validation:
     return imagenet_folder.scan(source.path, dict(source.options)["devkit"])
 

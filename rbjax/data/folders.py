@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rbjax.data import metadata, pictures
+from rbjax.data import looks, metadata, pictures
 from rbjax.data.collection import Collection
 from rbjax.data.sources import SUBFOLDERS, Source
 from rbjax.data.survey import few, relative, survey_files
@@ -60,14 +60,14 @@ def find(source: Source, *, field: str = "dataset.path") -> Collection:
         raise ValueError(f"{where}: cannot be read ({error})") from None
     order = {name: number for number, name in enumerate(class_names)}
     images.sort(key=lambda image: (order[image.label], in_order(image.file)))
-    files = tuple(image.file for image in images)
+    files, content_of = tuple(image.file for image in images), looks.then()
     has_splits = bool(images) and all(image.split is not None for image in images)
     has_groups = bool(images) and all(image.group is not None for image in images)
     return Collection(
         where,
         source.path,
         names=tuple(relative(root, files)),
-        content=lambda row: pictures.content_of(files[row]),
+        content=lambda row: content_of(files[row]),
         survey=functools.partial(survey_files, root, sorted(files, key=in_order), left_out),
         class_names=class_names,
         classes=tuple(image.label for image in images),

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rbjax.data import collection, folders, huggingface, metadata, scale
+from rbjax.data import collection, folders, huggingface, looks, metadata, scale
 from rbjax.data.collection import Collection, Part
 from rbjax.data.datasets import DatasetInfo
 from rbjax.data.encoded import EncodedImages
@@ -48,13 +48,15 @@ class Split(NamedTuple):
     """How the images are read; they are printed."""
 
 
+@looks.seen
 def find(source: Source, *, field: str = "dataset.path") -> Collection:
     """Looks for all images of a source; none is read.
 
     Raises:
         ValueError: if there is none, beginning with the field that names it.
     """
-    return ENCODED[source.kind](source, field=field)
+    found = ENCODED[source.kind](source, field=field)
+    return found._replace(survey=functools.cache(found.survey))
 
 
 def read(source: Source, split: str) -> Split:
@@ -155,6 +157,7 @@ def fingerprint_of_other(source: Source) -> str:
     return find(source, field="dataset.test_on").fingerprint()
 
 
+@looks.once()
 def load_other(source: Source, ours: DatasetInfo, *, trained_on: Source | None = None) -> Dataset:
     """Loads images of one's own to test a model on that was trained on others.
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rbjax.data import pictures
+from rbjax.data import looks, pictures
 
 THREADS = 8
 """That read at once: files and decoders let go of the interpreter."""
@@ -124,8 +124,8 @@ def _survey_files(
     root: Path, files: tuple[Path, ...], left_out: tuple[tuple[str, Path], ...], stamp: str
 ) -> Survey:
     """`survey_files`, once for each state of the files, `stamp`."""
-    names = relative(root, files)
-    found = survey(names, lambda row: pictures.content_of(files[row]), str(root))
+    names, content_of = relative(root, files), looks.first()
+    found = survey(names, lambda row: content_of(files[row]), str(root))
     return found._replace(said=(*found.said, *_left_out(root, left_out)))
 
 

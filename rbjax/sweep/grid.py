@@ -20,6 +20,7 @@ from rbjax import config as schema
 from rbjax.analysis.evaluation import read_arrays, read_report
 from rbjax.analysis.robustness import SCORES_FILE
 from rbjax.config import Config
+from rbjax.data import looks
 from rbjax.errors import FullDiskError, InUseError, StoppedError
 from rbjax.paths import expanded
 from rbjax.training import contents, run_directory
@@ -197,7 +198,7 @@ def attempt(
     """
     failure, started = failure_of(cell, folder), time.perf_counter()
     try:
-        with run_directory.hold(folder / cell.name):
+        with run_directory.hold(folder / cell.name), looks.once():
             if not read([cell], str(store)):  # unless another process finished it meanwhile
                 tell(f"{title}: begins")
                 digests = contents.digests(cell.config)
@@ -250,12 +251,13 @@ def read(cells: Sequence[Cell], results: str) -> dict[str, Result]:
                 f"',', '=' and '+', and none of {', '.join(_FOLDERS)}"
             )
     found: dict[str, Result] = {}
-    for cell in cells:
-        path = expanded(results, field="results") / f"{cell.name}.json"
-        if path.exists():
-            stored = atomic.read_json(path)
-            _check_same(cell, stored, path)
-            found[cell.name] = stored["result"]
+    with looks.once():  # at data of one's own
+        for cell in cells:
+            path = expanded(results, field="results") / f"{cell.name}.json"
+            if path.exists():
+                stored = atomic.read_json(path)
+                _check_same(cell, stored, path)
+                found[cell.name] = stored["result"]
     return found
 
 

@@ -30,6 +30,7 @@ from typing import Any, Concatenate
 from absl import logging
 
 from rbjax import atomic, console, processes, stops
+from rbjax.data import looks
 from rbjax.errors import InUseError
 from rbjax.paths import expanded
 from rbjax.training import intact
@@ -141,7 +142,7 @@ def job[Settings, **Options, Result](
         config: Settings, workdir: str, *args: Options.args, **options: Options.kwargs
     ) -> Result:
         workdir = str(expanded(workdir, field="workdir"))
-        with console.steady(), stops.heeded(), atomic.room(workdir), hold(workdir):
+        with console.steady(), stops.heeded(), looks.once(), atomic.room(workdir), hold(workdir):
             return function(config, workdir, *args, **options)
 
     return alone

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rbjax.data import custom, loading, own_images, sources
+from rbjax.data import custom, loading, looks, own_images, sources
+from rbjax.training import run_directory
 
 CLASSES = ("benign", "malignant")
 
@@ -82,6 +83,43 @@ def test_scans_of_sixteen_bits_by_patient(tmp_path, capsys):
     few = folder(root, groups="subfolders", test_fraction=0.01)
     with pytest.raises(ValueError, match=r"benign has 12 images in whole groups, .* 0.01 makes 0"):
         custom.load(few, "test")
+
+
+def test_a_job_lists_a_folder_once_and_reads_each_file_once(tmp_path, monkeypatch):
+    """For digests and headers, description, train and test; another call looks again."""
+    source, listed, read = folder(hospital(tmp_path / "a")), [], []
+    find, content_of = own_images.ENCODED["folder"], looks.content_of
+
+    def watched_find(*args, **options):
+        listed.append(args)
+        return find(*args, **options)
+
+    def watched_read(file):
+        read.append(file)
+        return content_of(file)
+
+    monkeypatch.setitem(own_images.ENCODED, "folder", watched_find)
+    monkeypatch.setattr(looks, "content_of", watched_read)
+
+    @run_directory.job
+    def job(_, workdir):
+        custom.fingerprint(source)
+        return custom.info(source), [custom.load(source, split) for split in ("train", "test")]
+
+    info, (train, test) = job({}, str(tmp_path / "run"))
+    assert (len(listed), len(read)) == (1, 24)
+    assert info == train.info
+    assert train.num_examples + test.num_examples == len(set(read)) == 24
+    first = custom.fingerprint(source)
+    save(tmp_path / "a" / "benign" / "b0" / "0.png", scan(99))
+    assert custom.fingerprint(source) != first
+    assert len(listed) == 3
+    # Of what there is no room for each file is read twice.
+    monkeypatch.setattr(looks, "_ROOM", 0)
+    read.clear()
+    with looks.once():
+        assert custom.load(folder(hospital(tmp_path / "b")), "train").num_examples > 0
+    assert len(set(read)) == 24 < len(read)
 
 
 def test_what_uses_little_of_sixteen_bits_is_said(tmp_path, capsys):
