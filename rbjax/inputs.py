@@ -32,6 +32,8 @@ NO_CLASS = -1
 RANGE_TOLERANCE = 1e-6
 """How far outside [0, 1] an image may lie by rounding alone."""
 
+_AT_ONCE = 2**25
+"""Bytes of images, as float32, that are read at once where any number would do."""
 _BY_LARGEST = "divide them by the largest value that a pixel can have"
 _INSIDE = "subtract the mean and divide by the deviation inside the model"
 _SLACK = 1e-3
@@ -311,3 +313,17 @@ def check_real(field: str, value: Any, *, low: float = 0.0, high: float = math.i
         bounds = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
         raise ValueError(f"{field} is {number!r}; it must be {bounds}")
     return number
+
+
+def parts(rows: np.ndarray, image_shape: Sequence[int]) -> list[np.ndarray]:
+    """Returns rows in parts whose images take little memory together, at least one image each.
+
+    Args:
+        rows: (M,) of a dataset.
+        image_shape: of each, (H, W, C).
+
+    Returns:
+        Parts of equal size or nearly so, in order; none of no rows.
+    """
+    count = max(1, _AT_ONCE // max(1, 4 * int(np.prod(image_shape))))
+    return np.array_split(rows, -(-len(rows) // count)) if len(rows) else []

@@ -29,6 +29,7 @@ from jax.tree_util import Partial
 
 from rbjax import atomic, captures, programs, stops
 from rbjax.errors import spelled
+from rbjax.inputs import parts
 from rbjax.paths import expanded
 
 HEADER = "journal.json"
@@ -36,7 +37,6 @@ BLOCKS = "*-block-*"
 """What the files of finished blocks are called."""
 _UNDER_WAY = "under_way-"
 _SECONDS_BETWEEN_SAVES = 5.0
-_ROWS_AT_ONCE = 256
 _CHECKSUM = "sha256"
 """Of all else in a header, which says so itself."""
 FORMAT = 2
@@ -64,8 +64,7 @@ class Contents:
     def of(self, rows: np.ndarray) -> str:
         """Returns a digest of the images, labels and ids of rows (M,)."""
         missing = rows[~self._is_read[rows]]
-        for start in range(0, len(missing), _ROWS_AT_ONCE):
-            some = missing[start : start + _ROWS_AT_ONCE]
+        for some in parts(missing, self._images.shape[1:]):
             self.note(some, np.asarray(self._images[some]))
         return digest(self._numbers[rows], self._digests[rows])
 

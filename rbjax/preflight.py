@@ -22,6 +22,7 @@ from rbjax.analysis.examples import ATTACKED_FILE, SCORED_FILE
 from rbjax.analysis.robustness import DATAPOINTS_FILE, SCORES_FILE
 from rbjax.attacks import Passes
 from rbjax.attacks import passes as autoattack
+from rbjax.attacks.outcome import counted
 from rbjax.attacks.universal.gradient import count_epochs
 from rbjax.config import Config
 from rbjax.console import printable
@@ -193,7 +194,7 @@ def _model(
     beginning.check_directory(config, method, recipe, workdir, checkpoints)
     done, steps = max(checkpoints.steps(), default=0), recipe.steps_per_epoch * config.num_epochs
     left = max(steps - done, 0)
-    size = f"{left:,} steps of {config.batch_size} images"
+    size = f"{counted('num_steps', left)} of {config.batch_size} images"
     each, flops = cost.measure_step(config, recipe, state, train) if left else (0.0, 0.0)
     since = f", from step {done:,} of {steps:,}" if done else ""
     may_stop = config.schedule.early_stop != "none"

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from rbjax import methods, prng, processes, stops, validation, watch
+from rbjax.attacks.outcome import counted
 from rbjax.config import Config
 from rbjax.data import Dataset, streaming
 from rbjax.data.pipeline import Block
@@ -102,7 +103,7 @@ def train(config: Config, workdir: str, *, writers: Iterable[Writer] = ()) -> No
         processes.of_first(lambda: mend_log(workdir, restored.extra.get("log")))
     num_steps, patience = steps_per_epoch * config.num_epochs, config.schedule.early_stop_patience
     if (step == num_steps or selection.waited >= patience) and not is_open:
-        print(f"{workdir}: trained already, {step} steps")
+        print(f"{workdir}: trained already, {counted('num_steps', step)}")
         if processes.is_first():
             write_csv(workdir)  # killed just before it was written, or damaged
         return

@@ -10,6 +10,7 @@ import numpy as np
 
 from rbjax import attacks, metrics, prng
 from rbjax.attacks import CompiledAttack
+from rbjax.attacks.outcome import counted
 from rbjax.config import Config
 from rbjax.data import Dataset, order
 from rbjax.models import Model
@@ -133,8 +134,8 @@ def create(
         norm=fields.norm,
     )
     about = (
-        f"pgd, {fields.norm}, epsilon {epsilon:.6g}, {cost.num_steps} steps of {step_size:.6g}, "
-        f"{cost.num_images} images"
+        f"pgd, {fields.norm}, epsilon {epsilon:.6g}, {counted('num_steps', cost.num_steps)} of "
+        f"{step_size:.6g}, {cost.num_images} images"
     )
     attacked = _spread(dataset, cost.num_images)
     return dataclasses.replace(plain, attacked=attacked, attack=attack, about=about)

@@ -64,23 +64,23 @@ def make(digits, config=None, method=None, images_per_epoch=8_000):
     ("changes", "method", "expected"),
     [
         # 240 images a pass: of each, 4 steps and a descent make 5, 1,200 in all, of which 60.
-        ({}, Method(), "linf, epsilon 0.2, 1 steps of 0.5, 30 images"),
+        ({}, Method(), "linf, epsilon 0.2, 1 step of 0.5, 30 images"),
         # 12,000: 600 buy 40 images 14 steps; no more than 10 are asked for.
         ({}, Method(replays=10), "linf, epsilon 0.2, 10 steps of 0.05, 40 images"),
         ({"validation__max_share": 0.2}, Method(), "5 steps of 0.1, 40 images"),
         # A run with an average validates two sets of weights.
         ({"optimizer__ema_decay": 0.9}, Method(replays=10), "6 steps of 0.0833333, 40 images"),
-        ({"method__norm": "l2", "method__epsilon": 2.0}, Method(), "l2, epsilon 2, 1 steps of 5"),
+        ({"method__norm": "l2", "method__epsilon": 2.0}, Method(), "l2, epsilon 2, 1 step of 5"),
         (
             {"validation__epsilon": 0.1, "validation__step_size": 0.1},
             Method(),
-            "0.1, 1 steps of 0.1",
+            "0.1, 1 step of 0.1",
         ),
         # Standard training has no ball, and costs one pass: 12.  Digits' usual one is 0.1.
         (
             {"method__name": "standard", "method__epsilon": None, "method__num_steps": None},
             Method(),
-            "linf, epsilon 0.1, 1 steps of 0.25, 6 images",
+            "linf, epsilon 0.1, 1 step of 0.25, 6 images",
         ),
     ],
 )

@@ -28,7 +28,6 @@ from matplotlib.figure import Figure
 
 from rbjax import atomic
 from rbjax.console import printable
-from rbjax.errors import nearest
 
 _DPI = 150
 _DATED: dict[str, tuple[str, ...]] = {"png": (), "pdf": ("CreationDate",), "svg": ("Date",)}
@@ -211,6 +210,6 @@ def kind_of(path: str | os.PathLike[str]) -> str:
         allowed = ", ".join(f".{kind}" for kind in _DATED)
         raise ValueError(
             f"path = {str(path)!r}: its suffix {suffix!r} says no kind of picture; allowed: "
-            f"{allowed}{nearest(suffix, [f'.{kind}' for kind in _DATED])}"
+            f"{allowed}"
         )
     return kind

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rbjax.inputs import parts
+
 _MOST_MEASURED = 5000
 """Images that are measured at most, of train; of others a tenth."""
-_AT_ONCE = 50
 
 
 class Scale(NamedTuple):
@@ -33,7 +34,7 @@ def measure(images: Any, num_images: int = _MOST_MEASURED) -> Scale:
     # Counted value by value: exact, in little memory.
     top = 255 if images.dtype == np.uint8 else 65535
     counts = np.zeros((images.shape[-1], top + 1), np.int64)
-    for some in np.array_split(rows, -(-len(rows) // _AT_ONCE)):
+    for some in parts(rows, images.shape[1:]):
         pixels = images[some]
         pixels = pixels if top == 255 else np.rint(pixels * top).astype(np.int64)
         for channel, count in enumerate(counts):

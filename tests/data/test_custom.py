@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rbjax import inputs
 from rbjax.data import custom, own_images, scale
 from rbjax.data.custom import Source
 
@@ -229,7 +230,7 @@ def test_statistics_are_exact_and_of_few_images_at_a_time(monkeypatch):
             asked.append(len(rows))
             return images[rows]
 
-    monkeypatch.setattr(scale, "_AT_ONCE", 8)
+    monkeypatch.setattr(inputs, "_AT_ONCE", 8 * 5 * 4 * 3 * 4 + 1)  # bytes of 8 images
     mean, std, largest = scale.measure(Stored())
     np.testing.assert_allclose(mean, images.mean(axis=(0, 1, 2)) / 255, rtol=1e-12)
     np.testing.assert_allclose(std, images.std(axis=(0, 1, 2)) / 255, rtol=1e-12, atol=1e-12)

@@ -12,7 +12,15 @@ import numpy as np
 from rbjax import prng
 from rbjax.blocks import Block, Blocks, Examples, Placement, block_size, check_examples
 from rbjax.classifier import Classifier, Model, answer, as_classifier, changed, keys_of
-from rbjax.inputs import NO_CLASS, check_array, check_images, check_labels, is_known, to_float
+from rbjax.inputs import (
+    NO_CLASS,
+    check_array,
+    check_images,
+    check_labels,
+    is_known,
+    parts,
+    to_float,
+)
 from rbjax.options import named
 from rbjax.progress import ShowProgress, teller
 from rbjax.sheet import Sheet, per_cent, spoken
@@ -90,9 +98,6 @@ def apply_classwise(
     return _add(images, deltas.at[labels].get(mode="fill"))
 
 
-_READ_AT_ONCE = 1024
-
-
 def room_of(examples: Examples, rows: np.ndarray) -> tuple[Array, Array]:
     """Returns the least and the largest perturbation that some images have room for in [0, 1].
 
@@ -107,7 +112,7 @@ def room_of(examples: Examples, rows: np.ndarray) -> tuple[Array, Array]:
     """
     shape = examples.images.shape[1:]
     least, most = np.ones(shape, np.float32), np.zeros(shape, np.float32)
-    for some in np.array_split(rows, -(-len(rows) // _READ_AT_ONCE)):
+    for some in parts(rows, shape):
         images = np.asarray(to_float(examples.read(some)))
         least, most = np.minimum(least, images.min(0)), np.maximum(most, images.max(0))
     return jnp.asarray(-most), jnp.asarray(1 - least)
