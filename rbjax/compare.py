@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 # The rest is imported inside, JAX with it: a typo and --help should not wait for it.
 from rbjax import console, stops
 from rbjax.compared import Compared
-from rbjax.errors import exit_code, spelled
+from rbjax.errors import spelled
 from rbjax.progress import ShowProgress
 from rbjax.sheet import spoken
 
@@ -282,15 +282,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m rbjax
     )
     parser.add_argument("--dry_run", action="store_true", help="say what it takes, and stop")
     options = vars(parser.parse_args(arguments))
-    try:
-        with stops.heeded():
-            _run(options)
-    except Exception as error:
-        if (status := exit_code(error)) is None:
-            raise
-        print(f"rbjax: {error}", file=sys.stderr)
-        return status
-    return 0
+    return stops.command(lambda: _run(options))
 
 
 def _run(options: dict[str, Any]) -> None:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 # The rest is imported inside, JAX with it: a typo and --help should not wait for it.
 from rbjax import console, stops
-from rbjax.errors import exit_code
 
 if TYPE_CHECKING:
     from rbjax.trained import Predictions, Run
@@ -38,15 +37,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m rbjax
     parser.add_argument("--batch_size", type=int, help="images at once; by the platform")
     parser.add_argument("--dry_run", action="store_true", help="say what it takes, and stop")
     options = parser.parse_args(arguments)
-    try:
-        with stops.heeded():
-            _run(options)
-    except Exception as error:
-        if (status := exit_code(error)) is None:
-            raise
-        print(f"rbjax: {error}", file=sys.stderr)
-        return status
-    return 0
+    return stops.command(lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> None:

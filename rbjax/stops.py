@@ -14,10 +14,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-from rbjax.errors import StoppedError
+from rbjax.errors import StoppedError, exit_code
 
 _NAMES: dict[int, str] = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 AGAIN, AGAIN_CODE = "the same command goes on from there", 75
@@ -109,6 +109,24 @@ def heeded() -> Iterator[None]:
         raise StoppedError(f"stopped; what was finished is kept, and {AGAIN}") from None
     finally:
         _watch = None
+
+
+def command(run: Callable[[], int | None]) -> int:
+    """Runs a command, and returns its exit code (docs/stops.md).
+
+    Args:
+        run: what it does; it returns the code where that is not 0.  A mistake that it raises is
+            said in lines of one's own, any other error has its traceback.
+    """
+    try:
+        with heeded():
+            return run() or 0
+    except Exception as error:
+        if (status := exit_code(error)) is None:
+            raise
+        for line in str(error).splitlines():
+            print(f"rbjax: {line}", file=sys.stderr)
+        return status
 
 
 def leave(code: int) -> NoReturn:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from rbjax import console, stops
 from rbjax.data.card import card, one_line
 from rbjax.data.datasets import DATASETS, info
 from rbjax.data.loading import load
-from rbjax.errors import StoppedError, exit_code
 
 
 @console.steady()
@@ -41,13 +39,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m rbjax
         "hosts; a folder, and a URL that ends in a slash, hold them by name",
     )
     options = parser.parse_args(arguments)
-    try:
-        with stops.heeded():
-            _show(options)
-    except (ValueError, OSError, StoppedError) as error:  # OSError: a full disk, for example
-        print(f"error: {error}", file=sys.stderr)
-        return exit_code(error) or 2
-    return 0
+    return stops.command(lambda: _show(options))
 
 
 def _show(options: argparse.Namespace) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 # The rest is imported inside, JAX with it: a typo and --help should not wait for it.
 from rbjax import config_file, console, stops
-from rbjax.errors import StoppedError, exit_code, nearest
+from rbjax.errors import StoppedError, nearest
 from rbjax.sweep import engines
 
 if TYPE_CHECKING:
@@ -41,15 +41,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m rbjax
         given[0] = f"--config={given[0]}"
     parser = _parser(prog)
     options, shared = parser.parse_known_args(given)
-    try:
-        with stops.heeded():
-            return _run(options, shared, parser)
-    except Exception as error:
-        if (status := exit_code(error)) is None:
-            raise
-        for line in str(error).splitlines():
-            print(f"rbjax: {line}", file=sys.stderr)
-        return status
+    return stops.command(lambda: _run(options, shared, parser))
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
