@@ -88,8 +88,10 @@ class Compared:
         for label, whole in self.whole.items():
             parts = [("all", whole, whole.p_value)]
             parts += zip(self.class_names, self.classes[label], self.p_holm[label], strict=True)
+            said = str(self.settings[label]) if label in self.settings else ""
             for name, part, holm in parts:
                 row = {"attack": label, "class": name, **part._asdict(), "p_holm": holm}
+                row["setting"] = said
                 for key, value in row.items():
                     found.setdefault(key, []).append(value)
         return found

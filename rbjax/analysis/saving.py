@@ -71,7 +71,7 @@ def save(result: Any, path: str | os.PathLike[str]) -> Path:
 
 
 def write_columns(path: Path, result: Any, values: Mapping[str, Any]) -> None:
-    """Writes columns of a result as CSV; the last says in each row what it was measured under.
+    """Writes columns of a result as CSV; one says in each row what it was measured under.
 
     Args:
         path: the file.
@@ -79,7 +79,7 @@ def write_columns(path: Path, result: Any, values: Mapping[str, Any]) -> None:
         values: by heading, all of one length.
     """
     said, count = setting(result), len(next(iter(values.values())))
-    last = {"setting": [said] * count} if said else {}
+    last = {"setting": [said] * count} if said and "setting" not in values else {}
     atomic.write_csv(path, {**values, **last}.items())
 
 
