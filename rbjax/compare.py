@@ -286,7 +286,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m rbjax
 
 
 def _run(options: dict[str, Any]) -> None:
-    from rbjax import atomic
+    from rbjax import atomic, private
     from rbjax.analysis import page_of_comparison
     from rbjax.config.numbers import parse_fraction
     from rbjax.paths import expanded, of_a_file
@@ -302,6 +302,7 @@ def _run(options: dict[str, Any]) -> None:
     if options.pop("dry_run"):
         print(preview(first, second, files, **options))
         return
+    private.keep_programs()
     found = compare_runs(first, second, progress=True, **options)
     print(found)
     atomic.write_json(files[0], found.as_json())

@@ -17,7 +17,7 @@ from rbjax.console import printable
 from rbjax.data import storage
 from rbjax.data.card import found
 from rbjax.data.datasets import DATASETS
-from rbjax.private import keep_cache_private
+from rbjax.private import keep_programs
 
 _PACKAGES = ("rbjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 _GPU_PLUGINS = platforms.PLUGINS["cuda"]
@@ -124,7 +124,7 @@ def _room(cautions: list[str]) -> list[tuple[str, str]]:
 def _cache(cautions: list[str]) -> str:
     """Returns where compiled programs are kept."""
     asked = jax.config.jax_compilation_cache_dir
-    keep_cache_private()
+    keep_programs()
     cache = jax.config.jax_compilation_cache_dir
     if asked and not cache:
         cautions.append(f"programs are not kept: another user can write {asked}; chmod 700 {asked}")
@@ -133,7 +133,11 @@ def _cache(cautions: list[str]) -> str:
             f"JAX_COMPILATION_CACHE_DIR = {cache}: cannot be written, so every job compiles its "
             "programs again; give a folder of your own"
         )
-    return str(cache) if cache else "none; set JAX_COMPILATION_CACHE_DIR to keep programs"
+    return (
+        str(cache)
+        if cache
+        else "none: there is no home that can be written; set JAX_COMPILATION_CACHE_DIR"
+    )
 
 
 def _is_writable(folder: Path) -> bool:

@@ -149,7 +149,7 @@ def _job(config: Config, workdir: str, typed: Iterable[str]) -> None:
     instead = "give each the same, or --config.distributed=off for runs of their own"
     processes.check_same("the command", asked, instead=instead)
     allocation.keep_freed()
-    private.keep_cache_private()
+    private.keep_programs(config.get("program_cache") or "auto")
     from rbjax import analysis
     from rbjax.evaluate import evaluate
     from rbjax.score import score

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m rbjax
 
 
 def _run(options: argparse.Namespace) -> None:
-    from rbjax import atomic
+    from rbjax import atomic, private
     from rbjax.inputs import check_integer
     from rbjax.paths import of_a_file
     from rbjax.trained import load
@@ -55,6 +55,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.dry_run:
         print(_preview(run, options.folder, out, batch_size=options.batch_size))
         return
+    private.keep_programs()
     files, found = predict_folder(run, options.folder, batch_size=options.batch_size)
     names = [run.class_names[label] if label >= 0 else "" for label in found.classes]
     columns = {"file": files, "class": names, "probability": found.probability}

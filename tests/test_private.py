@@ -1,6 +1,7 @@
 """Nothing of another user's is run, obeyed or given room for."""
 
 import io
+import os
 import pickle
 import tarfile
 import zipfile
@@ -78,3 +79,46 @@ def test_a_large_file_of_an_archive_is_not_unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr(imagenet_folder, "_MOST_BYTES", 99)
     with pytest.raises(ValueError, match=r"meta\.mat has 100 bytes"):
         imagenet_folder._member(path, "meta.mat")
+
+
+@pytest.fixture
+def home(cache, tmp_path, monkeypatch):
+    """A home of its own, and no cache that is asked for."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cache(None)
+    return tmp_path
+
+
+def test_programs_are_kept_in_a_folder_of_the_users_unless_told_otherwise(home):
+    private.keep_programs()
+    folder = private.default_folder()
+    assert folder is not None
+    assert jax.config.jax_compilation_cache_dir == str(folder)
+    assert folder.is_relative_to(home)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    private.keep_programs("off")
+    assert jax.config.jax_compilation_cache_dir is None
+    private.keep_programs(str(home / "mine"))
+    private.keep_programs()  # what is asked for stays
+    assert jax.config.jax_compilation_cache_dir == str(home / "mine")
+
+
+def test_without_a_home_that_can_be_written_there_is_no_cache(home):
+    (home / "rbjax").write_text("a file")
+    private.keep_programs()
+    assert jax.config.jax_compilation_cache_dir is None
+
+
+def test_programs_that_were_used_longest_ago_make_room(home, monkeypatch):
+    folder = private.default_folder()
+    assert folder is not None
+    other = folder.parent / "another processor"
+    for number, place in enumerate((folder, other, folder, other)):
+        place.mkdir(parents=True, exist_ok=True)
+        (place / str(number)).write_bytes(bytes(100))
+        os.utime(place / str(number), (number, number))
+    for most, left in ((400, "0123"), (399, "3")):
+        monkeypatch.setattr(private, "MOST_BYTES", most)
+        private.keep_programs("off")
+        private.keep_programs()
+        assert sorted(path.name for path in folder.parent.glob("*/*")) == list(left)

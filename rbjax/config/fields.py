@@ -49,6 +49,13 @@ TOP: dict[str, Field] = {
         "or HOST:PORT,N,I: where process 0 is met, how many there are, which this is",
         affects="nothing",
     ),
+    "program_cache": Field(
+        str,
+        "auto",
+        "where compiled programs are kept for the next job: auto, a private folder in the user's "
+        "cache directory (or JAX_COMPILATION_CACHE_DIR); off; or a folder",
+        affects="nothing",
+    ),
     "diagnostics": Field(
         int,
         256,
