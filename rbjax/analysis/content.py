@@ -18,6 +18,8 @@ class Content(NamedTuple):
     """As of rpr.json."""
     columns: Mapping[str, np.ndarray] = {}
     """Heading -> (K,) ratios: of the table, in its order."""
+    totals: Mapping[str, float] = {}
+    """Those of the columns among all images, where they have one."""
     accuracies: Mapping[str, np.ndarray] = {}
     """Those of the columns that are accuracies: clean, under each attack, and the worst of all."""
     records: Sequence[Mapping[str, Any]] = ()

@@ -23,11 +23,16 @@ from rbjax.analysis.document import Cell, Made, Table, Tile
 from rbjax.analysis.evaluation import Report, results_of
 from rbjax.analysis.measured import corruptions_said
 from rbjax.analysis.run_pictures import pictures_of
+from rbjax.analysis.tables import classwise_sheet
 from rbjax.console import printable
 from rbjax.metrics import wilson_interval
 
 _THUMBNAIL = 96
 """Pixels of a datapoint's side, at least."""
+_NAMED = 2
+"""Classes with the same accuracy that are named; more are counted."""
+_LESS = ("precision", "f1")
+"""Columns that stand behind the accuracies: a narrow window shows the first few."""
 
 
 def write(path: Path, content: Content) -> None:
@@ -106,42 +111,55 @@ def _weakest(content: Content, names: Sequence[str]) -> list[str]:
     for label, column in content.accuracies.items():
         if np.isnan(column).all() or len(column) < 2:
             continue
-        low, high = int(np.nanargmin(column)), int(np.nanargmax(column))
-        if column[low] == column[high]:
-            lines.append(f"{label}: all classes alike, {100 * column[low]:.1f} %.")
+        low, high = np.nanmin(column), np.nanmax(column)
+        if low == high:
+            lines.append(f"{label}: all classes alike, {100 * low:.1f} %.")
             continue
         lines.append(
-            f"{label}: weakest {names[low]} with {100 * column[low]:.1f} %, strongest "
-            f"{names[high]} with {100 * column[high]:.1f} %, mean of the classes "
-            f"{100 * np.nanmean(column):.1f} %."
+            f"{label}: weakest {_at(low, column, names)}, strongest {_at(high, column, names)}, "
+            f"mean of the classes {100 * np.nanmean(column):.1f} %."
         )
     return lines
 
 
+def _at(share: float, column: np.ndarray, names: Sequence[str]) -> str:
+    """Returns which classes have a share, by name where they are few, and the share."""
+    alike = [names[i] for i in range(len(column)) if np.isclose(column[i], share, rtol=0)]
+    said = f"{len(alike)} classes" if len(alike) > _NAMED else " and ".join(alike)
+    return f"{said} with {100 * share:.1f} %"
+
+
 def _table(content: Content, names: Sequence[str]) -> Table:
-    """Returns the table of classes; a class without an image has no shares."""
+    """Returns the table of classes, accuracies first; a class without an image has no shares."""
     evaluation, counts = content.evaluation, _counts(content)
     sizes = {"images": counts}
     if evaluation and evaluation["train_class_counts"] is not None:
         sizes = {"trained on": np.asarray(evaluation["train_class_counts"]), **sizes}
-    columns = [np.where(counts > 0, column, np.nan) for column in content.columns.values()]
+    behind = [heading for heading in content.columns if heading in _LESS]
+    order = [*(heading for heading in content.columns if heading not in behind), *behind]
+    columns = {k: np.where(counts > 0, content.columns[k], np.nan) for k in order}
     rows = [
         [
             Cell(name, i),
+            *(document.share(float(column[i])) for column in columns.values()),
             *(Cell(f"{size[i]:,}", int(size[i])) for size in sizes.values()),
-            *(document.share(float(column[i])) for column in columns),
         ]
         for i, name in enumerate(names)
     ]
-    means = [
-        float(np.nanmean(c)) if np.isfinite(c).any() else np.nan for c in content.columns.values()
+    below = classwise_sheet(
+        "", columns, class_names=names, counts=counts, totals=content.totals or None
+    ).below
+    foot = [
+        [str(below["class"][i]), *(_text(below[k][i]) for k in order)]
+        + [f"{size.sum():,}" if below["class"][i] == "all" else "" for size in sizes.values()]
+        for i in range(len(below["class"]))
     ]
-    return Table(
-        ["class", *sizes, *content.columns],
-        rows,
-        [["mean", *[""] * len(sizes), *(document.share(mean).text for mean in means)]],
-        "Per cent of each class.",
-    )
+    caption = "Per cent of each class; all: of all images; spread: the best class less the worst."
+    return Table(["class", *order, *sizes], rows, foot, caption)
+
+
+def _text(ratio: float | str) -> str:
+    return ratio if isinstance(ratio, str) else document.share(ratio).text
 
 
 def _counts(content: Content) -> np.ndarray:

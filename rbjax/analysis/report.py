@@ -299,11 +299,13 @@ def _content(
     """Returns what the page and the plots show."""
     arrays = run_plots.pictured(folder, evaluation) if evaluation else {}
     deltas = {k: v for k, v in arrays.items() if k.endswith("/perturbation")}
+    columns, totals = tables.columns_of(evaluation, scores)
     return Content(
         title=_title(evaluation or scores or {}),
         evaluation=evaluation,
         scores=scores,
-        columns=tables.columns_of(evaluation, scores)[0],
+        columns=columns,
+        totals=totals,
         accuracies={label: recall_of(result) for label, result in results_of(evaluation)},
         records=records,
         perturbations={k.removesuffix("/perturbation"): v for k, v in deltas.items()},

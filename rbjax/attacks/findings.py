@@ -152,16 +152,29 @@ def finite(evidence: Evidence) -> Finding:
 
 
 def clean_accuracy(evidence: Evidence) -> Finding:
-    """The images are correctly classified no less often than by chance."""
+    """More images are correctly classified than a guess would be, beyond chance.
+
+    A guess is one class at random, or always the one with the most images; of images of one class
+    alone the second says nothing of the model.
+    """
     total, num_classes = evidence.logits.shape
-    count = int(np.sum(evidence.right))
-    return _finding(
-        "clean_accuracy",
-        _bounds(count, total)[1] >= 1 / num_classes,
-        count / total,
-        f"{count} of {total} images are correctly classified as they are; {num_classes} classes",
-        "worse than guessing: the labels' order or the normalisation does not belong to this model",
+    count, largest = int(np.sum(evidence.right)), int(np.max(np.bincount(evidence.labels)))
+    guessed = max(1 / num_classes, largest / total if largest < total else 0.0)
+    low, high = _bounds(count, total)
+    advice = (
+        "no better than guessing, as far as so many images tell: robustness of a model that "
+        "recognises nothing means nothing; look whether it is trained and its weights are the "
+        "right ones, at the order of the labels and the normalisation, or give more images"
     )
+    if high < 1 / num_classes:
+        advice = (
+            "worse than guessing: the labels' order or the normalisation does not belong to this "
+            "model"
+        )
+    seen = f"{count} of {total} images are correctly classified as they are; {num_classes} classes"
+    if largest * num_classes > total and largest < total:
+        seen += f", {largest} images are of the largest"
+    return _finding("clean_accuracy", low > guessed, count / total, seen, advice)
 
 
 def probabilities(evidence: Evidence) -> Finding:

@@ -272,8 +272,35 @@ def test_names_are_escaped(written: Path):
 def test_shares_of_a_class_without_images_are_missing(written: Path):
     text = written.read_text("utf-8")
     last = text[text.index('data-value="2">third') :]
-    assert re.findall(r"<td[^>]*>([^<]*)</td>", last)[:4] == ["30", "0", "-", "-"]
-    assert Parsed(text).all("td")[2] == {"data-value": "0.5"}
+    assert re.findall(r"<td[^>]*>([^<]*)</td>", last)[:5] == ["-", "-", "-", "30", "0"]
+    assert Parsed(text).all("td")[0] == {"data-value": "0.5"}
+
+
+def test_rows_below_are_those_of_the_console(tmp_path: Path):
+    columns = {"clean": COLUMNS["clean"], "f1": COLUMNS["clean"], "pgd": COLUMNS["pgd"]}
+    of = content(NAMES, COLUMNS)._replace(columns=columns, totals={"clean": 0.75, "pgd": 0.125})
+    page.write(tmp_path / "a.html", of)
+    text = (tmp_path / "a.html").read_text("utf-8")
+    foot = text[text.index("<tfoot>") : text.index("</tfoot>")]
+    rows = [re.findall(r">([^<]*)</t[dh]>", row) for row in foot.split("</tr>")[:-1]]
+    assert rows == [
+        ["all", "75.0", "12.5", "", "60", "8"],
+        ["mean", "75.0", "12.5", "75.0", "", ""],
+        ["worst class", "50.0", "0.0", "50.0", "", ""],
+        ["spread", "50.0", "25.0", "50.0", "", ""],
+    ]
+    head = text[text.index("<thead>") : text.index("</thead>")]
+    assert re.findall(r"<button[^>]*>([^<]*)<", head) == [
+        *("class", "clean", "pgd", "f1", "trained on", "images")
+    ]
+
+
+def test_classes_with_the_same_accuracy_are_all_said(tmp_path: Path):
+    columns = {"clean": np.array([1, 1, 0.5, 1, 0.0, 0.0]), "pgd": np.array([1, 0.5, 1, 0, 0, 0])}
+    page.write(tmp_path / "a.html", content(list("abcdef"), columns))
+    text = Parsed((tmp_path / "a.html").read_text("utf-8")).text
+    assert "clean: weakest e and f with 0.0 %, strongest 3 classes with 100.0 %" in text
+    assert "pgd: weakest 3 classes with 0.0 %, strongest a and c with 100.0 %" in text
 
 
 @pytest.mark.full_size

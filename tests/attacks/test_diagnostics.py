@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from types import SimpleNamespace
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -225,10 +227,38 @@ def test_a_model_that_is_never_right_only_fails_for_that():
     logits_fn, images, _ = trained()
     wrong = (np.argmax(logits_fn(images), 1) + 1) % 10
     assert failed(run(logits_fn, images, wrong)) == {"clean_accuracy"}
-    # With as many classes as here no such thing can be told from chance.
+    # With as many classes as here that cannot be told from guessing, which is no better.
     logits_fn, images, _ = trained("many classes")
     wrong = (np.argmax(logits_fn(images), 1) + 1) % 100
-    assert failed(run(logits_fn, images, wrong)) == set()
+    found = run(logits_fn, images, wrong)
+    assert failed(found) == {"clean_accuracy"}
+    assert "no better than guessing" in found.failed[0].advice
+
+
+@pytest.mark.parametrize(
+    ("right", "counts", "passes", "word"),
+    [
+        (13, [10] * 10, False, "no better than guessing"),
+        (0, [10] * 10, False, "worse than guessing"),
+        (30, [10] * 10, True, ""),
+        (30, [30, *[8] * 8, 6], False, "no better than guessing"),  # that many are of one class
+        (90, [50, 50], True, ""),
+        (50, [50, 50], False, "no better than guessing"),
+        (90, [100, 0], True, ""),  # of one class alone
+    ],
+)
+def test_a_model_that_recognises_nothing_fails(
+    right: int, counts: list[int], passes: bool, word: str
+):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    seen = SimpleNamespace(
+        logits=np.zeros((len(labels), len(counts))),
+        labels=labels,
+        right=np.arange(len(labels)) < right,
+    )
+    found = findings.clean_accuracy(cast(Any, seen))
+    assert found.passed == passes
+    assert word in found.advice
 
 
 def test_a_constant_model_is_no_failed_attack():
@@ -236,7 +266,7 @@ def test_a_constant_model_is_no_failed_attack():
     weights = jax.tree.map(jnp.zeros_like, trained()[0].args[0])
     weights[-1] = (weights[-1][0], jnp.arange(10.0))
     found = examine(Partial(mlp, weights))
-    assert failed(found) == {"zero_gradients", "margin_growth"}
+    assert failed(found) == {"clean_accuracy", "zero_gradients", "margin_growth"}
 
 
 @pytest.mark.parametrize("plant", PLANTS)
