@@ -51,7 +51,7 @@ def compare_runs(
         num_steps: of PGD; Auto-PGD, the other attack, makes 100.
         max_examples: test images at most; None: all.
         batch_size: images at once; None: by the platform.
-        seed: of the attacks' keys.
+        seed: of the attacks' keys; a run's own evaluation has others.
         progress: shown if True; a function is called after each block.
 
     Returns:
@@ -305,6 +305,10 @@ def _run(options: dict[str, Any]) -> None:
     private.keep_programs()
     found = compare_runs(first, second, progress=True, **options)
     print(found)
+    print(
+        "\nboth from the same random starts, which are not those of their own reports: there PGD "
+        "may differ by chance"
+    )
     atomic.write_json(files[0], found.as_json())
     atomic.write_csv(files[1], found.rows().items())
     page_of_comparison.write(files[2], found)

@@ -3,6 +3,8 @@
 import contextlib
 import json
 import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
@@ -60,7 +62,7 @@ def test_the_command_line(cells, calls, tmp_path, capsys):
     page = (tmp_path / "results" / "report.html").read_text("utf-8")
     assert "python -m experiments.squares --scale=smoke" in page
     assert "<strong>4 of 5</strong>" in page
-    assert "1 not run yet</strong>: stops." in page
+    assert "1 not run yet</strong></summary>\n<p>stops.</p>" in page
     assert "stopped" in printed.err
     more = [*cells, sweep.Cell("new-0", config(7)), sweep.Cell("new-1", config(8)), *stops]
     assert command("--dry_run", cells=more) == 0
@@ -147,12 +149,38 @@ def test_the_page_of_a_grid(cells, calls, tmp_path, capsys):
     svg = page[page.index("<svg") : page.index("</svg>")]
     assert "#ffffff" not in svg  # the page's own colour shows through
     assert "a line</text>" in svg
-    assert "3 not run yet</strong>: cell-0, cell-1, cell-3." in page
+    assert "3 not run yet</strong></summary>\n<p>cell-0, cell-1, cell-3.</p>" in page
 
     results = tmp_path / "results"
     with pytest.raises(ValueError, match=r"squares --scale=smoke --results=.* --report makes its"):
         analysis.report(results)
     capsys.readouterr()
+
+
+def test_without_runs_the_results_that_are_kept_are_reported(
+    cells, calls, tmp_path, monkeypatch, capsys
+):
+    """Of an experiment in a clone, where nothing has been run; others are not mixed with them."""
+    kept = "experiments/squares/results"
+    monkeypatch.chdir(tmp_path)
+    sweep.run(cells[:1], "elsewhere", results=kept)
+
+    def command(*arguments, cells=cells):
+        given: Any = {"name": "squares", "doc": "Squares.", "argv": arguments}
+        assert sweep.command({"smoke": lambda: cells}, {"smoke": table}, **given) == 0
+        return capsys.readouterr()
+
+    others = [sweep.Cell("cell-0", config(8), cells[0].run)]
+    assert "0 of 1 cells" in command("--report", "--workdir=others", cells=others).out
+    printed = command("--report")
+    assert "1 of 4 cells" in printed.out
+    assert kept in printed.err
+    assert Path(kept, "report.html").exists()
+    assert not Path("runs").exists()
+    command("--only=cell-2")
+    printed = command("--report")
+    assert "cell-2" in printed.out
+    assert kept not in printed.err
 
 
 def test_switches_figures_and_the_cost_of_a_function_of_ones_own(cells, calls, tmp_path, capsys):

@@ -67,11 +67,19 @@ class Listed(NamedTuple):
     kind = "listed"
 
 
+class Folded(NamedTuple):
+    """A line that opens to what stands behind it."""
+
+    spans: Spans
+    text: str
+    kind = "folded"
+
+
 class Section(NamedTuple):
     """A heading with what stands below it."""
 
     heading: str
-    parts: Sequence[Words | Listed | Table | Picture]
+    parts: Sequence[Words | Listed | Folded | Table | Picture]
     level: int = 2
     short: str = ""
     """The heading in the list of contents, where it is another."""

@@ -17,8 +17,11 @@ _LONGEST = 2000
 
 
 def command() -> str:
-    """Returns the command that runs this process, without the interpreter's folder."""
+    """Returns the command that runs this process, as it is typed: without folders of programs."""
     program, *rest = sys.orig_argv or [""]
+    is_script = bool(rest) and not rest[0].startswith("-") and Path(rest[0]).suffix != ".py"
+    if is_script:  # which the interpreter was given, as "rbjax" is when it is installed
+        program, *rest = rest
     return printable(shlex.join([Path(program).name, *rest]))[:_LONGEST]
 
 

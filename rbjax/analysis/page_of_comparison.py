@@ -32,7 +32,8 @@ def write(path: Path, compared: Compared) -> None:
     what = (
         "Differences are those of the second less the first, image by image, with paired 95 % "
         "intervals (Tango). A run is better where McNemar's exact test says so at 5 %; of classes "
-        "corrected for their number (Holm)."
+        "corrected for their number (Holm). Both are attacked from the same random starts, which "
+        "are not those of their own reports: there PGD may differ by chance."
     )
     title = f"{second} beside {first}" + (f" on {about['dataset']}" if "dataset" in about else "")
     document.write(
@@ -104,28 +105,33 @@ def _counted(compared: Compared, label: str) -> list[str]:
 
 def _table(compared: Compared, label: str) -> Table:
     rows = [
-        [Cell(printable(name), i), *_cells(found), _p_value(p), Cell(compared.better(label, i))]
+        [Cell(printable(name), i), *_cells(found, compared.better(label, i), p)]
         for i, (name, found, p) in enumerate(
             zip(compared.class_names, compared.classes[label], compared.p_holm[label], strict=True)
         )
     ]
     whole = compared.whole[label]
-    last = [*_cells(whole), _p_value(whole.p_value)]
+    last = _cells(whole, compared.better(label), whole.p_value)
     return Table(
-        ["class", "images", "first", "second", "difference", "low", "high", "p", "better"],
+        ["class", "difference", "better", "p", "low", "high", "first", "second", "images"],
         rows,
-        [["all", *(cell.text for cell in last), compared.better(label)]],
+        [["all", *(cell.text for cell in last)]],
         "Correctly classified in per cent, differences in points.",
     )
 
 
-def _cells(found: Comparison) -> list[Cell]:
-    apart = [Cell(_points(v), v) for v in (found.difference, found.low, found.high)]
+def _cells(found: Comparison, better: str, p: float) -> list[Cell]:
+    """Returns a row, what it says first: a narrow window shows its beginning."""
+    difference, low, high = (Cell(_points(v), v) for v in found[3:6])
     return [
-        Cell(f"{found.count:,}", found.count),
+        difference,
+        Cell(better),
+        _p_value(p),
+        low,
+        high,
         document.share(found.first),
         document.share(found.second),
-        *apart,
+        Cell(f"{found.count:,}", found.count),
     ]
 
 

@@ -64,6 +64,8 @@ def command(
             cells, chosen = _chosen(scales, arguments.scale, arguments.only, given)
             workdir = arguments.workdir or f"runs/{'_'.join([name, *typed]).replace('/', '-')}"
             results = arguments.results or f"{workdir}/results"
+            if arguments.report and not arguments.results:
+                results = _there(results, f"experiments/{name}/results", cells)
             with stops.heeded():
                 if arguments.dry_run:
                     print(forecast(chosen, results))
@@ -96,6 +98,26 @@ def command(
     return int(bool(ended.failed or ended.elsewhere))
 
 
+def _there(usual: str, kept: str, cells: Sequence[Cell]) -> str:
+    """Returns where results are to report: those kept with the experiment if there are no others.
+
+    Args:
+        usual: the folder of the runs' results.
+        kept: the experiment's own, below the folder that the command is run in.
+        cells: the grid, to which what is kept must belong.
+    """
+    if expanded(usual, field="results").exists():
+        return usual
+    try:
+        found = read(cells, kept)
+    except ValueError:  # of another scale
+        return usual
+    if not found:
+        return usual
+    print(f"no results in {usual}: those of {kept}", file=sys.stderr)
+    return kept
+
+
 def _tell(
     folder: Path, tabulated: str, about: page.About, draw: Callable[[], object] | None
 ) -> None:
@@ -124,7 +146,10 @@ def _parser(
     parser.add_argument("--workdir", help=f"the folder of runs; runs/{name}_SCALE")
     engines.add_arguments(parser)
     parser.add_argument(
-        "--report", action="store_true", help="table, figures and page of what is there, and stop"
+        "--report",
+        action="store_true",
+        help="table, figures and page of what is there, and stop; without --results and runs, of "
+        "what is kept in experiments/NAME/results",
     )
     for switch, about in switches.items():
         parser.add_argument(f"--{switch}", action="store_true", help=about)

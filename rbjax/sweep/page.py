@@ -11,7 +11,7 @@ from rbjax.analysis import document, markdown, origin
 from rbjax.analysis.document import (
     PAGE_FILE,
     Document,
-    Listed,
+    Folded,
     Made,
     Picture,
     Section,
@@ -102,7 +102,7 @@ def write(
     if pictures:
         sections.append(Section("Figures", list(pictures)))
     if about.missing:
-        sections.append(Section("What is missing", [Listed(_named(about.missing))]))
+        sections.append(Section("What is missing", _named(about.missing)))
     path = folder / PAGE_FILE
     document.write(
         path,
@@ -126,13 +126,13 @@ def _under(sections: Sequence[Section], headings: Sequence[str]) -> list[Section
     return found
 
 
-def _named(missing: Mapping[str, Sequence[str]]) -> list[Spans]:
-    lines: list[Spans] = []
+def _named(missing: Mapping[str, Sequence[str]]) -> list[Folded]:
+    parts: list[Folded] = []
     for words, names in missing.items():
         more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
-        said = f": {', '.join(map(printable, names[:_MOST]))}{more}."
-        lines.append([("strong", f"{len(names)} {words}"), ("", said)])
-    return lines
+        said = f"{', '.join(map(printable, names[:_MOST]))}{more}."
+        parts.append(Folded([("strong", f"{len(names)} {words}")], said))
+    return parts
 
 
 def _cells_tile(about: About) -> Tile:
