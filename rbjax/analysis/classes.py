@@ -55,7 +55,7 @@ def plot_differences(path: PathLike, columns: Columns, *, class_names: Sequence[
     largest = max(float(np.nanmax(np.abs(c - np.nanmean(c)))) for c in values.values())
     axes.set_ylim(-1.1 * max(largest, 0.01), 1.1 * max(largest, 0.01))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:+.0f}"))
-    figures.legend(axes, entries, loc="lower left", bbox_to_anchor=(1.0, 0.0))
+    figures.legend_above(figure, entries)
     figures.save(figure, path)
 
 
@@ -150,7 +150,7 @@ def plot_sizes(
     axes.grid(color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    figures.legend(axes, entries, loc="lower left", bbox_to_anchor=(1.0, 0.0))
+    figures.legend_above(figure, entries)
     figures.save(figure, path)
 
 

@@ -41,6 +41,10 @@ _ALSO: contextvars.ContextVar[Callable[[Figure, Path], None] | None] = contextva
 )
 _LETTER = 0.55
 """Width of a letter, of its height."""
+_SEEN = 3.6
+"""Inches of a wide picture that the window of a telephone shows."""
+_HANDLE = 0.6
+"""Inches of a legend's entry beside its name."""
 _CAPTION = 7.0
 """Points of a caption's letters."""
 _OTHER_SCRIPTS = (
@@ -65,20 +69,34 @@ def size_of(name: object, usual: float) -> float:
 
 
 def legend(
-    axes: Axes, entries: Sequence[tuple[str, Any]], *, size: float = 10, **options: Any
+    axes: Axes | Figure, entries: Sequence[tuple[str, Any]], *, size: float = 10, **options: Any
 ) -> None:
     """Adds a legend that shows every name.
 
     Args:
-        axes: where.
+        axes: where; or the figure around them.
         entries: names, each with the artist it is of.
         size: of its letters, in points, where the names are not too long.
-        **options: of `Axes.legend`.
+        **options: of its `legend`.
     """
     names, artists = [name for name, _ in entries], [artist for _, artist in entries]
     added = axes.legend(artists, ["name"] * len(names), frameon=False, **options)
     for text, name in zip(added.get_texts(), names, strict=True):
         text.set(text=literal(name), fontsize=size_of(name, size))
+
+
+def legend_above(figure: Figure, entries: Sequence[tuple[str, Any]], *, size: float = 10) -> None:
+    """Adds a legend above a figure, at its left: what a narrow window shows of a wide one.
+
+    Args:
+        figure: laid out as `constrained`.
+        entries: names, each with the artist it is of.
+        size: of its letters, in points.
+    """
+    longest = max(min(len(literal(name)) * size * _LETTER / 72, _LONGEST) for name, _ in entries)
+    columns = max(int(_SEEN / (longest + _HANDLE)), 1)
+    placed: Any = {"loc": "outside upper left", "ncols": min(columns, len(entries))}
+    legend(figure, entries, size=size, **placed)
 
 
 def name_ticks(axis: Axis, names: Sequence[object], *, size: float, **options: Any) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -70,7 +70,8 @@ def plot_classwise(
     width = min(5.0 + 0.14 * len(class_names) * (1 if many else 0.75 + len(columns)), 20)
     figure = Figure(figsize=(width, 4.6), layout="constrained")
     axes = figure.add_subplot()
-    draw_classwise(axes, columns, class_names=class_names, counts=counts, bare=bare)
+    some: Any = {"class_names": class_names, "counts": counts, "bare": bare}
+    draw_classwise(axes, columns, **some, above=True)
     figures.caption(figure, caption)
     save(figure, path)
 
@@ -161,8 +162,12 @@ def draw_classwise(
     class_names: Sequence[str],
     counts: ArrayLike | None = None,
     bare: Collection[str] = (),
+    above: bool = False,
 ) -> None:
-    """Draws the plot of `plot_classwise` into axes."""
+    """Draws the plot of `plot_classwise` into axes, with the legend beside them.
+
+    If `above`, that stands above the figure, which has no other axes.
+    """
     values = {name: np.asarray(column, np.float64) for name, column in columns.items()}
     order = np.arange(len(class_names))
     many = len(class_names) > MANY
@@ -199,7 +204,10 @@ def draw_classwise(
     name_classes(axes, [str(class_names[i]) for i in order.tolist()])
     axes.set_title("Accuracy of each class")
     axes.set_ylabel("accuracy")
-    figures.legend(axes, entries, loc="lower left", bbox_to_anchor=(1.0, 0.0))
+    if above:
+        figures.legend_above(cast(Figure, axes.figure), entries)
+    else:
+        figures.legend(axes, entries, loc="lower left", bbox_to_anchor=(1.0, 0.0))
 
 
 def draw_survival(

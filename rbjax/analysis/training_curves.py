@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,8 @@ _OTHERS = (COLOURS[1], *COLOURS[4:-2])
 _ACROSS = 3
 """Panels in a row."""
 _BESIDE: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
+_FEWEST = 10
+"""Images of a class on average below which its curve is mostly chance, and is not drawn."""
 _RECALLS = {"validation/recall": "Classes, clean", "validation/robust_recall": "Classes, attacked"}
 
 
@@ -42,8 +45,9 @@ def plot_training(
         records: of metrics.jsonl, each {"step": ..., "epoch": ..., "train/loss": ...}.  What ends
             in "loss" is in one panel, in "accuracy" in the next (that of the weights that are not
             judged dotted, that of the worst class dashed); the recall of each class and their mean,
-            clean and under the validation's attack, in one each; and then "learning_rate".  The
-            best epoch is marked.
+            clean and under the validation's attack, in one each (of fewer than 10 attacked
+            images a class the mean and the worst class alone); and then "learning_rate".  The best
+            epoch is marked.
         class_names: K names; empty: the numbers.
         caption: what stands below.
 
@@ -61,7 +65,8 @@ def plot_training(
             add(draw_curves, names, ending)
     for name, title in _RECALLS.items():
         if name in recorded:
-            add(draw_classes, name, title, class_names)
+            few = name == "validation/robust_recall" and _are_few(records)
+            add(draw_classes, name, title, class_names, few)
     if names := [name for name in recorded if name.endswith("learning_rate")]:
         add(draw_curves, names, "learning_rate")
     if not panels:
@@ -86,7 +91,21 @@ def training_said(records: Records) -> str:
     found = [record["validation/attack"] for record in records if record.get("validation/attack")]
     if not found:
         return "What training logged."
-    return f"What training logged; validation attack: {found[-1]}."
+    few = f", fewer than {_FEWEST} a class: mean and worst class alone are drawn"
+    return (
+        f"What training logged; validation attack: {found[-1]}{few if _are_few(records) else ''}."
+    )
+
+
+def _are_few(records: Records) -> bool:
+    """Returns whether too few images were attacked, by what the log says, for curves of classes."""
+    for record in reversed(records):
+        if record.get("validation/robust_recall"):
+            said = re.search(r"(\d+) images$", str(record.get("validation/attack", "")))
+            return said is not None and int(said[1]) < _FEWEST * len(
+                record["validation/robust_recall"]
+            )
+    return False
 
 
 def draw_curves(axes: Axes, records: Records, names: Sequence[str], ending: str) -> None:
@@ -121,7 +140,12 @@ def draw_curves(axes: Axes, records: Records, names: Sequence[str], ending: str)
 
 
 def draw_classes(
-    axes: Axes, records: Records, name: str, title: str, class_names: Sequence[str] = ()
+    axes: Axes,
+    records: Records,
+    name: str,
+    title: str,
+    class_names: Sequence[str] = (),
+    few: bool = False,
 ) -> None:
     """Draws a curve for each class, and their mean; many classes are grey.
 
@@ -131,18 +155,24 @@ def draw_classes(
         name: of the figure, (K,) ratios a record; None for a class without images.
         title: the title.
         class_names: K names; empty: the numbers.
+        few: whether to draw only the mean and the worst class of each record.
     """
     points = _points(records, name)
     at, values = [x for x, _ in points], np.array([y for _, y in points], np.float64)
     values = values.reshape(len(points), -1)
     names = class_names or tuple(map(str, range(values.shape[1])))
+    has_any = ~np.isnan(values).all(axis=1)
     entries, is_many = [], values.shape[1] > min(MANY, len(_CLASS_STYLES))
-    for label, curve in enumerate(values.T):
+    if few:
+        worst = np.full(len(values), np.nan)
+        worst[has_any] = np.nanmin(values[has_any], axis=1)
+        (drawn,) = axes.plot(at, worst, "--", color=_USUAL["robust"], **_dots(points))
+        entries = [("worst class", drawn)]
+    for label, curve in enumerate(() if few else values.T):
         line, colour = ("-", "#BBBBBB") if is_many else _CLASS_STYLES[label]
         width = 0.6 if is_many else 1.2
         (drawn,) = axes.plot(at, curve, line, color=colour, linewidth=width, **_dots(points))
         entries += [] if is_many else [(names[label], drawn)]
-    has_any = ~np.isnan(values).all(axis=1)
     means = np.full(len(values), np.nan)
     means[has_any] = np.nanmean(values[has_any], axis=1)
     (drawn,) = axes.plot(at, means, color="black", linewidth=2.2, **_dots(points))

@@ -15,7 +15,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from rbjax import config as schema
-from rbjax.analysis import figures, inline, markdown, page, page_of_comparison
+from rbjax.analysis import document, figures, inline, markdown, page, page_of_comparison
 from rbjax.sweep import Cell
 from rbjax.sweep import page as page_of_grid
 from tests.analysis.test_page import COLUMNS, NAMES, RNG, content
@@ -89,13 +89,15 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {name: (folder / f"{name}.html").read_text("utf-8") for name in PAGES}
 
 
-def looked_at(texts: dict[str, str], folder: Path, *, dark: bool) -> dict[str, Any]:
+def looked_at(
+    texts: dict[str, str], folder: Path, *, dark: bool, widths: tuple[int, ...] = (360, 1280)
+) -> dict[str, Any]:
     """Returns what `pages.js` finds in each page at each width, and the page's background."""
     frames = "".join(
         f'<iframe title="{name}" width={width} height=900 style="border:0; color-scheme: inherit" '
         f'srcdoc="{html.escape(text)}"></iframe>'
         for name, text in texts.items()
-        for width in (360, 1280)
+        for width in widths
     )
     (folder / "all.html").write_text(
         '<!DOCTYPE html><meta name="color-scheme" content="light dark"><link rel="icon" '
@@ -112,6 +114,37 @@ def looked_at(texts: dict[str, str], folder: Path, *, dark: bool) -> dict[str, A
     found = re.search(r'<pre id="found">(.*?)</pre>', seen.stdout, re.S)
     assert found
     return json.loads(html.unescape(found[1]))
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+def test_nothing_is_wrong_with_a_small_page(tmp_path: Path):
+    """Every part of a page but pictures, narrow and light: cheap enough to be looked at always."""
+    headings = ["class", "images", "clean", "attacked by a very long name", "worst", "verdict"]
+    cell = document.Cell
+    rows = [
+        [
+            cell(LONG, i),
+            *(cell(f"{x}", x) for x in (30 - i, 99.5, 50.0 + i, i)),
+            cell("b", None, at),
+        ]
+        for i, at in enumerate(("passed", "failed", "soft"))
+    ]
+    foot = [["mean", "", "99.5", "51.0", "1.0", ""]]
+    parts = [
+        document.Words([("strong", "a"), ("code", LONG), ("", LONG)]),
+        document.Listed([[("failed", "is reversed"), ("", LONG)]]),
+        document.Table(headings, rows, foot, "Per cent of each class."),
+        document.Folded([("strong", "3 not run yet")], f"{LONG}, {LONG}."),
+    ]
+    tiles = [document.Tile("clean", "99.5 %", "98.0 to 99.9", LONG)]
+    made = document.Made([("Made", LONG)], {"rbjax": "0.1.0"}, "cpu", 0, [("All", [("a", LONG)])])
+    page_of_it = document.Document(
+        LONG, [[("", LONG)]], tiles, [document.Section(LONG, parts, short=LONG)], made
+    )
+    document.write(tmp_path / "small.html", page_of_it)
+    texts = {"small": (tmp_path / "small.html").read_text("utf-8")}
+    seen = looked_at(texts, tmp_path, dark=False, widths=(360,))
+    assert seen == {"background": "rgb(255, 255, 255)", "found": [["small", 360, []]]}
 
 
 @pytest.mark.full_size

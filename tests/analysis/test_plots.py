@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib.image
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from rbjax.analysis import curves, plots
@@ -212,3 +213,20 @@ def test_of_very_many_classes_the_middle_is_a_band_and_the_outermost_are_named()
     (band,) = axes.collections
     heights = band.get_paths()[0].vertices[:, 1]
     np.testing.assert_allclose([heights.min(), heights.max()], [0.1, 0.9], atol=1e-9)
+
+
+def test_the_legend_stands_above_the_bars_where_a_telephone_shows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    found: list[Figure] = []
+    monkeypatch.setattr(plots, "save", lambda figure, path: found.append(figure))
+    columns = {name: np.linspace(0, 1, 10) for name in ("clean", "pgd20", "universal", "worst")}
+    plots.plot_classwise(tmp_path / "a.svg", columns, class_names=[str(i) for i in range(10)])
+    (figure,) = found
+    FigureCanvasAgg(figure).draw()
+    (legend,), (axes,) = figure.legends, figure.axes
+    assert [text.get_text() for text in legend.get_texts()] == list(columns)
+    where, plot = legend.get_window_extent(), axes.get_tightbbox()
+    assert plot is not None
+    assert 0 <= where.x0 <= where.x1 < 4.4 * figure.dpi < figure.bbox.width / 2
+    assert where.y0 > plot.y1

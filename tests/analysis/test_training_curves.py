@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from rbjax.analysis.training_curves import draw_classes, draw_curves, plot_training
+from rbjax.analysis import figures
+from rbjax.analysis.training_curves import (
+    draw_classes,
+    draw_curves,
+    plot_training,
+    training_said,
+)
 
 
 def assert_png(path: Path):
@@ -94,6 +100,24 @@ def test_each_class_and_their_mean_over_the_epochs():
     np.testing.assert_allclose(curves["cat"].get_ydata(), [0.2, 0.4])
     np.testing.assert_allclose(curves["mean"].get_ydata(), [0.2, 0.4])  # of what there is
     assert np.isnan(np.asarray(curves["dog"].get_ydata(), float)).all()
+
+
+def test_few_attacked_images_have_no_curves_of_classes(tmp_path: Path, monkeypatch):
+    panels = []
+    monkeypatch.setattr(figures, "save", lambda figure, path: panels.extend(figure.axes))
+    said = "pgd, linf, epsilon 0.1, 1 step of 0.1, {} images"
+    for number, names in ((19, ["mean", "worst class"]), (20, ["mean", "cat", "dog"])):
+        records = [{**of, "validation/attack": said.format(number)} for of in RECORDS]
+        panels.clear()
+        plot_training(tmp_path / "training.png", records, class_names=("cat", "dog"))
+        by_title = {panel.get_title(): panel for panel in panels}
+        assert list(drawn(by_title["Classes, attacked"])) == names
+        assert set(drawn(by_title["Classes, clean"])) == {"mean", "cat", "dog"}
+        assert ("mean and worst class alone" in training_said(records)) == (number == 19)
+    panel = axes()
+    records = [{"step": i, "r": of} for i, of in enumerate([[0.5, 0.25], [None, 1.0]])]
+    draw_classes(panel, records, "r", "few", few=True)
+    np.testing.assert_array_equal(drawn(panel)["worst class"].get_ydata(), [0.25, 1.0])
 
 
 def test_many_classes_are_grey_around_their_mean():
