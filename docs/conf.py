@@ -69,6 +69,9 @@ extensions = [
 ]
 html_theme = "sphinx_book_theme"
 html_title = "rbjax"
+html_static_path = ["_static"]
+html_css_files = ["narrow.css"]
+html_js_files = ["names.js"]
 html_theme_options = {
     "repository_url": "https://github.com/rbjax/rbjax",
     "use_repository_button": True,

@@ -241,3 +241,12 @@ def test_every_page_is_in_the_contents():
     listed = (ROOT / "docs/index.md").read_text(encoding="utf-8").split()
     pages = {page.stem for page in (ROOT / "docs").glob("*.md")} - {"index"}
     assert pages <= set(listed)
+
+
+def test_what_the_pages_load_besides_is_there():
+    """A style for narrow windows, and names for what is drawn as icons alone."""
+    conf, folder = (ROOT / "docs/conf.py").read_text(encoding="utf-8"), ROOT / "docs/_static"
+    assert 'html_static_path = ["_static"]' in conf
+    loaded = re.findall(r'html_(?:css|js)_files = \["([^"]+)"\]', conf)
+    assert sorted(loaded) == sorted(file.name for file in folder.iterdir())
+    assert "overflow-wrap: anywhere" in (folder / "narrow.css").read_text(encoding="utf-8")
