@@ -20,7 +20,7 @@ from rbjax.inputs import check_integer
 from rbjax.models import Model
 from rbjax.tables import is_path
 from rbjax.trained.run import CHECKPOINTS, Run
-from rbjax.training import run_directory, setup
+from rbjax.training import data_card, run_directory, setup
 from rbjax.training.log import read_metrics
 
 
@@ -38,8 +38,7 @@ def read(
         tau_norm=tau_norm,
         logit_adjustment=logit_adjustment,
     )
-    _check_own_data(config)
-    info = setup.info(config)
+    info = _info(config, workdir)
     model = _model(config, info, workdir)
     step, variables = setup.trained_variables(config, workdir, model, checkpoint=which)
     if which is None:  # the last, where nothing was held out to find a best
@@ -96,16 +95,23 @@ def _with(config: Config, **fields: float | None) -> Config:
     return config
 
 
-def _check_own_data(config: Config) -> None:
-    """Refuses other data of one's own than the run was trained on: their mean is the model's."""
+def _info(config: Config, workdir: str) -> DatasetInfo:
+    """Returns what the model was made for; of one's own data the run keeps it, if it is not older.
+
+    Raises:
+        ValueError: of an older one, if other data are there now: their mean was the model's.
+    """
     source, expected = setup.own_data(config), config.dataset.get("fingerprint")
     if source is None or expected is None:
-        return
+        return setup.info(config)
+    if (kept := data_card.read(workdir, config)) is not None:
+        return kept
     if (there := custom.fingerprint(source)) != expected:
         raise ValueError(
             f"dataset.path = {source.path!r}: holds other data than the run was trained on, "
             f"fingerprint {there}, not {expected}; restore them"
         )
+    return setup.info(config)
 
 
 def _of_these[T](

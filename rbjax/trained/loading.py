@@ -32,8 +32,7 @@ def load(
 
     Returns:
         The model, its weights, and what is known of them. A file needs neither the run directory
-        nor the dataset; a run directory needs the dataset where it is one's own, or where logits
-        are adjusted to its counts.
+        nor the dataset; a run directory needs the dataset where logits are adjusted to its counts.
 
     Raises:
         ValueError: if there is nothing to load at the path, it is damaged, holds no such

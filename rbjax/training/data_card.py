@@ -1,4 +1,4 @@
-"""What a run is trained on, written beside its config: sizes, classes, how images were read."""
+"""What a run is trained on, beside its config: sizes, classes, statistics, how images were read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from rbjax import atomic
 from rbjax.config import Config
-from rbjax.data import Dataset
+from rbjax.data import Dataset, DatasetInfo
 
 DATA_FILE = "data.json"
 
@@ -43,3 +43,33 @@ def write(workdir: str, config: Config, train_set: Dataset, validation_set: Data
         "notes": info.notes,
     }
     atomic.write_json(Path(workdir) / DATA_FILE, said)
+
+
+def read(workdir: str, config: Config) -> DatasetInfo | None:
+    """Returns what data.json says of one's own data, which may be elsewhere by now.
+
+    Args:
+        workdir: the run directory.
+        config: the run's.
+
+    Returns:
+        What a model needs to be made; None: there is no such file, or it is damaged, or of other
+        data than the config.
+    """
+    try:
+        said = atomic.read_json(Path(workdir) / DATA_FILE)
+        if said["fingerprint"] != config.dataset.fingerprint:
+            return None
+        return DatasetInfo(
+            name=said["name"],
+            image_shape=tuple(said["image_shape"]),
+            class_names=tuple(said["class_names"]),
+            num_examples={name: sum(count) for name, count in said["class_counts"].items()},
+            mean=tuple(said["mean"]),
+            std=tuple(said["std"]),
+            source=said["source"],
+            licence=said["licence"],
+            notes=tuple(said["notes"]),
+        )
+    except (AttributeError, KeyError, OSError, TypeError, ValueError):
+        return None

@@ -12,7 +12,7 @@ import pytest
 import rbjax
 from rbjax import analysis, methods
 from rbjax import config as schema
-from rbjax.training import run_directory, setup
+from rbjax.training import data_card, run_directory, setup
 from rbjax.training.log import read_metrics
 from tests.trained.runs import IMAGES, TRAINED, config_of, made
 
@@ -176,4 +176,30 @@ def test_ones_own_data_are_those_it_was_trained_on(tmp_path):
     assert again.card["data"]["train"]["class_counts"] == [4, 4]
     write(data)
     with pytest.raises(ValueError, match="holds other data than the run was trained on"):
+        rbjax.load(tmp_path / "run")
+
+
+def test_ones_own_data_may_be_elsewhere_by_now(tmp_path, monkeypatch):
+    """Where the run was trained by a job, which keeps what the model needs to know of them."""
+    generator, labels = np.random.default_rng(0), np.arange(8) % 2
+    images = generator.integers(0, 256, (8, 6, 6), np.uint8)
+    arrays = {"train_images": images, "train_labels": labels}
+    np.savez(tmp_path / "mine.npz", **arrays, test_images=images, test_labels=labels)
+    config = config_of(dataset={"name": "npz", "path": str(tmp_path / "mine.npz")})
+    with config.unlocked():
+        config.dataset.fingerprint = rbjax.data.custom.fingerprint(setup.own_data(config))
+    made(tmp_path / "run", config)
+    data_card.write(str(tmp_path / "run"), config, *setup.load_train(config))
+    before = rbjax.load(tmp_path / "run")
+    (tmp_path / "mine.npz").unlink()
+    monkeypatch.setattr(rbjax.data.custom, "info", None)  # nothing asks the data themselves
+    run = rbjax.load(tmp_path / "run")
+    assert run.class_names == before.class_names
+    np.testing.assert_array_equal(
+        run.logits_fn(IMAGES[:, :6, :6]), before.logits_fn(IMAGES[:, :6, :6])
+    )
+    assert run.predict(images[..., None]).classes.shape == (8,)
+    (tmp_path / "run" / "data.json").write_text("{")
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match=r"mine.npz"):
         rbjax.load(tmp_path / "run")
