@@ -117,7 +117,8 @@ def by_weight():
     """
     seen = set()
     for setting in SETTINGS:
-        name, options = setting.values
+        values: Any = setting.values
+        name, options = values
         is_listed = set(options) <= set(attacks.ATTACKS.options(name))
         plan: Any = attacks.create(name, **options).plan if is_listed else None
         is_plain = name != "pgd" or set(options) == {"norm", "epsilon", "num_steps"}
