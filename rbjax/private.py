@@ -12,6 +12,9 @@ from pathlib import Path
 import jax
 from absl import logging
 
+from rbjax.errors import nearest
+from rbjax.paths import expanded
+
 MOST_BYTES = 2**30
 """Of programs in the user's cache folder; the least recently used go first."""
 
@@ -21,12 +24,21 @@ def keep_programs(where: str = "auto") -> None:
 
     Args:
         where: "auto", `JAX_COMPILATION_CACHE_DIR` or else `default_folder()`; "off"; or a folder.
+
+    Raises:
+        ValueError: for another word.
     """
     if where == "off":
         jax.config.update("jax_compilation_cache_dir", None)
         return
     if where != "auto":
-        jax.config.update("jax_compilation_cache_dir", str(Path(where).expanduser()))
+        if Path(where).name == where:  # a misspelt word would be a folder here
+            raise ValueError(
+                f"program_cache = {where!r}: allowed are auto, off, or the path of a folder, such "
+                f"as ./{where}{nearest(where, ('auto', 'off'))}"
+            )
+        folder = expanded(where, field="program_cache")
+        jax.config.update("jax_compilation_cache_dir", str(folder))
     elif not jax.config.jax_compilation_cache_dir:
         folder = default_folder()
         if folder is None or not _make(folder):

@@ -5,6 +5,7 @@ import os
 import pickle
 import tarfile
 import zipfile
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 from rbjax import atomic, private
 from rbjax.data import imagenet_folder
+from rbjax.main import main
 from rbjax.training.run_directory import hold
 
 
@@ -98,6 +100,8 @@ def test_programs_are_kept_in_a_folder_of_the_users_unless_told_otherwise(home):
     assert folder.stat().st_mode & 0o777 == 0o700
     private.keep_programs("off")
     assert jax.config.jax_compilation_cache_dir is None
+    with pytest.raises(ValueError, match=r"program_cache = 'of': .* did you mean 'off'"):
+        private.keep_programs("of")
     private.keep_programs(str(home / "mine"))
     private.keep_programs()  # what is asked for stays
     assert jax.config.jax_compilation_cache_dir == str(home / "mine")
@@ -122,3 +126,15 @@ def test_programs_that_were_used_longest_ago_make_room(home, monkeypatch):
         private.keep_programs("off")
         private.keep_programs()
         assert sorted(path.name for path in folder.parent.glob("*/*")) == list(left)
+
+
+def test_a_job_keeps_programs_where_its_config_says(tmp_path, monkeypatch, capsys):
+    def noted(where):
+        raise ValueError(f"kept: {where}")  # and the job goes no further
+
+    monkeypatch.setattr(private, "keep_programs", noted)
+    config = f"--config={Path(__file__).parents[1] / 'configs/uat_digits.py'}"
+    for typed, kept in (([], "auto"), (["--config.program_cache=off"], "off")):
+        assert main(["rbjax.main", config, f"--workdir={tmp_path / 'run'}", *typed]) == 2
+        assert f"kept: {kept}" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

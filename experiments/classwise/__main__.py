@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from experiments.classwise import figures, plan, table
 from rbjax import sweep
@@ -28,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         {name: functools.partial(table.report, scale=scale) for name, scale in scales},
         figures={name: functools.partial(figures.draw, scale=scale) for name, scale in scales},
         name="classwise",
+        kept=Path(__file__).with_name("results"),
         doc=(__doc__ or "").splitlines()[0],
         conclusions=("Answers",),
         argv=argv,

@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from experiments.datapoints import figures, plan, table
 from rbjax import sweep
@@ -29,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         figures={name: functools.partial(figures.draw, scale=scale) for name, scale in scales},
         switches={"unbalanced": "keep as many robust images of a class as it has, up to 1,500"},
         name="datapoints",
+        kept=Path(__file__).with_name("results"),
         doc=(__doc__ or "").splitlines()[0],
         conclusions=("Conclusions",),
         argv=argv,

@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from experiments.delta_accuracy import figures, plan, table
 from rbjax import sweep
@@ -28,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         {name: functools.partial(plan.cells, scale) for name, scale in SCALES.items()},
         {name: functools.partial(table.report, scale=scale) for name, scale in SCALES.items()},
         name="delta_accuracy",
+        kept=Path(__file__).with_name("results"),
         doc=(__doc__ or "").splitlines()[0],
         figures={name: functools.partial(figures.draw, scale=s) for name, s in SCALES.items()},
         switches=SWITCHES,

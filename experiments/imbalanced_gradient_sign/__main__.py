@@ -17,6 +17,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from experiments.imbalanced_gradient_sign import figures, plan, table
 from rbjax import sweep
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         switches=SWITCHES,
         settings=SETTINGS,
         name="imbalanced_gradient_sign",
+        kept=Path(__file__).with_name("results"),
         doc=(__doc__ or "").splitlines()[0],
         conclusions=("Conclusion",),
         argv=argv,

@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from experiments.methods import plan, table
 from rbjax import sweep
@@ -27,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         {name: functools.partial(plan.cells, scale) for name, scale in SCALES.items()},
         {name: functools.partial(table.report, scale=scale) for name, scale in SCALES.items()},
         name="methods",
+        kept=Path(__file__).with_name("results"),
         doc=(__doc__ or "").splitlines()[0],
         conclusions=("Expected",),
         argv=argv,

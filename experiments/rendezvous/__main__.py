@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from experiments.rendezvous import figures, plan, table
 from rbjax import sweep
@@ -30,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         figures={name: functools.partial(figures.draw, scale=scale) for name, scale in scales},
         settings={"dataset": f"in place of the scale's own, of {', '.join(plan.SOURCES)}"},
         name="rendezvous",
+        kept=Path(__file__).with_name("results"),
         doc=(__doc__ or "").splitlines()[0],
         conclusions=("Answer",),
         argv=argv,

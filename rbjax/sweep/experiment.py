@@ -30,6 +30,7 @@ def command(
     switches: Mapping[str, str] | None = None,
     settings: Mapping[str, str] | None = None,
     conclusions: Sequence[str] = (),
+    kept: Path | None = None,
     argv: Sequence[str] | None = None,
 ) -> int:
     """Runs an experiment that is a grid: `python -m experiments.NAME --scale=SCALE`.
@@ -48,6 +49,8 @@ def command(
             typed.
         conclusions: headings of the tables' sections that say what follows; these stand first on
             the page.
+        kept: a folder of results that comes with the experiment, which `--report` is of where there
+            are no others.
         argv: the arguments; None: the process's own.
 
     Returns:
@@ -64,8 +67,8 @@ def command(
             cells, chosen = _chosen(scales, arguments.scale, arguments.only, given)
             workdir = arguments.workdir or f"runs/{'_'.join([name, *typed]).replace('/', '-')}"
             results = arguments.results or f"{workdir}/results"
-            if arguments.report and not arguments.results:
-                results = _there(results, f"experiments/{name}/results", cells)
+            if arguments.report and not arguments.results and kept is not None:
+                results = _there(results, kept, cells)
             with stops.heeded():
                 if arguments.dry_run:
                     print(forecast(chosen, results))
@@ -98,24 +101,24 @@ def command(
     return int(bool(ended.failed or ended.elsewhere))
 
 
-def _there(usual: str, kept: str, cells: Sequence[Cell]) -> str:
+def _there(usual: str, kept: Path, cells: Sequence[Cell]) -> str:
     """Returns where results are to report: those kept with the experiment if there are no others.
 
     Args:
         usual: the folder of the runs' results.
-        kept: the experiment's own, below the folder that the command is run in.
+        kept: the experiment's own.
         cells: the grid, to which what is kept must belong.
     """
     if expanded(usual, field="results").exists():
         return usual
     try:
-        found = read(cells, kept)
+        found = read(cells, str(kept))
     except ValueError:  # of another scale
         return usual
     if not found:
         return usual
     print(f"no results in {usual}: those of {kept}", file=sys.stderr)
-    return kept
+    return str(kept)
 
 
 def _tell(
@@ -149,7 +152,7 @@ def _parser(
         "--report",
         action="store_true",
         help="table, figures and page of what is there, and stop; without --results and runs, of "
-        "what is kept in experiments/NAME/results",
+        "the results that come with the experiment",
     )
     for switch, about in switches.items():
         parser.add_argument(f"--{switch}", action="store_true", help=about)

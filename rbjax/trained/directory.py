@@ -14,7 +14,7 @@ from rbjax.analysis.evaluation import REPORT_FILE, read_json, read_report
 from rbjax.analysis.report import weights_of
 from rbjax.analysis.robustness import SCORES_FILE, read_scores
 from rbjax.config import Config
-from rbjax.data import DatasetInfo, custom
+from rbjax.data import DatasetInfo
 from rbjax.errors import nearest, spelled
 from rbjax.inputs import check_integer
 from rbjax.models import Model
@@ -101,16 +101,11 @@ def _info(config: Config, workdir: str) -> DatasetInfo:
     Raises:
         ValueError: of an older one, if other data are there now: their mean was the model's.
     """
-    source, expected = setup.own_data(config), config.dataset.get("fingerprint")
-    if source is None or expected is None:
-        return setup.info(config)
-    if (kept := data_card.read(workdir, config)) is not None:
-        return kept
-    if (there := custom.fingerprint(source)) != expected:
-        raise ValueError(
-            f"dataset.path = {source.path!r}: holds other data than the run was trained on, "
-            f"fingerprint {there}, not {expected}; restore them"
-        )
+    source = setup.own_data(config)
+    if source is not None:
+        if (kept := data_card.read(workdir, config)) is not None:
+            return kept
+        setup.check_unchanged(config, source)
     return setup.info(config)
 
 

@@ -5,8 +5,8 @@ A run directory belongs to what was there when it began, and so does a sweep's r
 
 from __future__ import annotations
 
-from rbjax.config import Config, ConfigError
-from rbjax.data import custom, subset
+from rbjax.config import Config
+from rbjax.data import subset
 from rbjax.training import data_setup, given
 
 
@@ -59,13 +59,7 @@ def _tie_to_subset(config: Config) -> None:
 def _tie_to_own_data(config: Config) -> None:
     """Fills in the fingerprint of one's own data, or checks the one that a run has."""
     source = data_setup.own_data(config)
-    if source is None:
-        return
-    found, expected = custom.fingerprint(source), config.dataset.fingerprint
-    if expected not in (None, found):
-        raise ConfigError(
-            f"dataset.path = {source.path!r}: holds other data than it did, fingerprint {found}, "
-            f"not dataset.fingerprint = {expected}; restore them, or train into another workdir"
-        )
-    with config.unlocked():
-        config.dataset.fingerprint = found
+    if source is not None:
+        found = data_setup.check_unchanged(config, source)
+        with config.unlocked():
+            config.dataset.fingerprint = found

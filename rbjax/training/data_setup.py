@@ -17,6 +17,7 @@ from rbjax.data import (
     groups,
     images,
     imbalance,
+    looks,
     order,
     own_images,
     subset,
@@ -24,10 +25,16 @@ from rbjax.data import (
 from rbjax.tables import lookup
 
 
+@looks.once()
 def load(config: Config, split: str) -> Dataset:
-    """Returns a whole split, one's own or one that is known by name."""
+    """Returns a whole split, one's own or one that is known by name.
+
+    Raises:
+        ValueError: if one's own is not there, or is not what the config belongs to.
+    """
     own = own_data(config)
     if own is not None:
+        check_unchanged(config, own)
         return custom.load(own, split)
     return data.load(config.dataset.name, split, data_dir=config.data_dir, bands=_bands(config))
 
@@ -56,6 +63,22 @@ def own_data(config: Config) -> custom.Source | None:
     if fields.get("bands"):
         raise ValueError(f"dataset.bands = {fields.bands!r}: only for droughtwatch")
     return custom.source(fields.name, options(config, "dataset"), path=fields.get("path"))
+
+
+def check_unchanged(config: Config, own: custom.Source) -> str:
+    """Refuses other data of one's own than a config belongs to, and returns their fingerprint.
+
+    Raises:
+        ValueError: if they differ, or are not there.
+    """
+    found, expected = custom.fingerprint(own), config.dataset.get("fingerprint")
+    if expected not in (None, found):
+        raise ValueError(
+            f"dataset.path = {own.path!r}: holds other data than the run was trained on, "
+            f"fingerprint {found}, not dataset.fingerprint = {expected}; restore them, or train "
+            "into another workdir"
+        )
+    return found
 
 
 def load_train(config: Config) -> tuple[Dataset, Dataset | None]:

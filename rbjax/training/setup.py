@@ -19,6 +19,7 @@ from rbjax.training import finite, given, hooks, optimizers, posthoc, schedules,
 from rbjax.training.checkpoint import Checkpoints
 from rbjax.training.data_setup import (
     check_alike,
+    check_unchanged,
     first,
     info,
     load,
@@ -35,6 +36,7 @@ __all__ = [
     "batches",
     "best_checkpoints",
     "check_alike",
+    "check_unchanged",
     "checkpoints",
     "create_augment",
     "create_loss",

@@ -193,18 +193,11 @@ def failed(found):
     return {finding.name for finding in found if not finding.passed}
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "standard",
-        "adversarial",
-        "binary",
-        *(
-            pytest.param(kind, marks=pytest.mark.full_size)
-            for kind in ("linear", "very robust", "many classes")
-        ),
-    ],
-)
+OTHERS = ("linear", "very robust", "many classes")
+LATER = [pytest.param(kind, marks=pytest.mark.full_size) for kind in OTHERS]
+
+
+@pytest.mark.parametrize("kind", ["standard", "adversarial", "binary", *LATER])
 def test_healthy_models_pass_everything(kind):
     logits_fn, images, labels = trained(kind)
     accuracy = np.mean(np.argmax(logits_fn(images), 1) == labels)

@@ -53,7 +53,7 @@ def test_from_arrays_to_a_report(job, tmp_path):
     assert table.endswith("training.png, classwise.png, overview.png, report.html")
     assert sum(report["class_counts"]) == 40
     save(moved, num_test=39)
-    with pytest.raises(ValueError, match="holds other data than it did"):
+    with pytest.raises(ValueError, match="holds other data than the run was trained on"):
         resolve(job, moved, workdir, task="evaluate")
 
 

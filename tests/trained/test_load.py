@@ -199,7 +199,14 @@ def test_ones_own_data_may_be_elsewhere_by_now(tmp_path, monkeypatch):
         run.logits_fn(IMAGES[:, :6, :6]), before.logits_fn(IMAGES[:, :6, :6])
     )
     assert run.predict(images[..., None]).classes.shape == (8,)
-    (tmp_path / "run" / "data.json").write_text("{")
+    np.savez(tmp_path / "mine.npz", **arrays, test_images=255 - images, test_labels=labels)
     monkeypatch.undo()
+    for use in (setup.load_train, setup.load_test):  # and whatever reads images, it is held to
+        with pytest.raises(ValueError, match="holds other data than the run was trained on"):
+            use(run.config)
+    with pytest.raises(ValueError, match="holds other data than the run was trained on"):
+        rbjax.save(run, tmp_path / "model.safetensors")
+    (tmp_path / "mine.npz").unlink()
+    (tmp_path / "run" / "data.json").write_text("{")
     with pytest.raises(ValueError, match=r"mine.npz"):
         rbjax.load(tmp_path / "run")

@@ -12,17 +12,7 @@ from rbjax.command_line import resolve
 from rbjax.errors import NotFiniteError, StoppedError
 from rbjax.train import train
 from rbjax.training import run_directory
-from tests.grids import config, failing, four
-
-
-@pytest.fixture
-def calls():
-    return []
-
-
-@pytest.fixture
-def cells(calls):
-    return four(calls)
+from tests.sweep.grids import config, failing
 
 
 def test_what_is_finished_is_not_run_again(cells, calls, tmp_path):

@@ -128,7 +128,7 @@ def test_trainings_equal_those_in_sequence(ray, tmp_path):
     cells = [sweep.Cell(f"cell-{seed}", config(seed)) for seed in range(2)]
     sweep.run_on_ray(cells, str(tmp_path / "ray"), cpus=1)
     program = (
-        "from tests.test_sweep_on_ray import config\n"
+        "from tests.sweep.test_on_ray import config\n"
         "from rbjax import sweep\n"
         "cells = [sweep.Cell(f'cell-{seed}', config(seed)) for seed in range(2)]\n"
         f"sweep.run(cells, {str(tmp_path / 'alone')!r})\n"

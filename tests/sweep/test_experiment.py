@@ -14,17 +14,7 @@ from rbjax.analysis import figures
 from rbjax.cost import Part
 from rbjax.errors import StoppedError
 from rbjax.preflight import Measured
-from tests.grids import config, failing, four
-
-
-@pytest.fixture
-def calls():
-    return []
-
-
-@pytest.fixture
-def cells(calls):
-    return four(calls)
+from tests.sweep.grids import config, failing
 
 
 def table(results):
@@ -166,7 +156,7 @@ def test_without_runs_the_results_that_are_kept_are_reported(
     sweep.run(cells[:1], "elsewhere", results=kept)
 
     def command(*arguments, cells=cells):
-        given: Any = {"name": "squares", "doc": "Squares.", "argv": arguments}
+        given: Any = {"name": "squares", "doc": "Squares.", "argv": arguments, "kept": Path(kept)}
         assert sweep.command({"smoke": lambda: cells}, {"smoke": table}, **given) == 0
         return capsys.readouterr()
 
