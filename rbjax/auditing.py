@@ -150,13 +150,11 @@ def audit(
     attacked = attacks.run_attacks(
         model, key, images, truth, attacks=entries, journal=where / "evaluation", **given
     )
+    some = np.argsort(priorities(ids, seed=seed, name="diagnostics"), kind="stable")[:_CHECKED]
     findings = []
     if _has_gradient(model):
-        some = np.argsort(priorities(ids, seed=seed, name="diagnostics"), kind="stable")[:_CHECKED]
-        given["example_ids"], checks = ids[some], prng.named(key, "diagnostics")
-        findings = diagnose(model, checks, images[some], truth[some], **ball, **given)
-    checked = {"num_examples": min(len(ids), _CHECKED), **ball}
-    checked["findings"] = [finding._asdict() for finding in findings]
+        checks, of = prng.named(key, "diagnostics"), {**ball, **given, "example_ids": ids[some]}
+        findings = diagnose(model, checks, images[some], truth[some], **of)
     drawn = perturbation or perturbations.random_pixels()
     scores = rpr.score(
         model,
@@ -165,30 +163,22 @@ def audit(
         truth,
         max_steps=max_steps,
         perturbation=drawn,
-        example_ids=ids,
-        batch_size=batch_size,
         journal=where / "scoring",
-        progress=progress,
+        **given,
     )
 
     # ------------------------------------------------------------------ written
-    about = {
-        "config": {
-            "seed": seed,
-            "model": {"name": name},
-            **ball,
-            "batch_size": batch_size,
-            "attacks": {label: spec_of(entry) for label, entry in entries.items()},
-            "score": {"perturbation": called(drawn), "max_steps": max_steps},
-        },
-        "step": None,
-        "dataset": dataset,
-        "split": "test",
-        "class_names": names,
-        "command": origin.command(),
-        "versions": origin.versions(),
-        "device": jax.devices()[0].device_kind,
+    config = {
+        "seed": seed,
+        "model": {"name": name},
+        **ball,
+        "batch_size": batch_size,
+        "attacks": {label: spec_of(entry) for label, entry in entries.items()},
+        "score": {"perturbation": called(drawn), "max_steps": max_steps},
     }
+    about = {"config": config, "dataset": dataset, "class_names": names, **_made()}
+    checked = {"num_examples": len(some), **ball}
+    checked["findings"] = [finding._asdict() for finding in findings]
     report = _report(about, attacked, counts, checked if findings else None)
     said = {**about, **robustness.of_scores(scores, truth, num_classes=len(names))}
     points = robustness.of_examples(scores, images, truth, example_ids=ids)
@@ -201,8 +191,19 @@ def audit(
     sheet = _sheet(report, said, attacked)
     text = analysis.report(where)
     if findings:
-        text += "\n" + summary_of(findings, num_examples=checked["num_examples"])
+        text += "\n" + summary_of(findings, num_examples=len(some))
     return Audit(where / PAGE_FILE, attacked, scores, findings, text, sheet)
+
+
+def _made() -> dict[str, Any]:
+    """Returns what every report says of how it was made."""
+    return {
+        "step": None,
+        "split": "test",
+        "command": origin.command(),
+        "versions": origin.versions(),
+        "device": jax.devices()[0].device_kind,
+    }
 
 
 def _has_gradient(model: Model) -> bool:
